@@ -1,0 +1,116 @@
+"""Run Responses API requests as Apache Airflow tasks."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+
+def get_provider_info() -> dict[str, object]:
+    """Describe the provider to Airflow. Called at every start of Airflow, so nothing is imported here."""
+    return {
+        "package-name": "airflow-provider-responses",
+        "name": "Responses API",
+        "description": "Runs Responses API requests (OpenRouter and compatible servers) as Airflow tasks.",
+        "integrations": [
+            {
+                "integration-name": "Responses API",
+                "external-doc-url": "https://openrouter.ai/docs/api-reference/responses-api/overview",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Responses API",
+                "python-modules": ["airflow_provider_responses.hooks.responses"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Responses API",
+                "python-modules": ["airflow_provider_responses.operators.responses"],
+            }
+        ],
+        "task-decorators": [
+            {
+                "name": "responses",
+                "class-name": "airflow_provider_responses.decorators.responses.responses_task",
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "responses",
+                "hook-class-name": "airflow_provider_responses.hooks.responses.ResponsesHook",
+                "hook-name": "Responses API (OpenRouter)",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "login", "port"],
+                    "relabeling": {"host": "Base URL", "password": "API key"},
+                    "placeholders": {
+                        "host": "https://openrouter.ai/api/v1 (leave empty for OpenRouter)",
+                        "password": "the key of your account",
+                    },
+                },
+                "conn-fields": {
+                    "default_model": {
+                        "label": "Default model",
+                        "description": "Used by requests that name no model, for example openai/gpt-4o-mini.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "timeout": {
+                        "label": "Timeout (s)",
+                        "description": "Seconds for one call with all its retries. Default 600.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "connect_timeout": {
+                        "label": "Connect timeout (s)",
+                        "description": "Seconds until a connection stands. Default 10.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "read_timeout": {
+                        "label": "Read timeout (s)",
+                        "description": "Seconds of silence from the server. Default 300.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "max_retries": {
+                        "label": "Retries",
+                        "description": "Further tries inside one call when nothing was billed. Default 3.",
+                        "schema": {"type": ["integer", "null"]},
+                    },
+                    "max_ambiguous_retries": {
+                        "label": "Ambiguous retries",
+                        "description": "Further tries when the failed one may have been billed. Default 1.",
+                        "schema": {"type": ["integer", "null"]},
+                    },
+                    "max_retry_wait": {
+                        "label": "Longest wait (s)",
+                        "description": "A longer wait is left to Airflow's retries. Default 60.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "app_title": {
+                        "label": "App title",
+                        "description": "Shown in OpenRouter's rankings and activity.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "app_url": {
+                        "label": "App URL",
+                        "description": "Shown in OpenRouter's rankings and activity.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "extra_headers": {
+                        "label": "Extra headers",
+                        "description": 'A JSON object, for example {"X-Team": "data"}.',
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "dialect": {
+                        "label": "Dialect",
+                        "description": "openrouter or open. Default: openrouter for openrouter.ai, else open.",
+                        "schema": {"type": ["string", "null"], "enum": ["openrouter", "open", None]},
+                    },
+                    "allow_insecure_http": {
+                        "label": "Allow plain http",
+                        "description": "Send the key unencrypted to a host that is not this machine.",
+                        "schema": {"type": ["boolean", "null"]},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,30 @@
+"""
+HTTP without Airflow: usable in a notebook by itself.
+
+The names load on first use, so that options can be imported where DAG files are parsed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.client.client import AsyncResponsesClient as AsyncResponsesClient
+    from airflow_provider_responses.client.client import ResponsesClient as ResponsesClient
+    from airflow_provider_responses.client.config import ClientConfig as ClientConfig
+    from airflow_provider_responses.client.config import RequestOptions as RequestOptions
+
+_HOMES = {
+    "AsyncResponsesClient": "client",
+    "ClientConfig": "config",
+    "RequestOptions": "config",
+    "ResponsesClient": "client",
+}
+__all__ = ["AsyncResponsesClient", "ClientConfig", "RequestOptions", "ResponsesClient"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

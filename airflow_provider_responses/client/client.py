@@ -1,0 +1,487 @@
+"""The clients: thin loops over what protocol.py, retries.py and sse.py decide."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+from httpx_sse import EventSource
+from tenacity import AsyncRetrying, Retrying
+
+from airflow_provider_responses.client import protocol, transport
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.client.retries import Judge
+from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError, TransportError
+from airflow_provider_responses.models.events import StreamEvent
+from airflow_provider_responses.models.request import ResponsesRequest
+from airflow_provider_responses.models.response import Response
+
+NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
+
+Options = RequestOptions | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """One HTTP request, ready to be sent any number of times."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    stream: bool
+    config: ClientConfig
+    what: str
+
+    def timeout(self, remaining: float) -> dict[str, float]:
+        """Give httpx's timeouts: none may outlast the deadline."""
+        connect = min(self.config.connect_timeout, remaining)
+        return {"connect": connect, "pool": connect, "write": min(self.config.read_timeout, remaining)} | {
+            "read": min(self.config.read_timeout, remaining)
+        }
+
+    def deadline_error(self) -> TransportError:
+        return TransportError(
+            f"{self.what}: no answer within {self.config.timeout:g} s, all tries included. It may have been billed. "
+            "Raise the timeout (`options`, the connection, or the task's execution_timeout), or ask for less",
+            kind="deadline",
+            ambiguous=True,
+        )
+
+
+class _Calls:
+    """What both clients share: settings, and how a request becomes a call."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._clock: Callable[[], float] = time.monotonic
+        self._draw: Callable[[], float] = random.random
+
+    def _post(self, request: ResponsesRequest | Mapping[str, Any], options: Options, *, stream: bool = False) -> _Call:
+        parsed = None if options is None else RequestOptions.parse(options)
+        config = self.config.for_call(parsed)
+        prepared = protocol.prepare(request, config)
+        if stream and not prepared.stream:
+            prepared = prepared.replace(stream=True)
+        return _Call(
+            method="POST",
+            url=f"{config.base_url}/responses",
+            headers=protocol.build_headers(config, parsed, stream=bool(prepared.stream)),
+            body=prepared.to_bytes(),
+            stream=bool(prepared.stream),
+            config=config,
+            what=protocol.describe_call(config, prepared),
+        )
+
+    def _get(self, path: str) -> _Call:
+        url = f"{self.config.base_url}{path}"
+        headers = protocol.build_headers(self.config)
+        return _Call(
+            method="GET",
+            url=url,
+            headers=headers,
+            body=None,
+            stream=False,
+            config=self.config,
+            what=f"GET {url}",
+        )
+
+    def _judge(self, call: _Call) -> Judge:
+        return Judge(call.config, self._clock, self._draw)
+
+
+def _settle(judge: Judge, response: Response) -> Response:
+    return replace(response, previous=tuple(judge.errors), seconds=judge.clock() - judge.started)
+
+
+def _blame(judge: Judge, error: ResponsesError) -> None:
+    error.previous = tuple(e for e in judge.errors if e is not error)
+    protocol.note_tries(error)
+
+
+def _is_event_stream(http: httpx.Response) -> bool:
+    content_type: str = http.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def _whole(http: httpx.Response, call: _Call) -> Response:
+    """Read a plain answer whose body has arrived."""
+    raw = protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
+    return Response(raw=raw, headers=http.headers)
+
+
+class ResponsesClient(_Calls):
+    """
+    Sends requests and blocks until they are answered. Safe to share between threads.
+
+    :param config: address, key, patience.
+    :param pool: connections of its own; by default all clients of the process share one pool.
+    """
+
+    def __init__(self, config: ClientConfig, *, pool: transport.SyncPool | None = None) -> None:
+        super().__init__(config)
+        self._own_pool = pool
+        self._nap: Callable[[float], None] = time.sleep
+        # A plain attribute and not an Event: it is set inside signal handlers, where locks can be held.
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def _pool(self) -> transport.SyncPool:
+        return self._own_pool or transport.process_pool.get()
+
+    def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
+        """
+        Send a request and give the whole answer; with ``stream=True`` the stream is read to its end here.
+
+        :param request: a ResponsesRequest, or a dict of its fields.
+        :param options: this call's timeout, retries, headers, metadata level, base URL.
+        :raises RequestValidationError: before anything is sent.
+        :raises APIError: the class of the status, also for a failure inside a 200.
+        :raises IncompleteResponseError: if the answer was cut off.
+        :raises RefusalError: if the model refused.
+        :raises TransportError: if no answer arrived.
+        """
+        call = self._post(request, options)
+        judge = self._judge(call)
+        return _settle(judge, self._retry(judge, lambda: self._answer(call, judge.deadline)))
+
+    def stream(
+        self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None
+    ) -> Iterator[StreamEvent]:
+        """
+        Send a request and give its events as they arrive.
+
+        Tries are made until the stream stands; after that a break raises, since text has been handed out.
+
+        :raises StreamInterruptedError: with the text so far, when the stream breaks.
+        """
+        call = self._post(request, options, stream=True)
+        judge = self._judge(call)
+        http = self._retry(judge, lambda: self._open(call, judge.deadline))
+        try:
+            yield from self._events(http, call, StreamReader(http.headers, what=call.what))
+        finally:
+            http.close()
+
+    def get_key(self) -> dict[str, Any]:
+        """Give the key's label, limit, what is left of it and when it resets (``GET /key``)."""
+        data: dict[str, Any] = self._read(self._get("/key")).get("data", {})
+        return data
+
+    def get_generation(self, generation_id: str) -> dict[str, Any]:
+        """Give a generation's tokens, cost, provider and latency (``GET /generation``)."""
+        data: dict[str, Any] = self._read(self._get(f"/generation?id={quote(generation_id, safe='')}")).get("data", {})
+        return data
+
+    def get_models(self) -> list[dict[str, Any]]:
+        """Give the models that the server offers (``GET /models``)."""
+        data: list[dict[str, Any]] = self._read(self._get("/models")).get("data", [])
+        return data
+
+    def cancel(self) -> None:
+        """
+        End all calls of this client: what waits is interrupted, and no try follows.
+
+        Safe in a signal handler. Connections are dropped only if they are the client's own (``pool``).
+        """
+        self._cancelled = True
+        if self._own_pool:
+            self._own_pool.drop()
+
+    def close(self) -> None:
+        """Close the client's own connections."""
+        if self._own_pool:
+            self._own_pool.close()
+
+    def _retry(self, judge: Judge, attempt: Callable[[], Any]) -> Any:
+        retrying = Retrying(
+            retry=judge.again,
+            wait=judge.wait,
+            before_sleep=judge.before_sleep,
+            stop=lambda _: self._cancelled,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except ResponsesError as error:
+            _blame(judge, error)
+            raise
+
+    def _sleep(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        while not self._cancelled and (left := until - self._clock()) > 0:
+            self._nap(min(left, NAP))
+
+    def _read(self, call: _Call) -> dict[str, Any]:
+        judge = self._judge(call)
+
+        def attempt() -> dict[str, Any]:
+            http = self._open(call, judge.deadline)
+            try:
+                with self._mapped(call, judge.deadline):
+                    http.read()
+            finally:
+                http.close()
+            return protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
+
+        data: dict[str, Any] = self._retry(judge, attempt)
+        return data
+
+    def _answer(self, call: _Call, deadline: float) -> Response:
+        http = self._open(call, deadline)
+        try:
+            if _is_event_stream(http):
+                reader = StreamReader(http.headers, what=call.what)
+                for _ in self._events(http, call, reader):
+                    pass
+                return reader.finish()
+            with self._mapped(call, deadline):
+                http.read()
+            return protocol.check_answer(_whole(http, call), what=call.what)
+        finally:
+            http.close()
+
+    def _open(self, call: _Call, deadline: float) -> httpx.Response:
+        """Send, and give the response once its status is known to be good; the body is unread."""
+        pool = self._pool
+        with self._mapped(call, deadline):
+            remaining = deadline - self._clock()
+            request = pool.http.build_request(call.method, call.url, headers=call.headers, content=call.body)
+            request.extensions = {"timeout": call.timeout(remaining), "trace": pool.trace}
+            http = pool.http.send(request, stream=True)
+            read_timeout = min(call.config.read_timeout, remaining)
+            http.stream = transport.DeadlineStream(
+                http, deadline=deadline, read_timeout=read_timeout, clock=self._clock
+            )
+        if not http.is_success:
+            try:
+                with self._mapped(call, deadline):
+                    http.read()
+            finally:
+                http.close()
+            raise protocol.error_from_response(http.status_code, http.headers, http.content, what=call.what)
+        return http
+
+    def _events(self, http: httpx.Response, call: _Call, reader: StreamReader) -> Iterator[StreamEvent]:
+        if not _is_event_stream(http):  # a server that cannot stream answers at once
+            http.read()
+            yield reader.whole(_whole(http, call))
+        else:
+            try:
+                for sse in EventSource(http).iter_sse():
+                    if event := reader.read(sse.data):
+                        yield event
+                    if self._cancelled or reader.response:
+                        break
+            except httpx.HTTPError as error:
+                self._check_cancelled(call, error)
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+        self._check_cancelled(call)
+        reader.finish()
+
+    def _check_cancelled(self, call: _Call, cause: Exception | None = None) -> None:
+        if self._cancelled:
+            raise RequestCancelledError(
+                f"{call.what}: cancelled; its connection was dropped and no try follows. It may have been billed",
+                ambiguous=True,
+            ) from cause
+
+    @contextmanager
+    def _mapped(self, call: _Call, deadline: float) -> Iterator[None]:
+        """Turn what the network raises into this package's errors."""
+        self._check_cancelled(call)
+        if self._clock() >= deadline:
+            raise call.deadline_error()
+        try:
+            yield
+        except httpx.HTTPError as error:
+            self._check_cancelled(call, error)
+            if self._clock() >= deadline:
+                raise call.deadline_error() from error
+            raise transport.to_transport_error(error, what=call.what) from error
+        self._check_cancelled(call)
+
+
+class AsyncResponsesClient(_Calls):
+    """
+    Sends requests without blocking the event loop. Use it as ``async with``, in one loop.
+
+    :param config: address, key, patience.
+    :param pool: connections of its own; by default all clients of the loop share one pool.
+    """
+
+    def __init__(self, config: ClientConfig, *, pool: transport.AsyncPool | None = None) -> None:
+        super().__init__(config)
+        self._pool = pool
+        self._shares_pool = pool is None
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def __aenter__(self) -> Self:
+        self._connections()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def _connections(self) -> transport.AsyncPool:
+        if self._pool is None:
+            self._pool = transport.acquire_loop_pool()
+        return self._pool
+
+    async def aclose(self) -> None:
+        """Close the client's own connections, or let go of the loop's."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await (transport.release_loop_pool(pool) if self._shares_pool else pool.close())
+
+    async def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
+        """Like :meth:`ResponsesClient.send`. Cancelling the coroutine drops the connection."""
+        call = self._post(request, options)
+        judge = self._judge(call)
+        return _settle(judge, await self._retry(judge, lambda: self._answer(call, judge.deadline)))
+
+    async def stream(
+        self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None
+    ) -> AsyncIterator[StreamEvent]:
+        """Like :meth:`ResponsesClient.stream`."""
+        call = self._post(request, options, stream=True)
+        judge = self._judge(call)
+        http = await self._retry(judge, lambda: self._open(call, judge.deadline))
+        events = self._events(http, call, StreamReader(http.headers, what=call.what))
+        try:
+            while True:
+                # Only the wait for the next event is under the deadline: what the caller does with it is not.
+                async with self._mapped(call, judge.deadline):
+                    event = await anext(events, None)
+                if event is None:
+                    break
+                yield event
+        finally:
+            await events.aclose()
+            await http.aclose()
+
+    async def get_key(self) -> dict[str, Any]:
+        """Like :meth:`ResponsesClient.get_key`."""
+        data: dict[str, Any] = (await self._read(self._get("/key"))).get("data", {})
+        return data
+
+    async def get_generation(self, generation_id: str) -> dict[str, Any]:
+        """Like :meth:`ResponsesClient.get_generation`."""
+        path = f"/generation?id={quote(generation_id, safe='')}"
+        data: dict[str, Any] = (await self._read(self._get(path))).get("data", {})
+        return data
+
+    async def get_models(self) -> list[dict[str, Any]]:
+        """Like :meth:`ResponsesClient.get_models`."""
+        data: list[dict[str, Any]] = (await self._read(self._get("/models"))).get("data", [])
+        return data
+
+    async def _retry(self, judge: Judge, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        retrying = AsyncRetrying(
+            retry=judge.again,
+            wait=judge.wait,
+            before_sleep=judge.before_sleep,
+            sleep=self._sleep,
+            reraise=True,
+        )
+
+        async def call() -> Any:  # tenacity awaits coroutine functions only, and not lambdas that return one
+            return await attempt()
+
+        try:
+            return await retrying(call)
+        except ResponsesError as error:
+            _blame(judge, error)
+            raise
+
+    async def _read(self, call: _Call) -> dict[str, Any]:
+        judge = self._judge(call)
+
+        async def attempt() -> dict[str, Any]:
+            http = await self._open(call, judge.deadline)
+            try:
+                async with self._mapped(call, judge.deadline):
+                    await http.aread()
+            finally:
+                await http.aclose()
+            return protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
+
+        data: dict[str, Any] = await self._retry(judge, attempt)
+        return data
+
+    async def _answer(self, call: _Call, deadline: float) -> Response:
+        http = await self._open(call, deadline)
+        try:
+            if _is_event_stream(http):
+                reader = StreamReader(http.headers, what=call.what)
+                async with self._mapped(call, deadline):
+                    async for _ in self._events(http, call, reader):
+                        pass
+                return reader.finish()
+            async with self._mapped(call, deadline):
+                await http.aread()
+            return protocol.check_answer(_whole(http, call), what=call.what)
+        finally:
+            await http.aclose()
+
+    async def _open(self, call: _Call, deadline: float) -> httpx.Response:
+        """Send, and give the response once its status is known to be good; the body is unread."""
+        connections = self._connections().http
+        async with self._mapped(call, deadline):
+            request = connections.build_request(call.method, call.url, headers=call.headers, content=call.body)
+            request.extensions = {"timeout": call.timeout(deadline - self._clock())}
+            http = await connections.send(request, stream=True)
+        if not http.is_success:
+            try:
+                async with self._mapped(call, deadline):
+                    await http.aread()
+            finally:
+                await http.aclose()
+            raise protocol.error_from_response(http.status_code, http.headers, http.content, what=call.what)
+        return http
+
+    async def _events(
+        self, http: httpx.Response, call: _Call, reader: StreamReader
+    ) -> AsyncGenerator[StreamEvent, None]:
+        if not _is_event_stream(http):
+            await http.aread()
+            yield reader.whole(_whole(http, call))
+        else:
+            source = EventSource(http).aiter_sse()
+            try:
+                async for sse in source:
+                    if event := reader.read(sse.data):
+                        yield event
+                    if reader.response:
+                        break
+            except transport.network_errors() as error:
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+            finally:
+                await source.aclose()
+        reader.finish()
+
+    @asynccontextmanager
+    async def _mapped(self, call: _Call, deadline: float) -> AsyncIterator[None]:
+        """Turn what the network raises into this package's errors, and hold the deadline."""
+        try:
+            async with asyncio.timeout(deadline - self._clock()):
+                yield
+        except TimeoutError as error:
+            raise call.deadline_error() from error
+        except transport.network_errors() as error:
+            raise transport.to_transport_error(error, what=call.what) from error

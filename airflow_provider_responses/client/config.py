@@ -1,0 +1,261 @@
+"""Where requests go, with which key, and how patiently."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from airflow_provider_responses.exceptions import ConfigurationError
+
+DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
+# Set by the client itself; a copy from elsewhere would leak a key or break the protocol.
+RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-length", "host"})
+Dialect = Literal["openrouter", "open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestOptions:
+    """
+    Options of one call; what is not set comes from the connection.
+
+    :param timeout: seconds for the call with all its retries.
+    :param max_retries: further tries inside the call.
+    :param headers: added to the connection's; names may not be ``Authorization`` and the like.
+    :param metadata_level: ``enabled`` asks OpenRouter for routing metadata (``openrouter_metadata``).
+    :param base_url: another server for this call, with the connection's key.
+    :param accept: overrides the ``Accept`` header.
+    """
+
+    timeout: float | None = None
+    max_retries: int | None = None
+    headers: Mapping[str, str] | None = None
+    metadata_level: Literal["enabled", "disabled"] | None = None
+    base_url: str | None = None
+    accept: str | None = None
+
+    @classmethod
+    def parse(cls, value: RequestOptions | Mapping[str, Any] | None) -> Self:
+        """
+        Check options, given as such or as a dict of their fields (numbers may be text: templates render text).
+
+        :raises ConfigurationError: naming the field.
+        """
+        given = cls.to_dict(value)
+        if unknown := set(given) - {f.name for f in fields(cls)}:
+            allowed = ", ".join(f.name for f in fields(cls))
+            raise ConfigurationError(f"options.{min(unknown)}: no such option; allowed are {allowed}")
+        return cls(
+            timeout=_seconds("options.timeout", given.get("timeout")),
+            max_retries=_count("options.max_retries", given.get("max_retries")),
+            headers=_headers("options.headers", given.get("headers")),
+            metadata_level=_one_of("options.metadata_level", given.get("metadata_level"), ("enabled", "disabled")),
+            base_url=_base_url("options.base_url", given["base_url"]) if given.get("base_url") else None,
+            accept=_header_text("options.accept", given["accept"]) if given.get("accept") else None,
+        )
+
+    @classmethod
+    def to_dict(cls, value: RequestOptions | Mapping[str, Any] | None) -> dict[str, Any]:
+        """Give the set options as a plain dict, unchecked."""
+        if value is None:
+            return {}
+        if isinstance(value, RequestOptions):
+            value = {f.name: getattr(value, f.name) for f in fields(value)}
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"options must be RequestOptions or a dict, not {type(value).__name__}")
+        return {name: item for name, item in value.items() if item is not None}
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """Give a copy with these headers beneath the user's own."""
+        mine = {name.lower() for name in self.headers or {}}
+        added = {name: text for name, text in headers.items() if name.lower() not in mine}
+        return replace(self, headers={**added, **(self.headers or {})})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """
+    Settings of a client.
+
+    :param api_key: sent as ``Authorization: Bearer``; never shown.
+    :param base_url: the server, without ``/responses``.
+    :param dialect: whose features may be used: ``openrouter`` or ``open``; None decides by the host.
+    :param default_model: used by requests that name none.
+    :param timeout: seconds for one call with all its retries and waits.
+    :param connect_timeout: seconds until a connection stands.
+    :param read_timeout: seconds of silence between two bytes.
+    :param max_retries: further tries when nothing can have been billed.
+    :param max_ambiguous_retries: further tries when the failed one may have been billed.
+    :param max_retry_wait: seconds; a longer wait is raised instead of slept through.
+    :param extra_headers: sent with every request; values are never shown.
+    :param allow_insecure_http: allow sending the key unencrypted to another machine.
+    :raises ConfigurationError: naming the field, what was given and what is allowed.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    dialect: Dialect | None = None
+    default_model: str | None = None
+    timeout: float = 600.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 300.0
+    max_retries: int = 3
+    max_ambiguous_retries: int = 1
+    max_retry_wait: float = 60.0
+    app_title: str | None = None
+    app_url: str | None = None
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow_insecure_http: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.api_key, str) or not self.api_key.strip():
+            raise ConfigurationError("api_key is missing: a server that needs none takes any text, such as 'none'")
+        settle = object.__setattr__  # the way a frozen dataclass normalizes what it was given
+        settle(self, "api_key", _header_text("api_key", self.api_key.strip(), secret=True))
+        settle(self, "base_url", _base_url("base_url", self.base_url or DEFAULT_BASE_URL))
+        settle(
+            self,
+            "dialect",
+            _one_of("dialect", self.dialect, ("openrouter", "open")) or _dialect_of(self.base_url),
+        )
+        settle(self, "extra_headers", _headers("extra_headers", self.extra_headers) or MappingProxyType({}))
+        for name in ("timeout", "connect_timeout", "read_timeout", "max_retry_wait"):
+            settle(self, name, _seconds(name, getattr(self, name), zero=name == "max_retry_wait"))
+        for name in ("max_retries", "max_ambiguous_retries"):
+            settle(self, name, _count(name, getattr(self, name)))
+        for name in ("app_title", "app_url"):
+            if getattr(self, name):
+                _header_text(name, getattr(self, name))
+        check_secure("base_url", self.base_url, allow_insecure_http=self.allow_insecure_http)
+
+    def for_call(self, options: RequestOptions | None) -> Self:
+        """Give the settings of one call: these, with its options on top."""
+        if options is None:
+            return self
+        given: dict[str, Any] = {
+            "timeout": options.timeout,
+            "max_retries": options.max_retries,
+            "base_url": options.base_url,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        if options.base_url and urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc:
+            changes["dialect"] = None  # another server speaks for itself
+        return replace(self, **changes) if changes else self
+
+    @property
+    def is_openrouter(self) -> bool:
+        """Whether OpenRouter's own features may be used."""
+        return self.dialect == "openrouter"
+
+
+def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:
+    """Refuse to send a key unencrypted to another machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            f"{name} is {url}: the key would travel unencrypted. Use https, or, in a network that you trust, "
+            "set the connection's extra `allow_insecure_http` to true"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _dialect_of(base_url: str) -> Dialect:
+    host = urlsplit(base_url).hostname or ""
+    return "openrouter" if host == "openrouter.ai" or host.endswith(".openrouter.ai") else "open"
+
+
+def _base_url(name: str, value: Any) -> str:
+    text = str(value).strip()
+    allowed = "a full URL without query, such as https://openrouter.ai/api/v1"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is no URL ({error}); allowed is {allowed}") from None
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{name} holds a user name or password; the key belongs in the password field")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or parts.query
+        or parts.fragment
+        or any(c.isspace() for c in text)
+    ):
+        raise ConfigurationError(f"{name} is {text!r}; allowed is {allowed}")
+    path = parts.path.rstrip("/").removesuffix("/responses")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _number(name: str, value: Any, allowed: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise ConfigurationError(f"{name} is {value!r}; allowed is {allowed}")
+    return number
+
+
+def _seconds(name: str, value: Any, *, zero: bool = False) -> Any:
+    if value is None:
+        return None
+    number = _number(name, value, "a number of seconds")
+    if number < 0 or (number == 0 and not zero):
+        raise ConfigurationError(f"{name} is {value!r}; allowed is a number of seconds above 0")
+    return number
+
+
+def _count(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    number = _number(name, value, "a whole number from 0")
+    if number < 0 or number != int(number):
+        raise ConfigurationError(f"{name} is {value!r}; allowed is a whole number from 0")
+    return int(number)
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value in (None, ""):
+        return None
+    if value not in allowed:
+        raise ConfigurationError(f"{name} is {value!r}; allowed are {' and '.join(allowed)}")
+    return value
+
+
+def _headers(name: str, value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be an object of header names and texts, not {type(value).__name__}")
+    for header, text in value.items():
+        if (
+            not isinstance(header, str)
+            or not header.isascii()
+            or not header.replace("-", "").replace("_", "").isalnum()
+        ):
+            raise ConfigurationError(f"{name}: {header!r} is no header name")
+        if header.lower() in RESERVED_HEADERS:
+            raise ConfigurationError(
+                f"{name}: {header!r} is set by the client; a key belongs in the connection's password"
+            )
+        _header_text(f"{name}.{header}", text, secret=True)
+    return dict(value)
+
+
+def _header_text(name: str, value: Any, *, secret: bool = False) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be text, not {type(value).__name__}")
+    if not value.isascii() or not value.isprintable():
+        shown = "the given text" if secret else repr(value)
+        raise ConfigurationError(f"{name}: {shown} has line breaks or characters that a header cannot hold")
+    return value

@@ -1,0 +1,94 @@
+"""Server-sent events → the answer's events. The grammar of SSE is httpx-sse's; what the events mean is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic_core import from_json
+
+from airflow_provider_responses.client import protocol
+from airflow_provider_responses.exceptions import StreamInterruptedError
+from airflow_provider_responses.models.events import ERROR_EVENTS, StreamEvent
+from airflow_provider_responses.models.response import Response
+
+DONE = "[DONE]"
+
+
+class StreamReader:
+    """
+    Reads one streamed answer. Takes the data of each SSE event; keeps the text so far and the final answer.
+
+    :param what: the request, for messages.
+    """
+
+    def __init__(self, headers: Mapping[str, str], *, what: str) -> None:
+        self.headers = headers
+        self.what = what
+        self.response: Response | None = None
+        self._text: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The text that has arrived."""
+        return "".join(self._text)
+
+    def read(self, data: str) -> StreamEvent | None:
+        """
+        Turn the data of one SSE event into a stream event; None for ``[DONE]``.
+
+        :raises StreamInterruptedError: for malformed data.
+        :raises APIError: for an error event.
+        """
+        if not data or data.strip() == DONE:
+            return None
+        try:
+            body = from_json(data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
+        kind = body.get("type")
+        event = StreamEvent(type=kind if isinstance(kind, str) else "", data=body)
+        if event.type in ERROR_EVENTS or (not event.type and "error" in body):
+            raise protocol.error_from_event(body, self.headers, what=self.what)
+        if event.type == "response.output_text.delta":
+            self._text.append(event.delta)
+        elif event.is_terminal:
+            self._end(event)
+        return event
+
+    def whole(self, response: Response) -> StreamEvent:
+        """Take the answer of a server that does not stream, as the event that would have ended the stream."""
+        self.response = response
+        kind = f"response.{response.status or 'completed'}"
+        return StreamEvent(type=kind, data={"type": kind, "response": response.raw})
+
+    def finish(self) -> Response:
+        """
+        Give the final answer, checked.
+
+        :raises StreamInterruptedError: if the stream ended without a terminal event, however clean its end.
+        """
+        if self.response is None:
+            raise self.interrupted("it ended before the answer did")
+        return protocol.check_answer(self.response, what=self.what)
+
+    def interrupted(self, why: str) -> StreamInterruptedError:
+        """Build the error for a stream that broke."""
+        text = self.text
+        return StreamInterruptedError(
+            f"{self.what}: the stream broke after {len(text)} characters of text: {why}. "
+            "What was made so far may have been billed; the same request can be sent again",
+            text=text,
+            ambiguous=True,
+            generation_id=self.headers.get("x-generation-id"),
+        )
+
+    def _end(self, event: StreamEvent) -> None:
+        inner = event.response
+        if inner is None:
+            raise self.interrupted(f"its {event.type} event holds no response")
+        raw = inner.raw
+        if "status" not in raw:  # older servers say it by the event's name alone
+            raw = {**raw, "status": event.type.removeprefix("response.").replace("done", "completed")}
+        self.response = Response(raw=raw, headers=self.headers)

@@ -1,0 +1,254 @@
+"""
+Connection pools: one per process for threads, one per event loop for coroutines.
+
+A fork or a new loop never uses another's sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+import httpx
+
+from airflow_provider_responses.exceptions import TransportError
+
+KEEPALIVE_EXPIRY: Final = 30.0  # seconds that an idle connection is kept
+# A reasoning model can be silent for minutes, and a NAT on the way forgets silent connections.
+TCP_KEEPALIVE: Final = tuple(
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 5),
+    )
+    if hasattr(socket, name)
+)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Let the kernel probe a silent connection."""
+    for option in TCP_KEEPALIVE:
+        sock.setsockopt(*option)
+
+
+class SyncPool:
+    """
+    Connections for blocking calls, which can be dropped from a signal handler.
+
+    :param transport: stands in for the network, in tests.
+    """
+
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self.http = httpx.Client(
+            transport=transport,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_EXPIRY),
+        )
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Watch a request's connection being made (httpcore's ``trace`` extension)."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            sock = info["return_value"].get_extra_info("socket")
+            if event.startswith("connection.connect"):
+                keep_alive(sock)
+            self._sockets.add(sock)
+
+    def drop(self) -> None:
+        """
+        Break every connection, so that a read that waits on one ends.
+
+        Sockets are shut down instead of closed, and no lock is taken: this runs inside a signal handler
+        that has interrupted that very read.
+        """
+        for sock in list(self._sockets):
+            shut(sock)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.http.close()
+
+
+def shut(sock: socket.socket) -> None:
+    """Shut a socket down below TLS, whose state the interrupted read still uses."""
+    with contextlib.suppress(OSError):  # it is closed already
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _ProcessPool:
+    """The pool that this process's blocking clients share."""
+
+    def __init__(self) -> None:
+        self._pool: SyncPool | None = None
+        self._lock = threading.Lock()
+        self._abandoned: list[SyncPool] = []
+
+    def get(self) -> SyncPool:
+        with self._lock:
+            if self._pool is None:
+                self._pool = SyncPool()
+            return self._pool
+
+    def after_fork(self) -> None:
+        # The parent goes on using these connections: keep them unread and unclosed in the child.
+        if self._pool is not None:
+            self._abandoned.append(self._pool)
+        self._pool = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+process_pool: Final = _ProcessPool()
+os.register_at_fork(after_in_child=process_pool.after_fork)
+atexit.register(process_pool.close)
+
+
+class DeadlineStream(httpx.SyncByteStream):
+    """
+    A response body that ends at the call's deadline, also while a read waits.
+
+    A read waits for ``read_timeout`` at most; once the deadline is nearer than that, a timer shuts the socket.
+    """
+
+    def __init__(
+        self, http: httpx.Response, *, deadline: float, read_timeout: float, clock: Callable[[], float]
+    ) -> None:
+        self._stream = http.stream
+        self._connection = http.extensions.get("network_stream")
+        self._deadline = deadline
+        self._read_timeout = read_timeout
+        self._clock = clock
+        self._timer: threading.Timer | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._watch()
+        for chunk in self._stream:  # type: ignore[union-attr]
+            yield chunk
+            self._watch()
+
+    def _watch(self) -> None:
+        remaining = self._deadline - self._clock()
+        if remaining <= 0:
+            raise httpx.ReadTimeout("the deadline is over")
+        if self._timer is None and self._connection is not None and remaining < self._read_timeout:
+            self._timer = threading.Timer(remaining, shut, (self._connection.get_extra_info("socket"),))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+        self._stream.close()  # type: ignore[union-attr]
+
+
+class AsyncPool:
+    """Connections for coroutines of one event loop: httpx's API on aiohttp's pool."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.users = 0
+        self.http = httpx.AsyncClient(transport=transport or _aiohttp_transport(), follow_redirects=False)
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self.http.aclose()
+
+
+def _aiohttp_transport() -> httpx.AsyncBaseTransport:
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    def make_socket(addr_info: tuple[Any, ...]) -> socket.socket:
+        family, kind, proto, *_ = addr_info
+        sock = socket.socket(family=family, type=kind, proto=proto)
+        keep_alive(sock)
+        return sock
+
+    def make_session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # no limit: how many calls are under way is the caller's to say
+            keepalive_timeout=KEEPALIVE_EXPIRY,
+            ssl=httpx.create_ssl_context(),
+            socket_factory=make_socket,
+        )
+        # httpx sets what it needs of these; aiohttp's own would be added beside it.
+        skip = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+        return aiohttp.ClientSession(
+            connector=connector, trust_env=True, skip_auto_headers=skip, cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    return AiohttpTransport(client=make_session)
+
+
+_loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncPool] = WeakKeyDictionary()
+
+
+def acquire_loop_pool() -> AsyncPool:
+    """Give the running loop's pool; every caller releases it once."""
+    pool = _loop_pools.setdefault(asyncio.get_running_loop(), AsyncPool())
+    pool.users += 1
+    return pool
+
+
+async def release_loop_pool(pool: AsyncPool) -> None:
+    """Let go of the loop's pool; the last one closes it."""
+    pool.users -= 1
+    if pool.users == 0:
+        _loop_pools.pop(asyncio.get_running_loop(), None)
+        await pool.close()
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Give what an async call can raise: httpx's errors, and those of aiohttp that httpx-aiohttp passes on unmapped."""
+    import aiohttp
+
+    return httpx.HTTPError, aiohttp.ClientError
+
+
+def to_transport_error(error: Exception, *, what: str) -> TransportError:
+    """Say what an exception of httpx, or of aiohttp beneath it, means: whether the request went out."""
+    kind = _kind(error)
+    said = str(error) or str(error.__cause__ or "") or type(error).__name__
+    if kind == "connect":
+        advice = "Nothing was sent. Check the base URL, the network and the proxy settings"
+    elif kind == "timeout":
+        advice = "The answer may have been billed. Raise `read_timeout` on the connection, or stream"
+    else:
+        advice = "The answer may have been billed; the same request can be sent again"
+    happened = {"connect": "no connection", "timeout": "no answer in time", "read": "the connection broke"}[kind]
+    return TransportError(f"{what}: {happened}: {said}. {advice}", kind=kind, ambiguous=kind != "connect")
+
+
+def _kind(error: Exception) -> str:
+    cause = error.__cause__ if type(error.__cause__).__module__.startswith("aiohttp") else error
+    if type(cause).__module__.startswith("aiohttp"):
+        import aiohttp
+
+        if isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)):
+            return "connect"
+        return "timeout" if isinstance(cause, TimeoutError) else "read"
+    if isinstance(
+        error,
+        (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,
+            httpx.UnsupportedProtocol,
+        ),
+    ):
+        return "connect"
+    return "timeout" if isinstance(error, httpx.TimeoutException) else "read"

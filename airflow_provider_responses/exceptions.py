@@ -1,0 +1,276 @@
+"""
+What can go wrong, and what to do about it.
+
+ResponsesError
+    ConfigurationError                    the connection or the client's settings
+    RequestValidationError                the request, before it was sent
+    APIError                              the service said no (any other 4XX, 5XX)
+        BadRequestResponseError           400
+        UnauthorizedResponseError         401
+        PaymentRequiredResponseError      402
+        ForbiddenResponseError            403
+        NotFoundResponseError             404
+        RequestTimeoutResponseError       408  retryable
+        PayloadTooLargeResponseError      413
+        UnprocessableEntityResponseError  422
+        TooManyRequestsResponseError      429  retryable
+        InternalServerResponseError       500  retryable
+        BadGatewayResponseError           502  retryable
+        ServiceUnavailableResponseError   503  retryable
+        EdgeNetworkTimeoutResponseError   524  retryable
+        ProviderOverloadedResponseError   529  retryable
+    IncompleteResponseError               the answer was cut off
+    RefusalError                          the model refused
+    OutputValidationError                 the answer is not what `output_type` says
+    StreamInterruptedError                the stream ended before the answer did; retryable
+    TransportError                        no answer arrived (connect, read, timeout); retryable
+    RequestCancelledError                 the task was killed while the call was under way
+    BudgetExceededError                   a limit of the user's own is spent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response
+
+__all__ = [
+    "APIError",
+    "BadGatewayResponseError",
+    "BadRequestResponseError",
+    "BudgetExceededError",
+    "ConfigurationError",
+    "EdgeNetworkTimeoutResponseError",
+    "ForbiddenResponseError",
+    "IncompleteResponseError",
+    "InternalServerResponseError",
+    "NotFoundResponseError",
+    "OutputValidationError",
+    "PayloadTooLargeResponseError",
+    "PaymentRequiredResponseError",
+    "ProviderOverloadedResponseError",
+    "RefusalError",
+    "RequestCancelledError",
+    "RequestTimeoutResponseError",
+    "RequestValidationError",
+    "ResponsesError",
+    "ServiceUnavailableResponseError",
+    "StreamInterruptedError",
+    "TooManyRequestsResponseError",
+    "TransportError",
+    "UnauthorizedResponseError",
+    "UnprocessableEntityResponseError",
+    "error_class_for_status",
+]
+
+
+class ResponsesError(Exception):
+    """
+    Base of everything that this package raises.
+
+    :param message: what happened, to which request, and what to do.
+    :param retryable: whether the same request may succeed later; by default what the class says.
+    :param ambiguous: whether the request may have been served, and so billed, all the same.
+    :param retry_after: seconds that the service asked to wait.
+    :param response: the answer that came after all (incomplete, refused, not as typed), with its usage.
+    :param previous: errors of the tries before this one, oldest first.
+    """
+
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retryable: bool | None = None,
+        ambiguous: bool = False,
+        status_code: int | None = None,
+        code: str | int | None = None,
+        error_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        availability: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+        generation_id: str | None = None,
+        openrouter_metadata: Mapping[str, Any] | None = None,
+        response: Response | None = None,
+        previous: tuple[Exception, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.ambiguous = ambiguous
+        self.status_code = status_code
+        self.code = code
+        self.error_type = error_type
+        self.metadata = metadata or {}
+        self.availability = availability or {}
+        self.retry_after = retry_after
+        self.generation_id = generation_id or (response.generation_id if response else None)
+        self.openrouter_metadata = openrouter_metadata
+        self.response = response
+        self.previous = previous
+
+    @property
+    def tries(self) -> int:
+        """How many requests were sent, this one included."""
+        return len(self.previous) + 1
+
+
+class ConfigurationError(ResponsesError, ValueError):
+    """The connection or a setting cannot be used as it is."""
+
+
+class RequestValidationError(ResponsesError, ValueError):
+    """The request is refused before it is sent; ``fields`` names what is wrong."""
+
+    def __init__(self, message: str = "", *, fields: tuple[str, ...] = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.fields = fields
+
+
+class APIError(ResponsesError):
+    """The service answered with an error."""
+
+
+class BadRequestResponseError(APIError):
+    """400: the request is wrong as it stands."""
+
+
+class UnauthorizedResponseError(APIError):
+    """401: the key is missing, wrong or disabled."""
+
+
+class PaymentRequiredResponseError(APIError):
+    """402: credits, or the key's own limit, are used up."""
+
+
+class ForbiddenResponseError(APIError):
+    """403: a guardrail, moderation or missing permission."""
+
+
+class NotFoundResponseError(APIError):
+    """404: no such model or endpoint."""
+
+
+class RequestTimeoutResponseError(APIError):
+    """408: the service gave up waiting."""
+
+    default_retryable = True
+
+
+class PayloadTooLargeResponseError(APIError):
+    """413: the request is too large."""
+
+
+class UnprocessableEntityResponseError(APIError):
+    """422: well-formed, but not to be processed."""
+
+
+class TooManyRequestsResponseError(APIError):
+    """429: a rate limit."""
+
+    default_retryable = True
+
+
+class InternalServerResponseError(APIError):
+    """500: an error of the service."""
+
+    default_retryable = True
+
+
+class BadGatewayResponseError(APIError):
+    """502: the model's provider failed."""
+
+    default_retryable = True
+
+
+class ServiceUnavailableResponseError(APIError):
+    """503: no provider is available now."""
+
+    default_retryable = True
+
+
+class EdgeNetworkTimeoutResponseError(APIError):
+    """524: the edge network gave up waiting."""
+
+    default_retryable = True
+
+
+class ProviderOverloadedResponseError(APIError):
+    """529: the model's provider is overloaded."""
+
+    default_retryable = True
+
+
+class IncompleteResponseError(ResponsesError):
+    """The answer was cut off; what there is of it is in ``response``."""
+
+
+class RefusalError(ResponsesError):
+    """The model refused; what it said is in ``response.refusal``."""
+
+
+class OutputValidationError(ResponsesError):
+    """The answer does not validate as ``output_type``."""
+
+
+class StreamInterruptedError(ResponsesError):
+    """The stream broke, ended early or was malformed; ``text`` holds what had arrived."""
+
+    default_retryable = True
+
+    def __init__(self, message: str = "", *, text: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.text = text
+
+
+class TransportError(ResponsesError):
+    """
+    No answer arrived.
+
+    :param kind: ``connect``, ``read``, ``timeout`` (a read that took too long) or ``deadline`` (the total).
+    """
+
+    default_retryable = True
+
+    def __init__(self, message: str = "", *, kind: str = "connect", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.kind = kind
+
+
+class RequestCancelledError(ResponsesError):
+    """The call was cancelled and its connection dropped."""
+
+    # A killed worker is replaced: whether the task runs again is Airflow's to say.
+    default_retryable = True
+
+
+class BudgetExceededError(ResponsesError):
+    """A limit that the user set is spent."""
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequestResponseError,
+    401: UnauthorizedResponseError,
+    402: PaymentRequiredResponseError,
+    403: ForbiddenResponseError,
+    404: NotFoundResponseError,
+    408: RequestTimeoutResponseError,
+    413: PayloadTooLargeResponseError,
+    422: UnprocessableEntityResponseError,
+    429: TooManyRequestsResponseError,
+    500: InternalServerResponseError,
+    502: BadGatewayResponseError,
+    503: ServiceUnavailableResponseError,
+    524: EdgeNetworkTimeoutResponseError,
+    529: ProviderOverloadedResponseError,
+}
+
+
+def error_class_for_status(status: int) -> tuple[type[APIError], bool]:
+    """Give the class for a status, and whether the status may be tried again."""
+    if cls := _BY_STATUS.get(status):
+        return cls, cls.default_retryable
+    return APIError, status in {409, 425} or status >= 500

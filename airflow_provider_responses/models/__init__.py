@@ -1,0 +1,34 @@
+"""
+The wire as models: request, response, stream events, typed output.
+
+No I/O and no Airflow. The names load on first use, so that importing a neighbour stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.events import StreamEvent as StreamEvent
+    from airflow_provider_responses.models.output import json_schema_format as json_schema_format
+    from airflow_provider_responses.models.output import parse_output as parse_output
+    from airflow_provider_responses.models.request import ResponsesRequest as ResponsesRequest
+    from airflow_provider_responses.models.response import Response as Response
+    from airflow_provider_responses.models.response import Usage as Usage
+
+_HOMES = {
+    "Response": "response",
+    "ResponsesRequest": "request",
+    "StreamEvent": "events",
+    "Usage": "response",
+    "json_schema_format": "output",
+    "parse_output": "output",
+}
+__all__ = ["Response", "ResponsesRequest", "StreamEvent", "Usage", "json_schema_format", "parse_output"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

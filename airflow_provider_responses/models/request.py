@@ -1,0 +1,243 @@
+"""The request of ``POST /responses``: every top-level field under its own name, checked before it is sent."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sized
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+)
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models.fields import (
+    METADATA_MAX_KEY,
+    METADATA_MAX_PAIRS,
+    METADATA_MAX_VALUE,
+    REQUEST_FIELDS,
+)
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not a boolean")  # noqa: TRY004  pydantic reports ValueErrors
+    return value
+
+
+# Numbers keep their kind (1 stays 1, 1.0 stays 1.0). A numeric string is read as a number, because a
+# template always renders text.
+Integer = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[int | Annotated[float, Field(allow_inf_nan=False)], BeforeValidator(_no_bool)]
+# A boolean from a template is text as well; pydantic's lax mode would also read 1, "on" and "y".
+Boolean = Annotated[StrictBool, BeforeValidator(lambda v: {"true": True, "false": False}.get(str(v).lower(), v))]
+JsonObject = dict[str, Any]
+ResponseInclude = Literal[
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "reasoning.encrypted_content",
+    "code_interpreter_call.outputs",
+]
+
+
+# What people write to a model, or about people, is never quoted in messages.
+CONTENT_FIELDS: Final = frozenset({"input", "instructions", "prompt", "metadata", "user", "safety_identifier"})
+
+
+class ResponsesRequest(BaseModel):
+    """
+    One request of the Responses API.
+
+    Fields left out are not sent; a field set to ``None`` is sent as ``null``. ``extra_body`` holds
+    top-level fields that this version does not know; they are sent as they are, after all others.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    models: list[Annotated[str, Field(min_length=1)]] | None = None
+    input: str | list[JsonObject] | None = None
+    instructions: str | None = None
+    prompt: JsonObject | None = None
+    text: JsonObject | None = None
+    reasoning: JsonObject | None = None
+    tools: list[JsonObject] | None = None
+    tool_choice: str | JsonObject | None = None
+    parallel_tool_calls: Boolean | None = None
+    max_tool_calls: Integer | None = None
+    stop_server_tools_when: list[JsonObject] | None = None
+    max_output_tokens: Integer | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    top_k: Integer | None = None
+    top_logprobs: Integer | None = None
+    frequency_penalty: Number | None = None
+    presence_penalty: Number | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    include: list[ResponseInclude] | None = None
+    modalities: list[Literal["text", "image"]] | None = None
+    image_config: JsonObject | None = None
+    metadata: dict[str, str] | None = None
+    plugins: list[JsonObject] | None = None
+    provider: JsonObject | None = None
+    route: Literal["fallback", "sort"] | None = None
+    service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale"] | None = None
+    cache_control: JsonObject | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonObject | None = None
+    session_id: Annotated[str, Field(max_length=256)] | None = None
+    user: Annotated[str, Field(max_length=256)] | None = None
+    safety_identifier: str | None = None
+    trace: JsonObject | None = None
+    debug: JsonObject | None = None
+    store: Boolean | None = None
+    background: Boolean | None = None
+    previous_response_id: str | None = None
+    stream: Boolean | None = None
+    extra_body: JsonObject = Field(default_factory=dict)
+
+    @field_validator("input")
+    @classmethod
+    def _input_says_something(cls, value: str | list[JsonObject] | None) -> str | list[JsonObject] | None:
+        if value is not None and not (value.strip() if isinstance(value, str) else value):
+            raise ValueError("is empty: give the text, or a list with at least one item, that the model answers")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_within_limits(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        pairs = value or {}
+        if len(pairs) > METADATA_MAX_PAIRS:
+            raise ValueError(
+                f"has {len(pairs)} pairs, at most {METADATA_MAX_PAIRS} are allowed: drop {list(pairs)[-1]!r}"
+            )
+        for key, text in pairs.items():
+            if len(key) > METADATA_MAX_KEY or "[" in key or "]" in key:
+                raise ValueError(f"key {key!r}: at most {METADATA_MAX_KEY} characters, without brackets, are allowed")
+            if len(text) > METADATA_MAX_VALUE:
+                raise ValueError(
+                    f"value of {key!r} has {len(text)} characters, at most {METADATA_MAX_VALUE} are allowed"
+                )
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _extra_body_adds_only(cls, value: JsonObject) -> JsonObject:
+        known = [name for name in value if name in REQUEST_FIELDS]
+        if known:
+            raise ValueError(f"holds {known[0]!r}, which is a field of the request: give it there")
+        return value
+
+    @classmethod
+    def parse(cls, data: ResponsesRequest | Mapping[str, Any]) -> Self:
+        """
+        Validate a request that is a model already or a mapping of its fields.
+
+        :raises RequestValidationError: naming each wrong field, what was given and what is allowed.
+        """
+        if isinstance(data, cls):
+            return data
+        if not isinstance(data, Mapping):
+            raise RequestValidationError(
+                f"a request is a ResponsesRequest or a dict of its fields, not {type(data).__name__}"
+            )
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            problems = _problems(error)
+            raise RequestValidationError(
+                "the request is not valid: " + "; ".join(problems.values()), fields=tuple(problems)
+            ) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """Give a copy with these fields set, validated like any other request."""
+        return type(self).parse({name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON body, set fields only, always in the same order."""
+        body = {name: getattr(self, name) for name in REQUEST_FIELDS if name in self.model_fields_set}
+        return body | self.extra_body
+
+    def to_bytes(self) -> bytes:
+        """
+        Serialize canonically: the same request is always the same bytes (UTF-8 JSON without white space).
+
+        :raises RequestValidationError: naming the path of a value that JSON cannot hold.
+        """
+        body = self.to_dict()
+        try:
+            return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            path, reason = _first_unserializable(body) or ("", str(error))
+            raise RequestValidationError(
+                f"the request cannot be sent as JSON: {path}: {reason}", fields=(path,)
+            ) from error
+
+
+def _problems(error: ValidationError) -> dict[str, str]:
+    """Field path → one sentence; a union's branches are reported once, by what they allow together."""
+    found: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        location = [part for part in detail["loc"] if not _is_union_branch(part)]
+        path = ".".join(str(part) for part in location)
+        found.setdefault(path, []).append(_sentence(detail["type"], detail["msg"], path))
+        given[path] = detail["input"]
+    return {
+        path: f"{path}: {' or '.join(dict.fromkeys(texts))} (given: {_short(given[path], path)})"
+        for path, texts in found.items()
+    }
+
+
+def _is_union_branch(part: int | str) -> bool:
+    return isinstance(part, str) and (part in {"str", "int", "float"} or "[" in part)
+
+
+def _sentence(kind: str, message: str, path: str) -> str:
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(path, REQUEST_FIELDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "a new field of the API goes into `extra_body`"
+        return f"is no field of a request; {hint}"
+    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _short(value: Any, path: str) -> str:
+    """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
+    text = repr(value)
+    if len(text) <= 80 and path.partition(".")[0] not in CONTENT_FIELDS:
+        return text
+    return f"{type(value).__name__} of length {len(value)}" if isinstance(value, Sized) else type(value).__name__
+
+
+def _first_unserializable(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
+    if depth > 200:
+        return path, "is nested too deeply, or contains itself"
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        return _no_json_form(value, path)
+    nested = (_first_unserializable(item, f"{path}.{key}".lstrip("."), depth + 1) for key, item in items)
+    return next(filter(None, nested), None)
+
+
+def _no_json_form(value: Any, path: str) -> tuple[str, str] | None:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except TypeError:
+        return path, f"{type(value).__name__} has no JSON form: convert it to text, a number, a list or a dict"
+    except UnicodeEncodeError:
+        return path, "holds half of a surrogate pair, which is no text: decode the source as what it is"
+    except ValueError:
+        return path, f"{value!r} has no JSON form"
+    return None
