@@ -1,0 +1,91 @@
+"""``@task.responses``: the function says what to ask, the task asks it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+
+class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
+    """
+    Call the function when the task runs, and send what it returns.
+
+    :param python_callable: returns a string, a list of input items, or a dict that is a whole request.
+    """
+
+    custom_operator_name = "@task.responses"
+    # What the function returns is data and is not rendered: it may hold braces of its own.
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(name for name in ResponsesOperator.template_fields if name != "input"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **ResponsesOperator.template_fields_renderers,
+    }
+
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
+        if "input" in kwargs:
+            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
+        if inspect.iscoroutinefunction(python_callable):
+            raise RequestValidationError(
+                f"{python_callable.__name__} is async; a function of @task.responses returns its input directly"
+            )
+        super().__init__(python_callable=python_callable, **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        returned = self.python_callable(*self.op_args, **kwargs)
+        try:
+            self._take(returned)
+        except ResponsesError as error:
+            self._fail(error)
+        return super().execute(context)
+
+    def _take(self, returned: Any) -> None:
+        self.input = None
+        if isinstance(returned, Mapping):
+            self.request = runs.merge_fields(self.request or {}, returned)
+        elif isinstance(returned, (str, list)):
+            self.input = returned
+        else:
+            raise RequestValidationError(
+                f"the function returned {type(returned).__name__}; allowed are the input as a str or a list of "
+                "items, or a whole request as a dict",
+                fields=("input",),
+            )
+
+
+def responses_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """
+    Turn a function into a task that sends what it returns.
+
+    :param python_callable: the function; it returns a string, a list of input items, or a whole request.
+    :param multiple_outputs: push each field of a typed output under its own name as well.
+    :param kwargs: arguments of :class:`ResponsesOperator`, but for ``input``.
+    """
+    # Airflow would guess this from the function's return annotation, which here is the request's and not the answer's.
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=bool(multiple_outputs),
+        decorated_operator_class=_ResponsesDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,277 @@
+"""An Airflow connection becomes a client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+from airflow_provider_responses import get_provider_info
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.exceptions import (
+    APIError,
+    ConfigurationError,
+    ResponsesError,
+    TransportError,
+    UnauthorizedResponseError,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_responses.client.client import AsyncResponsesClient, ResponsesClient
+    from airflow_provider_responses.models.events import StreamEvent
+    from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.models.response import Response
+
+DEFAULT_CONN_ID: Final = "responses_default"
+TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
+SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
+
+
+class ResponsesHook(BaseHook):
+    """
+    Sends Responses API requests with the credentials of a connection.
+
+    :param conn_id: a connection of type ``responses``: password = API key, host = base URL (empty = OpenRouter),
+        extras: default_model, timeout, connect_timeout, read_timeout, max_retries, max_ambiguous_retries,
+        max_retry_wait, app_title, app_url, extra_headers, dialect, allow_insecure_http.
+    """
+
+    conn_name_attr = "conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "responses"
+    hook_name = "Responses API (OpenRouter)"
+
+    def __init__(self, conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self._config: ClientConfig | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Give the form's fields on Airflow 2.11 to 3.1; later versions read them from the provider's info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import BooleanField, StringField
+
+        def widget(spec: Mapping[str, Any]) -> Any:
+            if "boolean" in spec["schema"]["type"]:
+                return BooleanField(lazy_gettext(spec["label"]), description=spec["description"])
+            # Numbers are text here, so that an empty field stays empty.
+            return StringField(
+                lazy_gettext(spec["label"]), widget=BS3TextFieldWidget(), description=spec["description"]
+            )
+
+        return {name: widget(spec) for name, spec in _connection_type()["conn-fields"].items()}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Give the form's labels on Airflow 2.11 to 3.1."""
+        return {name.replace("-", "_"): value for name, value in _connection_type()["ui-field-behaviour"].items()}
+
+    @property
+    def config(self) -> ClientConfig:
+        """
+        The connection as a client's settings.
+
+        :raises ConfigurationError: naming the connection and the field.
+        """
+        if self._config is None:
+            self._config = config_from_connection(self.get_connection(self.conn_id), self.conn_id)
+            for secret in _secrets(self._config):
+                mask_secret(secret)
+        return self._config
+
+    async def aconfig(self) -> ClientConfig:
+        """Like :attr:`config`, without blocking the event loop."""
+        if self._config is None:
+            from asgiref.sync import sync_to_async
+
+            config = config_from_connection(await get_async_connection(self.conn_id), self.conn_id)
+            for secret in _secrets(config):
+                await sync_to_async(mask_secret)(secret)
+            self._config = config
+        return self._config
+
+    def get_conn(self, *, own_connections: bool = False) -> ResponsesClient:
+        """
+        Give a client.
+
+        :param own_connections: keep its connections apart from the process's, so that its ``cancel()`` drops them.
+        """
+        from airflow_provider_responses.client.client import ResponsesClient
+        from airflow_provider_responses.client.transport import SyncPool
+
+        return ResponsesClient(self.config, pool=SyncPool() if own_connections else None)
+
+    async def get_async_conn(self) -> AsyncResponsesClient:
+        """Give a client for this event loop; use it as ``async with``."""
+        from airflow_provider_responses.client.client import AsyncResponsesClient
+
+        return AsyncResponsesClient(await self.aconfig())
+
+    def send(
+        self,
+        request: ResponsesRequest | Mapping[str, Any],
+        *,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a request and give the whole answer; see :meth:`ResponsesClient.send`."""
+        return self.get_conn().send(request, options=options)
+
+    def stream(
+        self,
+        request: ResponsesRequest | Mapping[str, Any],
+        *,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> Iterator[StreamEvent]:
+        """Send a request and give its events as they arrive; see :meth:`ResponsesClient.stream`."""
+        return self.get_conn().stream(request, options=options)
+
+    async def asend(
+        self,
+        request: ResponsesRequest | Mapping[str, Any],
+        *,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Like :meth:`send`, without blocking the event loop."""
+        async with await self.get_async_conn() as client:
+            return await client.send(request, options=options)
+
+    async def astream(
+        self,
+        request: ResponsesRequest | Mapping[str, Any],
+        *,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        """Like :meth:`stream`, without blocking the event loop."""
+        async with await self.get_async_conn() as client:
+            async for event in client.stream(request, options=options):
+                yield event
+
+    def get_key(self) -> dict[str, Any]:
+        """Give the key's label, limit, what is left of it and when it resets (OpenRouter only)."""
+        return self.get_conn().get_key()
+
+    def get_generation(self, generation_id: str) -> dict[str, Any]:
+        """Give a generation's tokens, cost, provider and latency (OpenRouter only)."""
+        return self.get_conn().get_generation(generation_id)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Say whether the key works, and what is left of its limit."""
+        from airflow_provider_responses.client.client import ResponsesClient
+
+        try:
+            patient = self.config
+            config = replace(
+                patient, max_retries=0, max_ambiguous_retries=0, timeout=min(patient.timeout, TEST_TIMEOUT)
+            )
+            return _test(ResponsesClient(config))
+        except ResponsesError as error:
+            return False, str(error)
+
+
+def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
+    """
+    Read a connection.
+
+    :raises ConfigurationError: naming the connection and the field.
+    """
+    try:
+        settings = _extras(conn.extra)
+        if conn.host:
+            settings["base_url"] = _host(conn)
+        return ClientConfig(api_key=conn.password or "", **settings)
+    except ConfigurationError as error:
+        said = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
+        said = said.replace("base_url is", "host is")
+        raise ConfigurationError(f"connection {conn_id!r}: {said}") from None
+
+
+def _host(conn: Connection) -> str:
+    host = str(conn.host)
+    if conn.port and host.rpartition("@")[2].count(":") < 2:
+        scheme, mark, rest = host.partition("://")
+        address, slash, path = rest.partition("/")
+        host = f"{scheme}{mark}{address}:{conn.port}{slash}{path}" if mark else f"{host}:{conn.port}"
+    return host
+
+
+def _extras(text: str | None) -> dict[str, Any]:
+    try:
+        extras = json.loads(text or "{}")
+    except ValueError:
+        extras = None
+    if not isinstance(extras, dict):
+        raise ConfigurationError("extra is no JSON object")
+    settings = {name: value for name, value in extras.items() if value is not None and value != ""}
+    allowed = {f.name for f in fields(ClientConfig)} - {"api_key", "base_url"}
+    if unknown := sorted(set(settings) - allowed):
+        raise ConfigurationError(f"extra {unknown[0]!r} is unknown; allowed are {', '.join(sorted(allowed))}")
+    if isinstance(headers := settings.get("extra_headers"), str):
+        settings["extra_headers"] = _json_object("extra_headers", headers)
+    if "allow_insecure_http" in settings:
+        settings["allow_insecure_http"] = str(settings["allow_insecure_http"]).lower() == "true"
+    return settings
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigurationError(f'extra {name!r} is no JSON object, such as {{"X-Team": "data"}}')
+    return value
+
+
+def _secrets(config: ClientConfig) -> list[str]:
+    """Give what must never show in a log: the key, and headers that look like one."""
+    headers = config.extra_headers.items()
+    return [
+        config.api_key,
+        *(value for name, value in headers if any(word in name.lower() for word in SECRET_HEADERS)),
+    ]
+
+
+def _connection_type() -> dict[str, Any]:
+    types: Any = get_provider_info()["connection-types"]
+    connection_type: dict[str, Any] = types[0]
+    return connection_type
+
+
+def _test(client: ResponsesClient) -> tuple[bool, str]:
+    where = client.config.base_url
+    try:
+        return _key_sentence(client.get_key())
+    except UnauthorizedResponseError:
+        return False, f"{where} refuses the key: check the connection's password, or make a key anew"
+    except TransportError as error:
+        return False, f"No connection to {where}: check the host. ({error})"
+    except APIError as error:
+        if error.status_code not in {404, 405, 501}:
+            raise
+    try:
+        models = client.get_models()
+    except APIError:
+        return False, f"{where} answers, but neither /key nor /models is there: check the host's path, such as /v1"
+    named = ", ".join(str(model.get("id")) for model in models[:3])
+    return True, f"Connected to {where} (a server without /key): {len(models)} models, such as {named or 'none'}"
+
+
+def _key_sentence(key: Mapping[str, Any]) -> tuple[bool, str]:
+    label, limit, left = key.get("label") or "without label", key.get("limit"), key.get("limit_remaining")
+    resets = f"resets {key['limit_reset']}" if key.get("limit_reset") else "does not reset"
+    if limit is None or left is None:
+        return True, f"Key {label}: works, has no limit; ${float(key.get('usage') or 0):.2f} used so far"
+    if left <= 0:
+        return False, (
+            f"Key {label}: works, but its limit of ${limit:.2f} is used up ({resets}): raise it at "
+            "https://openrouter.ai/settings/keys, or take another key"
+        )
+    return True, f"Key {label}: works, ${left:.2f} of its limit of ${limit:.2f} is left ({resets})"

@@ -1,0 +1,110 @@
+"""An Airflow of the tests' own: a home in a temporary folder, the database migrated once and copied."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = Path(tempfile.mkdtemp(prefix="airflow-tests-"))
+DAGS = HOME / "dags"
+DATABASE = HOME / "airflow.db"
+
+# Before Airflow is imported; the settings of whoever runs the tests must not reach them.
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]
+os.environ |= {
+    "AIRFLOW_HOME": str(HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{DATABASE}",
+    "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+DAGS.mkdir()
+
+pytest_plugins = ["airflow_provider_responses.testing"]
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """A migrated database; migrated once per release of Airflow and kept in the checkout."""
+    kept = ROOT / ".cache" / f"airflow-{importlib.metadata.version('apache-airflow')}.db"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        fresh = HOME / "fresh.db"
+        env = os.environ | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{fresh}"}
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
+        shutil.copy(fresh, kept.with_suffix(".new"))
+        kept.with_suffix(".new").rename(kept)
+    shutil.copy(kept, DATABASE)
+
+
+@dataclass
+class DagResult:
+    """What a run of a DAG left behind."""
+
+    state: str
+    states: dict[tuple[str, int], str]
+    xcoms: dict[tuple[str, int, str], Any]
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        return self.xcoms[task_id, map_index, key]
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Iterator[Callable[..., DagResult]]:
+    """Run the DAG of a file (or of source code) with ``dag.test()``."""
+    copies: list[Path] = []
+
+    def run(source: Path | str, dag_id: str) -> DagResult:
+        target = DAGS / f"{dag_id}.py"
+        target.write_text(source.read_text() if isinstance(source, Path) else source)
+        copies.append(target)
+        dag = load_dag(target, dag_id)
+        return _collect(dag.test())
+
+    yield run
+    for copy in copies:
+        copy.unlink()
+
+
+def load_dag(path: Path, dag_id: str) -> Any:
+    """Load a DAG as Airflow's own loader does."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:
+        from airflow.models.dagbag import DagBag
+    bag = DagBag(str(path))
+    assert not bag.import_errors, bag.import_errors
+    return bag.dags[dag_id]
+
+
+def _collect(run: Any) -> DagResult:
+    from airflow.models import xcom
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    model = xcom.XComModel if hasattr(xcom, "XComModel") else xcom.BaseXCom
+    read = model.deserialize_value if hasattr(xcom, "XComModel") else lambda row: row.value  # 2.11 reads it on load
+    with create_session() as session:
+        rows = session.scalars(select(model).where(model.dag_id == run.dag_id, model.run_id == run.run_id)).all()
+        values = {(row.task_id, row.map_index, row.key): read(row) for row in rows}
+    instances = run.get_task_instances()
+    states = {(ti.task_id, ti.map_index): str(ti.state) for ti in instances}
+    return DagResult(state=str(run.state), states=states, xcoms=values)
