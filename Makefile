@@ -1,0 +1,96 @@
+# Every target does its own set-up, inside this folder: `make demo` and `make test` need only Python and make.
+# Another Python: make PYTHON=/path/to/python3.12 test
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python that runs and whose minor version (3.x) fits the condition.
+find-python = $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c 'import sys; minor = sys.version_info.minor; sys.exit(not ($(1)))' 2>/dev/null \
+	&& echo $$python && break; done)
+PYTHON ?= $(call find-python,minor >= 11)
+# Airflow 2.11 does not run on Python 3.13.
+PYTHON_2_11 ?= $(call find-python,11 <= minor < 13)
+
+VENV := .venv
+VENV_2_11 := .venv-2.11
+WHEEL_VENV := .cache/wheel-venv
+BIN := $(VENV)/bin
+TEST_TOOLS := pytest pytest-asyncio pytest-timeout hypothesis jsonschema openai openrouter blockbuster
+
+# What imports Airflow makes this folder: ~/airflow stays as it is. Tests and demo have their own.
+export AIRFLOW_HOME := $(CURDIR)/.airflow/make
+# Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
+unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
+
+.PHONY: help demo test test-2.11 lint format docs build check-wheel clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## Run the example DAG on Airflow 3 against a sandbox (or OpenRouter: OPENROUTER_API_KEY=...)
+	@$(BIN)/python tools/demo.py $(ARGS)
+
+test: $(VENV)/.installed  ## Run the tests on Airflow 3; for some of them: make test ARGS="-k name"
+	$(BIN)/python -m pytest $(ARGS)
+
+test-2.11: $(VENV_2_11)/.installed  ## Run the tests on Airflow 2.11, the oldest that is supported
+	$(VENV_2_11)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed  ## Check style, formatting, types and the rules about imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed  ## Build the documentation into docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+build: $(VENV)/.installed  ## Build the sdist and the wheel into dist/ and check their metadata
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+check-wheel: build  ## Install the wheel alone, then run the demo from it outside this folder
+	$(call make-venv,$(WHEEL_VENV),PYTHON,3.11 or newer,--clear)
+	$(call pip-install,$(WHEEL_VENV)) --constraint constraints.txt "$$(ls dist/*.whl)[sandbox]"
+	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
+
+clean:  ## Remove everything that these targets made
+	rm -rf .venv .venv-2.11 .cache .airflow build dist docs/_build *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call make-venv,FOLDER,NAME OF PYTHON'S VARIABLE,VERSIONS,OPTIONS)
+define make-venv
+@test -n "$($(2))" \
+	|| { echo "Python $(3) was not found: install it, or name it: make $(2)=/path/to/python" >&2; exit 1; }
+@$($(2)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python $(3) is needed, and $($(2)) is not: make $(2)=/path/to/python" >&2; exit 1; }
+@echo "Installing into $(1) (about a minute) ..."
+@$($(2)) -m venv $(4) $(1) \
+	|| { echo "$($(2)) could not make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+endef
+
+pip-install = @$(1)/bin/python -m pip install -qq --disable-pip-version-check
+
+# The pinned setuptools comes first and builds this package: build isolation would fetch an unpinned one.
+$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
+	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
+	$(call pip-install,$(VENV)) --constraint constraints.txt setuptools
+	$(call pip-install,$(VENV)) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV_2_11)/.installed: pyproject.toml setup.cfg constraints-2.11.txt
+	$(call make-venv,$(VENV_2_11),PYTHON_2_11,3.11 or 3.12)
+	$(call pip-install,$(VENV_2_11)) --constraint constraints-2.11.txt setuptools
+	$(call pip-install,$(VENV_2_11)) --constraint constraints-2.11.txt --no-build-isolation \
+		--editable '.[sandbox]' $(TEST_TOOLS)
+	@touch $@
