@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DecoratedOperator
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig, Dialect, RequestOptions
@@ -69,13 +70,16 @@ def invalid_requests(dag: Any, *, default_model: str | None = None, dialect: Dia
 
 def _arguments(task: Any) -> dict[str, Any] | None:
     """Give what a task was made with; for a mapped task, what all its instances share."""
-    if isinstance(task, ResponsesOperator):
-        return vars(task)
-    kind = getattr(task, "operator_class", None)
-    if isinstance(kind, type) and issubclass(kind, ResponsesOperator):
-        mapped: dict[str, Any] = dict.fromkeys(_mapped_names(task), "{{ mapped }}")
-        return {**task.partial_kwargs, **mapped}
-    return None
+    mapped = hasattr(task, "partial_kwargs")
+    kind = task.operator_class if mapped else type(task)
+    if not issubclass(kind, ResponsesOperator):
+        return None
+    arguments = dict(vars(task))
+    if mapped:
+        arguments = {**task.partial_kwargs, **dict.fromkeys(_mapped_names(task), "{{ mapped }}")}
+    if issubclass(kind, DecoratedOperator):
+        arguments["decorated"] = True
+    return arguments
 
 
 def _mapped_names(task: Any) -> list[str]:
@@ -87,7 +91,7 @@ def _mapped_names(task: Any) -> list[str]:
 def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     everyday = {name: arguments.get(name) for name in ("input", "model", "instructions")}
     request = arguments.get("request") or {}
-    whole_request_comes_later = not isinstance(request, Mapping) or "python_callable" in arguments
+    whole_request_comes_later = not isinstance(request, Mapping) or "decorated" in arguments
     fields = runs.merge_fields(
         {name: value for name, value in everyday.items() if value is not None},
         request if isinstance(request, Mapping) else {},

@@ -81,18 +81,15 @@ class _Calls:
             what=protocol.describe_call(config, prepared),
         )
 
-    def _get(self, path: str) -> _Call:
-        url = f"{self.config.base_url}{path}"
-        headers = protocol.build_headers(self.config)
-        return _Call(
-            method="GET",
-            url=url,
-            headers=headers,
-            body=None,
-            stream=False,
-            config=self.config,
-            what=f"GET {url}",
-        )
+    def _get(self, path: str, options: Options = None) -> _Call:
+        parsed = None if options is None else RequestOptions.parse(options)
+        config = self.config.for_call(parsed)
+        url = f"{config.base_url}{path}"
+        headers = protocol.build_headers(config, parsed)
+        return _Call(method="GET", url=url, headers=headers, body=None, stream=False, config=config, what=f"GET {url}")
+
+    def _get_generation(self, generation_id: str, options: Options) -> _Call:
+        return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
 
     def _judge(self, call: _Call) -> Judge:
         return Judge(call.config, self._clock, self._draw)
@@ -104,6 +101,8 @@ def _settle(judge: Judge, response: Response) -> Response:
 
 def _blame(judge: Judge, error: ResponsesError) -> None:
     error.previous = tuple(e for e in judge.errors if e is not error)
+    if error.response is not None:
+        error.response = replace(error.response, previous=error.previous, seconds=judge.clock() - judge.started)
     protocol.note_tries(error)
 
 
@@ -182,9 +181,9 @@ class ResponsesClient(_Calls):
         data: dict[str, Any] = self._read(self._get("/key")).get("data", {})
         return data
 
-    def get_generation(self, generation_id: str) -> dict[str, Any]:
+    def get_generation(self, generation_id: str, *, options: Options = None) -> dict[str, Any]:
         """Give a generation's tokens, cost, provider and latency (``GET /generation``)."""
-        data: dict[str, Any] = self._read(self._get(f"/generation?id={quote(generation_id, safe='')}")).get("data", {})
+        data: dict[str, Any] = self._read(self._get_generation(generation_id, options)).get("data", {})
         return data
 
     def get_models(self) -> list[dict[str, Any]]:
@@ -380,10 +379,9 @@ class AsyncResponsesClient(_Calls):
         data: dict[str, Any] = (await self._read(self._get("/key"))).get("data", {})
         return data
 
-    async def get_generation(self, generation_id: str) -> dict[str, Any]:
+    async def get_generation(self, generation_id: str, *, options: Options = None) -> dict[str, Any]:
         """Like :meth:`ResponsesClient.get_generation`."""
-        path = f"/generation?id={quote(generation_id, safe='')}"
-        data: dict[str, Any] = (await self._read(self._get(path))).get("data", {})
+        data: dict[str, Any] = (await self._read(self._get_generation(generation_id, options))).get("data", {})
         return data
 
     async def get_models(self) -> list[dict[str, Any]]:

@@ -158,9 +158,11 @@ class ResponsesHook(BaseHook):
         """Give the key's label, limit, what is left of it and when it resets (OpenRouter only)."""
         return self.get_conn().get_key()
 
-    def get_generation(self, generation_id: str) -> dict[str, Any]:
+    def get_generation(
+        self, generation_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Give a generation's tokens, cost, provider and latency (OpenRouter only)."""
-        return self.get_conn().get_generation(generation_id)
+        return self.get_conn().get_generation(generation_id, options=options)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the key works, and what is left of its limit."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response
 
 SPENT_KEY: Final = "airflow_provider_responses.spent"
+LOOKUP_TIMEOUT: Final = 20.0  # seconds that an answer waits for its price
 # Before Airflow's own timeout, so that the error says which call took too long and what was spent.
 TIMEOUT_MARGIN: Final = 1.0  # seconds, at most a twentieth of the time
 
@@ -133,9 +134,9 @@ class ResponsesOperator(BaseOperator):
                 response = client.send(request, options=options)
             except ResponsesError as error:
                 if error.response is not None:
-                    self._record(context, hook, run, error.response)
+                    self._record(context, hook, run, error.response, options)
                 return run.value(run.accept(error))
-        self._record(context, hook, run, response)
+        self._record(context, hook, run, response, options)
         return run.value(response)
 
     def _run(self, ti: Any) -> runs.Run:
@@ -169,23 +170,26 @@ class ResponsesOperator(BaseOperator):
         left = max(left - min(TIMEOUT_MARGIN, left / 20), 0.001)
         return replace(options, timeout=min(options.timeout or timeout, left))
 
-    def _record(self, context: Context, hook: ResponsesHook, run: runs.Run, response: Response) -> None:
+    def _record(
+        self, context: Context, hook: ResponsesHook, run: runs.Run, response: Response, options: RequestOptions
+    ) -> None:
         """Push the ids and the price of an answer, whether or not the task then fails over it."""
         store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
         account = runs.Account(kept["spent"] if kept.get("stamp") == run.stamp else {})
         source = account.unknown_source(response)
-        usage = account.usage(response, generation=self._generation(hook, source) if source else None)
+        generation = self._generation(hook, source, options) if source else None
+        usage = account.usage(response, generation=generation)
         if store is not None:
             store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
         for key, value in runs.xcoms(response, usage).items():
             context["ti"].xcom_push(key=key, value=value)
         self.log.info(runs.log_line(response, usage))
 
-    def _generation(self, hook: ResponsesHook, generation_id: str) -> dict[str, Any] | None:
-        """What the kept answer cost; the answer itself is here, so a failure to learn this is no failure."""
+    def _generation(self, hook: ResponsesHook, source: str, options: RequestOptions) -> dict[str, Any] | None:
+        """Look up what the kept answer cost; the answer itself is here, so not learning this is no failure."""
         try:
-            return hook.get_generation(generation_id)
+            return hook.get_generation(source, options=replace(options, timeout=LOOKUP_TIMEOUT, max_retries=1))
         except ResponsesError as error:
             self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
             return None

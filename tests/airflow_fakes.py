@@ -1,0 +1,30 @@
+"""The little of a task instance that an operator touches, for tests that need no database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TaskInstance:
+    dag_id: str = "nightly"
+    task_id: str = "ask"
+    run_id: str = "scheduled__2026-01-01"
+    map_index: int = -1
+    max_tries: int = 2
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+class TaskStateStore(dict):
+    """Airflow 3.3's store that survives retries."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+def context(ti: TaskInstance | None = None, **more: Any) -> dict[str, Any]:
+    return {"ti": ti or TaskInstance(), **more}

@@ -1,0 +1,104 @@
+"""@task.responses: the function says what to ask."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+from pydantic import BaseModel
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from tests.airflow_fakes import TaskInstance, context
+
+MODEL = "openai/gpt-4o-mini"
+
+
+class Answer(BaseModel):
+    text: str
+
+
+def operator(function, *args, **kwargs):
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+        return task.responses(**({"model": MODEL} | kwargs))(function)(*args).operator
+
+
+def test_a_string_is_the_input(responses_sandbox):
+    def ask(topic):
+        return f"Tell me about {topic}. {{{{ not a template }}}}"
+
+    operator(ask, "tides").execute(context())
+    assert responses_sandbox.ledger[0].body["input"] == "Tell me about tides. {{ not a template }}"
+
+
+def test_a_list_is_the_input(responses_sandbox):
+    items = [{"role": "user", "content": "Hello"}]
+    operator(lambda: items, task_id="ask").execute(context())
+    assert responses_sandbox.ledger[0].body["input"] == items
+
+
+def test_a_dict_is_a_whole_request(responses_sandbox):
+    def ask():
+        return {"input": "Hello", "max_output_tokens": 30}
+
+    operator(ask, request={"temperature": 0.5}).execute(context())
+    body = responses_sandbox.ledger[0].body
+    assert (body["model"], body["max_output_tokens"], body["temperature"]) == (MODEL, 30, 0.5)
+
+
+def test_the_function_gets_what_it_names_of_the_context(responses_sandbox):
+    def ask(ti):
+        return f"I am {ti.task_id}"
+
+    operator(ask).execute(context(TaskInstance(task_id="me")))
+    assert responses_sandbox.ledger[0].body["input"] == "I am me"
+
+
+def test_the_function_runs_again_on_a_retry_and_the_answer_is_free(responses_sandbox):
+    def ask():
+        return "Same question"
+
+    task_instance = operator(ask, output_type=Answer)
+    first = task_instance.execute(context())
+    assert task_instance.execute(context()) == first
+    assert len(responses_sandbox.billed) == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (None, "the function returned NoneType; allowed are"),
+        (5, "the function returned int"),
+        ("", "input: is empty"),
+        ({"input": "x", "model": "y"}, "model: given twice"),
+        ({"input": "x", "temperature": 1}, "temperature: given twice"),
+        ({"input": "x", "stream": True}, "stream: goes beside"),
+        ({"inptu": "x"}, "did you mean 'input'"),
+    ],
+)
+def test_what_it_may_not_return(returned, said, responses_sandbox):
+    with pytest.raises(AirflowFailException, match="Task 'ask'") as caught:
+        operator(lambda: returned, task_id="ask", request={"temperature": 0}).execute(context())
+    assert said in str(caught.value)
+    assert not responses_sandbox.ledger
+
+
+def test_input_is_not_an_argument():
+    with pytest.raises(RequestValidationError, match="is what the decorated function returns"):
+        operator(lambda: "x", task_id="ask", input="y")
+
+
+def test_an_async_function_is_refused():
+    async def ask():
+        return "x"
+
+    with pytest.raises(RequestValidationError, match="ask is async"):
+        operator(ask)
+
+
+def test_a_return_annotation_of_dict_does_not_split_the_answer():
+    def ask() -> dict:
+        return {"input": "x"}
+
+    assert operator(ask).multiple_outputs is False
+    assert operator(ask, multiple_outputs=True).multiple_outputs is True

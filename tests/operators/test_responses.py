@@ -1,0 +1,359 @@
+"""One request as one task: what is refused, what is sent, what lands in XCom, what a failure does."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Literal
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from pydantic import BaseModel
+
+from airflow_provider_responses.client import RequestOptions
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    IncompleteResponseError,
+    OutputValidationError,
+    RefusalError,
+    RequestValidationError,
+    TooManyRequestsResponseError,
+    TransportError,
+)
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, TaskStateStore, context
+
+MODEL = "openai/gpt-4o-mini"
+
+
+class Label(BaseModel):
+    topic: Literal["good", "bad"]
+    why: str
+
+
+def ask(**kwargs):
+    return ResponsesOperator(task_id="ask", **({"model": MODEL, "input": "Is it good?"} | kwargs))
+
+
+def sent(sandbox):
+    return [entry.body for entry in sandbox.ledger]
+
+
+class TestRefusedAtParse:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (
+                {"request": {"temprature": 1}},
+                "request.temprature: is no field of a request; did you mean 'temperature'",
+            ),
+            ({"request": {"input": "x"}}, "input: given twice"),
+            ({"request": {"model": "x"}}, "model: given twice"),
+            ({"request": {"stream": True}}, "stream: goes beside"),
+            ({"request": ["x"]}, "request is a list; allowed is dict"),
+            ({"input": 5}, "input is a int; allowed is str or list"),
+            ({"model": 5}, "model is a int"),
+            ({"output_type": dict}, "output_type is <class 'dict'>; allowed is a pydantic model"),
+            ({"output_type": Label(topic="good", why="x")}, "output_type is Label"),
+            ({"result": "output"}, "result is 'output'; allowed are 'text', 'response'"),
+            ({"on_incomplete": "skip"}, "on_incomplete is 'skip'"),
+            ({"cache": "yes"}, "cache is 'yes'"),
+            ({"stream": 1}, "stream is 1"),
+        ],
+    )
+    def test_names_task_and_field(self, arguments, said):
+        with pytest.raises(RequestValidationError, match="Task 'ask'") as caught:
+            ask(**arguments)
+        assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"timeut": 5}, "options.timeut: no such option"),
+            ({"timeout": -1}, "options.timeout is -1"),
+            ({"max_retries": 1.5}, "options.max_retries is 1.5"),
+            ({"headers": {"Authorization": "x"}}, "a key belongs in the connection's password"),
+            ({"headers": {"X-A": "a\nb"}}, "options.headers.X-A"),
+            ({"metadata_level": "on"}, "options.metadata_level is 'on'"),
+            ({"base_url": "nowhere"}, "options.base_url is 'nowhere'"),
+        ],
+    )
+    def test_names_the_option(self, options, said):
+        with pytest.raises(ConfigurationError, match="Task 'ask'") as caught:
+            ask(options=options)
+        assert said in str(caught.value)
+
+    def test_templates_wait_until_the_task_runs(self):
+        ask(
+            input="{{ ds }}",
+            result="{{ params.result }}",
+            cache="{{ params.cache }}",
+            options=RequestOptions(timeout="{{ params.timeout }}"),
+        )
+
+
+class TestRefusedBeforeSending:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"model": None}, "model: missing; give `model` or `models`, or set a default model on the connection"),
+            ({"input": None}, "input: missing"),
+            ({"input": ""}, "input: is empty"),
+            ({"input": []}, "input: is empty"),
+            ({"input": "  \n"}, "input: is empty"),
+            ({"request": {"metadata": {str(n): "x" for n in range(16)}}}, "the task's stamp 'airflow' makes 17"),
+            ({"request": {"metadata": {str(n): "x" for n in range(17)}}}, "metadata: has 17 pairs"),
+            ({"request": {"metadata": {"airflow": "x"}}}, "metadata.airflow: this key is the task's stamp"),
+            ({"request": {"store": True}}, "store: true is refused by OpenRouter"),
+            ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id: OpenRouter keeps no responses"),
+            ({"request": {"background": True}}, "background: true would return before there is an answer"),
+            ({"request": {"temperature": "warm"}}, "temperature: "),
+            ({"request": {"text": {"format": {"type": "text"}}}, "output_type": Label}, "text.format: given twice"),
+        ],
+    )
+    def test_fails_at_once_and_costs_nothing(self, arguments, said, responses_sandbox):
+        with pytest.raises(AirflowFailException, match="Task 'ask'") as caught:
+            ask(**arguments).execute(context())
+        assert said in str(caught.value)
+        assert isinstance(caught.value.__cause__, RequestValidationError)
+        assert not responses_sandbox.ledger
+
+    @pytest.mark.parametrize(
+        ("connection", "said"),
+        [
+            ({"password": None}, "password is missing"),
+            ({"host": "not a url"}, "host is 'not a url'; allowed is a full URL"),
+            ({"host": "ftp://example.com"}, "host is 'ftp://example.com'"),
+            ({"host": "http://example.com/api/v1"}, "the key would travel unencrypted"),
+            ({"extra": {"max_retrys": 3}}, "extra 'max_retrys' is unknown"),
+            ({"extra": {"timeout": "long"}}, "timeout is 'long'"),
+        ],
+    )
+    def test_a_connection_that_cannot_be_used(self, connection, said, responses_sandbox, monkeypatch):
+        broken = responses_sandbox.connection | connection
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(broken))
+        with pytest.raises(AirflowFailException, match="Task 'ask': connection 'broken'") as caught:
+            ask(conn_id="broken").execute(context())
+        assert said in str(caught.value)
+        assert not responses_sandbox.ledger
+
+    def test_an_unknown_connection(self, airflow_db):
+        with pytest.raises(Exception, match="nowhere"):
+            ask(conn_id="nowhere").execute(context())
+
+    def test_the_default_model_is_added_only_then(self, responses_sandbox, monkeypatch):
+        connection = responses_sandbox.connection
+        extra = {**connection["extra"], "default_model": "vendor/default"}
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(connection | {"extra": extra}))
+        ask(model=None).execute(context())
+        ask().execute(context())
+        ask(model=None, request={"models": ["vendor/other"]}).execute(context())
+        assert [(r.get("model"), r.get("models")) for r in sent(responses_sandbox)] == [
+            ("vendor/default", None),
+            (MODEL, None),
+            (None, ["vendor/other"]),
+        ]
+
+
+class TestAnswers:
+    def test_text_ids_price_and_model_are_in_xcom(self, responses_sandbox):
+        ti = TaskInstance()
+        text = ask().execute(context(ti))
+        (entry,) = responses_sandbox.ledger
+        assert isinstance(text, str)
+        assert text
+        assert ti.xcoms["response_id"]
+        assert ti.xcoms["generation_id"] == entry.generation_id
+        assert ti.xcoms["model"] == MODEL
+        assert ti.xcoms["usage"]["cost"] == ti.xcoms["usage"]["cost_this_try"] == pytest.approx(entry.cost)
+        assert ti.xcoms["usage"]["cached"] is False
+        assert ti.xcoms["usage"]["tries"] == 1
+        json.dumps(ti.xcoms)
+
+    def test_typed_output_is_a_plain_dict_of_a_strict_schema(self, responses_sandbox):
+        value = ask(output_type=Label).execute(context())
+        assert Label.model_validate(value)
+        (request,) = sent(responses_sandbox)
+        assert request["text"]["format"]["strict"] is True
+        assert request["text"]["format"]["name"] == "Label"
+
+    def test_the_whole_answer(self, responses_sandbox):
+        value = ask(result="response").execute(context())
+        assert value["status"] == "completed"
+        assert value["output"]
+
+    @pytest.mark.parametrize(("stream", "streamed"), [(None, True), (True, True), (False, False), ("false", False)])
+    def test_streamed_by_default(self, stream, streamed, responses_sandbox):
+        ask(stream=stream).execute(context())
+        assert bool(sent(responses_sandbox)[0].get("stream")) is streamed
+
+    def test_any_other_field_and_options_arrive(self, responses_sandbox):
+        ask(
+            request={"max_output_tokens": 50, "extra_body": {"brand_new": [1]}},
+            options={"headers": {"X-Team": "data"}, "metadata_level": "enabled"},
+        ).execute(context())
+        (entry,) = responses_sandbox.ledger
+        assert entry.body["max_output_tokens"] == 50
+        assert entry.body["brand_new"] == [1]
+        headers = {name.lower(): value for name, value in entry.headers.items()}
+        assert headers["x-team"] == "data"
+        assert headers["x-openrouter-metadata"] == "enabled"
+
+    def test_one_line_in_the_log_without_prompt_or_answer(self, responses_sandbox, caplog, capfd):
+        caplog.set_level("INFO")
+        text = ask(input="purple elephants").execute(context())
+        logged = caplog.text + "".join(capfd.readouterr())  # Airflow 3 logs past the root logger
+        (line,) = {line.partition("Answer ")[2] for line in logged.splitlines() if "Answer " in line}
+        assert MODEL in line
+        assert "cost $" in line
+        assert "tries 1" in line
+        assert "purple" not in logged
+        assert text not in logged
+
+
+class TestIncompleteRefusedInvalid:
+    @pytest.mark.parametrize("stream", [True, False])
+    @pytest.mark.parametrize(
+        ("step", "error"),
+        [
+            ({"incomplete": "max_output_tokens"}, IncompleteResponseError),
+            ({"refusal": "I would rather not."}, RefusalError),
+        ],
+    )
+    def test_fails_at_once_with_its_price(self, step, error, stream, responses_sandbox):
+        responses_sandbox.script(step)
+        ti = TaskInstance()
+        with pytest.raises(AirflowFailException) as caught:
+            ask(stream=stream).execute(context(ti))
+        assert isinstance(caught.value.__cause__, error)
+        assert len(responses_sandbox.ledger) == 1
+        assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
+        assert ti.xcoms["generation_id"] == responses_sandbox.ledger[0].generation_id
+
+    def test_a_cut_off_answer_passes_if_asked_for(self, responses_sandbox):
+        responses_sandbox.script({"incomplete": "max_output_tokens"})
+        ti = TaskInstance()
+        assert isinstance(ask(on_incomplete="return").execute(context(ti)), str)
+        assert ti.xcoms["usage"]["cost"] is not None
+
+    def test_a_refusal_passes_if_asked_for(self, responses_sandbox):
+        responses_sandbox.script({"refusal": "I would rather not."})
+        assert ask(on_incomplete="return").execute(context()) == "I would rather not."
+
+    def test_an_answer_that_is_not_as_typed_fails_at_once_with_its_price(self, responses_sandbox):
+        responses_sandbox.script({"text": '{"topic": "ugly"}'})
+        ti = TaskInstance()
+        with pytest.raises(AirflowFailException, match=r"topic: .*; why: ") as caught:
+            ask(output_type=Label).execute(context(ti))
+        assert isinstance(caught.value.__cause__, OutputValidationError)
+        assert caught.value.__cause__.response.output_text == '{"topic": "ugly"}'
+        assert ti.xcoms["usage"]["cost"] > 0
+
+    def test_an_answer_that_is_not_as_typed_passes_as_text_if_asked_for(self, responses_sandbox):
+        responses_sandbox.script({"text": "neither"})
+        assert ask(output_type=Label, on_incomplete="return").execute(context()) == "neither"
+
+
+class TestFailures:
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
+    def test_not_retryable_fails_the_task_at_once(self, status, responses_sandbox):
+        responses_sandbox.script({"status": status})
+        with pytest.raises(AirflowFailException) as caught:
+            ask().execute(context())
+        assert caught.value.__cause__.status_code == status
+        assert len(responses_sandbox.ledger) == 1
+
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 524, 529])
+    def test_retryable_goes_to_airflows_retries(self, status, responses_sandbox):
+        responses_sandbox.script({"status": status})
+        with pytest.raises(Exception) as caught:  # noqa: PT011  the class differs by status
+            ask(options={"max_retries": 0}).execute(context())
+        assert not isinstance(caught.value, AirflowFailException)
+        assert caught.value.status_code == status
+
+    def test_a_long_wait_is_left_to_airflow(self, responses_sandbox):
+        responses_sandbox.script({"status": 429, "retry_after": 3600})
+        with pytest.raises(TooManyRequestsResponseError) as caught:
+            ask().execute(context())
+        assert caught.value.retry_after == 3600
+        assert len(responses_sandbox.ledger) == 1
+
+    def test_execution_timeout_bounds_the_call(self, responses_sandbox):
+        responses_sandbox.script({"hang": True})
+        task = ask(execution_timeout=datetime.timedelta(seconds=0.4), options={"timeout": 100})
+        with pytest.raises(TransportError, match=r"no answer within 0\.3"):
+            task.execute(context())
+
+    def test_a_failure_inside_the_answer_is_counted(self, responses_sandbox):
+        responses_sandbox.script({"failed": "server"}, {})
+        ti = TaskInstance()
+        ask().execute(context(ti))
+        assert ti.xcoms["usage"]["tries"] == 2
+        billed = sum(entry.cost for entry in responses_sandbox.billed)
+        assert ti.xcoms["usage"]["cost"] == pytest.approx(billed)
+
+
+class TestFreeRetries:
+    def test_a_retry_gets_the_kept_answer_for_nothing_and_knows_its_price(self, responses_sandbox):
+        first, second = TaskInstance(), TaskInstance()
+        text = ask().execute(context(first))
+        again = ask().execute(context(second))
+
+        assert again == text
+        assert len(responses_sandbox.billed) == 1
+        assert second.xcoms["usage"]["cached"] is True
+        assert second.xcoms["usage"]["cost_this_try"] == 0
+        assert second.xcoms["usage"]["cost"] == pytest.approx(first.xcoms["usage"]["cost"])
+        assert second.xcoms["usage"]["total_tokens"] == first.xcoms["usage"]["total_tokens"]
+
+    def test_the_task_state_store_knows_the_price_without_asking(self, responses_sandbox):
+        store = TaskStateStore()
+        first, second = TaskInstance(), TaskInstance()
+        ask().execute(context(first, task_state_store=store))
+        ask().execute(context(second, task_state_store=store))
+        assert second.xcoms["usage"]["cost"] == pytest.approx(first.xcoms["usage"]["cost"])
+
+    def test_a_cleared_task_asks_anew_and_counts_anew(self, responses_sandbox):
+        store = TaskStateStore()
+        ask().execute(context(TaskInstance(max_tries=2), task_state_store=store))
+        cleared = TaskInstance(max_tries=5)
+        ask().execute(context(cleared, task_state_store=store))
+        assert len(responses_sandbox.billed) == 2
+        assert cleared.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.billed[1].cost)
+
+    @pytest.mark.parametrize(
+        "other", [{"task_id": "b"}, {"dag_id": "b"}, {"run_id": "b"}, {"map_index": 3}, {"max_tries": 3}]
+    )
+    def test_every_task_instance_has_a_stamp_of_its_own(self, other, responses_sandbox):
+        ask().execute(context(TaskInstance()))
+        ask().execute(context(TaskInstance(**other)))
+        stamps = [request["metadata"]["airflow"] for request in sent(responses_sandbox)]
+        assert len(set(stamps)) == 2
+        assert all(len(stamp) == 32 and int(stamp, 16) for stamp in stamps)
+
+    def test_every_try_is_the_same_bytes(self, responses_sandbox):
+        responses_sandbox.script({"status": 503, "retry_after": 0}, {})
+        ask(output_type=Label).execute(context())
+        ask(output_type=Label).execute(context())
+        assert len({entry.body_sha256 for entry in responses_sandbox.ledger}) == 1
+        assert len(responses_sandbox.ledger) == 3
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"cache": False},
+            {"request": {"provider": {"zdr": True}}},
+            {"request": {"provider": {"data_collection": "deny"}}},
+        ],
+    )
+    def test_off_where_nothing_may_be_kept(self, arguments, responses_sandbox):
+        ask(**arguments).execute(context())
+        assert not [name for name in responses_sandbox.ledger[0].headers if "cache" in name.lower()]
+
+    def test_another_server_gets_nothing_of_openrouters(self, responses_sandbox, monkeypatch):
+        connection = responses_sandbox.connection | {"extra": {}}
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(connection))
+        ask().execute(context())
+        (entry,) = responses_sandbox.ledger
+        assert set(entry.body) == {"model", "input", "stream"}
+        assert not [name for name in entry.headers if "openrouter" in name.lower()]

@@ -1,0 +1,93 @@
+"""What Airflow sees of the provider."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_responses
+from airflow_provider_responses.hooks.responses import ResponsesHook
+
+INFO = airflow_provider_responses.get_provider_info()
+
+
+def run_airflow(*arguments):
+    command = [sys.executable, "-m", "airflow", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout
+
+
+def test_the_version_is_one():
+    assert metadata.version("airflow-provider-responses") == airflow_provider_responses.__version__
+
+
+def test_the_info_is_valid_by_airflows_own_schema():
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(INFO, schema)
+
+
+def test_every_name_in_the_info_can_be_imported():
+    modules = [name for kind in ("hooks", "operators") for entry in INFO[kind] for name in entry["python-modules"]]
+    classes = [entry["class-name"] for entry in INFO["task-decorators"]]
+    classes += [entry["hook-class-name"] for entry in INFO["connection-types"]]
+    assert all(import_module(name) for name in modules)
+    for path in classes:
+        module, _, name = path.rpartition(".")
+        assert getattr(import_module(module), name)
+
+
+def test_the_hook_and_the_info_say_the_same():
+    (connection_type,) = INFO["connection-types"]
+    assert connection_type["connection-type"] == ResponsesHook.conn_type
+    assert connection_type["hook-name"] == ResponsesHook.hook_name
+    assert ResponsesHook.get_ui_field_behaviour() == {
+        "hidden_fields": ["schema", "login", "port"],
+        "relabeling": {"host": "Base URL", "password": "API key"},
+        "placeholders": connection_type["ui-field-behaviour"]["placeholders"],
+    }
+
+
+def test_the_form_has_every_field():
+    """The widgets of 2.11's web server; later versions read the info, where these libraries are absent."""
+    pytest.importorskip("flask_appbuilder", reason="Airflow 3 builds its form from the provider's info")
+    widgets = ResponsesHook.get_connection_form_widgets()
+    assert set(widgets) == set(INFO["connection-types"][0]["conn-fields"])
+
+
+def test_airflow_lists_the_provider(airflow_db):
+    assert "airflow-provider-responses" in run_airflow("providers", "list")
+
+
+def test_airflow_knows_the_connection_type(airflow_db):
+    assert "airflow_provider_responses.hooks.responses.ResponsesHook" in run_airflow("providers", "hooks")
+
+
+def test_airflow_adds_and_tests_a_connection(airflow_db, responses_sandbox, monkeypatch):
+    fields = responses_sandbox.connection
+    run_airflow(
+        *("connections", "add", "mine", "--conn-type", "responses"),
+        *("--conn-host", fields["host"], "--conn-password", fields["password"]),
+        *("--conn-extra", json.dumps(fields["extra"])),
+    )
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Enabled")
+    assert "Connection success" in run_airflow("connections", "test", "mine")
+
+
+def test_the_connection_form_of_the_ui(airflow_db):
+    """Airflow 3.2 and later build the form from the info alone."""
+    try:
+        from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+    except ImportError:
+        pytest.skip("Airflow 2 has no such service")
+    (hook,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "responses"]
+    assert hook.hook_name == "Responses API (OpenRouter)"
+    assert set(hook.extra_fields or {}) == set(INFO["connection-types"][0]["conn-fields"])
+    assert hook.standard_fields.password.title == "API key"
+    assert hook.standard_fields.url_schema.hidden is True

@@ -1,0 +1,92 @@
+"""What users get for their own tests."""
+
+from __future__ import annotations
+
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+from pydantic import BaseModel
+
+from airflow_provider_responses.hooks.responses import ResponsesHook
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.testing import invalid_requests
+
+MODEL = "openai/gpt-4o-mini"
+
+
+class Open(BaseModel):
+    anything: dict[str, str]
+
+
+def dag_of(*builders):
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)) as dag:
+        for build in builders:
+            build()
+    return dag
+
+
+def test_the_fixture_sets_the_connection_and_keeps_a_ledger(responses_sandbox):
+    ResponsesHook().send({"model": MODEL, "input": "x"})
+    assert [entry.model for entry in responses_sandbox.billed] == [MODEL]
+
+
+def test_a_valid_dag_has_no_invalid_requests():
+    @task.responses(model=MODEL)
+    def decorated(topic):
+        return topic
+
+    @task.responses()
+    def whole():
+        return {"model": MODEL, "input": "x"}
+
+    dag = dag_of(
+        lambda: ResponsesOperator(task_id="a", model=MODEL, input="x"),
+        lambda: ResponsesOperator(
+            task_id="b", model="{{ params.m }}", input="{{ ds }}", options={"timeout": "{{ 1 }}"}
+        ),
+        lambda: ResponsesOperator(
+            task_id="c",
+            model=MODEL,
+            input="x",
+            request={"temperature": "{{ params.t }}", "metadata": {"a": "{{ ds }}"}},
+        ),
+        lambda: ResponsesOperator.partial(task_id="d", model=MODEL).expand(input=["x", "y"]),
+        lambda: ResponsesOperator.partial(task_id="e").expand_kwargs([{"model": MODEL, "input": "x"}]),
+        lambda: decorated("x"),
+        lambda: decorated.override(task_id="f").expand(topic=["x"]),
+        whole,
+    )
+    assert invalid_requests(dag) == {}
+
+
+def test_every_invalid_request_is_named_with_its_task():
+    @task.responses(model=MODEL, request={"top_p": "high"})
+    def decorated(topic):
+        return topic
+
+    dag = dag_of(
+        lambda: ResponsesOperator(task_id="limits", model=MODEL, input="x", request={"service_tier": "gold"}),
+        lambda: ResponsesOperator(
+            task_id="stamped", model=MODEL, input="x", request={"metadata": dict.fromkeys("abcdefghijklmnop", "x")}
+        ),
+        lambda: ResponsesOperator(task_id="no_model", input="x"),
+        lambda: ResponsesOperator(task_id="no_input", model=MODEL),
+        lambda: ResponsesOperator(task_id="empty", model=MODEL, input=" "),
+        lambda: ResponsesOperator(task_id="stored", model=MODEL, input="x", request={"store": True}),
+        lambda: ResponsesOperator(task_id="open_type", model=MODEL, input="x", output_type=Open),
+        lambda: ResponsesOperator.partial(task_id="mapped", model=MODEL, request={"temperature": "hot"}).expand(
+            input=["x"]
+        ),
+        lambda: decorated("x"),
+    )
+    problems = invalid_requests(dag)
+    assert set(problems) == {
+        *("limits", "stamped", "no_model", "no_input", "empty", "stored", "open_type", "mapped", "decorated"),
+    }
+    assert "service_tier: must be 'auto'" in problems["limits"]
+    assert "anything is an object with any keys" in problems["open_type"]
+
+
+def test_the_connections_default_model_and_dialect_can_be_told():
+    dag = dag_of(lambda: ResponsesOperator(task_id="a", input="x", request={"store": True}))
+    assert invalid_requests(dag, default_model="local/model", dialect="open") == {}
