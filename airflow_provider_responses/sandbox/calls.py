@@ -1,0 +1,326 @@
+"""One ``POST /responses``, from its arrival to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import ResponsesRequest
+from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.sandbox import errors
+from airflow_provider_responses.sandbox.answers import Draft, draft
+from airflow_provider_responses.sandbox.errors import RefusedError, error_answer
+from airflow_provider_responses.sandbox.prices import Bill, bill, count_input_tokens, count_tokens
+from airflow_provider_responses.sandbox.results import Served, result
+from airflow_provider_responses.sandbox.routing import choose_model, requested_models, routing_metadata, served_name
+from airflow_provider_responses.sandbox.state import CacheKey, LedgerEntry, Outcome, State, hash_key
+from airflow_provider_responses.sandbox.stream import StreamResponse
+from airflow_provider_responses.sandbox.wire import (
+    ClosedConnection,
+    HalfResponse,
+    json_response,
+    until_gone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+    from airflow_provider_responses.sandbox.script import Step
+
+CACHE_TTL: Final = 300
+CACHE_TTL_MAX: Final = 86_400
+ENDPOINT: Final = "/responses"
+FORMATS: Final = ("text", "json_object", "json_schema")
+UNSUITABLE_SCHEMA: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError, re.error)
+
+
+def authorize(headers: Mapping[str, str]) -> str:
+    """
+    Give the hash of the call's key.
+
+    :raises RefusedError: 401, when there is none or it is a wrong one.
+    """
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise RefusedError(error_answer(401, "No API key: send the header Authorization: Bearer <key>"))
+    if "wrong" in key.lower() or "invalid" in key.lower():
+        raise RefusedError(error_answer(401, "The API key is not known here"))
+    return hash_key(key)
+
+
+@dataclass
+class Call:
+    """One call; ``step`` says how it is answered."""
+
+    state: State
+    entry: LedgerEntry
+    epoch: int
+    request: Request
+    step: Step
+
+    @property
+    def is_openrouter(self) -> bool:
+        """Whether OpenRouter's own features are offered."""
+        return self.state.dialect == "openrouter"
+
+    @property
+    def wants_metadata(self) -> bool:
+        """Whether routing metadata was asked for."""
+        return self.is_openrouter and self.request.headers.get("x-openrouter-metadata", "").lower() == "enabled"
+
+    async def answer(self) -> Response:
+        """
+        Answer the call.
+
+        :raises RefusedError: when it ends with an HTTP error.
+        """
+        if early := await self._before_model():
+            return early
+        body = self._validated()
+        models = requested_models(body)
+        chosen = choose_model(models, open_names=not self.is_openrouter)
+        if chosen is None:
+            raise RefusedError(errors.model_not_found(models))
+        model, model_step = chosen
+        if model_step is not None and not self.step.misbehaves:
+            # A scripted delay stays; only how the call ends is the model's.
+            self.step = model_step.model_copy(update={"delay": self.step.delay, "chunk_delay": self.step.chunk_delay})
+            if early := await self._before_model():
+                return early
+        return await self._generate(body, served_name(model), models[0])
+
+    # Before the model
+
+    async def _before_model(self) -> Response | None:
+        """Do what a step does to a call that no model has seen."""
+        step = self.step
+        if step.hang:
+            gone = asyncio.ensure_future(until_gone(self.request.receive))
+            ended = await self.state.pause(None, epoch=self.epoch, gone=gone)
+            gone.cancel()
+            self.state.settle(self.entry, "dropped" if ended == "gone" else "broken", delivered=False)
+            return ClosedConnection()
+        if step.drop is True:
+            self.state.settle(self.entry, "broken", delivered=False)
+            return ClosedConnection()
+        if step.error_status is None:
+            return None
+        if await self._delay() == "reset":
+            return ClosedConnection()
+        models = requested_models(self.entry.body) if isinstance(self.entry.body, dict) else []
+        named = [name for name in models if isinstance(name, str)]
+        raise RefusedError(errors.scripted_error(step, named, metadata=self.wants_metadata))
+
+    async def _delay(self) -> str:
+        seconds = self.state.latency if self.step.delay is None else self.step.delay
+        return await self.state.pause(seconds, epoch=self.epoch) if seconds else "over"
+
+    def _validated(self) -> dict[str, Any]:
+        given = self.entry.body
+        if not isinstance(given, dict):
+            raise RefusedError(error_answer(400, "the body is not a JSON object"))
+        # A field that no schema knows yet is let through, as the service does: `extra_body` sends such fields.
+        known = {name: value for name, value in given.items() if name in REQUEST_FIELDS}
+        unknown = {name: value for name, value in given.items() if name not in REQUEST_FIELDS}
+        try:
+            body = ResponsesRequest.parse({**known, "extra_body": unknown}).to_dict()
+        except RequestValidationError as error:
+            raise RefusedError(error_answer(400, str(error))) from None
+        if problem := self._problem(given, body):
+            raise RefusedError(error_answer(400, problem))
+        self.entry.stream = body.get("stream") is True
+        self.entry.metadata = body.get("metadata")
+        return body
+
+    def _problem(self, given: dict[str, Any], body: dict[str, Any]) -> str | None:
+        checks = {
+            "extra_body: is no field of a request": "extra_body" in given,
+            "give a model, or models": not requested_models(body),
+            "give an input, or a prompt": not (body.get("input") or body.get("prompt")),
+            "store: must be false: responses are not stored here": self.is_openrouter and body.get("store") is True,
+            "previous_response_id: must be null: send the whole history in `input`": (
+                self.is_openrouter and body.get("previous_response_id") is not None
+            ),
+            "text.format: its type must be text, json_object or json_schema (with a name and a schema)": (
+                not _is_format((body.get("text") or {}).get("format"))
+            ),
+        }
+        return next((problem for problem, found in checks.items() if found), None)
+
+    # The answer
+
+    async def _generate(self, body: dict[str, Any], model: str, requested: str) -> Response:
+        key, ttl = self._cache_wish(body)
+        if key is not None:
+            clear = self.request.headers.get("x-openrouter-cache-clear", "").lower() == "true"
+            if kept := self.state.kept(key, clear=clear):
+                return self._cached(body, *kept)
+            self.entry.cache = "MISS"
+        self.entry.model = model
+        try:
+            said = draft(body, self.step)
+        except UNSUITABLE_SCHEMA as error:
+            message = f"no answer can be made for this request: {type(error).__name__}: {error}"
+            raise RefusedError(error_answer(400, message)) from None
+        answer = Answer(
+            call=self,
+            served=self._served(body, model),
+            draft=said,
+            input_tokens=count_input_tokens(body),
+            cache_key=key,
+            cache_ttl=ttl,
+            requested=requested,
+        )
+        return answer.streamed() if self.entry.stream else await self._whole(answer)
+
+    async def _whole(self, answer: Answer) -> Response:
+        if await self._delay() == "reset":
+            self.state.settle(self.entry, "broken", delivered=False)
+            return ClosedConnection()
+        delivered = not await self.request.is_disconnected()
+        response = json_response(answer.body(), headers=answer.headers())
+        if self.step.drop:
+            answer.settle(delivered=False)
+            return ClosedConnection()
+        if self.step.truncate or self.step.cut:
+            answer.settle_broken(answer.draft.content)
+            return HalfResponse(response, closes=bool(self.step.cut))
+        answer.settle(delivered=delivered)
+        return response
+
+    def _cached(self, body: dict[str, Any], kept: Any, age: int) -> Response:
+        said, model = kept.content
+        served = self._served(body, model)
+        self.state.settle(
+            self.entry,
+            "cached",
+            status=200,
+            model=model,
+            cache="HIT",
+            cache_source_id=kept.generation_id,
+            delivered=True,
+        )
+        headers = self.headers() | {
+            "X-OpenRouter-Cache-Status": "HIT",
+            "X-OpenRouter-Cache-Age": str(age),
+            "X-OpenRouter-Cache-TTL": str(kept.ttl),
+            "X-OpenRouter-Cache-Source-Id": kept.generation_id,
+        }
+        final = result(served, said, Bill())
+        if self.entry.stream:
+            return StreamResponse(served, said, final, headers=headers)
+        return json_response(final, headers=headers)
+
+    def headers(self) -> dict[str, str]:
+        """Give the headers that every answer bears."""
+        return {"X-Generation-Id": self.entry.generation_id} if self.is_openrouter else {}
+
+    def _served(self, body: dict[str, Any], model: str) -> Served:
+        return Served(
+            body=body,
+            model=model,
+            generation_id=self.entry.generation_id,
+            created_at=int(time.time()),
+            priced=self.is_openrouter,
+        )
+
+    def _cache_wish(self, body: dict[str, Any]) -> tuple[CacheKey | None, int]:
+        headers = self.request.headers
+        if not self.is_openrouter or headers.get("x-openrouter-cache", "").lower() != "true":
+            return None, 0
+        ttl = headers.get("x-openrouter-cache-ttl", str(CACHE_TTL))
+        if not ttl.isdecimal() or not 1 <= int(ttl) <= CACHE_TTL_MAX:
+            raise RefusedError(error_answer(400, f"X-OpenRouter-Cache-TTL: must be 1 to {CACHE_TTL_MAX} seconds"))
+        models = ",".join(requested_models(body))
+        return (self.entry.key or "", models, ENDPOINT, self.entry.stream, self.entry.body_sha256), int(ttl)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer that is made, and what becomes of it."""
+
+    call: Call
+    served: Served
+    draft: Draft
+    input_tokens: int
+    cache_key: CacheKey | None
+    cache_ttl: int
+    requested: str
+
+    def bill(self, generated: str) -> Bill:
+        """Price the input and what was generated; a failure costs nothing."""
+        if self.draft.status == "failed":
+            return Bill(self.input_tokens)
+        return bill(self.served.model, self.input_tokens, count_tokens(generated))
+
+    def body(self) -> dict[str, Any]:
+        """Give the finished body."""
+        body = result(self.served, self.draft, self.bill(self.draft.content))
+        if self.call.wants_metadata:
+            body["openrouter_metadata"] = routing_metadata(self.requested, self.served.model)
+        return body
+
+    def headers(self) -> dict[str, str]:
+        """Give the headers, with what the response cache did."""
+        headers = self.call.headers()
+        if self.cache_key is not None:
+            headers |= {"X-OpenRouter-Cache-Status": "MISS", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
+        return headers
+
+    def streamed(self) -> Response:
+        """Give the answer as a stream."""
+        call = self.call
+        step = call.step
+        if step.delay is None:
+            step = step.model_copy(update={"delay": call.state.latency})
+        return StreamResponse(
+            self.served, self.draft, self.body(), headers=self.headers(), step=step, fate=self, epoch=call.epoch
+        )
+
+    @property
+    def state(self) -> State:
+        """What outlives the call."""
+        return self.call.state
+
+    def settle(self, *, delivered: bool) -> None:
+        """Record a finished answer, bill it, and keep it if that was asked for."""
+        failed = self.draft.status == "failed"
+        if self.cache_key is not None and self.draft.status == "completed":
+            kept = (replace(self.draft), self.served.model)
+            self.state.keep(
+                self.cache_key,
+                kept,
+                self.served.generation_id,
+                ttl=self.cache_ttl,
+                epoch=self.call.epoch,
+            )
+        self.state.settle(
+            self.call.entry,
+            "error" if failed else "answered",
+            None if failed else self.bill(self.draft.content),
+            status=200,
+            delivered=delivered,
+        )
+
+    def settle_broken(self, generated: str, *, dropped: bool = False) -> None:
+        """Record an answer that ended early, and bill what was generated until then."""
+        billed = self.bill(generated) if generated else None
+        outcome: Outcome = "dropped" if dropped else "broken"
+        self.state.settle(self.call.entry, outcome, billed, status=200, delivered=False)
+
+
+def _is_format(given: Any) -> bool:
+    if given is None:
+        return True
+    if not isinstance(given, dict) or given.get("type") not in FORMATS:
+        return False
+    return given["type"] != "json_schema" or (bool(given.get("name")) and isinstance(given.get("schema"), dict))

@@ -1,0 +1,172 @@
+"""The body of an answer, in the shape that the API documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_provider_responses.sandbox.answers import Draft
+from airflow_provider_responses.sandbox.prices import Bill
+from airflow_provider_responses.sandbox.script import ERROR_TYPES
+
+# Tools of these types are shown again in an answer; OpenRouter's own tools are not.
+SHOWN_TOOLS: Final = frozenset(
+    {
+        "apply_patch",
+        "code_interpreter",
+        "computer_use_preview",
+        "custom",
+        "file_search",
+        "function",
+        "image_generation",
+        "local_shell",
+        "mcp",
+        "namespace",
+        "shell",
+        "web_search",
+        "web_search_2025_08_26",
+        "web_search_preview",
+        "web_search_preview_2025_03_11",
+    }
+)
+NULLABLE: Final = (
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "max_tool_calls",
+    "prompt_cache_key",
+    "safety_identifier",
+    "user",
+)
+WHEN_SET: Final = ("prompt", "reasoning", "top_logprobs")
+RESULT_TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale"})
+ERROR_CODES: Final = {
+    "rate_limit_exceeded": "rate_limit_exceeded",
+    "invalid_prompt": "invalid_prompt",
+    "invalid_image": "invalid_image",
+    "image_too_large": "image_too_large",
+    "image_too_small": "image_too_small",
+    "unsupported_image_format": "unsupported_image_media_type",
+    "image_download_failed": "failed_to_download_image",
+    "image_not_found": "image_file_not_found",
+    "content_policy_violation": "image_content_policy_violation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A call on its way to its answer."""
+
+    body: Mapping[str, Any]
+    model: str
+    generation_id: str
+    created_at: int
+    priced: bool = True
+
+
+def result(call: Served, draft: Draft, bill: Bill) -> dict[str, Any]:
+    """Build the body of a finished answer."""
+    body = _skeleton(call) | {
+        "status": draft.status,
+        "completed_at": int(time.time()) if draft.status == "completed" else None,
+        "output": [] if draft.status == "failed" else [output_item(call, draft)],
+        "usage": usage(bill, priced=call.priced),
+    }
+    if draft.status == "incomplete":
+        body["incomplete_details"] = {"reason": draft.reason}
+    if draft.status == "failed":
+        error_type = draft.error_type or ERROR_TYPES[-1]
+        body["error"] = {
+            "code": ERROR_CODES.get(error_type, "server_error"),
+            "message": f"The model failed: {error_type.replace('_', ' ')}",
+        }
+        body["error_type"] = error_type
+    return body
+
+
+def started(call: Served) -> dict[str, Any]:
+    """Build the body that the first events of a stream hold."""
+    return _skeleton(call) | {"status": "in_progress", "completed_at": None, "output": []}
+
+
+def usage(bill: Bill, *, priced: bool = True) -> dict[str, Any]:
+    """Build ``usage``; ``priced`` adds OpenRouter's cost."""
+    counted: dict[str, Any] = {
+        "input_tokens": bill.input_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": bill.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": bill.input_tokens + bill.output_tokens,
+    }
+    if priced:
+        counted["cost"] = bill.cost
+        counted["is_byok"] = False
+        counted["cost_details"] = {
+            "upstream_inference_cost": None,
+            "upstream_inference_input_cost": bill.input_cost,
+            "upstream_inference_output_cost": bill.output_cost,
+        }
+    return counted
+
+
+def output_item(call: Served, draft: Draft) -> dict[str, Any]:
+    """Build the one item of an answer."""
+    suffix = call.generation_id.removeprefix("gen-")
+    status = "completed" if draft.status == "completed" else "incomplete"
+    if draft.kind == "function_call":
+        return {
+            "type": "function_call",
+            "id": f"fc_{suffix}",
+            "call_id": f"call_{suffix}",
+            "name": draft.function,
+            "arguments": draft.content,
+            "status": status,
+        }
+    return {
+        "type": "message",
+        "id": f"msg_{suffix}",
+        "role": "assistant",
+        "status": status,
+        "content": [content_part(draft.kind, draft.content)],
+    }
+
+
+def content_part(kind: str, content: str) -> dict[str, Any]:
+    """Build a message's part: text or a refusal."""
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": content}
+    return {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
+
+
+def _skeleton(call: Served) -> dict[str, Any]:
+    asked = call.body
+    tier = asked.get("service_tier")
+    return {
+        "id": f"resp_{call.generation_id.removeprefix('gen-')}",
+        "object": "response",
+        "created_at": call.created_at,
+        "model": call.model,
+        "error": None,
+        "incomplete_details": None,
+        "previous_response_id": None,
+        "store": bool(asked.get("store")),
+        "background": False,
+        "parallel_tool_calls": asked.get("parallel_tool_calls") is not False,
+        "tool_choice": asked.get("tool_choice") or "auto",
+        "tools": [_shown_tool(tool) for tool in asked.get("tools") or [] if tool.get("type") in SHOWN_TOOLS],
+        "text": {"format": {"type": "text"}} | (asked.get("text") or {}),
+        "truncation": asked.get("truncation") or "disabled",
+        "service_tier": tier if tier in RESULT_TIERS else "default",
+        **{name: asked.get(name) for name in NULLABLE},
+        **{name: asked[name] for name in WHEN_SET if asked.get(name) is not None},
+    }
+
+
+def _shown_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    return {"parameters": None, **tool} if tool["type"] == "function" else tool

@@ -1,0 +1,140 @@
+"""Steps that tell the sandbox how to answer one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ErrorType = Literal[
+    "context_length_exceeded",
+    "max_tokens_exceeded",
+    "token_limit_exceeded",
+    "string_too_long",
+    "authentication",
+    "permission_denied",
+    "payment_required",
+    "rate_limit_exceeded",
+    "provider_overloaded",
+    "provider_unavailable",
+    "invalid_request",
+    "invalid_prompt",
+    "not_found",
+    "precondition_failed",
+    "payload_too_large",
+    "unprocessable",
+    "content_policy_violation",
+    "refusal",
+    "invalid_image",
+    "image_too_large",
+    "image_too_small",
+    "unsupported_image_format",
+    "image_not_found",
+    "image_download_failed",
+    "server",
+    "timeout",
+    "unmapped",
+]
+Kind = Literal["guardrail-blocked", "insufficient-permissions", "moderation"]
+ERROR_TYPES: Final[tuple[str, ...]] = get_args(ErrorType)
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+ENDINGS: Final = ("status", "failed", "incomplete", "refusal", "drop", "hang", "truncate", "cut")
+PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
+    "incomplete": {"incomplete": "max_output_tokens"},
+    "incomplete-content_filter": {"incomplete": "content_filter"},
+    "refusal": {"refusal": "I cannot help with that."},
+    "drop": {"drop": True},
+    "hang": {"hang": True},
+    "truncate": {"truncate": True},
+    "cut": {"cut": True},
+}
+
+
+class Step(BaseModel):
+    """How one call is answered; see the package's docstring."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    status: int | None = Field(None, ge=400, le=599)
+    kind: Kind | None = None
+    message: str | None = None
+    retry_after: float | None = Field(None, ge=0)
+    metadata: dict[str, Any] | None = None
+    availability: dict[str, Any] | None = None
+    error_type: ErrorType | None = None
+    failed: ErrorType | None = None
+    incomplete: Literal["max_output_tokens", "content_filter"] | None = None
+    refusal: str | None = None
+    drop: Literal[True, "after"] | None = None
+    hang: Literal[True] | None = None
+    truncate: Literal[True] | None = None
+    cut: Literal[True] | None = None
+    text: str | None = None
+    delay: float | None = Field(None, ge=0)
+    chunk_delay: float = Field(0.0, ge=0)
+    times: int = Field(1, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _ends_one_way(self) -> Step:
+        if self.kind is not None and self.status not in {None, 403}:
+            raise ValueError(f"kind {self.kind!r} belongs to status 403, not {self.status}")
+        named = [name for name in ENDINGS if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"a step ends one way, not in {' and '.join(named)}")
+        return self
+
+    @property
+    def error_status(self) -> int | None:
+        """The HTTP error that the step asks for."""
+        return 403 if self.kind else self.status
+
+    @property
+    def misbehaves(self) -> bool:
+        """Whether the step changes how the call ends."""
+        return self.kind is not None or any(getattr(self, name) is not None for name in ENDINGS)
+
+
+def parse_steps(steps: Any) -> list[Step]:
+    """
+    Read steps, each repeated as often as its ``times`` says.
+
+    :raises ValueError: naming what is wrong with which step.
+    """
+    listed = [steps] if isinstance(steps, Mapping) else steps
+    if not isinstance(listed, (list, tuple)):
+        raise ValueError("a script is a list of steps, each a JSON object")  # noqa: TRY004  one kind for callers
+    parsed: list[Step] = []
+    for index, step in enumerate(listed):
+        try:
+            one = Step.model_validate(step)
+        except ValidationError as error:
+            raise ValueError(f"step {index}: {_explain(error)}") from None
+        parsed += [one] * one.times
+    return parsed
+
+
+def step_for_model(model: str) -> Step | None:
+    """Give the step that a ``sandbox/...`` model stands for; ``None`` when there is no such model."""
+    name = model.partition("/")[2]
+    what, _, rest = name.partition("-")
+    fields: dict[str, Any] | None = PLAIN_MODELS.get(name)
+    if name in KINDS:
+        fields = {"kind": name}
+    elif what == "error" and rest.isdecimal():
+        fields = {"status": int(rest)}
+    elif what == "failed":
+        fields = {"failed": rest}
+    try:
+        return Step.model_validate(fields) if fields else None
+    except ValidationError:
+        return None
+
+
+def _explain(error: ValidationError) -> str:
+    texts = []
+    for detail in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in detail["loc"])
+        said = "is no key of a step" if detail["type"] == "extra_forbidden" else detail["msg"]
+        texts.append(f"{where}: {said}".lstrip(": "))
+    return "; ".join(texts)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
+
+SPEC = Path(__file__).parents[3] / "shared" / "spec" / "openrouter-responses.openapi.json"
+HEADERS = {"Authorization": "Bearer sandbox-key"}
+HELLO = {"model": "openai/gpt-4o-mini", "input": "Summarize this: Rain fell on the old harbour all day."}
+
+
+@pytest.fixture(scope="session")
+def shared_sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    shared_sandbox.reset()
+    yield shared_sandbox
+    shared_sandbox.reset()
+
+
+@pytest.fixture(scope="session")
+def shared_http(shared_sandbox: Sandbox) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=shared_sandbox.base_url, headers=HEADERS, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def http(sandbox: Sandbox, shared_http: httpx.Client) -> httpx.Client:
+    return shared_http
+
+
+class Api:
+    """The documented schema, and a check of an answer against a part of it."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        resource = Resource(contents=document, specification=DRAFT202012)
+        self.registry = Registry().with_resource("urn:api", resource).crawl()
+
+    def check(self, value: Any, name: str) -> None:
+        self.check_part(value, f"/components/schemas/{name}")
+
+    def check_get(self, value: Any, path: str) -> None:
+        place = path.replace("/", "~1")
+        self.check_part(value, f"/paths/{place}/get/responses/200/content/application~1json/schema")
+
+    def check_part(self, value: Any, pointer: str) -> None:
+        Draft202012Validator({"$ref": f"urn:api#{pointer}"}, registry=self.registry).validate(value)
+
+
+@pytest.fixture(scope="session")
+def api() -> Api:
+    if not SPEC.exists():
+        pytest.skip(f"the API's schema is not at {SPEC.name} beside the checkout")
+    return Api(json.loads(SPEC.read_text()))
+
+
+def read_events(text: str) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def output_text(body: dict[str, Any]) -> str:
+    return "".join(part["text"] for item in body["output"] for part in item.get("content", []))
+
+
+def send_and_wait(sandbox: Sandbox, asked: dict[str, Any], headers: dict[str, str] | None = None) -> socket.socket:
+    """Send a call and give its socket once the ledger holds it; closing it is leaving."""
+    body = json.dumps(asked).encode()
+    fields = {"Host": "sandbox", "Content-Length": str(len(body)), **HEADERS, **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    client = socket.create_connection((sandbox.host, sandbox.port))
+    client.sendall(f"POST /api/v1/responses HTTP/1.1\r\n{head}\r\n".encode() + body)
+    wait_for(sandbox, lambda _: True)
+    return client
+
+
+def wait_for(sandbox: Sandbox, fits: Callable[[LedgerEntry], bool]) -> LedgerEntry:
+    """Wait until an entry of the ledger fits, which takes as long as it takes, but not for ever."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = [entry for entry in sandbox.ledger if fits(entry)]
+        if found:
+            return found[0]
+        time.sleep(0.005)
+    raise AssertionError(f"no such entry in {sandbox.ledger}")

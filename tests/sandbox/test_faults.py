@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from airflow_provider_responses.sandbox.errors import DOCUMENTED
+from airflow_provider_responses.sandbox.script import ERROR_TYPES
+
+from .conftest import HELLO, output_text, read_events, send_and_wait, wait_for
+
+COMPONENTS = {
+    400: "BadRequestResponse",
+    401: "UnauthorizedResponse",
+    402: "PaymentRequiredResponse",
+    403: "ForbiddenResponse",
+    404: "NotFoundResponse",
+    408: "RequestTimeoutResponse",
+    413: "PayloadTooLargeResponse",
+    422: "UnprocessableEntityResponse",
+    429: "TooManyRequestsResponse",
+    500: "InternalServerResponse",
+    502: "BadGatewayResponse",
+    503: "ServiceUnavailableResponse",
+    524: "EdgeNetworkTimeoutResponse",
+    529: "ProviderOverloadedResponse",
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [*DOCUMENTED, 409, 418, 425, 504, 599])
+@pytest.mark.parametrize("by", ["script", "model"])
+def test_every_status_on_demand(http, sandbox, api, status, by, stream):  # noqa: PLR0917  fixtures
+    asked = HELLO | {"stream": stream}
+    if by == "script":
+        sandbox.script({"status": status})
+    else:
+        asked["model"] = f"sandbox/error-{status}"
+    answer = http.post("/responses", json=asked)
+    assert answer.status_code == status
+    api.check(answer.json(), COMPONENTS.get(status, "InternalServerResponse"))
+    assert answer.json()["error"]["code"] == status
+    assert ("retry-after" in answer.headers) == (status in {429, 503})
+    assert ("x-ratelimit-remaining" in answer.headers) == (status == 429)
+    assert "x-generation-id" in answer.headers
+    (entry,) = sandbox.ledger
+    assert (entry.outcome, entry.status, entry.billed) == ("error", status, False)
+
+
+@pytest.mark.parametrize("kind", ["guardrail-blocked", "insufficient-permissions", "moderation"])
+@pytest.mark.parametrize("by", ["script", "model"])
+def test_every_kind_of_403(http, sandbox, api, kind, by):
+    asked = HELLO | ({"model": f"sandbox/{kind}"} if by == "model" else {})
+    if by == "script":
+        sandbox.script({"status": 403, "kind": kind})
+    answer = http.post("/responses", json=asked, headers={"X-OpenRouter-Metadata": "enabled"})
+    assert answer.status_code == 403
+    body = answer.json()
+    api.check(body, "ForbiddenResponse")
+    api.check(body["openrouter_metadata"], "OpenRouterMetadata")
+    found = body["error"].get("metadata") or {}
+    expected = {
+        "guardrail-blocked": {"patterns"},
+        "insufficient-permissions": set(),
+        "moderation": {"reasons", "flagged_input", "provider_name", "model_slug"},
+    }
+    assert set(found) == expected[kind]
+    assert ("pipeline" in body["openrouter_metadata"]) == (kind == "guardrail-blocked")
+
+
+def test_an_error_says_what_the_step_says(http, sandbox):
+    sandbox.script(
+        {
+            "status": 503,
+            "message": "later",
+            "retry_after": 2.5,
+            "metadata": {"previous_errors": []},
+            "availability": {"code": "capacity_exhausted", "retryable": True},
+            "error_type": "provider_overloaded",
+        }
+    )
+    answer = http.post("/responses", json=HELLO)
+    assert answer.headers["retry-after"] == "2.5"
+    assert answer.json()["error"] == {
+        "code": 503,
+        "message": "later",
+        "metadata": {"previous_errors": []},
+        "availability": {"code": "capacity_exhausted", "retryable": True},
+        "error_type": "provider_overloaded",
+    }
+
+
+@pytest.mark.parametrize(("given", "sent"), [(None, None), (0, "0"), (3, "3")])
+def test_retry_after_is_settable(http, sandbox, given, sent):
+    sandbox.script({"status": 429, "retry_after": given})
+    assert http.post("/responses", json=HELLO).headers.get("retry-after") == sent
+
+
+@pytest.mark.parametrize("error_type", ERROR_TYPES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_failures_inside_a_200(http, sandbox, api, error_type, stream):
+    sandbox.script({"failed": error_type})
+    answer = http.post("/responses", json=HELLO | {"stream": stream})
+    assert answer.status_code == 200
+    body = _final(answer, api, "response.failed") if stream else answer.json()
+    api.check(body, "OpenResponsesResult")
+    assert (body["status"], body["error_type"]) == ("failed", error_type)
+    assert body["error"]["message"]
+    assert (sandbox.ledger[0].outcome, sandbox.billed) == ("error", [])
+    by_model = http.post("/responses", json=HELLO | {"model": f"sandbox/failed-{error_type}"}).json()
+    assert by_model["error_type"] == error_type
+
+
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_incomplete_answers(http, sandbox, api, reason, stream):
+    sandbox.script({"incomplete": reason})
+    answer = http.post("/responses", json=HELLO | {"stream": stream})
+    body = _final(answer, api, "response.incomplete") if stream else answer.json()
+    api.check(body, "OpenResponsesResult")
+    assert body["status"] == "incomplete"
+    assert body["incomplete_details"]["reason"] == reason
+    assert output_text(body) == "Rain fell on the o"
+    assert sandbox.billed[0].cost == body["usage"]["cost"] > 0
+    assert http.post("/responses", json=HELLO | {"model": "sandbox/incomplete"}).json()["status"] == "incomplete"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_refusals(http, sandbox, api, stream):
+    sandbox.script({"refusal": "I will not do that."})
+    answer = http.post("/responses", json=HELLO | {"stream": stream})
+    body = _final(answer, api, "response.completed") if stream else answer.json()
+    api.check(body, "OpenResponsesResult")
+    assert body["output"][0]["content"] == [{"type": "refusal", "refusal": "I will not do that."}]
+    if stream:
+        events = read_events(answer.text)
+        deltas = [event["delta"] for event in events if event["type"] == "response.refusal.delta"]
+        assert "".join(deltas) == "I will not do that."
+    by_model = http.post("/responses", json=HELLO | {"model": "sandbox/refusal"}).json()
+    assert by_model["output"][0]["content"][0]["type"] == "refusal"
+
+
+def _final(answer, api, kind):
+    events = read_events(answer.text)
+    for event in events:
+        api.check(event, "StreamEvents")
+    assert events[-1]["type"] == kind
+    return events[-1]["response"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("by", ["script", "model"])
+def test_drop_closes_the_connection_unanswered_and_unbilled(http, sandbox, stream, by):
+    asked = HELLO | {"stream": stream}
+    if by == "script":
+        sandbox.script({"drop": True})
+    else:
+        asked["model"] = "sandbox/drop"
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/responses", json=asked)
+    assert (sandbox.ledger[0].outcome, sandbox.billed) == ("broken", [])
+    assert http.post("/responses", json=HELLO).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_drop_after_bills_and_keeps_the_answer(http, sandbox, stream):
+    asked, cached = HELLO | {"stream": stream}, {"X-OpenRouter-Cache": "true"}
+    sandbox.script({"drop": "after"})
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/responses", json=asked, headers=cached)
+    assert [(entry.outcome, entry.delivered) for entry in sandbox.billed] == [("answered", False)]
+    answer = http.post("/responses", json=asked, headers=cached)
+    assert answer.headers["x-openrouter-cache-status"] == "HIT"
+    assert len(sandbox.billed) == 1
+
+
+def test_truncate_ends_a_stream_cleanly_without_its_end(http, sandbox):
+    sandbox.script({"truncate": True})
+    answer = http.post("/responses", json=HELLO | {"stream": True}, headers={"X-OpenRouter-Cache": "true"})
+    types = [event["type"] for event in read_events(answer.text)]
+    assert types[-1] == "response.output_text.delta"
+    assert "[DONE]" not in answer.text
+    (entry,) = sandbox.ledger
+    assert (entry.outcome, entry.billed, entry.delivered) == ("broken", True, False)
+    again = http.post("/responses", json=HELLO | {"stream": True}, headers={"X-OpenRouter-Cache": "true"})
+    assert again.headers["x-openrouter-cache-status"] == "MISS"
+
+
+def test_cut_closes_the_connection_in_mid_stream(http, sandbox):
+    sandbox.script({"cut": True})
+    got = []
+    with http.stream("POST", "/responses", json=HELLO | {"stream": True}) as answer:
+        with pytest.raises(httpx.RemoteProtocolError):
+            got.extend(answer.iter_text())
+        assert answer.status_code == 200
+    assert sandbox.ledger[0].outcome == "broken"
+
+
+def test_half_a_body(http, sandbox):
+    sandbox.script({"truncate": True}, {"cut": True})
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        http.post("/responses", json=HELLO).json()
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/responses", json=HELLO)
+    assert [entry.outcome for entry in sandbox.billed] == ["broken"] * 2
+
+
+@pytest.mark.parametrize("by", ["script", "model"])
+def test_hang_answers_nothing_until_the_client_leaves(sandbox, by):
+    asked = HELLO | ({"model": "sandbox/hang"} if by == "model" else {})
+    if by == "script":
+        sandbox.script({"hang": True})
+    send_and_wait(sandbox, asked).close()
+    entry = wait_for(sandbox, lambda entry: entry.outcome != "running")
+    assert (entry.outcome, entry.billed) == ("dropped", False)
+
+
+def test_a_fixed_text(http, sandbox):
+    sandbox.script({"text": "Forty-two"})
+    assert output_text(http.post("/responses", json=HELLO).json()) == "Forty-two"
+
+
+def test_steps_are_taken_in_order_and_as_often_as_they_say(http, sandbox):
+    steps = [{"status": 429, "times": 2}, {}, {"text": "last"}]
+    answer = http.post(f"{sandbox.url}/_sandbox/script", json=steps)
+    assert answer.json() == {"steps": 4}
+    sandbox.script({"status": 500})
+    got = [http.post("/responses", json=HELLO) for _ in range(6)]
+    assert [one.status_code for one in got] == [429, 429, 200, 200, 500, 200]
+    assert output_text(got[3].json()) == "last"
+
+
+def test_a_call_without_a_key_takes_no_step(sandbox, http):
+    sandbox.script({"status": 500})
+    assert httpx.post(f"{sandbox.base_url}/responses", json=HELLO).status_code == 401
+    assert http.post("/responses", json=HELLO).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [
+        ({"colour": "red"}, "colour: is no key of a step"),
+        ({"status": 200}, "status"),
+        ({"status": "429"}, "status"),
+        ({"failed": "sometimes"}, "failed"),
+        ({"status": 429, "drop": True}, "one way"),
+        ({"status": 429, "kind": "moderation"}, "403"),
+        ({"delay": -1}, "delay"),
+        ({"times": 0}, "times"),
+        ("drop", "step 0"),
+    ],
+)
+def test_steps_that_make_no_sense_are_refused(http, sandbox, step, named):
+    answer = http.post(f"{sandbox.url}/_sandbox/script", json=[step])
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]
+    with pytest.raises(ValueError, match=named):
+        sandbox.script(step)
+    assert http.post("/responses", json=HELLO).status_code == 200
+
+
+@pytest.mark.parametrize("raw", [b"3", b"{"])
+def test_a_script_is_a_list(http, sandbox, raw):
+    assert http.post(f"{sandbox.url}/_sandbox/script", content=raw).status_code == 400
