@@ -118,3 +118,15 @@ def _operators_run_outside_a_task_runner() -> None:
     except ImportError:
         from airflow.models.baseoperator import ExecutorSafeguard
     ExecutorSafeguard.test_mode = True
+
+
+@pytest.fixture
+def responses_sandbox(responses_sandbox: Any) -> Iterator[Any]:
+    """The sandbox; whatever it accepted must also be a request by the official SDK's models, which know nothing of ours."""
+    yield responses_sandbox
+    bodies = [entry.body for entry in responses_sandbox.ledger if entry.status == 200]
+    if bodies:
+        from openrouter.components import ResponsesRequest
+
+        for body in bodies:
+            ResponsesRequest.model_validate(body)
