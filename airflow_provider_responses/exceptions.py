@@ -31,7 +31,7 @@ ResponsesError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response
@@ -116,6 +116,12 @@ class ResponsesError(Exception):
     def tries(self) -> int:
         """How many requests were sent, this one included."""
         return len(self.previous) + 1
+
+    def about(self, what: str) -> Self:
+        """Say at the beginning of the message what it is about: a task, a connection."""
+        self.message = f"{what}: {self.message}"
+        self.args = (self.message,)
+        return self
 
 
 class ConfigurationError(ResponsesError, ValueError):

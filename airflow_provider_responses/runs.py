@@ -81,7 +81,8 @@ class Run:
             if self.stamp:
                 request = request.replace(metadata=self._stamped(request.metadata or {}, self.stamp))
             if self.cache and not _asks_for_no_trace(request):
-                options = options.with_headers({"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(CACHE_TTL)})
+                caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(CACHE_TTL)}
+                options = options.with_headers(caching, but_not=config.extra_headers)
         return (request.replace(stream=True) if self.stream else request), options
 
     def accept(self, error: ResponsesError) -> Response:
@@ -132,7 +133,7 @@ class Run:
     def _stamped(metadata: Mapping[str, str], stamp: str) -> dict[str, str]:
         if STAMP_KEY in metadata:
             raise RequestValidationError(
-                f"metadata.{STAMP_KEY}: this key is the task's stamp, which makes retries free; use another key",
+                f"metadata.{STAMP_KEY}: this key is taken by the task's stamp; use another",
                 fields=(f"metadata.{STAMP_KEY}",),
             )
         if len(metadata) >= METADATA_MAX_PAIRS:
@@ -202,6 +203,7 @@ class Account:
             "cost_this_try": _total(this_try.values()),
             "cached": response.cached,
             "tries": response.tries,
+            "ambiguous_tries": sum(isinstance(e, ResponsesError) and e.ambiguous for e in response.previous),
         }
 
     def _kept(self, response: Response, generation: Mapping[str, Any]) -> Usage:
@@ -225,6 +227,7 @@ class Account:
 def xcoms(response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Give what is pushed beside the return value."""
     return {
+        "status": "refused" if response.refusal is not None else response.status,
         "response_id": response.id,
         "generation_id": response.generation_id,
         "model": response.model,

@@ -21,6 +21,8 @@ from airflow_provider_responses.operators.responses import ResponsesOperator, is
 if TYPE_CHECKING:
     from airflow_provider_responses.sandbox import Sandbox
 
+__all__ = ["invalid_requests", "responses_sandbox"]
+
 CONNECTION_VARIABLE = "AIRFLOW_CONN_RESPONSES_DEFAULT"
 
 

@@ -122,7 +122,7 @@ def _operators_run_outside_a_task_runner() -> None:
 
 @pytest.fixture
 def responses_sandbox(responses_sandbox: Any) -> Iterator[Any]:
-    """The sandbox; whatever it accepted must also be a request by the official SDK's models, which know nothing of ours."""
+    """The sandbox; what it accepted must be a request by the official SDK's models too, which know nothing of ours."""
     yield responses_sandbox
     bodies = [entry.body for entry in responses_sandbox.ledger if entry.status == 200]
     if bodies:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -19,11 +19,18 @@ from airflow_provider_responses.client import protocol, transport
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.retries import Judge
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError, TransportError
+from airflow_provider_responses.exceptions import (
+    APIError,
+    RequestCancelledError,
+    ResponsesError,
+    StreamInterruptedError,
+    TransportError,
+)
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
+EVENT_STREAM: Final = "text/event-stream"
 NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
 
 Options = RequestOptions | Mapping[str, Any] | None
@@ -48,9 +55,15 @@ class _Call:
             "read": min(self.config.read_timeout, remaining)
         }
 
+    def refusal(self, http: httpx.Response) -> APIError:
+        """Give the error of a status other than 2XX; a server that echoes the key does not get it into messages."""
+        body = http.content.replace(self.config.api_key.encode(), b"***")
+        return protocol.error_from_response(http.status_code, http.headers, body, what=self.what)
+
     def deadline_error(self) -> TransportError:
         return TransportError(
-            f"{self.what}: no answer within {self.config.timeout:g} s, all tries included. It may have been billed. "
+            f"{self.what}: no answer within {round(self.config.timeout, 2):g} s, all tries included. "
+            "It may have been billed. "
             "Raise the timeout (`options`, the connection, or the task's execution_timeout), or ask for less",
             kind="deadline",
             ambiguous=True,
@@ -108,7 +121,12 @@ def _blame(judge: Judge, error: ResponsesError) -> None:
 
 def _is_event_stream(http: httpx.Response) -> bool:
     content_type: str = http.headers.get("content-type", "")
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
+
+
+def _event_source(http: httpx.Response) -> EventSource:
+    http.headers["content-type"] = EVENT_STREAM  # httpx-sse reads it to the letter
+    return EventSource(http)
 
 
 def _whole(http: httpx.Response, call: _Call) -> Response:
@@ -172,7 +190,7 @@ class ResponsesClient(_Calls):
         judge = self._judge(call)
         http = self._retry(judge, lambda: self._open(call, judge.deadline))
         try:
-            yield from self._events(http, call, StreamReader(http.headers, what=call.what))
+            yield from self._events(http, call, StreamReader(http.headers, what=call.what), judge.deadline)
         finally:
             http.close()
 
@@ -246,8 +264,13 @@ class ResponsesClient(_Calls):
         try:
             if _is_event_stream(http):
                 reader = StreamReader(http.headers, what=call.what)
-                for _ in self._events(http, call, reader):
-                    pass
+                try:
+                    for _ in self._events(http, call, reader, deadline):
+                        pass
+                except StreamInterruptedError as error:
+                    if self._clock() >= deadline:
+                        raise call.deadline_error() from error
+                    raise
                 return reader.finish()
             with self._mapped(call, deadline):
                 http.read()
@@ -258,40 +281,42 @@ class ResponsesClient(_Calls):
     def _open(self, call: _Call, deadline: float) -> httpx.Response:
         """Send, and give the response once its status is known to be good; the body is unread."""
         pool = self._pool
-        with self._mapped(call, deadline):
-            remaining = deadline - self._clock()
+        with self._mapped(call, deadline), pool.until(deadline, self._clock):
             request = pool.http.build_request(call.method, call.url, headers=call.headers, content=call.body)
-            request.extensions = {"timeout": call.timeout(remaining), "trace": pool.trace}
+            request.extensions = {"timeout": call.timeout(deadline - self._clock()), "trace": pool.trace}
             http = pool.http.send(request, stream=True)
-            read_timeout = min(call.config.read_timeout, remaining)
-            http.stream = transport.DeadlineStream(
-                http, deadline=deadline, read_timeout=read_timeout, clock=self._clock
-            )
+            http.stream = transport.DeadlineStream(http, pool, deadline, self._clock)
         if not http.is_success:
             try:
                 with self._mapped(call, deadline):
                     http.read()
             finally:
                 http.close()
-            raise protocol.error_from_response(http.status_code, http.headers, http.content, what=call.what)
+            raise call.refusal(http)
         return http
 
-    def _events(self, http: httpx.Response, call: _Call, reader: StreamReader) -> Iterator[StreamEvent]:
+    def _events(
+        self, http: httpx.Response, call: _Call, reader: StreamReader, deadline: float
+    ) -> Iterator[StreamEvent]:
         if not _is_event_stream(http):  # a server that cannot stream answers at once
-            http.read()
+            with self._mapped(call, deadline):
+                http.read()
             yield reader.whole(_whole(http, call))
         else:
-            try:
-                for sse in EventSource(http).iter_sse():
-                    if event := reader.read(sse.data):
-                        yield event
-                    if self._cancelled or reader.response:
-                        break
-            except httpx.HTTPError as error:
-                self._check_cancelled(call, error)
-                raise reader.interrupted(str(error) or type(error).__name__) from error
+            yield from self._sse(http, call, reader)
         self._check_cancelled(call)
         reader.finish()
+
+    def _sse(self, http: httpx.Response, call: _Call, reader: StreamReader) -> Iterator[StreamEvent]:
+        try:
+            for sse in _event_source(http).iter_sse():
+                if event := reader.read(sse.data):
+                    yield event
+                if self._cancelled or reader.response:
+                    break
+        except httpx.HTTPError as error:
+            self._check_cancelled(call, error)
+            raise reader.interrupted(str(error) or type(error).__name__) from error
 
     def _check_cancelled(self, call: _Call, cause: Exception | None = None) -> None:
         if self._cancelled:
@@ -339,7 +364,7 @@ class AsyncResponsesClient(_Calls):
 
     def _connections(self) -> transport.AsyncPool:
         if self._pool is None:
-            self._pool = transport.acquire_loop_pool()
+            self._pool, self._shares_pool = transport.acquire_loop_pool(), True
         return self._pool
 
     async def aclose(self) -> None:
@@ -361,12 +386,18 @@ class AsyncResponsesClient(_Calls):
         call = self._post(request, options, stream=True)
         judge = self._judge(call)
         http = await self._retry(judge, lambda: self._open(call, judge.deadline))
-        events = self._events(http, call, StreamReader(http.headers, what=call.what))
+        reader = StreamReader(http.headers, what=call.what)
+        events = self._events(http, call, reader)
         try:
             while True:
                 # Only the wait for the next event is under the deadline: what the caller does with it is not.
-                async with self._mapped(call, judge.deadline):
-                    event = await anext(events, None)
+                try:
+                    async with self._mapped(call, judge.deadline):
+                        event = await anext(events, None)
+                except TransportError as error:
+                    if error.kind != "deadline":
+                        raise
+                    raise reader.interrupted(str(error)) from error
                 if event is None:
                     break
                 yield event
@@ -450,27 +481,28 @@ class AsyncResponsesClient(_Calls):
                     await http.aread()
             finally:
                 await http.aclose()
-            raise protocol.error_from_response(http.status_code, http.headers, http.content, what=call.what)
+            raise call.refusal(http)
         return http
 
     async def _events(
         self, http: httpx.Response, call: _Call, reader: StreamReader
     ) -> AsyncGenerator[StreamEvent, None]:
         if not _is_event_stream(http):
-            await http.aread()
+            try:
+                await http.aread()
+            except transport.network_errors() as error:
+                raise transport.to_transport_error(error, what=call.what) from error
             yield reader.whole(_whole(http, call))
         else:
-            source = EventSource(http).aiter_sse()
             try:
-                async for sse in source:
-                    if event := reader.read(sse.data):
-                        yield event
-                    if reader.response:
-                        break
+                async with aclosing(_event_source(http).aiter_sse()) as source:
+                    async for sse in source:
+                        if event := reader.read(sse.data):
+                            yield event
+                        if reader.response:
+                            break
             except transport.network_errors() as error:
                 raise reader.interrupted(str(error) or type(error).__name__) from error
-            finally:
-                await source.aclose()
         reader.finish()
 
     @asynccontextmanager

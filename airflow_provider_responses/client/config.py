@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,7 +32,7 @@ class RequestOptions:
 
     timeout: float | None = None
     max_retries: int | None = None
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
     metadata_level: Literal["enabled", "disabled"] | None = None
     base_url: str | None = None
     accept: str | None = None
@@ -69,9 +68,9 @@ class RequestOptions:
             raise ConfigurationError(f"options must be RequestOptions or a dict, not {type(value).__name__}")
         return {name: item for name, item in value.items() if item is not None}
 
-    def with_headers(self, headers: Mapping[str, str]) -> Self:
-        """Give a copy with these headers beneath the user's own."""
-        mine = {name.lower() for name in self.headers or {}}
+    def with_headers(self, headers: Mapping[str, str], *, but_not: Iterable[str] = ()) -> Self:
+        """Give a copy with these headers added where neither the call nor ``but_not`` names them."""
+        mine = {name.lower() for name in (*(self.headers or {}), *but_not)}
         added = {name: text for name, text in headers.items() if name.lower() not in mine}
         return replace(self, headers={**added, **(self.headers or {})})
 
@@ -122,11 +121,11 @@ class ClientConfig:
             "dialect",
             _one_of("dialect", self.dialect, ("openrouter", "open")) or _dialect_of(self.base_url),
         )
-        settle(self, "extra_headers", _headers("extra_headers", self.extra_headers) or MappingProxyType({}))
+        settle(self, "extra_headers", _headers("extra_headers", self.extra_headers) or {})
         for name in ("timeout", "connect_timeout", "read_timeout", "max_retry_wait"):
-            settle(self, name, _seconds(name, getattr(self, name), zero=name == "max_retry_wait"))
+            settle(self, name, _seconds(name, _required(name, getattr(self, name)), zero=name == "max_retry_wait"))
         for name in ("max_retries", "max_ambiguous_retries"):
-            settle(self, name, _count(name, getattr(self, name)))
+            settle(self, name, _count(name, _required(name, getattr(self, name))))
         for name in ("app_title", "app_url"):
             if getattr(self, name):
                 _header_text(name, getattr(self, name))
@@ -142,6 +141,8 @@ class ClientConfig:
             "base_url": options.base_url,
         }
         changes = {name: value for name, value in given.items() if value is not None}
+        if options.base_url:
+            check_secure("options.base_url", options.base_url, allow_insecure_http=self.allow_insecure_http)
         if options.base_url and urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc:
             changes["dialect"] = None  # another server speaks for itself
         return replace(self, **changes) if changes else self
@@ -177,6 +178,8 @@ def _dialect_of(base_url: str) -> Dialect:
 def _base_url(name: str, value: Any) -> str:
     text = str(value).strip()
     allowed = "a full URL without query, such as https://openrouter.ai/api/v1"
+    # What may hold a secret (a query, a password) is not shown.
+    shown = "not shown here" if set("?#@") & set(text) else repr(text[:200])
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # reading the port checks it
@@ -184,16 +187,17 @@ def _base_url(name: str, value: Any) -> str:
         raise ConfigurationError(f"{name} is no URL ({error}); allowed is {allowed}") from None
     if parts.username or parts.password:
         raise ConfigurationError(f"{name} holds a user name or password; the key belongs in the password field")
-    if (
-        parts.scheme not in {"http", "https"}
-        or not host
-        or parts.query
-        or parts.fragment
-        or any(c.isspace() for c in text)
-    ):
-        raise ConfigurationError(f"{name} is {text!r}; allowed is {allowed}")
+    clean = text.isascii() and text.isprintable() and " " not in text
+    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or not clean:
+        raise ConfigurationError(f"{name} is {shown}; allowed is {allowed}")
     path = parts.path.rstrip("/").removesuffix("/responses")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _required(name: str, value: Any) -> Any:
+    if value is None:
+        raise ConfigurationError(f"{name} is None; leave it out for the default")
+    return value
 
 
 def _number(name: str, value: Any, allowed: str) -> float:

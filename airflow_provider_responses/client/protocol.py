@@ -109,20 +109,20 @@ NAME_OF_STATUS: Final[Mapping[int, str]] = {
 }
 ADVICE: Final[Mapping[int, str]] = {
     400: "Correct the request: the same one fails again",
-    401: "Check the API key in the connection's password field; keys are made at https://openrouter.ai/settings/keys",
-    402: "Add credits at https://openrouter.ai/settings/credits or raise the key's limit at "
-    "https://openrouter.ai/settings/keys; the connection's Test button, or ResponsesHook.get_key(), shows what the "
-    "key has left",
+    401: "Check the API key in the connection's password field (OpenRouter's keys: https://openrouter.ai/settings/keys)",
+    402: "Add credits (https://openrouter.ai/settings/credits) or raise the key's limit "
+    "(https://openrouter.ai/settings/keys); the connection's Test button, or ResponsesHook.get_key(), shows what "
+    "the key has left",
     403: "Check the account's guardrails and privacy settings, or what the key may do; the same request fails again",
     404: "Check the model's name and the connection's base URL",
-    408: "It is tried again; if it stays, ask for less output or raise the timeout",
+    408: "If it stays, ask for less output or raise the timeout",
     413: "Send less: shorten the input, or split it over several tasks",
     422: "Correct the request: the same one fails again",
-    429: "It is tried again after the wait that the service asks for; run fewer tasks at once (a pool) if it stays",
-    503: "It is tried again; allow more models (`models`) or providers if it stays",
-    529: "It is tried again; allow more models (`models`) or providers if it stays",
+    429: "If it stays, run fewer tasks at once (a pool), or ask the service for a higher limit",
+    503: "If it stays, allow more models (`models`) or providers",
+    529: "If it stays, allow more models (`models`) or providers",
 }
-ADVICE_SERVER: Final = "It is tried again; if it stays, the service's status page or another model helps"
+ADVICE_SERVER: Final = "If it stays, look at the service's status page, or take another model"
 
 
 def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig) -> ResponsesRequest:
@@ -332,9 +332,11 @@ def _api_error(
     name = NAME_OF_STATUS.get(status, "error")
     said = _cut(_text(error.get("message")) or "no message")
     where = " inside the answer" if response is not None else ""
+    wait = retry_after(headers, availability)
     parts = [
         f"{what}: {status} {name}{where}: {said}",
         *_reasons(metadata),
+        "" if wait is None else f"The service asks to wait {wait:g} s",
         _advice(status, availability, retryable=retryable),
     ]
     code = error.get("code")
@@ -346,7 +348,7 @@ def _api_error(
         error_type=error_type,
         metadata=metadata,
         availability=availability,
-        retry_after=retry_after(headers, availability),
+        retry_after=wait,
         generation_id=headers.get("x-generation-id"),
         openrouter_metadata=_mapping(openrouter_metadata) or None,
         response=response,
@@ -370,9 +372,13 @@ def _reasons(metadata: Mapping[str, Any]) -> list[str]:
 def _advice(status: int, availability: Mapping[str, Any], *, retryable: bool) -> str:
     if models := availability.get("fallback_models"):
         return f"Models to use instead: {', '.join(map(str, models)) if isinstance(models, list) else models}"
-    if not retryable and status >= 500:
+    if not retryable and (status >= 500 or status in {408, 425, 429}):
         return "The service says that trying again does not help: change the model or the provider preferences"
-    return ADVICE.get(status) or (ADVICE_SERVER if status >= 500 else "Correct the request: the same one fails again")
+    if status in ADVICE:
+        return ADVICE[status]
+    if 300 <= status < 400:
+        return "Redirects are not followed, since they could carry the key away: set the base URL to where they lead"
+    return ADVICE_SERVER if status >= 500 or retryable else "Correct the request: the same one fails again"
 
 
 def retry_after(headers: Mapping[str, str], availability: Mapping[str, Any] | None = None) -> float | None:

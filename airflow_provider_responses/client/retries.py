@@ -20,7 +20,7 @@ LONGEST_BACKOFF: Final = 30.0
 
 def backoff(retry: int, draw: float) -> float:
     """Full jitter: anything from nothing to the doubled wait. ``draw`` is from 0 to 1."""
-    return draw * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**retry)
+    return draw * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(retry, 16))
 
 
 def next_wait(
@@ -44,7 +44,7 @@ def next_wait(
         return None
     if (ambiguous >= config.max_ambiguous_retries) if error.ambiguous else (plain >= config.max_retries):
         return None
-    wait = backoff(plain + ambiguous, draw)
+    wait = min(backoff(plain + ambiguous, draw), config.max_retry_wait)
     if error.retry_after is not None:
         if error.retry_after > config.max_retry_wait:
             return None  # Airflow can wait that long without holding a worker

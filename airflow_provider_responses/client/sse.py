@@ -49,7 +49,7 @@ class StreamReader:
             raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
         kind = body.get("type")
         event = StreamEvent(type=kind if isinstance(kind, str) else "", data=body)
-        if event.type in ERROR_EVENTS or (not event.type and "error" in body):
+        if event.type in ERROR_EVENTS or (not event.type and isinstance(body.get("error"), dict)):
             raise protocol.error_from_event(body, self.headers, what=self.what)
         if event.type == "response.output_text.delta":
             self._text.append(event.delta)
@@ -89,6 +89,7 @@ class StreamReader:
         if inner is None:
             raise self.interrupted(f"its {event.type} event holds no response")
         raw = inner.raw
-        if "status" not in raw:  # older servers say it by the event's name alone
-            raw = {**raw, "status": event.type.removeprefix("response.").replace("done", "completed")}
+        named = event.type.removeprefix("response.").replace("done", "completed")
+        if not isinstance(raw.get("status"), str) or named != "completed":
+            raw = {**raw, "status": named}  # some servers say it by the event's name alone
         self.response = Response(raw=raw, headers=self.headers)

@@ -12,10 +12,13 @@ import contextlib
 import os
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
+import httpcore
 import httpx
 
 from airflow_provider_responses.exceptions import TransportError
@@ -42,26 +45,54 @@ def keep_alive(sock: socket.socket) -> None:
 
 class SyncPool:
     """
-    Connections for blocking calls, which can be dropped from a signal handler.
+    Connections for blocking calls, which end at a deadline and can be dropped from a signal handler.
 
     :param transport: stands in for the network, in tests.
     """
 
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._dropped = False
+        self._call = threading.local()
         self.http = httpx.Client(
             transport=transport,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_EXPIRY),
         )
+        _keep_no_cookies(self.http)
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Watch a request's connection being made (httpcore's ``trace`` extension)."""
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            sock = info["return_value"].get_extra_info("socket")
-            if event.startswith("connection.connect"):
-                keep_alive(sock)
-            self._sockets.add(sock)
+        """Take a request's connection into care when it is made (httpcore's ``trace`` extension)."""
+        if event not in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            return
+        stream = info["return_value"]
+        sock = stream.get_extra_info("socket")
+        if event.startswith("connection.connect"):
+            keep_alive(sock)
+        self._sockets.add(sock)
+        if self._dropped:  # while this connection was being made
+            shut(sock)
+        read = stream.read
+        stream.read = lambda max_bytes, timeout=None: read(max_bytes, self._at_most(timeout))
+
+    @contextlib.contextmanager
+    def until(self, deadline: float, clock: Callable[[], float]) -> Iterator[None]:
+        """Let no read of this thread outlast the deadline, however often the server says a little."""
+        before = getattr(self._call, "left", None)
+        self._call.left = lambda: deadline - clock()
+        try:
+            yield
+        finally:
+            self._call.left = before
+
+    def _at_most(self, timeout: float | None) -> float | None:
+        left = getattr(self._call, "left", None)
+        if left is None:
+            return timeout
+        seconds: float = left()
+        if seconds <= 0:
+            raise httpcore.ReadTimeout("the deadline is over")
+        return seconds if timeout is None else min(seconds, timeout)
 
     def drop(self) -> None:
         """
@@ -70,6 +101,7 @@ class SyncPool:
         Sockets are shut down instead of closed, and no lock is taken: this runs inside a signal handler
         that has interrupted that very read.
         """
+        self._dropped = True
         for sock in list(self._sockets):
             shut(sock)
 
@@ -82,6 +114,11 @@ def shut(sock: socket.socket) -> None:
     """Shut a socket down below TLS, whose state the interrupted read still uses."""
     with contextlib.suppress(OSError):  # it is closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _keep_no_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
+    """Calls share connections, and nothing else."""
+    http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
 class _ProcessPool:
@@ -117,42 +154,27 @@ atexit.register(process_pool.close)
 
 
 class DeadlineStream(httpx.SyncByteStream):
-    """
-    A response body that ends at the call's deadline, also while a read waits.
+    """A response body that ends at the call's deadline, whatever the server sends."""
 
-    A read waits for ``read_timeout`` at most; once the deadline is nearer than that, a timer shuts the socket.
-    """
-
-    def __init__(
-        self, http: httpx.Response, *, deadline: float, read_timeout: float, clock: Callable[[], float]
-    ) -> None:
-        self._stream = http.stream
-        self._connection = http.extensions.get("network_stream")
+    def __init__(self, http: httpx.Response, pool: SyncPool, deadline: float, clock: Callable[[], float]) -> None:
+        self._stream: Any = http.stream
+        self._pool = pool
         self._deadline = deadline
-        self._read_timeout = read_timeout
         self._clock = clock
-        self._timer: threading.Timer | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._watch()
-        for chunk in self._stream:  # type: ignore[union-attr]
+        chunks = iter(self._stream)
+        while True:
+            with self._pool.until(self._deadline, self._clock):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
             yield chunk
-            self._watch()
-
-    def _watch(self) -> None:
-        remaining = self._deadline - self._clock()
-        if remaining <= 0:
-            raise httpx.ReadTimeout("the deadline is over")
-        if self._timer is None and self._connection is not None and remaining < self._read_timeout:
-            self._timer = threading.Timer(remaining, shut, (self._connection.get_extra_info("socket"),))
-            self._timer.daemon = True
-            self._timer.start()
+            if self._clock() >= self._deadline:
+                raise httpx.ReadTimeout("the deadline is over")
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-        self._stream.close()  # type: ignore[union-attr]
+        self._stream.close()
 
 
 class AsyncPool:
@@ -160,14 +182,20 @@ class AsyncPool:
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.users = 0
-        self.http = httpx.AsyncClient(transport=transport or _aiohttp_transport(), follow_redirects=False)
+        self.http = httpx.AsyncClient(
+            transport=transport or _aiohttp_transport(),
+            mounts=None if transport else _proxies(),
+            follow_redirects=False,
+            trust_env=False,  # the proxies are mounted; netrc would add a second authorization
+        )
+        _keep_no_cookies(self.http)
 
     async def close(self) -> None:
         """Close the pool."""
         await self.http.aclose()
 
 
-def _aiohttp_transport() -> httpx.AsyncBaseTransport:
+def _aiohttp_transport(proxy: httpx.Proxy | None = None) -> httpx.AsyncBaseTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -186,11 +214,23 @@ def _aiohttp_transport() -> httpx.AsyncBaseTransport:
         )
         # httpx sets what it needs of these; aiohttp's own would be added beside it.
         skip = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-        return aiohttp.ClientSession(
-            connector=connector, trust_env=True, skip_auto_headers=skip, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        return aiohttp.ClientSession(connector=connector, skip_auto_headers=skip, cookie_jar=aiohttp.DummyCookieJar())
 
-    return AiohttpTransport(client=make_session)
+    return AiohttpTransport(client=make_session, proxy=proxy)
+
+
+def _proxies() -> dict[str, httpx.AsyncBaseTransport | None]:
+    """Give the proxies that the environment names, as httpx's mounts."""
+    found = urllib.request.getproxies()
+    without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]
+    schemes = [scheme for scheme in ("http", "https", "all") if scheme in found and "*" not in without]
+    mounts: dict[str, httpx.AsyncBaseTransport | None] = {
+        f"{scheme}://": _aiohttp_transport(httpx.Proxy(found[scheme])) for scheme in schemes
+    }
+    if mounts:
+        mounts |= {f"all://[{host}]" if host.count(":") > 1 else f"all://{host}": None for host in without}
+        mounts |= {f"all://*.{host}": None for host in without if ":" not in host and not host[0].isdigit()}
+    return mounts
 
 
 _loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncPool] = WeakKeyDictionary()
@@ -198,7 +238,10 @@ _loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncPool] = WeakKeyDi
 
 def acquire_loop_pool() -> AsyncPool:
     """Give the running loop's pool; every caller releases it once."""
-    pool = _loop_pools.setdefault(asyncio.get_running_loop(), AsyncPool())
+    loop = asyncio.get_running_loop()
+    pool = _loop_pools.get(loop)
+    if pool is None:
+        pool = _loop_pools[loop] = AsyncPool()
     pool.users += 1
     return pool
 
@@ -221,11 +264,11 @@ def network_errors() -> tuple[type[Exception], ...]:
 def to_transport_error(error: Exception, *, what: str) -> TransportError:
     """Say what an exception of httpx, or of aiohttp beneath it, means: whether the request went out."""
     kind = _kind(error)
-    said = str(error) or str(error.__cause__ or "") or type(error).__name__
+    said = (str(error) or str(error.__cause__ or "") or type(error).__name__).rstrip(".")
     if kind == "connect":
         advice = "Nothing was sent. Check the base URL, the network and the proxy settings"
     elif kind == "timeout":
-        advice = "The answer may have been billed. Raise `read_timeout` on the connection, or stream"
+        advice = "The answer may have been billed. Raise `read_timeout` on the connection"
     else:
         advice = "The answer may have been billed; the same request can be sent again"
     happened = {"connect": "no connection", "timeout": "no answer in time", "read": "the connection broke"}[kind]

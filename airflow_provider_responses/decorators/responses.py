@@ -20,6 +20,8 @@ from airflow_provider_responses.operators.responses import ResponsesOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
+__all__ = ["responses_task"]
+
 
 class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
     """

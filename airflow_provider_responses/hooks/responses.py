@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
 
+__all__ = ["ResponsesHook"]
+
 DEFAULT_CONN_ID: Final = "responses_default"
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
 SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
@@ -190,9 +192,9 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
             settings["base_url"] = _host(conn)
         return ClientConfig(api_key=conn.password or "", **settings)
     except ConfigurationError as error:
+        # The client's names for the fields are not those of the connection's form.
         said = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
-        said = said.replace("base_url is", "host is")
-        raise ConfigurationError(f"connection {conn_id!r}: {said}") from None
+        raise ConfigurationError(said.replace("base_url is", "host is")).about(f"connection {conn_id!r}") from None
 
 
 def _host(conn: Connection) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
 
 OutputT = TypeVar("OutputT", bound=BaseModel)
+SAYS_SOMETHING: Final = frozenset({"type", "enum", "const", "anyOf", "allOf", "$ref"})
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -48,8 +50,8 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
         return output_type.model_validate_json(text)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, e['loc'])) or 'the text'}: {e['msg']}"
-            for e in error.errors(include_url=False, include_context=False, include_input=False)
+            f"{'.'.join(map(str, e['loc'])) or 'the text'}: {_unquoted(e)}"
+            for e in error.errors(include_url=False, include_input=False)
         ]
         raise OutputValidationError(
             f"the answer ({len(text)} characters) is no {output_type.__name__}: {'; '.join(problems)}. "
@@ -58,41 +60,53 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
         ) from None
 
 
-def _strict(schema: Any, definitions: Mapping[str, Any], path: str) -> Any:
+def _unquoted(error: ErrorDetails) -> str:
+    """Say what is wrong without the words of the answer."""
+    if error["type"] == "union_tag_invalid":
+        return f"must be of a known kind: {error['ctx']['expected_tags']}"
+    return error["msg"]
+
+
+def _strict(schema: dict[str, Any], definitions: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Close objects, require all fields and drop what strict schemas do not know, in place."""
-    if isinstance(schema, list):
-        return [_strict(item, definitions, path) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
     for name, definition in schema.get("$defs", {}).items():
         schema["$defs"][name] = _strict(definition, definitions, name)
     schema.pop("default", None)
+    schema.pop("uniqueItems", None)  # a set is asked for as a list, and made a set when it is read
     if "$ref" in schema and len(schema) > 1 and "$defs" not in schema:
-        # A reference must stand alone: what was said beside it is merged into a copy of its target.
-        target = definitions[_definition_name(schema.pop("$ref"))]
-        return _strict({**target, **schema}, definitions, path)
+        schema["anyOf"] = [{"$ref": schema.pop("$ref")}]  # a reference must stand alone
     if "oneOf" in schema:
         schema["anyOf"] = schema.pop("oneOf")
         schema.pop("discriminator", None)
-    for word in ("anyOf", "allOf", "prefixItems", "items"):
-        if word in schema:
-            schema[word] = _strict(schema[word], definitions, path)
+    _refuse_inexpressible(schema, path)
+    for word in {"anyOf", "allOf"} & schema.keys():
+        schema[word] = [_strict(item, definitions, path) for item in schema[word]]
+    if "items" in schema:
+        schema["items"] = _strict(schema["items"], definitions, path)
     if schema.get("type") == "object":
-        _close(schema, definitions, path)
+        schema["properties"] = {
+            name: _strict(field, definitions, f"{path}.{name}") for name, field in schema["properties"].items()
+        }
+        schema["required"] = list(schema["properties"])
+        schema["additionalProperties"] = False
     return schema
 
 
-def _close(schema: dict[str, Any], definitions: Mapping[str, Any], path: str) -> None:
-    fields = schema.get("properties")
-    if fields is None or schema.get("additionalProperties"):
+def _refuse_inexpressible(schema: Mapping[str, Any], path: str) -> None:
+    any_keys = schema.get("additionalProperties") or "properties" not in schema
+    problem = None
+    if schema.get("type") == "object" and any_keys:
+        problem = "is an object with any keys", "name its fields in a model, or use a list of key-value models"
+    elif "prefixItems" in schema:
+        problem = "is a tuple", "use a model with named fields, or a list"
+    elif not SAYS_SOMETHING & schema.keys():
+        problem = "accepts anything", "give it a type"
+    if problem:
+        what, advice = problem
         raise RequestValidationError(
-            f"output_type: {path} is an object with any keys, which a strict schema cannot describe: name its "
-            "fields in a model, or use a list of key-value models",
+            f"output_type: {path} {what}, which a strict schema cannot describe: {advice}",
             fields=("output_type", path),
         )
-    schema["properties"] = {name: _strict(sub, definitions, f"{path}.{name}") for name, sub in fields.items()}
-    schema["required"] = list(fields)
-    schema["additionalProperties"] = False
 
 
 def _definition_name(reference: str) -> str:

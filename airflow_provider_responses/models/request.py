@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sized
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -26,16 +28,26 @@ from airflow_provider_responses.models.fields import (
 )
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not a boolean")  # noqa: TRY004  pydantic reports ValueErrors
+def _number(value: Any) -> Any:
+    """Read a number; its kind is kept (1 stays 1, 1.0 stays 1.0). A template renders text, so text is read as well."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return _number(kind(value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("must be a finite number")
     return value
 
 
-# Numbers keep their kind (1 stays 1, 1.0 stays 1.0). A numeric string is read as a number, because a
-# template always renders text.
-Integer = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[int | Annotated[float, Field(allow_inf_nan=False)], BeforeValidator(_no_bool)]
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ValueError("must be a whole number")
+    return int(number)
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+Number = Annotated[int | float, BeforeValidator(_number)]
 # A boolean from a template is text as well; pydantic's lax mode would also read 1, "on" and "y".
 Boolean = Annotated[StrictBool, BeforeValidator(lambda v: {"true": True, "false": False}.get(str(v).lower(), v))]
 JsonObject = dict[str, Any]
@@ -48,8 +60,13 @@ ResponseInclude = Literal[
 ]
 
 
-# What people write to a model, or about people, is never quoted in messages.
-CONTENT_FIELDS: Final = frozenset({"input", "instructions", "prompt", "metadata", "user", "safety_identifier"})
+# Settings, whose wrong values may be quoted in messages; what people write to a model never is.
+UNIONS: Final = frozenset({"input", "tool_choice"})
+SETTINGS: Final = frozenset(
+    {"model", "models", "parallel_tool_calls", "max_tool_calls", "max_output_tokens", "temperature", "top_p", "top_k"}
+    | {"top_logprobs", "frequency_penalty", "presence_penalty", "truncation", "include", "modalities", "route"}
+    | {"service_tier", "store", "background", "stream"}
+)
 
 
 class ResponsesRequest(BaseModel):
@@ -60,7 +77,7 @@ class ResponsesRequest(BaseModel):
     top-level fields that this version does not know; they are sent as they are, after all others.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
     model: Annotated[str, Field(min_length=1)] | None = None
     models: list[Annotated[str, Field(min_length=1)]] | None = None
@@ -73,7 +90,7 @@ class ResponsesRequest(BaseModel):
     tool_choice: str | JsonObject | None = None
     parallel_tool_calls: Boolean | None = None
     max_tool_calls: Integer | None = None
-    stop_server_tools_when: list[JsonObject] | None = None
+    stop_server_tools_when: Annotated[list[JsonObject], Field(min_length=1)] | None = None
     max_output_tokens: Integer | None = None
     temperature: Number | None = None
     top_p: Number | None = None
@@ -174,7 +191,8 @@ class ResponsesRequest(BaseModel):
         """
         body = self.to_dict()
         try:
-            return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_dict)
+            return text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             path, reason = _first_unserializable(body) or ("", str(error))
             raise RequestValidationError(
@@ -187,7 +205,9 @@ def _problems(error: ValidationError) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        location = [part for part in detail["loc"] if not _is_union_branch(part)]
+        location = detail["loc"]
+        if location[0] in UNIONS:
+            location = (location[0], *location[2:])  # pydantic puts the branch of the union there
         path = ".".join(str(part) for part in location)
         found.setdefault(path, []).append(_sentence(detail["type"], detail["msg"], path))
         given[path] = detail["input"]
@@ -195,10 +215,6 @@ def _problems(error: ValidationError) -> dict[str, str]:
         path: f"{path}: {' or '.join(dict.fromkeys(texts))} (given: {_short(given[path], path)})"
         for path, texts in found.items()
     }
-
-
-def _is_union_branch(part: int | str) -> bool:
-    return isinstance(part, str) and (part in {"str", "int", "float"} or "[" in part)
 
 
 def _sentence(kind: str, message: str, path: str) -> str:
@@ -212,9 +228,15 @@ def _sentence(kind: str, message: str, path: str) -> str:
 def _short(value: Any, path: str) -> str:
     """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
     text = repr(value)
-    if len(text) <= 80 and path.partition(".")[0] not in CONTENT_FIELDS:
+    if len(text) <= 80 and (path.partition(".")[0] in SETTINGS or not isinstance(value, (str, Sized))):
         return text
     return f"{type(value).__name__} of length {len(value)}" if isinstance(value, Sized) else type(value).__name__
+
+
+def _as_dict(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
 
 
 def _first_unserializable(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
@@ -223,6 +245,11 @@ def _first_unserializable(value: Any, path: str = "", depth: int = 0) -> tuple[s
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
         items = value.items()
+        for key in value:
+            if wrong := _no_json_form(key, path):
+                return path, f"a key {wrong[1]}"
+            if isinstance(key, tuple):
+                return path, "a key is a tuple: keys are text"
     elif isinstance(value, (list, tuple)):
         items = enumerate(value)
     else:
@@ -235,9 +262,12 @@ def _no_json_form(value: Any, path: str) -> tuple[str, str] | None:
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except TypeError:
-        return path, f"{type(value).__name__} has no JSON form: convert it to text, a number, a list or a dict"
+        return (
+            path,
+            f"is a {type(value).__name__}, which has no JSON form: convert it to text, a number, a list or a dict",
+        )
     except UnicodeEncodeError:
         return path, "holds half of a surrogate pair, which is no text: decode the source as what it is"
     except ValueError:
-        return path, f"{value!r} has no JSON form"
+        return path, f"is {value!r}, which has no JSON form"
     return None

@@ -7,6 +7,7 @@ may raise. What has an unexpected type reads as missing, and ``raw`` keeps every
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,14 @@ def _get(source: Any, key: str, kind: type | tuple[type, ...]) -> Any:
 
 def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
     return [item for item in _get(source, key, list) or [] if isinstance(item, dict)]
+
+
+def _price(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +48,13 @@ class Usage:
     @classmethod
     def from_raw(cls, raw: Any) -> Usage:
         """Read a ``usage`` object; anything missing or of another type is ``None``."""
-        cost = _get(raw, "cost", (int, float))
         return cls(
             input_tokens=_get(raw, "input_tokens", int),
             output_tokens=_get(raw, "output_tokens", int),
             total_tokens=_get(raw, "total_tokens", int),
             cached_tokens=_get(_get(raw, "input_tokens_details", dict), "cached_tokens", int),
             reasoning_tokens=_get(_get(raw, "output_tokens_details", dict), "reasoning_tokens", int),
-            cost=None if cost is None else float(cost),
+            cost=_price(_get(raw, "cost", (int, float))),
             is_byok=_get(raw, "is_byok", bool),
             raw=raw if isinstance(raw, dict) else {},
         )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.hooks.responses import ResponsesHook
     from airflow_provider_responses.models.response import Response
 
+__all__ = ["ResponsesOperator"]
+
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 20.0  # seconds that an answer waits for its price
 # Before Airflow's own timeout, so that the error says which call took too long and what was spent.
@@ -102,7 +104,7 @@ class ResponsesOperator(BaseOperator):
             try:
                 self._check_arguments()
             except ResponsesError as error:
-                raise type(error)(f"Task {self.task_id!r}: {error}") from None
+                raise error.about(f"Task {self.task_id!r}") from None
 
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
@@ -245,7 +247,7 @@ def _check_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
     if value is None or is_lazy(value) or isinstance(value, kinds):
         return
     allowed = " or ".join({"Mapping": "dict"}.get(kind.__name__, kind.__name__) for kind in kinds)
-    raise RequestValidationError(f"{name} is a {type(value).__name__}; allowed is {allowed}", fields=(name,))
+    raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -52,7 +52,8 @@ def test_importing_and_making_an_operator_is_cheap(record_property):
     record_property("figures", figures)
     print(
         f"\nimport: {figures['import']:.1f} ms of CPU over `import airflow.sdk` (limit {IMPORT_LIMIT:g}); "
-        f"making an operator: {figures['make']:.3f} ms over a BaseOperator's {figures['plain']:.3f} (limit {MAKE_LIMIT:g})"
+        f"making an operator: {figures['make']:.3f} ms over a BaseOperator's {figures['plain']:.3f} "
+        f"(limit {MAKE_LIMIT:g})"
     )
     assert figures["import"] <= IMPORT_LIMIT
     assert figures["make"] <= MAKE_LIMIT

@@ -29,7 +29,7 @@ COMPONENTS = {
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("status", [*DOCUMENTED, 409, 418, 425, 504, 599])
 @pytest.mark.parametrize("by", ["script", "model"])
-def test_every_status_on_demand(http, sandbox, api, status, by, stream):  # noqa: PLR0917  fixtures
+def test_every_status_on_demand(http, sandbox, api, status, by, stream):
     asked = HELLO | {"stream": stream}
     if by == "script":
         sandbox.script({"status": status})

@@ -1,0 +1,545 @@
+"""Both clients, by the same bodies, on a faked wire: what goes out, what is tried again, what comes back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_provider_responses import __version__
+from airflow_provider_responses.client import ResponsesClient
+from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BadRequestResponseError,
+    ConfigurationError,
+    IncompleteResponseError,
+    InternalServerResponseError,
+    RefusalError,
+    RequestCancelledError,
+    RequestValidationError,
+    ResponsesError,
+    ServiceUnavailableResponseError,
+    TooManyRequestsResponseError,
+    TransportError,
+    UnauthorizedResponseError,
+)
+from airflow_provider_responses.models import ResponsesRequest
+
+from .wire import KEY, REQUEST, Flavour, Wire, config, failure, good, result
+
+LOOPBACK = "http://127.0.0.1:8642/v1"
+REFUSED = httpx.ConnectError("refused")
+DROPPED = httpx.ReadError("dropped")
+
+
+# --- what goes out
+
+
+def test_the_request_goes_out_as_its_canonical_bytes(flavour: Flavour) -> None:
+    wire = Wire(good(), good())
+    client = flavour.on(wire)
+    client.send({"input": "Grüße", "model": "m", "text": {"format": {"b": 1, "a": 2}}})
+    client.send(ResponsesRequest(model="m", input="Grüße", text={"format": {"b": 1, "a": 2}}))
+    expected = '{"model":"m","input":"Grüße","text":{"format":{"b":1,"a":2}}}'.encode()
+    assert [request.content for request in wire.requests] == [expected, expected]
+    assert (wire.requests[0].method, str(wire.requests[0].url)) == ("POST", "https://openrouter.ai/api/v1/responses")
+
+
+def test_every_try_sends_the_same_bytes_and_headers(flavour: Flavour) -> None:
+    wire = Wire(failure(500), REFUSED, good())
+    flavour.on(wire).send()
+    assert len({request.content for request in wire.requests}) == 1
+    assert len({str(sorted(request.headers.items())) for request in wire.requests}) == 1
+
+
+def test_headers_are_as_promised(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(
+        wire, app_title="My app", app_url="https://example.org", extra_headers={"X-Team": "data", "X-Other": "kept"}
+    ).send(options={"headers": {"x-team": "mine", "User-Agent": "other/1"}, "metadata_level": "enabled"})
+    headers = wire.requests[0].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["content-type"] == "application/json"
+    assert headers["accept"] == "application/json"
+    assert headers["http-referer"] == "https://example.org"
+    assert headers["x-openrouter-title"] == "My app"
+    assert headers["x-openrouter-metadata"] == "enabled"
+    assert headers.get_list("x-team") == ["mine"]
+    assert headers["x-other"] == "kept"
+    assert headers.get_list("user-agent") == ["other/1"]
+
+
+def test_the_user_agent_names_the_package(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire).send()
+    assert wire.requests[0].headers.get_list("user-agent") == [f"airflow-provider-responses/{__version__}"]
+
+
+def test_accept_can_be_overridden(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire).send(options={"accept": "application/vnd.other+json"})
+    assert wire.requests[0].headers.get_list("accept") == ["application/vnd.other+json"]
+
+
+def test_nothing_of_openrouters_own_goes_out_unasked(flavour: Flavour) -> None:
+    wire = Wire(good(), good())
+    flavour.on(wire, base_url=LOOPBACK).send()
+    flavour.on(wire).send()
+    for request in wire.requests:
+        assert not [name for name in request.headers if name.startswith("x-") or name in {"http-referer", "cookie"}]
+
+
+def test_a_call_may_go_to_another_server(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire).send({**REQUEST, "store": True}, options={"base_url": f"{LOOPBACK}/"})
+    assert str(wire.requests[0].url) == f"{LOOPBACK}/responses"
+    assert wire.sent[0]["store"] is True
+
+
+@pytest.mark.parametrize(
+    "options", [{"headers": {"Authorization": "Bearer x"}}, {"headers": {"Host": "x"}}, {"retries": 1}, {"timeout": 0}]
+)
+def test_wrong_options_are_refused_before_anything_is_sent(flavour: Flavour, options: dict[str, Any]) -> None:
+    wire = Wire()
+    with pytest.raises(ConfigurationError, match="options"):
+        flavour.on(wire).send(options=options)
+    assert wire.attempts == 0
+
+
+def test_cookies_are_not_carried_from_call_to_call(flavour: Flavour) -> None:
+    # Clients of a process share connections: a cookie would tie one account's calls to another's.
+    wire = Wire(good(headers={"set-cookie": "session=abc; Path=/"}), good())
+    client = flavour.on(wire)
+    client.send()
+    client.send()
+    assert "cookie" not in wire.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "model"),
+    [
+        ({"input": "Hi"}, "maker/default"),
+        ({"input": "Hi", "model": None}, "maker/default"),
+        ({"input": "Hi", "model": "maker/own"}, "maker/own"),
+        ({"input": "Hi", "models": ["maker/a", "maker/b"]}, None),
+    ],
+    ids=str,
+)
+def test_the_default_model_serves_only_when_none_is_given(
+    flavour: Flavour, request_fields: dict[str, Any], model: str | None
+) -> None:
+    wire = Wire(good())
+    flavour.on(wire, default_model="maker/default").send(request_fields)
+    assert wire.sent[0].get("model") == model
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"input": "Hi"}, "model"),
+        ({"model": "m"}, "input"),
+        ({"model": "m", "input": "Hi", "background": True}, "background"),
+        ({"model": "m", "input": "Hi", "store": True}, "store"),
+        ({"model": "m", "input": "Hi", "previous_response_id": "resp_0"}, "previous_response_id"),
+        ({"model": "m", "input": "Hi", "max_tool_calls": 31}, "max_tool_calls"),
+        ({"model": "m", "input": "Hi", "temprature": 1}, "temprature"),
+        ({"model": "m", "input": [{"a": float("nan")}]}, "input.0.a"),
+    ],
+    ids=str,
+)
+def test_what_cannot_succeed_is_refused_before_anything_is_sent(
+    flavour: Flavour, fields: dict[str, Any], field: str
+) -> None:
+    wire = Wire()
+    client = flavour.on(wire)
+    with pytest.raises(RequestValidationError) as caught:
+        client.send(fields)
+    assert caught.value.fields == (field,)
+    with pytest.raises(RequestValidationError):
+        list(client.stream(fields))
+    assert wire.attempts == 0
+
+
+def test_on_openrouter_what_is_allowed_passes(flavour: Flavour) -> None:
+    wire = Wire(good())
+    fields = {"store": False, "previous_response_id": None, "max_tool_calls": 30, "background": False}
+    flavour.on(wire).send({**REQUEST, **fields})
+    assert wire.sent[0] == {**REQUEST, **fields}
+
+
+def test_on_other_servers_what_the_user_set_is_sent_as_it_is(flavour: Flavour) -> None:
+    wire = Wire(good())
+    fields = {"store": True, "previous_response_id": "resp_0", "max_tool_calls": 99, "provider": {"zdr": True}}
+    flavour.on(wire, base_url=LOOPBACK).send({**REQUEST, **fields})
+    assert wire.sent[0] == {**REQUEST, **fields}
+
+
+def test_a_stored_prompt_needs_no_input(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire).send({"model": "m", "prompt": {"id": "p"}})
+    assert wire.sent == [{"model": "m", "prompt": {"id": "p"}}]
+
+
+# --- what comes back
+
+
+def test_an_answer_comes_with_its_headers_tries_and_seconds(flavour: Flavour) -> None:
+    wire = Wire(failure(503), good(headers={"X-Generation-Id": "gen-1", "X-OpenRouter-Cache-Status": "HIT"}))
+    response = flavour.on(wire).send()
+    assert (response.output_text, response.generation_id, response.cached) == ("Hello", "gen-1", True)
+    assert response.tries == 2
+    assert [type(error) for error in response.previous] == [ServiceUnavailableResponseError]
+    assert response.seconds == pytest.approx(sum(wire.waits))
+
+
+def test_a_redirect_is_not_followed(flavour: Flavour) -> None:
+    wire = Wire(httpx.Response(307, headers={"location": "https://elsewhere.example/v1/responses"}))
+    with pytest.raises(APIError, match="307") as caught:
+        flavour.on(wire).send()
+    assert (caught.value.status_code, caught.value.retryable) == (307, False)
+    assert [request.url.host for request in wire.requests] == ["openrouter.ai"]
+
+
+def test_a_failure_inside_a_200_is_tried_again_if_its_class_says_so(flavour: Flavour) -> None:
+    overloaded = good(status="failed", error={"code": "server_error", "message": "m"}, error_type="provider_overloaded")
+    wire = Wire(overloaded, good())
+    assert flavour.on(wire).send().tries == 2
+    wrong = good(status="failed", error={"code": "invalid_prompt", "message": "m"})
+    wire = Wire(wrong)
+    with pytest.raises(BadRequestResponseError) as caught:
+        flavour.on(wire).send()
+    assert caught.value.response is not None
+    assert caught.value.response.usage.cost == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "cls"),
+    [
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, IncompleteResponseError),
+        ({"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]}, RefusalError),
+    ],
+    ids=["incomplete", "refusal"],
+)
+def test_what_was_paid_for_is_not_asked_for_again(
+    flavour: Flavour, changes: dict[str, Any], cls: type[ResponsesError]
+) -> None:
+    wire = Wire(failure(500), good(headers={"x-generation-id": "gen-1"}, **changes))
+    with pytest.raises(cls) as caught:
+        flavour.on(wire).send()
+    error = caught.value
+    assert error.response is not None
+    assert (error.response.usage.cost, error.generation_id, error.tries) == (0.5, "gen-1", 2)
+
+
+def test_numbers_of_the_key_the_generation_and_the_models_are_read(flavour: Flavour) -> None:
+    wire = Wire(
+        failure(502),
+        httpx.Response(200, json={"data": {"limit_remaining": 3.5}}),
+        httpx.Response(200, json={"data": {"total_cost": 0.5}}),
+        httpx.Response(200, json={"data": [{"id": "maker/small-1"}]}),
+    )
+    client = flavour.on(wire)
+    assert client.get("get_key") == {"limit_remaining": 3.5}
+    assert client.get("get_generation", "gen-1&x=/ü") == {"total_cost": 0.5}
+    assert client.get("get_models") == [{"id": "maker/small-1"}]
+    urls = [str(request.url) for request in wire.requests[1:]]
+    base = "https://openrouter.ai/api/v1"
+    assert urls == [f"{base}/key", f"{base}/generation?id=gen-1%26x%3D%2F%C3%BC", f"{base}/models"]
+    assert {request.method for request in wire.requests} == {"GET"}
+    assert {request.content for request in wire.requests} == {b""}
+    assert {request.headers["authorization"] for request in wire.requests} == {f"Bearer {KEY}"}
+
+
+def test_reading_raises_the_same_errors(flavour: Flavour) -> None:
+    with pytest.raises(UnauthorizedResponseError, match=r"GET https://openrouter\.ai/api/v1/key"):
+        flavour.on(Wire(failure(401))).get("get_key")
+    with pytest.raises(APIError, match="instead of a JSON object"):
+        flavour.on(Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))).get("get_models")
+
+
+# --- what is tried again
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 524, 529, 599])
+def test_statuses_that_may_pass_are_tried_again(flavour: Flavour, status: int) -> None:
+    wire = Wire(failure(status), failure(status), failure(status), good())
+    assert flavour.on(wire).send().tries == 4
+    wire = Wire(*[failure(status)] * 4)
+    with pytest.raises(APIError) as caught:
+        flavour.on(wire).send()
+    assert (wire.attempts, caught.value.tries, caught.value.status_code) == (4, 4, status)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 412, 413, 422, 451])
+def test_statuses_that_stay_are_not(flavour: Flavour, status: int) -> None:
+    wire = Wire(failure(status))
+    with pytest.raises(APIError) as caught:
+        flavour.on(wire).send()
+    assert (wire.attempts, caught.value.status_code, caught.value.tries) == (1, status, 1)
+
+
+@pytest.mark.parametrize("error", [REFUSED, httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full")])
+def test_a_failed_connect_is_tried_again_as_nothing_was_sent(flavour: Flavour, error: Exception) -> None:
+    wire = Wire(*[error] * 4)
+    with pytest.raises(TransportError) as caught:
+        flavour.on(wire).send()
+    assert (wire.attempts, caught.value.kind, caught.value.ambiguous) == (4, "connect", False)
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DROPPED, "read"),
+        (httpx.WriteError("dropped"), "read"),
+        (httpx.RemoteProtocolError("hung up"), "read"),
+        (httpx.ReadTimeout("silent"), "timeout"),
+        (httpx.WriteTimeout("stuck"), "timeout"),
+    ],
+)
+def test_what_may_have_been_billed_has_a_knob_of_its_own(flavour: Flavour, error: Exception, kind: str) -> None:
+    for knob in (0, 1, 2):
+        wire = Wire(*[error] * (knob + 1))
+        with pytest.raises(TransportError, match="billed") as caught:
+            flavour.on(wire, max_ambiguous_retries=knob).send()
+        assert (wire.attempts, caught.value.kind, caught.value.ambiguous) == (knob + 1, kind, True)
+        assert caught.value.__cause__ is error
+
+
+def test_plain_and_ambiguous_tries_are_counted_apart(flavour: Flavour) -> None:
+    wire = Wire(REFUSED, DROPPED, failure(500), failure(500), good())
+    assert flavour.on(wire).send().tries == 5
+    wire = Wire(REFUSED, DROPPED, failure(500), DROPPED)
+    with pytest.raises(TransportError):
+        flavour.on(wire).send()
+
+
+def test_a_mangled_answer_is_asked_for_once_more(flavour: Flavour) -> None:
+    wire = Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))
+    with pytest.raises(APIError) as caught:
+        flavour.on(wire).send()
+    assert caught.value.ambiguous
+
+
+def test_retries_can_be_turned_off(flavour: Flavour) -> None:
+    for settings, options in (({"max_retries": 0}, None), ({}, {"max_retries": 0})):
+        wire = Wire(failure(500))
+        with pytest.raises(InternalServerResponseError):
+            flavour.on(wire, **settings).send(options=options)
+
+
+def test_a_bug_or_a_kill_is_not_tried_again(flavour: Flavour) -> None:
+    class Killed(BaseException):
+        pass
+
+    wire = Wire()
+    wire.answers = [Killed()]  # type: ignore[list-item]
+    with pytest.raises(Killed):
+        flavour.on(wire).send()
+    with pytest.raises(ZeroDivisionError):
+        flavour.on(Wire(ZeroDivisionError())).send()
+
+
+def test_waits_grow_and_are_logged_with_their_cause(flavour: Flavour, caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire(failure(500), REFUSED, failure(503), good())
+    with caplog.at_level(logging.WARNING):
+        flavour.on(wire).send()
+    assert wire.waits == [0.5, 1.0, 2.0]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3
+    for line, wait, cause in zip(lines, ("0.5 s", "1.0 s", "2.0 s"), ("500", "refused", "503"), strict=True):
+        assert wait in line
+        assert cause in line
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "7"},
+        {"retry-after-ms": "7000"},
+        {"retry-after": "Wed, 21 Oct 2026 07:28:07 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+    ],
+    ids=["seconds", "milliseconds", "date"],
+)
+def test_the_asked_wait_is_obeyed(flavour: Flavour, headers: dict[str, str]) -> None:
+    wire = Wire(failure(429, headers), good())
+    flavour.on(wire).send()
+    assert 7.0 <= wire.waits[0] <= 8.0
+
+
+def test_the_wait_in_the_body_is_obeyed(flavour: Flavour) -> None:
+    wire = Wire(failure(503, availability={"retry_after": 20}), good())
+    flavour.on(wire).send()
+    assert 20.0 <= wire.waits[0] <= 21.0
+
+
+def test_a_longer_wait_is_raised_for_airflow_to_schedule(flavour: Flavour) -> None:
+    wire = Wire(failure(429, {"retry-after": "61"}))
+    with pytest.raises(TooManyRequestsResponseError) as caught:
+        flavour.on(wire).send()
+    assert (caught.value.retry_after, caught.value.retryable, wire.slept) == (61.0, True, [])
+    wire = Wire(failure(429, {"retry-after": "61"}), good())
+    flavour.on(wire, max_retry_wait=90).send()
+
+
+def test_the_deadline_spans_all_tries(flavour: Flavour) -> None:
+    def slow(_: httpx.Request) -> httpx.Response:
+        wire.now += 4
+        return failure(500)
+
+    wire = Wire(*[slow] * 9)
+    with pytest.raises(InternalServerResponseError) as caught:
+        flavour.on(wire, timeout=9, max_retries=8).send()
+    assert (wire.attempts, caught.value.tries) == (2, 2)  # 4 s, 0.5 s wait, 4 s; the next wait of 1 s would end it
+    assert wire.now <= 1009
+
+
+def test_no_wait_goes_past_the_deadline(flavour: Flavour) -> None:
+    wire = Wire(failure(429, {"retry-after": "30"}))
+    with pytest.raises(TooManyRequestsResponseError) as caught:
+        flavour.on(wire).send(options={"timeout": 20})
+    assert (wire.slept, caught.value.retry_after) == ([], 30.0)
+
+
+def test_no_timeout_of_a_try_outlasts_the_deadline(flavour: Flavour) -> None:
+    wire = Wire(failure(429, {"retry-after": "15"}), good())
+    flavour.on(wire, timeout=20, connect_timeout=10, read_timeout=300).send()
+    first, second = (request.extensions["timeout"] for request in wire.requests)
+    assert (first["connect"], first["read"]) == (10, 20)
+    assert max(second.values()) <= 5
+
+
+# --- what errors tell
+
+
+def test_a_final_error_tells_the_tries_before_it(flavour: Flavour) -> None:
+    wire = Wire(REFUSED, failure(503), failure(400))
+    with pytest.raises(BadRequestResponseError) as caught:
+        flavour.on(wire).send()
+    error = caught.value
+    assert [type(before) for before in error.previous] == [TransportError, ServiceUnavailableResponseError]
+    assert error.tries == 3
+    assert "3 tries" in error.__notes__[0]
+
+
+def test_a_first_error_has_no_notes(flavour: Flavour) -> None:
+    with pytest.raises(BadRequestResponseError) as caught:
+        flavour.on(Wire(failure(400))).send()
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_errors_name_the_request_but_do_not_quote_it(flavour: Flavour) -> None:
+    for answer in (failure(400), good(status="incomplete"), httpx.Response(404, text="no")):
+        with pytest.raises(
+            ResponsesError, match=r"POST https://openrouter.ai/api/v1/responses \(model maker/"
+        ) as caught:
+            flavour.on(Wire(answer)).send()
+        assert str(REQUEST["input"]) not in str(caught.value)
+        assert "Hello" not in str(caught.value)
+
+
+def everything(error: BaseException | None) -> str:
+    shown = ""
+    while error is not None:
+        shown += f"{error} {error!r} {error.args} {getattr(error, '__notes__', '')}"
+        shown += "".join(everything(before) for before in getattr(error, "previous", ()))
+        error = error.__cause__ or error.__context__
+    return shown
+
+
+def test_the_key_is_shown_nowhere(flavour: Flavour, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "hidden-value"
+    settings = {"extra_headers": {"X-Token": secret}}
+    answers: list[Any] = [REFUSED, DROPPED, failure(503), failure(401)]
+    client = flavour.on(Wire(*answers), **settings)
+    with caplog.at_level(logging.DEBUG), pytest.raises(UnauthorizedResponseError) as caught:
+        client.send(options={"headers": {"X-Other": secret}})
+    logged = "".join(record.getMessage() + str(vars(record)) for record in caplog.records)
+    for shown in (everything(caught.value), logged, repr(client.client), repr(client.client.config)):
+        assert KEY not in shown
+        assert secret not in shown
+
+
+def test_a_prepared_call_does_not_show_the_key(flavour: Flavour) -> None:
+    # Tracebacks with local variables show such objects.
+    call = flavour.on(Wire()).client._post(REQUEST, None)
+    assert KEY not in repr(call)
+    assert str(REQUEST["input"]) not in repr(call)
+
+
+def test_a_server_that_echoes_the_key_does_not_get_it_into_messages(
+    flavour: Flavour, caplog: pytest.LogCaptureFixture
+) -> None:
+    def echo(request: httpx.Request) -> httpx.Response:
+        said = f"wrong: {request.headers['authorization']}"
+        return failure(503, message=said, metadata={"raw": said})
+
+    client = flavour.on(Wire(echo, echo), max_retries=1)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ServiceUnavailableResponseError) as caught:
+        client.send()
+    assert KEY not in everything(caught.value)
+    assert KEY not in caplog.text
+
+
+def test_answers_and_errors_can_be_pickled_as_they_come(flavour: Flavour) -> None:
+    wire = Wire(failure(503), good(headers={"x-generation-id": "gen-1"}), REFUSED, good(status="incomplete"))
+    client = flavour.on(wire)
+    response = client.send()
+    with pytest.raises(IncompleteResponseError) as caught:
+        client.send()
+    again = pickle.loads(pickle.dumps(response))  # noqa: S301  its own bytes
+    assert (again.raw, again.generation_id, again.tries) == (response.raw, "gen-1", 2)
+    error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  its own bytes
+    assert (error.response.usage.cost, error.tries, error.__notes__) == (0.5, 2, caught.value.__notes__)
+
+
+# --- cancelling
+
+
+def test_after_cancel_nothing_is_sent() -> None:
+    wire = Wire()
+    client = ResponsesClient(config(), pool=SyncPool(httpx.MockTransport(wire)))
+    client.cancel()
+    with pytest.raises(RequestCancelledError):
+        client.send(REQUEST)
+    assert wire.attempts == 0
+
+
+def test_a_cancel_during_a_wait_ends_it_and_no_try_follows() -> None:
+    wire = Wire(failure(429, {"retry-after": "30"}))
+    client = ResponsesClient(config(), pool=SyncPool(httpx.MockTransport(wire)))
+
+    def nap(seconds: float) -> None:
+        wire.nap(seconds)
+        client.cancel()
+
+    client._clock, client._nap = wire.clock, nap
+    with pytest.raises(RequestCancelledError, match="no try follows") as caught:
+        client.send(REQUEST)
+    assert (wire.attempts, len(wire.slept)) == (1, 1)
+    assert wire.slept[0] <= 0.5
+    assert [type(error) for error in caught.value.previous] == [TooManyRequestsResponseError]
+
+
+def test_a_cancel_during_a_call_hides_what_breaks_because_of_it() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        client.cancel()
+        raise DROPPED
+
+    client = ResponsesClient(config(), pool=SyncPool(httpx.MockTransport(handler)))
+    with pytest.raises(RequestCancelledError) as caught:
+        client.send(REQUEST)
+    assert caught.value.__cause__ is DROPPED
+    assert caught.value.ambiguous
+
+
+def test_clients_close_as_context_managers() -> None:
+    pool = SyncPool(httpx.MockTransport(Wire(good())))
+    with ResponsesClient(config(), pool=pool) as client:
+        assert json.loads(json.dumps(client.send(REQUEST).raw)) == result()
+    assert pool.http.is_closed

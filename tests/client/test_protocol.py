@@ -1,0 +1,371 @@
+"""A status, headers and a body become a Response or the error that the table names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_responses import exceptions
+from airflow_provider_responses.client import protocol
+from airflow_provider_responses.exceptions import (
+    APIError,
+    IncompleteResponseError,
+    RefusalError,
+    ResponsesError,
+)
+from airflow_provider_responses.models import Response
+
+from .wire import result
+
+WHAT = "POST https://openrouter.ai/api/v1/responses (model maker/small-1)"
+
+# status, class, try again?, what the message tells to do
+TABLE = [
+    (400, "BadRequestResponseError", False, "Correct the request"),
+    (401, "UnauthorizedResponseError", False, "API key"),
+    (402, "PaymentRequiredResponseError", False, "https://openrouter.ai/settings/credits"),
+    (402, "PaymentRequiredResponseError", False, "what the key has left"),
+    (403, "ForbiddenResponseError", False, "guardrails"),
+    (404, "NotFoundResponseError", False, "model's name"),
+    (408, "RequestTimeoutResponseError", True, "if it stays"),
+    (413, "PayloadTooLargeResponseError", False, "Send less"),
+    (422, "UnprocessableEntityResponseError", False, "Correct the request"),
+    (429, "TooManyRequestsResponseError", True, "wait"),
+    (500, "InternalServerResponseError", True, "if it stays"),
+    (502, "BadGatewayResponseError", True, "if it stays"),
+    (503, "ServiceUnavailableResponseError", True, "if it stays"),
+    (524, "EdgeNetworkTimeoutResponseError", True, "if it stays"),
+    (529, "ProviderOverloadedResponseError", True, "if it stays"),
+    (409, "APIError", True, "if it stays"),
+    (425, "APIError", True, "if it stays"),
+    (410, "APIError", False, "Correct the request"),
+    (504, "APIError", True, "if it stays"),
+    (599, "APIError", True, "if it stays"),
+    (307, "APIError", False, "redirects are not followed"),
+]
+
+
+def error_of(
+    status: int, body: Any, headers: dict[str, str] | None = None, *, what: str = WHAT
+) -> exceptions.ResponsesError:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return protocol.error_from_response(status, headers or {}, data, what=what)
+
+
+def failed(**changes: Any) -> APIError:
+    with pytest.raises(APIError) as caught:
+        protocol.check_answer(Response(raw=result(status="failed", output=[], **changes)), what=WHAT)
+    return caught.value
+
+
+@pytest.mark.parametrize(("status", "name", "retryable", "advice"), TABLE)
+def test_a_status_becomes_its_class_with_its_fields_and_says_what_to_do(
+    status: int, name: str, retryable: bool, advice: str
+) -> None:
+    body = {
+        "error": {
+            "code": "the_code",
+            "message": "said so",
+            "metadata": {"provider_name": "Maker", "raw": "upstream words", "provider_code": "up_1"},
+            "availability": {"code": "capacity_exhausted", "retry_after": 3},
+            "error_type": "some_type",
+        },
+        "openrouter_metadata": {"attempt": 2},
+        "user_id": "user_1",
+    }
+    error = error_of(status, body, {"retry-after": "7", "x-generation-id": "gen-1"})
+    assert type(error).__name__ == name
+    assert (error.status_code, error.retryable, error.code) == (status, retryable, "the_code")
+    assert (error.error_type, error.retry_after, error.generation_id) == ("some_type", 7.0, "gen-1")
+    assert error.metadata == body["error"]["metadata"]
+    assert error.availability == body["error"]["availability"]
+    assert error.openrouter_metadata == {"attempt": 2}
+    assert not error.ambiguous
+    for part in (WHAT, str(status), "said so", "Maker said: upstream words", "up_1"):
+        assert part in str(error)
+    assert advice.lower() in str(error).lower()
+
+
+@pytest.mark.parametrize("place", ["error", "envelope"])
+def test_the_error_type_is_read_in_either_place(place: str) -> None:
+    body: dict[str, Any] = {"error": {"code": 400, "message": "m"}}
+    (body["error"] if place == "error" else body)["error_type"] = "invalid_prompt"
+    assert error_of(400, body).error_type == "invalid_prompt"
+
+
+@pytest.mark.parametrize(("status", "says"), [(400, True), (404, True), (503, False), (429, False)])
+def test_availability_overrides_the_table(status: int, says: bool) -> None:
+    error = error_of(status, {"error": {"message": "m", "availability": {"retryable": says}}})
+    assert error.retryable is says
+    if status == 503:
+        assert "trying again does not help" in str(error)
+    if not says:
+        assert "if it stays" not in str(error).lower()
+
+
+@pytest.mark.parametrize("says", [None, "yes", 1])
+def test_availability_that_is_no_boolean_overrides_nothing(says: Any) -> None:
+    assert error_of(503, {"error": {"message": "m", "availability": {"retryable": says}}}).retryable
+
+
+def test_a_404_lists_the_models_to_use_instead() -> None:
+    availability = {"code": "model_deprecated", "fallback_models": ["maker/new", "maker/newer"]}
+    error = error_of(404, {"error": {"message": "m", "availability": availability}})
+    assert "maker/new, maker/newer" in str(error)
+
+
+def test_what_each_provider_answered_is_said() -> None:
+    metadata = {"previous_errors": [{"code": 500, "message": "first provider"}], "reasons": ["violence"]}
+    error = error_of(403, {"error": {"message": "m", "metadata": metadata}})
+    assert "first provider" in str(error)
+    assert "violence" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "empty body"),
+        (b"  \n", "empty body"),
+        (b"<html>Bad gateway</html>", "<html>Bad gateway</html>"),
+        (b"\xff\xfe\x00binary", "bytes beginning"),
+        (b"null", "null"),
+        (b"[1, 2]", "[1, 2]"),
+        (b'"text"', "text"),
+        (b'{"error": "plain words"}', "plain words"),
+        (b'{"error": null, "message": "beside it"}', "beside it"),
+        (b'{"message": "at the top"}', "at the top"),
+        (b'{"detail": "elsewhere"}', "elsewhere"),
+        (b'{"error": {"message": 5}}', "no message"),
+        (b'{"error": []}', "error"),
+        (b'{"error": {"message": "cut', "cut"),
+    ],
+)
+def test_any_body_makes_an_error_that_says_something(body: bytes, says: str) -> None:
+    error = error_of(502, body)
+    assert type(error) is exceptions.BadGatewayResponseError
+    assert says in str(error)
+
+
+@given(st.binary(max_size=60), st.integers(300, 599))
+def test_no_body_of_bytes_raises_anything_else(body: bytes, status: int) -> None:
+    assert error_of(status, body).status_code == status
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+ERROR_KEYS = ["code", "message", "metadata", "error_type", "availability"]
+INNER_KEYS = ["retryable", "retry_after", "fallback_models", "provider_name", "raw", "provider_code", "reasons"]
+errors = st.dictionaries(
+    st.sampled_from(ERROR_KEYS), json_values | st.dictionaries(st.sampled_from(INNER_KEYS), json_values)
+)
+
+
+@given(errors, st.integers(300, 599))
+def test_no_shape_of_an_envelope_raises_anything_else(error: dict[str, Any], status: int) -> None:
+    made = error_of(status, {"error": error, "openrouter_metadata": error})
+    assert made.status_code == status
+    assert made.retry_after is None or made.retry_after >= 0
+
+
+@given(errors, st.sampled_from(["failed", None]))
+def test_no_shape_of_a_failed_answer_raises_anything_else(error: dict[str, Any], status: str | None) -> None:
+    with pytest.raises(APIError):
+        protocol.check_answer(Response(raw={"status": status, "error": error}), what=WHAT)
+
+
+def test_huge_bodies_and_words_are_cut() -> None:
+    words = "w" * 1_000_000
+    for body in (words.encode(), {"error": {"message": words, "metadata": {"raw": words, "reasons": [words]}}}):
+        assert len(str(error_of(500, body))) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "availability", "seconds"),
+    [
+        ({}, None, None),
+        ({"retry-after": "7"}, None, 7.0),
+        ({"retry-after": "0"}, None, 0.0),
+        ({"retry-after": "1.5"}, None, 1.5),
+        ({"retry-after-ms": "1500"}, None, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "1"}, None, 1.5),
+        (
+            {"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+            None,
+            10.0,
+        ),
+        (
+            {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:10 GMT"},
+            None,
+            0.0,
+        ),
+        ({}, {"retry_after": 12}, 12.0),
+        ({"retry-after": "5"}, {"retry_after": 12}, 12.0),
+        ({"retry-after": "20"}, {"retry_after": 12}, 20.0),
+        ({"retry-after": "soon"}, None, None),
+        ({"retry-after": "-5"}, None, None),
+        ({"retry-after": "nan"}, None, None),
+        ({"retry-after": "inf"}, None, None),
+        ({"retry-after": ""}, {"retry_after": None}, None),
+        ({}, {"retry_after": "later"}, None),
+        ({}, {"retry_after": True}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "now"}, None, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00", "date": "Wed, 21 Oct 2026 07:28:10 GMT"}, None, None),
+    ],
+)
+def test_the_asked_wait_is_read_in_every_form(
+    headers: dict[str, str], availability: dict[str, Any] | None, seconds: float | None
+) -> None:
+    assert protocol.retry_after(headers, availability) == seconds
+
+
+@given(st.text(max_size=30), st.text(max_size=30), json_values)
+def test_no_form_of_an_asked_wait_raises(text: str, date: str, value: Any) -> None:
+    headers = {"retry-after": text, "retry-after-ms": date, "date": date}
+    wait = protocol.retry_after(headers, {"retry_after": value})
+    assert wait is None or wait >= 0
+
+
+# --- failures inside a 200
+
+OF_TYPE = {
+    400: "context_length_exceeded max_tokens_exceeded token_limit_exceeded string_too_long invalid_request "
+    "invalid_prompt content_policy_violation refusal invalid_image image_too_large image_too_small "
+    "unsupported_image_format image_download_failed",
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "not_found image_not_found",
+    412: "precondition_failed",
+    413: "payload_too_large",
+    422: "unprocessable",
+    429: "rate_limit_exceeded",
+    500: "server unmapped",
+    502: "provider_unavailable",
+    503: "provider_overloaded",
+    504: "timeout",
+}
+OF_CODE = {
+    500: "server_error something_new",
+    429: "rate_limit_exceeded",
+    504: "vector_store_timeout",
+    403: "bio_policy data_residency_mismatch",
+    404: "image_file_not_found",
+    400: "invalid_prompt invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large "
+    "image_too_small image_parse_error image_content_policy_violation invalid_image_mode image_file_too_large "
+    "unsupported_image_media_type empty_image_file failed_to_download_image",
+}
+
+
+def flat(table: dict[int, str]) -> list[tuple[str, int]]:
+    return [(name, status) for status, names in table.items() for name in names.split()]
+
+
+@pytest.mark.parametrize(("error_type", "status"), flat(OF_TYPE))
+def test_a_failure_inside_a_200_is_what_its_error_type_names(error_type: str, status: int) -> None:
+    error = failed(error={"code": "server_error", "message": "said so"}, error_type=error_type)
+    cls, retryable = exceptions.error_class_for_status(status)
+    assert (type(error), error.status_code, error.retryable) == (cls, status, retryable)
+    assert (error.error_type, error.code) == (error_type, "server_error")
+    assert "said so" in str(error)
+    assert error.response is not None
+    assert error.response.usage.cost == 0.5
+
+
+@pytest.mark.parametrize(("code", "status"), [*flat(OF_CODE), (None, 500), (429, 429), (404, 404), (200, 500)])
+def test_without_an_error_type_the_code_decides(code: Any, status: int) -> None:
+    for error_type in (None, "unheard_of"):
+        error = failed(error={"code": code, "message": "m"}, error_type=error_type)
+        assert (type(error), error.status_code) == (exceptions.error_class_for_status(status)[0], status)
+
+
+@pytest.mark.parametrize("error", [None, "words", [], {}])
+def test_a_failure_without_an_error_is_a_failure(error: Any) -> None:
+    assert failed(error=error).status_code == 500
+
+
+def test_an_error_in_a_200_without_a_status_is_a_failure() -> None:
+    with pytest.raises(exceptions.TooManyRequestsResponseError, match="slow down"):
+        protocol.check_answer(Response(raw={"error": {"code": 429, "message": "slow down"}}), what=WHAT)
+
+
+@pytest.mark.parametrize(("status", "retryable"), [("queued", False), ("in_progress", False), ("cancelled", True)])
+def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -> None:
+    with pytest.raises(APIError, match=status) as caught:
+        protocol.check_answer(Response(raw=result(status=status)), what=WHAT)
+    assert caught.value.retryable is retryable
+    assert caught.value.response is not None
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("max_output_tokens", "raise `max_output_tokens`"),
+        ("content_filter", "change the input or the model"),
+        ("something_new", "something_new"),
+        (None, "unknown"),
+    ],
+)
+def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advice: str) -> None:
+    raw = result("the begin", status="incomplete", incomplete_details={"reason": reason})
+    with pytest.raises(IncompleteResponseError, match=advice) as caught:
+        protocol.check_answer(Response(raw=raw), what=WHAT)
+    assert caught.value.response is not None
+    assert caught.value.response.output_text == "the begin"
+    assert not caught.value.retryable
+    assert "the begin" not in str(caught.value)
+
+
+def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:
+    content = [{"type": "refusal", "refusal": "I won't."}]
+    with pytest.raises(RefusalError, match="refused") as caught:
+        protocol.check_answer(Response(raw=result(output=[{"type": "message", "content": content}])), what=WHAT)
+    assert caught.value.response is not None
+    assert caught.value.response.refusal == "I won't."
+    assert "I won't" not in str(caught.value)
+
+
+@pytest.mark.parametrize("raw", [{}, {"choices": []}, {"status": None}, {"output": "text"}])
+def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
+    with pytest.raises(APIError, match="base URL"):
+        protocol.check_answer(Response(raw=raw), what=WHAT)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"usage": None},
+        {"output": []},
+        {"output": None},
+        {"status": "a_status_of_tomorrow"},
+        {"status": None},
+        {"error": []},
+        {"incomplete_details": "none"},
+        {"output": [{"type": "item_of_tomorrow"}, None, "text"]},
+    ],
+    ids=str,
+)
+def test_what_was_paid_for_is_never_lost_over_its_shape(changes: dict[str, Any]) -> None:
+    response = Response(raw=result(**changes))
+    if changes != {"output": None}:
+        assert protocol.check_answer(response, what=WHAT) is response
+    else:
+        assert protocol.check_answer(response, what=WHAT).output_text == ""
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"id": "resp', b"\xff"])
+def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
+    with pytest.raises(APIError, match="instead of a JSON object") as caught:
+        protocol.read_json(200, {"x-generation-id": "gen-1"}, body, what=WHAT)
+    error: ResponsesError = caught.value
+    assert (error.retryable, error.ambiguous, error.generation_id) == (True, True, "gen-1")
+
+
+def test_a_body_padded_with_white_space_is_read() -> None:
+    assert protocol.read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', what=WHAT) == {"id": "resp_1"}

@@ -1,0 +1,325 @@
+"""Streams, whole and broken, in both clients: `send(stream=True)` gives the whole answer, `stream()` the events."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BadRequestResponseError,
+    IncompleteResponseError,
+    InternalServerResponseError,
+    ServiceUnavailableResponseError,
+    StreamInterruptedError,
+    TooManyRequestsResponseError,
+    TransportError,
+)
+
+from .wire import EVENT_STREAM, REQUEST, Body, Flavour, Wire, deltas, ended, failure, good, result, sse, streamed
+
+STREAMED = {**REQUEST, "stream": True}
+TEXT = "Grüße, 世界 🙂"
+CREATED = {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}}
+WHOLE = sse(CREATED, *deltas("Grüße, |世界 |🙂"), ended(TEXT))
+many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    return [data[start:end] for start, end in pairwise([0, *sorted(places), len(data)])]
+
+
+# --- the grammar
+
+
+@many
+@given(places=st.lists(st.integers(0, len(WHOLE)), max_size=9))
+def test_a_stream_may_be_cut_at_any_byte(flavour: Flavour, places: list[int]) -> None:
+    client = flavour.on(Wire(streamed(*cut(WHOLE, places)), streamed(*cut(WHOLE, places))))
+    assert client.send(STREAMED).output_text == TEXT
+    assert "".join(event.delta for event in client.stream()) == TEXT
+
+
+def test_a_stream_may_come_byte_by_byte(flavour: Flavour) -> None:
+    pieces = [WHOLE[n : n + 1] for n in range(len(WHOLE))]
+    assert flavour.on(Wire(streamed(*pieces))).send(STREAMED).output_text == TEXT
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=repr)
+def test_any_line_end_is_read_wherever_it_is_cut(flavour: Flavour, newline: str) -> None:
+    data = sse(CREATED, *deltas("a|b"), ended("ab"), newline=newline)
+    for place in range(0, len(data), 7):
+        events = list(flavour.on(Wire(streamed(*cut(data, [place])))).stream())
+        assert [event.type.rpartition(".")[2] for event in events] == ["created", "delta", "delta", "completed"]
+
+
+def test_comments_names_ids_and_empty_events_are_passed_over(flavour: Flavour) -> None:
+    data = (
+        b": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\nevent: response.created\nid: 1\nretry: 5\n"
+        + sse(CREATED, done=False)
+        + b"event: ping\n\ndata:\n\nevent: response.completed\n"
+        + sse(ended())
+    )
+    assert [event.type for event in flavour.on(Wire(streamed(data))).stream()] == [
+        "response.created",
+        "response.completed",
+    ]
+
+
+def test_data_over_several_lines_is_one_event(flavour: Flavour) -> None:
+    lines = json.dumps(ended(), indent=1).splitlines()
+    data = "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
+    assert flavour.on(Wire(streamed(data))).send(STREAMED).output_text == "Hello"
+
+
+def test_line_separators_of_unicode_end_no_line(flavour: Flavour) -> None:
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf"
+    assert flavour.on(Wire(streamed(sse(*deltas(text), ended(text))))).send(STREAMED).output_text == text
+
+
+def test_the_content_types_letters_and_parameters_do_not_matter(flavour: Flavour) -> None:
+    headers = {"content-type": "Text/Event-Stream; charset=utf-8"}
+    wire = Wire(streamed(WHOLE, headers=headers), streamed(WHOLE, headers=headers))
+    client = flavour.on(wire)
+    assert client.send(STREAMED).output_text == TEXT
+    assert len(list(client.stream())) == 5
+
+
+def test_a_stream_without_a_last_blank_line_or_done_is_whole(flavour: Flavour) -> None:
+    assert flavour.on(Wire(streamed(sse(ended(), done=False)))).send(STREAMED).output_text == "Hello"
+
+
+def test_nothing_after_the_terminal_event_matters(flavour: Flavour) -> None:
+    data = sse(ended()) + b"data: {broken\n\n"
+    assert len(list(flavour.on(Wire(streamed(data, httpx.ReadError("late")))).stream())) == 1
+
+
+# --- what events mean
+
+
+def test_a_streamed_request_asks_for_a_stream(flavour: Flavour) -> None:
+    wire = Wire(streamed(WHOLE), streamed(WHOLE))
+    client = flavour.on(wire)
+    list(client.stream())
+    client.send(STREAMED)
+    assert [sent["stream"] for sent in wire.sent] == [True, True]
+    assert {request.headers["accept"] for request in wire.requests} == {"text/event-stream"}
+    assert wire.requests[0].content == wire.requests[1].content
+
+
+def test_events_come_with_type_data_and_number(flavour: Flavour) -> None:
+    data = sse(*({**event, "sequence_number": n} for n, event in enumerate((CREATED, *deltas("a"), ended("a")))))
+    created, delta, last = flavour.on(Wire(streamed(data))).stream()
+    assert (created.sequence_number, delta.sequence_number, delta.delta) == (0, 1, "a")
+    assert created.response is not None
+    assert created.response.id == "resp_1"
+    assert last.is_terminal
+    assert last.response is not None
+    assert last.response.usage.cost == 0.5
+
+
+def test_the_answer_has_the_streams_headers(flavour: Flavour) -> None:
+    response = flavour.on(Wire(streamed(WHOLE, headers={"x-generation-id": "gen-1"}))).send(STREAMED)
+    assert (response.generation_id, response.usage.cost, response.tries) == ("gen-1", 0.5, 1)
+
+
+def test_the_older_name_of_the_end_is_read(flavour: Flavour) -> None:
+    done = {"type": "response.done", "response": {k: v for k, v in result().items() if k != "status"}}
+    response = flavour.on(Wire(streamed(sse(done)))).send(STREAMED)
+    assert (response.status, response.output_text) == ("completed", "Hello")
+
+
+def test_events_of_tomorrow_and_without_a_type_pass_through(flavour: Flavour) -> None:
+    data = sse({"type": "response.of_tomorrow", "x": 1}, {"x": 2}, {"type": 5}, {"error": None}, ended())
+    events = list(flavour.on(Wire(streamed(data))).stream())
+    assert [event.type for event in events] == ["response.of_tomorrow", "", "", "", "response.completed"]
+
+
+ERROR_EVENTS: list[dict[str, Any]] = [
+    {
+        "type": "response.failed",
+        "response": result(status="failed", error={"code": "rate_limit_exceeded", "message": "slow down"}, output=[]),
+    },
+    {"type": "response.error", "error": {"code": "rate_limit_exceeded", "message": "slow down"}},
+    {"type": "error", "code": "rate_limit_exceeded", "message": "slow down", "param": None},
+    {"type": "error", "error": {"code": 429, "message": "slow down"}},
+    {"type": "error", "code": 500, "message": "slow down", "error_type": "rate_limit_exceeded"},
+    {"error": {"code": 429, "message": "slow down"}},
+]
+
+
+@pytest.mark.parametrize("event", ERROR_EVENTS, ids=range(len(ERROR_EVENTS)))
+def test_every_shape_of_an_error_is_its_class(flavour: Flavour, event: dict[str, Any]) -> None:
+    headers = {"x-generation-id": "gen-1"}
+    client = flavour.on(Wire(*[streamed(sse(CREATED, event), headers=headers) for _ in range(2)]), max_retries=0)
+    with pytest.raises(TooManyRequestsResponseError, match="slow down") as caught:
+        client.send(STREAMED)
+    assert (caught.value.generation_id, caught.value.retryable) == ("gen-1", True)
+    with pytest.raises(TooManyRequestsResponseError, match="slow down"):
+        list(client.stream())
+
+
+def test_an_error_in_a_stream_is_tried_again_by_send(flavour: Flavour) -> None:
+    wire = Wire(*[streamed(sse(CREATED, event)) for event in ERROR_EVENTS[:3]], streamed(WHOLE))
+    response = flavour.on(wire).send(STREAMED)
+    assert (response.output_text, response.tries) == (TEXT, 4)
+
+
+def test_a_wrong_request_is_not_tried_again_for_being_streamed(flavour: Flavour) -> None:
+    event = {"type": "error", "code": "invalid_prompt", "message": "m"}
+    with pytest.raises(BadRequestResponseError):
+        flavour.on(Wire(streamed(sse(CREATED, event)))).send(STREAMED)
+
+
+@pytest.mark.parametrize("status", ["incomplete", None])
+def test_a_cut_off_answer_raises_after_its_events(flavour: Flavour, status: str | None) -> None:
+    last = ended("the begin", "incomplete", status=status, incomplete_details={"reason": "max_output_tokens"})
+    client = flavour.on(Wire(*[streamed(sse(*deltas("the begin"), last)) for _ in range(2)]))
+    with pytest.raises(IncompleteResponseError) as caught:
+        client.send(STREAMED)
+    assert caught.value.response is not None
+    assert caught.value.response.output_text == "the begin"
+    seen = []
+    with pytest.raises(IncompleteResponseError):
+        seen.extend(event.type for event in client.stream())
+
+
+# --- what breaks
+
+BROKEN: dict[str, list[bytes | Exception]] = {
+    "truncated": [sse(CREATED, *deltas("Hel|lo"), done=False)],
+    "ended by [DONE] alone": [sse(CREATED, *deltas("Hel|lo"))],
+    "dropped": [sse(*deltas("Hel|lo"), done=False), httpx.ReadError("dropped")],
+    "silent": [sse(*deltas("Hel|lo"), done=False), httpx.ReadTimeout("silent")],
+    "hung up": [sse(*deltas("Hel|lo"), done=False), httpx.RemoteProtocolError("hung up")],
+    "malformed": [sse(*deltas("Hel|lo"), '{"type": "response.output_te')],
+    "no object": [sse(*deltas("Hel|lo"), "[1]")],
+    "cut inside an event": [sse(*deltas("Hel|lo"), ended("Hello"), done=False)[:-9]],
+    "terminal without answer": [sse(*deltas("Hel|lo"), {"type": "response.completed"})],
+}
+
+
+@pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
+def test_send_starts_over_and_the_caller_gets_the_whole_answer(flavour: Flavour, pieces: list[Any]) -> None:
+    wire = Wire(streamed(*pieces), streamed(WHOLE))
+    response = flavour.on(wire).send(STREAMED)
+    assert (response.output_text, response.tries) == (TEXT, 2)
+    assert isinstance(response.previous[0], StreamInterruptedError)
+    assert len({request.content for request in wire.requests}) == 1
+
+
+@pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
+def test_send_starts_over_only_as_often_as_may_be_billed(flavour: Flavour, pieces: list[Any]) -> None:
+    wire = Wire(streamed(*pieces), streamed(*pieces))
+    with pytest.raises(StreamInterruptedError) as caught:
+        flavour.on(wire).send(STREAMED)
+    assert (caught.value.ambiguous, caught.value.retryable, caught.value.tries) == (True, True, 2)
+
+
+@pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
+def test_stream_raises_with_the_text_so_far(flavour: Flavour, pieces: list[Any]) -> None:
+    wire = Wire(streamed(*pieces, headers={"x-generation-id": "gen-1"}))
+    seen = ""
+    with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012  what came before it matters as well
+        for event in flavour.on(wire).stream():
+            seen += event.delta
+    error = caught.value
+    assert (seen, error.text, error.generation_id) == ("Hello", "Hello", "gen-1")
+    assert "Hello" not in str(error)
+    if isinstance(pieces[-1], Exception):
+        assert error.__cause__ is pieces[-1]
+
+
+def test_stream_makes_tries_until_the_stream_stands(flavour: Flavour) -> None:
+    wire = Wire(failure(503), httpx.ConnectError("refused"), streamed(WHOLE))
+    assert "".join(event.delta for event in flavour.on(wire).stream()) == TEXT
+    wire = Wire(*[failure(503)] * 4)
+    with pytest.raises(ServiceUnavailableResponseError) as caught:
+        list(flavour.on(wire).stream())
+    assert caught.value.tries == 4
+
+
+def test_a_stream_that_is_left_is_closed(flavour: Flavour) -> None:
+    answer = streamed(WHOLE)
+    body = answer.stream
+    events = flavour.on(Wire(answer)).stream()
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert isinstance(body, Body)
+    assert body.closed
+
+
+def test_a_stream_that_broke_is_closed(flavour: Flavour) -> None:
+    answer = streamed(*BROKEN["malformed"])
+    body = answer.stream
+    with pytest.raises(StreamInterruptedError):
+        list(flavour.on(Wire(answer)).stream())
+    assert isinstance(body, Body)
+    assert body.closed
+
+
+# --- servers that do not stream
+
+
+def test_a_plain_answer_to_a_streamed_request_is_accepted(flavour: Flavour) -> None:
+    client = flavour.on(Wire(good(), good()))
+    assert client.send(STREAMED).output_text == "Hello"
+    (event,) = client.stream()
+    assert event.type == "response.completed"
+    assert event.is_terminal
+    assert event.response is not None
+    assert event.response.output_text == "Hello"
+
+
+def test_a_plain_failure_to_a_streamed_request_is_its_class(flavour: Flavour) -> None:
+    answers = [good(status="failed", error={"code": "server_error", "message": "m"}) for _ in range(2)]
+    client = flavour.on(Wire(*answers), max_retries=0)
+    with pytest.raises(InternalServerResponseError):
+        client.send(STREAMED)
+    with pytest.raises(InternalServerResponseError):
+        list(client.stream())
+
+
+@pytest.mark.parametrize("pieces", [[b'{"id": ', httpx.ReadError("dropped")], [b'{"id": ']], ids=["dropped", "cut"])
+def test_a_plain_answer_that_breaks_is_this_packages_error(flavour: Flavour, pieces: list[Any]) -> None:
+    def broken(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=Body(*pieces))
+
+    client = flavour.on(Wire(broken), max_ambiguous_retries=0)
+    with pytest.raises((TransportError, APIError)) as caught:
+        list(client.stream())
+    assert caught.value.ambiguous
+
+
+def test_a_stream_to_a_plain_request_is_read_to_its_end(flavour: Flavour) -> None:
+    assert flavour.on(Wire(streamed(WHOLE))).send().output_text == TEXT
+
+
+# --- the reader by itself
+
+
+@given(st.text())
+def test_the_reader_raises_only_its_own_error(data: str) -> None:
+    reader = StreamReader(EVENT_STREAM, what="POST x")
+    with contextlib.suppress(StreamInterruptedError, APIError):
+        reader.read(data)
+
+
+def test_the_reader_keeps_the_text_so_far() -> None:
+    reader = StreamReader({}, what="POST x")
+    assert reader.read("[DONE]") is None
+    assert reader.read("") is None
+    for event in deltas("a|b|c"):
+        reader.read(json.dumps(event))
+    assert reader.text == "abc"
+    with pytest.raises(StreamInterruptedError) as caught:
+        reader.finish()
+    assert caught.value.text == "abc"

@@ -1,0 +1,538 @@
+"""Real sockets: what the network does, and what it is called. Bounded by the server's own limit."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from blockbuster import blockbuster_ctx
+
+from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient, transport
+from airflow_provider_responses.client.transport import AsyncPool, SyncPool, to_transport_error
+from airflow_provider_responses.exceptions import (
+    RequestCancelledError,
+    ResponsesError,
+    StreamInterruptedError,
+    TransportError,
+)
+
+from .server import DRIP, LIMIT, Connection, Server
+from .wire import KEY, REQUEST, Flavour, config, deltas, result, sse
+
+OK = "HTTP/1.1 200 OK\r\ncontent-type: {}\r\n"
+JSON_OK = OK.format("application/json")
+STREAM_OK = OK.format("text/event-stream")
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def failing(flavour: Flavour, server: Server, **settings: Any) -> TransportError:
+    client = flavour.network(**({"base_url": server.url} | settings))
+    with pytest.raises(TransportError) as caught:
+        client.send()
+    return caught.value
+
+
+# --- what a failure means
+
+
+def test_a_refused_connection_has_sent_nothing(flavour: Flavour) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    client = flavour.network(base_url=f"http://127.0.0.1:{port}/v1")
+    with pytest.raises(TransportError, match="Nothing was sent") as caught:
+        client.send()
+    assert (caught.value.kind, caught.value.ambiguous, caught.value.tries) == ("connect", False, 4)
+
+
+def hangs_up(connection: Connection) -> None:
+    connection.read_request()
+
+
+def resets(connection: Connection) -> None:
+    connection.read_request()
+    connection.reset()
+
+
+def answers_half(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(f'{JSON_OK}content-length: 100\r\n\r\n{{"id":')
+
+
+def answers_half_a_head(connection: Connection) -> None:
+    connection.read_request()
+    connection.send("HTTP/1.1 200 OK\r\ncontent-ty")
+
+
+def breaks_a_chunk(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(f"{JSON_OK}transfer-encoding: chunked\r\n\r\nzz\r\nnonsense")
+
+
+def speaks_no_http(connection: Connection) -> None:
+    connection.read_request()
+    connection.send("SSH-2.0-nonsense\r\n\r\n")
+
+
+def mangles_gzip(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(f"{JSON_OK}content-encoding: gzip\r\ncontent-length: 8\r\n\r\nnot gzip")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [hangs_up, resets, answers_half, answers_half_a_head, breaks_a_chunk, speaks_no_http, mangles_gzip],
+    ids=lambda script: script.__name__,
+)
+def test_what_breaks_after_the_request_went_out_may_have_been_billed(
+    flavour: Flavour, server: Server, script: Callable[[Connection], None]
+) -> None:
+    server.script = script
+    error = failing(flavour, server)
+    assert (error.kind, error.ambiguous, error.retryable) == ("read", True, True)
+    assert len(server.heads) == error.tries == 2
+    assert error.__cause__ is not None
+    assert KEY not in str(error)
+
+
+def test_a_silent_server_is_a_timeout_that_may_have_been_billed(flavour: Flavour, server: Server) -> None:
+    def is_silent(connection: Connection) -> None:
+        connection.read_request()
+        connection.wait_for_end()
+
+    server.script = is_silent
+    error = failing(flavour, server, read_timeout=0.2, max_ambiguous_retries=0)
+    assert (error.kind, error.ambiguous) == ("timeout", True)
+    assert server.hung_up.wait(LIMIT)
+
+
+def test_a_silence_inside_the_body_is_a_timeout(flavour: Flavour, server: Server) -> None:
+    def falls_silent(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(f"{JSON_OK}content-length: 100\r\n\r\n   ")
+        connection.wait_for_end()
+
+    server.script = falls_silent
+    error = failing(flavour, server, read_timeout=0.2, max_ambiguous_retries=0)
+    assert (error.kind, error.ambiguous) == ("timeout", True)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def key_of(port: int = 1) -> Any:
+    return aiohttp.client_reqrep.ConnectionKey("h", port, False, True, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectError("x"), "connect"),
+        (httpx.ConnectTimeout("x"), "connect"),
+        (httpx.PoolTimeout("x"), "connect"),
+        (httpx.ProxyError("x"), "connect"),
+        (httpx.UnsupportedProtocol("x"), "connect"),
+        (httpx.ReadTimeout("x"), "timeout"),
+        (httpx.WriteTimeout("x"), "timeout"),
+        (httpx.ReadError("x"), "read"),
+        (httpx.RemoteProtocolError("x"), "read"),
+        (httpx.DecodingError("x"), "read"),
+        (caused(httpx.ConnectError("x"), aiohttp.ClientConnectorError(key_of(), OSError(1, "x"))), "connect"),
+        (caused(httpx.ConnectError("x"), aiohttp.ClientConnectorDNSError(key_of(), OSError(1, "x"))), "connect"),
+        (caused(httpx.ConnectTimeout("x"), aiohttp.ConnectionTimeoutError("x")), "connect"),
+        (caused(httpx.ConnectTimeout("x"), aiohttp.ServerDisconnectedError("x")), "read"),
+        (caused(httpx.ConnectTimeout("x"), aiohttp.ClientOSError(104, "reset")), "read"),
+        (caused(httpx.ReadTimeout("x"), aiohttp.SocketTimeoutError("x")), "timeout"),
+        (caused(httpx.ReadError("x"), aiohttp.ClientPayloadError("x")), "read"),
+        (aiohttp.ClientPayloadError("x"), "read"),
+        (aiohttp.InvalidURL("x"), "connect"),
+    ],
+    ids=repr,
+)
+def test_every_exception_below_says_whether_the_request_went_out(error: Exception, kind: str) -> None:
+    made = to_transport_error(error, what="POST x")
+    assert (made.kind, made.ambiguous) == (kind, kind != "connect")
+    assert "POST x" in str(made)
+
+
+# --- the total deadline
+
+DRIPS = {
+    "chunked": (f"{JSON_OK}transfer-encoding: chunked\r\n\r\n", chunk(b" ")),
+    "with a length": (f"{JSON_OK}content-length: 100000\r\n\r\n", b" "),
+    "until the end": (f"{JSON_OK}connection: close\r\n\r\n", b" "),
+    "an error": ("HTTP/1.1 503 Busy\r\ncontent-length: 100000\r\n\r\n", b" "),
+    "in the head": ("HTTP/1.1 200 OK\r\nx-slow: ", b"z"),
+}
+
+
+@pytest.mark.parametrize(("head", "piece"), DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_drips_forever_ends_at_the_deadline(
+    flavour: Flavour, server: Server, head: str, piece: bytes
+) -> None:
+    def drips(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(head)
+        connection.drip(piece)
+
+    server.script = drips
+    started = time.monotonic()
+    error = failing(flavour, server, timeout=0.5)
+    assert time.monotonic() - started < DRIP
+    assert (error.kind, error.ambiguous) == ("deadline", True)
+    assert len(server.heads) == 1
+    assert server.hung_up.wait(LIMIT)
+
+
+@pytest.mark.parametrize("framing", ["transfer-encoding: chunked", "connection: close"])
+def test_an_answer_that_falls_silent_ends_at_the_deadline(flavour: Flavour, server: Server, framing: str) -> None:
+    def falls_silent(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(f"{JSON_OK}{framing}\r\n\r\n")
+        connection.send(chunk(b"{") if "chunked" in framing else b"{")
+        connection.wait_for_end()
+
+    server.script = falls_silent
+    assert failing(flavour, server, timeout=0.4).kind == "deadline"
+
+
+def drips_events(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(f"{STREAM_OK}transfer-encoding: chunked\r\n\r\n")
+    connection.send(chunk(sse(*deltas("Hello"), done=False)))
+    connection.drip(chunk(b": PROCESSING\n\n"))
+
+
+def test_a_stream_that_never_ends_gives_its_text_at_the_deadline(flavour: Flavour, server: Server) -> None:
+    server.script = drips_events
+    client = flavour.network(base_url=server.url, timeout=0.5)
+    with pytest.raises(StreamInterruptedError) as caught:
+        list(client.stream())
+    assert (caught.value.text, caught.value.ambiguous) == ("Hello", True)
+    assert server.hung_up.wait(LIMIT)
+
+
+def test_a_streamed_send_that_never_ends_raises_the_deadline(flavour: Flavour, server: Server) -> None:
+    server.script = drips_events
+    client = flavour.network(base_url=server.url, timeout=0.5)
+    with pytest.raises(TransportError) as caught:
+        client.send({**REQUEST, "stream": True})
+    assert caught.value.kind == "deadline"
+
+
+def test_leaving_a_stream_drops_its_connection(flavour: Flavour, server: Server) -> None:
+    server.script = drips_events
+    events = flavour.network(base_url=server.url).stream()
+    assert next(events).delta == "Hello"
+    events.close()  # type: ignore[attr-defined]
+    assert server.hung_up.wait(LIMIT)
+
+
+# --- connections
+
+
+def test_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
+    client = flavour.network(base_url=server.url)
+    assert [client.send().output_text for _ in range(3)] == ["Hello"] * 3
+    assert (server.connections, len(server.heads)) == (1, 3)
+
+
+def test_a_compressed_answer_is_read(flavour: Flavour, server: Server) -> None:
+    data = gzip.compress(json.dumps(result("Grüße")).encode())
+
+    def compresses(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(f"{JSON_OK}content-encoding: gzip\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
+
+    server.script = compresses
+    assert flavour.network(base_url=server.url).send().output_text == "Grüße"
+
+
+def test_one_authorization_goes_out_whatever_netrc_says(
+    flavour: Flavour, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password other\ndefault login other password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    flavour.network(base_url=server.url).send()
+    lines = [line for line in server.heads[0].splitlines() if line.lower().startswith("authorization:")]
+    assert [line.partition(": ")[2] for line in lines] == [f"Bearer {KEY}"]
+
+
+def test_the_bytes_on_the_wire_are_alike_in_both_clients(server: Server) -> None:
+    heads = []
+    for sync in (True, False):
+        flavour = Flavour(sync=sync)
+        flavour.network(base_url=server.url).send()
+        flavour.close()
+        heads.append({line.lower() for line in server.heads[-1].splitlines() if line})
+    assert {line.partition(":")[0] for line in heads[0] ^ heads[1]} <= {"accept-encoding", "connection"}
+
+
+def sockets_to(port: int) -> list[socket.socket]:
+    found = []
+    for thing in gc.get_objects():
+        # By its type: asking a lazy object of Airflow's for its class would import what it stands for.
+        if issubclass(type(thing), socket.socket) and thing.fileno() >= 0 and thing.family == socket.AF_INET:
+            try:
+                if thing.getpeername()[1] == port:
+                    found.append(thing)
+            except OSError:  # a listener, or not connected
+                continue
+    return found
+
+
+def test_the_kernel_probes_silent_connections(flavour: Flavour, server: Server) -> None:
+    flavour.network(base_url=server.url).send()
+    found = sockets_to(server.port)
+    assert found
+    for sock in found:
+        for level, option, value in transport.TCP_KEEPALIVE:
+            given = sock.getsockopt(level, option)
+            assert given == value if level == socket.IPPROTO_TCP else given
+
+
+# --- cancelling, blocking
+
+
+def waits(connection: Connection) -> None:
+    connection.read_request()
+    connection.wait_for_end()
+
+
+def test_cancel_from_another_thread_ends_a_waiting_call(server: Server) -> None:
+    server.script = waits
+    client = ResponsesClient(config(base_url=server.url), pool=SyncPool())
+
+    def cancel_when_received() -> None:
+        server.received.wait(LIMIT)
+        client.cancel()
+
+    thread = threading.Thread(target=cancel_when_received)
+    thread.start()
+    with client, pytest.raises(RequestCancelledError, match="no try follows") as caught:
+        client.send(REQUEST)
+    thread.join(LIMIT)
+    assert caught.value.ambiguous
+    assert server.hung_up.wait(LIMIT)
+    assert len(server.heads) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the platform has no such signal")
+def test_cancel_inside_a_signal_handler_ends_the_call_it_interrupted(server: Server) -> None:
+    client = ResponsesClient(config(base_url=server.url), pool=SyncPool())
+
+    def signals(connection: Connection) -> None:
+        connection.read_request()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        connection.wait_for_end()
+
+    server.script = signals
+    before = signal.signal(signal.SIGUSR1, lambda *_: client.cancel())
+    try:
+        with client, pytest.raises(RequestCancelledError):
+            client.send(REQUEST)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(server.heads) == 1
+
+
+def test_cancel_inside_a_stream_ends_it(server: Server) -> None:
+    server.script = drips_events
+    with ResponsesClient(config(base_url=server.url), pool=SyncPool()) as client:
+        events = client.stream(REQUEST)
+        next(events)
+        client.cancel()
+        with pytest.raises(RequestCancelledError):
+            list(events)
+
+
+def test_cancel_while_the_connection_is_made_sends_nothing(server: Server) -> None:
+    server.script = waits
+    pool = SyncPool()
+    client = ResponsesClient(config(base_url=server.url, read_timeout=1), pool=pool)
+    watch = pool.trace
+
+    def cancel_first(event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.started":
+            client.cancel()
+        watch(event, info)
+
+    pool.trace = cancel_first  # type: ignore[method-assign]
+    with client, pytest.raises(RequestCancelledError):
+        client.send(REQUEST)
+    assert server.heads == []
+
+
+# --- pools
+
+
+@pytest.fixture
+def process_pool(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(transport, "process_pool", transport._ProcessPool())
+    yield transport.process_pool
+    transport.process_pool.close()
+
+
+def test_blocking_clients_share_the_pool_of_the_process(server: Server, process_pool: Any) -> None:
+    for _ in range(3):
+        with ResponsesClient(config(base_url=server.url)) as client:
+            client.send(REQUEST)
+    assert server.connections == 1
+
+
+def test_threads_share_the_pool_of_the_process(server: Server, process_pool: Any) -> None:
+    client = ResponsesClient(config(base_url=server.url))
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(client.send(REQUEST).output_text)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert answers == ["Hello"] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
+    client = ResponsesClient(config(base_url=server.url))
+    client.send(REQUEST)
+    pool = transport.process_pool.get()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the test's server has threads, the child uses none
+        child = os.fork()
+    if child == 0:
+        signal.alarm(int(LIMIT))
+        code = 1
+        try:
+            fresh = transport.process_pool.get() is not pool
+            code = 0 if client.send(REQUEST).output_text == "Hello" and fresh else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server.connections == 2
+    client.send(REQUEST)
+    assert server.connections == 2
+    transport.process_pool.close()
+
+
+@pytest.fixture
+async def two(server: Server) -> AsyncIterator[tuple[AsyncResponsesClient, AsyncResponsesClient]]:
+    async with (
+        AsyncResponsesClient(config(base_url=server.url)) as first,
+        AsyncResponsesClient(config(base_url=server.url)) as second,
+    ):
+        yield first, second
+
+
+async def test_clients_of_a_loop_share_a_pool_that_closes_with_the_last(
+    server: Server, two: tuple[AsyncResponsesClient, AsyncResponsesClient]
+) -> None:
+    first, second = two
+    pool = first._pool
+    assert pool is second._pool
+    assert pool is not None
+    await first.send(REQUEST)
+    await first.aclose()
+    await first.aclose()
+    await second.send(REQUEST)
+    assert server.connections == 1
+    await second.aclose()
+    assert pool.http.is_closed
+    await second.send(REQUEST)
+    assert second._pool is not pool
+
+
+def test_loops_have_pools_of_their_own(server: Server) -> None:
+    async def pool() -> AsyncPool:
+        async with AsyncResponsesClient(config(base_url=server.url)) as client:
+            await client.send(REQUEST)
+            assert client._pool is not None
+            return client._pool
+
+    first, second = asyncio.run(pool()), asyncio.run(pool())
+    assert first is not second
+    assert first.http.is_closed
+    assert second.http.is_closed
+
+
+async def test_a_pool_is_made_once_per_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(AsyncPool):
+        def __init__(self) -> None:
+            made.append(self)  # a pool reads all root certificates: tens of milliseconds
+            super().__init__()
+
+    monkeypatch.setattr(transport, "AsyncPool", Counted)
+    async with AsyncResponsesClient(config()), AsyncResponsesClient(config()), AsyncResponsesClient(config()):
+        assert len(made) == 1
+
+
+async def test_a_client_with_a_pool_of_its_own_leaves_the_loops_alone(server: Server) -> None:
+    async with AsyncResponsesClient(config(base_url=server.url)) as sharing:
+        own = AsyncResponsesClient(config(base_url=server.url), pool=AsyncPool())
+        for _ in range(2):
+            await own.send(REQUEST)
+            await own.aclose()
+        assert sharing._pool is not None
+        assert not sharing._pool.http.is_closed
+
+
+async def test_a_call_does_not_block_the_loop(server: Server) -> None:
+    with blockbuster_ctx():
+        async with AsyncResponsesClient(config(base_url=server.url)) as client:
+            assert (await client.send(REQUEST)).output_text == "Hello"
+
+
+async def test_hundreds_of_calls_are_under_way_at_once(server: Server) -> None:
+    calls = 150  # beyond aiohttp's and httpx's own limit of 100
+    together = threading.Barrier(calls, timeout=LIMIT)
+
+    def answers_when_all_are_there(connection: Connection) -> None:
+        connection.read_request()
+        together.wait()
+        connection.answer()
+
+    server.script = answers_when_all_are_there
+    async with AsyncResponsesClient(config(base_url=server.url, timeout=LIMIT)) as client:
+        answers = await asyncio.gather(*(client.send(REQUEST) for _ in range(calls)))
+    assert {answer.output_text for answer in answers} == {"Hello"}
+
+
+async def test_cancelling_a_coroutine_drops_its_connection(server: Server) -> None:
+    server.script = waits
+    async with AsyncResponsesClient(config(base_url=server.url)) as client:
+        task = asyncio.create_task(client.send(REQUEST))
+        assert await asyncio.to_thread(server.received.wait, LIMIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(server.hung_up.wait, LIMIT)
+    assert len(server.heads) == 1
+
+
+async def test_a_timeout_of_the_callers_own_is_the_callers(server: Server) -> None:
+    server.script = waits
+    async with AsyncResponsesClient(config(base_url=server.url)) as client:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.2):
+                await client.send(REQUEST)
+    assert not isinstance(caught.value, ResponsesError)

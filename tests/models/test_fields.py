@@ -1,0 +1,110 @@
+"""The request's fields, limits and names against the published schema and the official SDK."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses.client.protocol import STATUS_OF_CODE, STATUS_OF_ERROR_TYPE
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import ResponsesRequest
+from airflow_provider_responses.models.fields import METADATA_MAX_VALUE, REQUEST_FIELDS
+
+SPEC = Path(__file__).resolve().parents[3] / "shared" / "spec" / "openrouter-responses.openapi.json"
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, Any]:
+    if not SPEC.exists():
+        pytest.skip("the API's schema lies beside the checkout (../shared/spec) and is absent here")
+    found: dict[str, Any] = json.loads(SPEC.read_text())["components"]["schemas"]
+    return found
+
+
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    return schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def accepts(name: str, value: Any) -> bool:
+    try:
+        ResponsesRequest.parse({name: value})
+    except RequestValidationError:
+        return False
+    return True
+
+
+def test_the_model_has_the_fields_that_are_written() -> None:
+    assert set(ResponsesRequest.model_fields) == {*REQUEST_FIELDS, "extra_body"}
+    assert len(set(REQUEST_FIELDS)) == len(REQUEST_FIELDS)
+
+
+def test_fields_are_those_of_the_schema(schemas: dict[str, Any]) -> None:
+    assert set(REQUEST_FIELDS) == set(schemas["ResponsesRequest"]["properties"])
+
+
+def test_fields_of_the_official_sdk_can_be_sent() -> None:
+    components = pytest.importorskip("openrouter.components")
+    fields = {field.alias or name for name, field in components.ResponsesRequest.model_fields.items()}
+    # The SDK moves faster than the schema: it has dropped a deprecated field; what it has added goes by `extra_body`.
+    assert set(REQUEST_FIELDS) - fields <= {"route"}
+    for newer in fields - set(REQUEST_FIELDS):
+        assert ResponsesRequest.parse({"extra_body": {newer: []}}).to_dict() == {newer: []}
+
+
+def test_every_enum_of_the_schema_is_the_models(schemas: dict[str, Any]) -> None:
+    checked = 0
+    for name, raw in schemas["ResponsesRequest"]["properties"].items():
+        schema = resolved(raw, schemas)
+        items = resolved(schema.get("items", {}), schemas)
+        for allowed, wrap in ((schema.get("enum"), False), (items.get("enum"), True)):
+            for value in allowed or []:
+                checked += 1
+                assert accepts(name, [value] if wrap else value), (name, value)
+            assert not (allowed and accepts(name, ["no such"] if wrap else "no such")), name
+    assert checked > 10
+
+
+def test_every_length_limit_of_the_schema_is_the_models(schemas: dict[str, Any]) -> None:
+    limited = set()
+    for name, raw in schemas["ResponsesRequest"]["properties"].items():
+        if longest := resolved(raw, schemas).get("maxLength"):
+            limited.add(name)
+            assert accepts(name, "x" * longest)
+            assert not accepts(name, "x" * (longest + 1))
+    assert limited >= {"user", "session_id"}
+    assert schemas["RequestMetadata"]["additionalProperties"]["maxLength"] == METADATA_MAX_VALUE
+
+
+def test_lists_that_may_not_be_empty_are_refused_empty(schemas: dict[str, Any]) -> None:
+    for name, raw in schemas["ResponsesRequest"]["properties"].items():
+        if resolved(raw, schemas).get("minItems"):
+            assert not accepts(name, []), name
+
+
+@pytest.mark.parametrize("kind", ["string", "integer", "number", "boolean", "array", "object"])
+def test_values_of_another_type_are_refused(schemas: dict[str, Any], kind: str) -> None:
+    # Numeric strings and "true"/"false" are read, because templates render text: "word" is neither.
+    samples = {"string": "word", "integer": 7, "number": 0.5, "boolean": True, "array": [{}], "object": {}}
+    for name, raw in schemas["ResponsesRequest"]["properties"].items():
+        declared = resolved(raw, schemas).get("type")
+        kinds = {declared} if isinstance(declared, str) else set(declared or [])
+        if kind in kinds or not kinds or (kind == "integer" and "number" in kinds):
+            continue
+        assert not accepts(name, samples[kind]), name
+
+
+def test_null_is_accepted_wherever_the_schema_allows_it(schemas: dict[str, Any]) -> None:
+    for name, raw in schemas["ResponsesRequest"]["properties"].items():
+        if "null" in (resolved(raw, schemas).get("type") or []):
+            assert accepts(name, None), name
+
+
+def test_every_error_type_of_the_schema_has_a_status(schemas: dict[str, Any]) -> None:
+    assert set(STATUS_OF_ERROR_TYPE) == set(schemas["ApiErrorType"]["enum"])
+
+
+def test_every_error_code_of_the_schema_has_a_status(schemas: dict[str, Any]) -> None:
+    assert set(STATUS_OF_CODE) == set(schemas["ResponsesErrorField"]["properties"]["code"]["enum"])

@@ -1,0 +1,261 @@
+"""A pydantic model becomes a strict schema that its own instances satisfy, and an answer becomes the model."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterator
+from datetime import date
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
+from airflow_provider_responses.models import ResponsesRequest, json_schema_format, parse_output
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Point(BaseModel):
+    x: int
+    y: float = 0.5
+
+
+class Optionals(BaseModel):
+    a: int | None
+    b: str | None = None
+
+
+class Nested(BaseModel):
+    start: Point
+    way: list[Point] = Field(default_factory=list, max_length=9)
+    last: Point = Field(Point(x=1), description="where it ends")
+    colours: list[Colour] = [Colour.RED]
+
+
+class Node(BaseModel):
+    name: str
+    children: list[Node] = []
+    parent: Node | None = None
+
+
+class Described(BaseModel):
+    """A recursive model whose reference has something said beside it."""
+
+    name: str
+    children: list[Annotated[Described, Field(description="one child")]] = []
+
+
+class Holder(BaseModel):
+    root: Node
+    again: Node | None = Field(None, description="another")
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    first_name: str = Field(alias="firstName")
+    default: int = 3
+    properties: list[str] = Field(default=[], validation_alias="Properties")
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    tricks: list[str]
+
+
+class Owner(BaseModel):
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    day: date
+    tags: set[str] = set()
+    size: Literal[1, 2] = 1
+    limited: Annotated[int, Field(ge=0, le=9)] = 3
+
+
+T = TypeVar("T")
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    x: int
+
+
+GOOD: list[BaseModel] = [
+    Point(x=1),
+    Optionals(a=None),
+    Nested(start=Point(x=1)),
+    Node(name="a", children=[Node(name="b")], parent=Node(name="c")),
+    Described(name="a", children=[Described(name="b")]),
+    Holder(root=Node(name="a")),
+    Aliased(firstName="A"),
+    Owner(pet=Cat(lives=9), day=date(2026, 1, 1)),
+    Owner(pet=Dog(tricks=["sit"]), day=date(2026, 1, 1)),
+    Box[Point](content=Point(x=1)),
+    Closed(x=1),
+    RootModel[Point](Point(x=1)),
+]
+
+
+def nodes(schema: Any, seen: set[int] | None = None) -> Iterator[dict[str, Any]]:
+    seen = set() if seen is None else seen
+    if id(schema) in seen:
+        return
+    seen.add(id(schema))
+    if isinstance(schema, list):
+        for item in schema:
+            yield from nodes(item, seen)
+    elif isinstance(schema, dict):
+        yield schema
+        for key in ("properties", "$defs"):
+            for item in schema.get(key, {}).values():
+                yield from nodes(item, seen)
+        for key in ("anyOf", "allOf", "oneOf", "prefixItems", "items"):
+            yield from nodes(schema.get(key), seen)
+
+
+def by_alias(instance: BaseModel) -> Any:
+    given = instance.model_dump(mode="json")
+    fields = type(instance).model_fields
+    aliases = {
+        name: field.validation_alias for name, field in fields.items() if isinstance(field.validation_alias, str)
+    }
+    return {aliases.get(name, name): value for name, value in given.items()}
+
+
+@pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
+def test_the_schema_is_valid_and_goes_into_a_request(instance: BaseModel) -> None:
+    made = json_schema_format(type(instance))
+    assert (made["type"], made["strict"]) == ("json_schema", True)
+    sent = json.loads(ResponsesRequest(input="Hi", text={"format": made}).to_bytes())["text"]["format"]["schema"]
+    Draft202012Validator.check_schema(sent)
+
+
+@pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
+def test_every_object_is_closed_and_requires_all_its_fields(instance: BaseModel) -> None:
+    schema = json_schema_format(type(instance))["schema"]
+    assert schema["type"] == "object"
+    for node in nodes(schema):
+        assert not {"default", "oneOf", "discriminator"} & set(node)
+        if "$ref" in node:
+            assert set(node) == {"$ref"}
+        if node.get("type") == "object":
+            assert node["additionalProperties"] is False
+            assert node["required"] == list(node["properties"])
+
+
+@pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
+def test_an_instance_satisfies_the_schema_and_comes_back(instance: BaseModel) -> None:
+    answer = by_alias(instance)
+    Draft202012Validator(json_schema_format(type(instance))["schema"]).validate(answer)
+    assert parse_output(type(instance), json.dumps(answer)) == instance
+
+
+@pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
+def test_the_same_type_gives_the_same_schema_again(instance: BaseModel) -> None:
+    assert str(json_schema_format(type(instance))) == str(json_schema_format(type(instance)))
+
+
+def test_the_order_of_the_fields_is_the_models() -> None:
+    assert list(json_schema_format(Owner)["schema"]["properties"]) == ["pet", "day", "tags", "size", "limited"]
+
+
+def test_descriptions_are_kept() -> None:
+    assert json_schema_format(Nested)["schema"]["properties"]["last"]["description"] == "where it ends"
+
+
+def test_the_name_holds_only_what_the_api_allows() -> None:
+    assert json_schema_format(Box[Point])["name"] == "Box_Point_"
+    long = type("L" * 90, (Point,), {})
+    assert len(json_schema_format(long)["name"]) == 64
+
+
+def open_field(annotation: Any) -> type[BaseModel]:
+    return type("Open", (BaseModel,), {"__annotations__": {"fine": int, "inner": annotation}})
+
+
+class Deep(BaseModel):
+    below: list[dict[str, int]]
+
+
+class Allowing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "path"),
+    [
+        (dict[str, int], "Open.inner"),
+        (dict, "Open.inner"),
+        (dict[str, int] | None, "Open.inner"),
+        (list[dict[str, str]], "Open.inner"),
+        (Deep, "Deep.below"),
+        (list[Deep], "Deep.below"),
+        (Allowing, "Allowing"),
+    ],
+    ids=str,
+)
+def test_an_open_object_is_refused_with_its_path(annotation: Any, path: str) -> None:
+    with pytest.raises(RequestValidationError, match="any keys") as caught:
+        json_schema_format(open_field(annotation))
+    assert any(field.startswith(path) for field in caught.value.fields)
+    assert path in caught.value.message
+
+
+@pytest.mark.parametrize("annotation", [Any, list, list[Any], tuple[int, str]], ids=str)
+def test_a_field_that_cannot_be_described_is_refused_with_its_path(annotation: Any) -> None:
+    # Servers answer a strict schema that says nothing of a field, or knows its items by place, with a 400.
+    with pytest.raises(RequestValidationError) as caught:
+        json_schema_format(open_field(annotation))
+    assert "Open.inner" in caught.value.message
+
+
+@pytest.mark.parametrize("root", [RootModel[list[int]], RootModel[int], RootModel[Cat | Dog]], ids=str)
+def test_a_root_that_is_no_object_is_refused(root: type[BaseModel]) -> None:
+    with pytest.raises(RequestValidationError, match="root must be an object") as caught:
+        json_schema_format(root)
+    assert caught.value.fields == ("output_type",)
+
+
+ANSWER = "zanzibar"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "field"),
+    [
+        (Point, f'{{"x": "{ANSWER}"}}', "x"),
+        (Nested, f'{{"start": {{"x": "{ANSWER}"}}}}', "start.x"),
+        (Nested, f'{{"start": {{"x": 1}}, "way": [{{"x": 1}}, {{"x": "{ANSWER}"}}]}}', "way.1.x"),
+        (Nested, f'{{"start": {{"x": 1}}, "colours": ["{ANSWER}"]}}', "colours.0"),
+        (Optionals, f'{{"b": "{ANSWER}"}}', "a"),
+        (Owner, f'{{"pet": {{"kind": "{ANSWER}"}}, "day": "2026-01-01"}}', "pet"),
+        (Owner, f'{{"pet": {{"kind": "cat", "lives": 1}}, "day": "{ANSWER}"}}', "day"),
+        (Owner, '{"pet": {"kind": "cat", "lives": 1}, "day": "2026-01-01", "size": 7}', "size"),
+        (Point, ANSWER, "the text"),
+        (Point, "", "the text"),
+        (Point, f'["{ANSWER}"]', "the text"),
+        (Point, f'```json\n{{"{ANSWER}": 1}}\n```', "the text"),
+    ],
+    ids=range(12),
+)
+def test_a_wrong_answer_is_refused_by_field_without_quoting_it(kind: type[BaseModel], text: str, field: str) -> None:
+    with pytest.raises(OutputValidationError) as caught:
+        parse_output(kind, text)
+    assert f"{field}: " in str(caught.value)
+    assert kind.__name__ in str(caught.value)
+    assert ANSWER not in str(caught.value)
+    assert not caught.value.retryable
+    assert caught.value.__cause__ is None

@@ -1,0 +1,276 @@
+"""A request is checked before it is sent, and the same request is always the same bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import ResponsesRequest
+from airflow_provider_responses.models.fields import REQUEST_FIELDS
+
+BASE = {"model": "maker/small-1", "input": "Hi"}
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+json_objects = st.dictionaries(st.text(max_size=8), json_values, max_size=5)
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.text(min_size=1, max_size=20) | st.none(),
+        "models": st.lists(st.text(min_size=1, max_size=9), max_size=3),
+        "input": st.text(min_size=1).filter(str.strip) | st.lists(json_objects, min_size=1, max_size=3),
+        "text": json_objects,
+        "tools": st.lists(json_objects, max_size=3),
+        "tool_choice": st.text(max_size=9) | json_objects,
+        "temperature": st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.none(),
+        "max_output_tokens": st.integers() | st.none(),
+        "store": st.booleans() | st.none(),
+        "metadata": st.dictionaries(st.text("abc_-é", max_size=9), st.text(max_size=20), max_size=16),
+        "provider": json_objects,
+        "extra_body": st.dictionaries(st.text("xyz", min_size=1), json_values, max_size=3),
+    },
+)
+
+
+def body(**fields: Any) -> str:
+    return ResponsesRequest.parse(fields).to_bytes().decode()
+
+
+def refusal(data: Any) -> RequestValidationError:
+    with pytest.raises(RequestValidationError) as caught:
+        ResponsesRequest.parse(data).to_bytes()
+    return caught.value
+
+
+@given(requests)
+def test_bytes_survive_a_round_trip(data: dict[str, Any]) -> None:
+    first = ResponsesRequest.parse(data).to_bytes()
+    sent = json.loads(first)
+    extra = {name: sent.pop(name) for name in list(sent) if name not in REQUEST_FIELDS}
+    assert ResponsesRequest.parse(sent | ({"extra_body": extra} if extra else {})).to_bytes() == first
+    assert json.loads(first) == {k: v for k, v in data.items() if k != "extra_body"} | data.get("extra_body", {})
+
+
+@given(st.dictionaries(st.text(), json_values), st.randoms(use_true_random=False))
+def test_order_of_given_fields_does_not_matter(provider: dict[str, Any], random: Any) -> None:
+    fields = list({**BASE, "provider": provider, "temperature": 1, "metadata": {"a": "b"}, "user": "u"}.items())
+    expected = ResponsesRequest.parse(dict(fields)).to_bytes()
+    random.shuffle(fields)
+    assert ResponsesRequest.parse(dict(fields)).to_bytes() == expected
+
+
+def test_top_level_fields_come_in_the_order_of_the_model() -> None:
+    sent = json.loads(body(user="u", temperature=0, input="Hi", model="maker/small-1"))
+    assert list(sent) == [name for name in REQUEST_FIELDS if name in sent]
+
+
+def test_keys_of_the_users_own_dicts_are_never_reordered() -> None:
+    schema = {"zebra": 1, "apple": {"y": 1, "x": 2}, "mango": 3}
+    assert '{"zebra":1,"apple":{"y":1,"x":2},"mango":3}' in body(**BASE, text={"format": schema})
+    assert body(**BASE, metadata={"b": "1", "a": "2"}).endswith('"metadata":{"b":"1","a":"2"}}')
+
+
+def test_unset_is_left_out_and_none_is_sent_as_null() -> None:
+    assert body(**BASE) == '{"model":"maker/small-1","input":"Hi"}'
+    assert body(**BASE, temperature=None) == '{"model":"maker/small-1","input":"Hi","temperature":null}'
+
+
+def test_numbers_keep_their_kind() -> None:
+    assert body(temperature=1, top_p=1.0, image_config={"a": 1, "b": 1.0}) == (
+        '{"temperature":1,"top_p":1.0,"image_config":{"a":1,"b":1.0}}'
+    )
+
+
+def test_text_is_utf8_and_not_escaped() -> None:
+    assert ResponsesRequest(input="Grüße, 世界 🙂").to_bytes() == '{"input":"Grüße, 世界 🙂"}'.encode()
+
+
+def test_numeric_text_is_read_as_a_number() -> None:
+    assert body(temperature="0.5", max_output_tokens="100", top_k="3") == (
+        '{"max_output_tokens":100,"temperature":0.5,"top_k":3}'
+    )
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", "true"), ("False", "false"), ("TRUE", "true")])
+def test_boolean_text_is_read_as_a_boolean(text: str, value: str) -> None:
+    assert body(stream=text) == f'{{"stream":{value}}}'
+
+
+def test_extra_body_is_sent_as_it_is_after_all_others() -> None:
+    assert body(extra_body={"new": {"b": 1, "a": None}}, input="Hi") == '{"input":"Hi","new":{"b":1,"a":null}}'
+
+
+def test_unknown_kinds_inside_pass_through() -> None:
+    unknown = [{"type": "a_kind_of_tomorrow", "x": 1}]
+    sent = json.loads(body(input=unknown, tools=unknown, plugins=[{"id": "tomorrow"}], tool_choice={"type": "t"}))
+    assert (sent["input"], sent["tools"], sent["plugins"]) == (unknown, unknown, [{"id": "tomorrow"}])
+
+
+def test_a_model_is_taken_as_it_is() -> None:
+    request = ResponsesRequest(model="maker/small-1", input="Hi")
+    assert ResponsesRequest.parse(request) is request
+
+
+def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
+    request = ResponsesRequest.parse({**BASE, "extra_body": {"new": 1}})
+    assert request.replace(stream=True).to_dict() == {**BASE, "stream": True, "new": 1}
+    assert request.to_dict() == {**BASE, "new": 1}
+    with pytest.raises(RequestValidationError, match="truncation"):
+        request.replace(truncation="maybe")
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "says"),
+    [
+        ({"temprature": 1}, "temprature", "did you mean 'temperature'"),
+        ({"entirely_new": 1}, "entirely_new", "extra_body"),
+        ({"truncation": "maybe"}, "truncation", "'auto' or 'disabled'"),
+        ({"service_tier": "slow"}, "service_tier", "'flex'"),
+        ({"include": ["nothing"]}, "include.0", "reasoning.encrypted_content"),
+        ({"modalities": ["smell"]}, "modalities.0", "'text' or 'image'"),
+        ({"route": "left"}, "route", "'fallback' or 'sort'"),
+        ({"model": ""}, "model", "at least 1 character"),
+        ({"models": ["a", ""]}, "models.1", "at least 1 character"),
+        ({"input": ""}, "input", "is empty"),
+        ({"input": " \n\t"}, "input", "is empty"),
+        ({"input": []}, "input", "is empty"),
+        ({"input": 5}, "input", "string"),
+        ({"input": ["text"]}, "input.0", "dictionary"),
+        ({"temperature": True}, "temperature", "number"),
+        ({"max_output_tokens": False}, "max_output_tokens", "number"),
+        ({"temperature": "warm"}, "temperature", "number"),
+        ({"temperature": float("nan")}, "temperature", "finite"),
+        ({"temperature": "nan"}, "temperature", "number"),
+        ({"top_p": float("inf")}, "top_p", "finite"),
+        ({"top_k": 1.5}, "top_k", "number"),
+        ({"stream": 1}, "stream", "boolean"),
+        ({"stream": "yes"}, "stream", "boolean"),
+        ({"user": "u" * 257}, "user", "256"),
+        ({"session_id": "s" * 257}, "session_id", "256"),
+        ({"metadata": {f"k{n}": "" for n in range(17)}}, "metadata", "17 pairs, at most 16 are allowed: drop 'k16'"),
+        ({"metadata": {"a[0]": "x"}}, "metadata", "'a[0]'"),
+        ({"metadata": {"a]": "x"}}, "metadata", "without brackets"),
+        ({"metadata": {"k" * 65: "x"}}, "metadata", "at most 64"),
+        ({"metadata": {"note": "x" * 513}}, "metadata", "'note' has 513 characters, at most 512"),
+        ({"metadata": {"count": 5}}, "metadata.count", "string"),
+        ({"metadata": {"int": 5}}, "metadata.int", "string"),
+        ({"extra_body": {"model": "m"}}, "extra_body", "'model'"),
+        ({"tools": {"type": "function"}}, "tools", "list"),
+        ({1: 2}, "1", "string"),
+    ],
+)
+def test_what_is_wrong_is_refused_naming_field_and_what_is_allowed(
+    fields: dict[Any, Any], path: str, says: str
+) -> None:
+    error = refusal({**BASE, **fields})
+    assert path in error.fields
+    assert path in error.message
+    assert says in error.message
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    error = refusal({"temprature": 1, "truncation": "maybe", "input": ""})
+    assert set(error.fields) == {"temprature", "truncation", "input"}
+    assert not error.retryable
+
+
+def test_metadata_within_its_limits_is_accepted() -> None:
+    pairs = {f"{n:064}": "x" * 512 for n in range(16)}
+    assert json.loads(body(metadata=pairs)) == {"metadata": pairs}
+
+
+@pytest.mark.parametrize("data", [None, "text", 5, [("model", "m")]])
+def test_what_is_no_request_is_refused(data: Any) -> None:
+    assert "ResponsesRequest" in refusal(data).message
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "says"),
+    [
+        ([{"a": [1, Opaque()]}], "input.0.a.1", "Opaque"),
+        ([{"when": datetime(2026, 1, 1, tzinfo=UTC)}], "input.0.when", "datetime"),
+        ([{"a": {"b": {1, 2}}}], "input.0.a.b", "set"),
+        ([{"a": b"bytes"}], "input.0.a", "bytes"),
+        ([{"a": {"deep": [float("nan")]}}], "input.0.a.deep.0", "nan"),
+        ([{"a": float("-inf")}], "input.0.a", "inf"),
+        ([{"a": "half \ud800 a pair"}], "input.0.a", "surrogate"),
+        ("half \ud800 a pair", "input", "surrogate"),
+        ([{"a": {(1, 2): "pair"}}], "input.0.a", "key"),
+        ([{"a": {"\ud800": "key"}}], "input.0.a", "surrogate"),
+    ],
+)
+def test_what_has_no_json_form_is_refused_with_its_path(value: Any, path: str, says: str) -> None:
+    error = refusal({"model": "m", "input": value})
+    assert error.fields == (path,)
+    assert path in error.message
+    assert says in error.message
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    assert "contains itself" in refusal({"model": "m", "input": [loop]}).message
+
+
+def test_any_mapping_inside_is_sent_or_refused_with_its_path() -> None:
+    fields = {"model": "m", "input": [{"a": MappingProxyType({"x": 1})}]}
+    try:
+        sent = ResponsesRequest.parse(fields).to_bytes()
+    except RequestValidationError as error:
+        assert error.fields == ("input.0.a",)  # noqa: PT017  either outcome keeps the promise
+    else:
+        assert b'{"x":1}' in sent
+
+
+PROMPT = "the secret plan"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": {"text": PROMPT}},
+        {"input": [PROMPT]},
+        {"instructions": [PROMPT]},
+        {"prompt": PROMPT},
+        {"metadata": {"note": [PROMPT]}},
+        {"metadata": PROMPT},
+        {"user": [PROMPT]},
+        {"input": [{"role": "user", "content": PROMPT, "x": Opaque()}]},
+        {"input": f"{PROMPT} \ud800"},
+        {"input": [{"content": f"{PROMPT} \ud800"}]},
+        {"inputs": PROMPT},
+        {"instruction": PROMPT},
+        {"extra_body": {"input": PROMPT}},
+        {"text": PROMPT},
+    ],
+    ids=str,
+)
+def test_prompts_are_never_quoted(fields: dict[str, Any]) -> None:
+    error = refusal({"model": "m", **fields})
+    assert PROMPT not in str(error)
+    assert PROMPT not in repr(error)
+
+
+def test_prompts_are_not_quoted_by_the_model_itself() -> None:
+    with pytest.raises((ValidationError, RequestValidationError)) as caught:
+        ResponsesRequest(input=[PROMPT])  # type: ignore[list-item]
+    assert PROMPT not in str(caught.value)

@@ -1,0 +1,174 @@
+"""The documentation is run: every Python block, every file that it includes, every name that it promises."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import runpy
+import shutil
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat import sdk
+
+from airflow_provider_responses import exceptions
+from airflow_provider_responses.testing import invalid_requests
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+EXAMPLES = ROOT / "dags_examples"
+DEMO = EXAMPLES / "describe_packages.py"
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INCLUDE = re.compile(r"^```\{(?:literal)?include\} (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r'^:(?:start-after|end-before): "(.*)"$', re.MULTILINE)
+AUTODOC = re.compile(r"^\.\. (?:auto\w+|py:function):: (\S+)$", re.MULTILINE)
+ERROR_ROW = re.compile(r"^\| `(\w+Error)` \|", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+DOCUMENTED = (  # the modules with an `__all__`
+    *("client", "exceptions", "models", "sandbox", "testing"),
+    *("decorators.responses", "hooks.responses", "operators.responses"),
+)
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    text = page.read_text()
+    return [(text.count("\n", 0, match.start()) + 2, match[1]) for match in BLOCK.finditer(text)]
+
+
+@pytest.fixture
+def dags_folder() -> Iterator[None]:
+    """The example DAGs in the DAGs folder, as a user's would be."""
+    folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    copies = [shutil.copy(example, folder) for example in EXAMPLES.glob("*.py")]
+    yield
+    for copy in copies:
+        Path(copy).unlink()
+
+
+@pytest.fixture
+def run_page(
+    responses_sandbox, airflow_db, dags_folder, monkeypatch
+) -> Callable[[Path], tuple[dict[str, Any], list[Any]]]:
+    """Run a page's blocks as one module; give the module's names and the DAGs that were made."""
+    dags: list[Any] = []
+    enter = sdk.DAG.__enter__
+
+    def recorded(dag: Any) -> Any:
+        dags.append(dag)
+        return enter(dag)
+
+    def run(page: Path) -> tuple[dict[str, Any], list[Any]]:
+        module = types.ModuleType(f"docs_{page.stem}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)  # where pydantic looks names up
+        names = vars(module)
+        if page.name == "README.md":  # its first block is the middle of this file
+            names |= {name: value for name, value in runpy.run_path(str(DEMO)).items() if not name.startswith("__")}
+        names["responses_sandbox"] = responses_sandbox
+        for line, code in blocks(page):
+            # Blank lines in front, so that a traceback names the line of the page.
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+        return names, dags
+
+    monkeypatch.setattr(sdk.DAG, "__enter__", recorded)
+    for variable in ("AIRFLOW_CONN_BY_JSON", "AIRFLOW_CONN_BY_URI"):  # a block sets them, monkeypatch takes them back
+        monkeypatch.setenv(variable, "")
+    return run
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_python_blocks_run(page, run_page, responses_sandbox, request):
+    names, dags = run_page(page)
+
+    # What a page shows as right is right; a DAG named `wrong` shows what is refused.
+    assert {dag.dag_id: problems for dag in dags if (problems := invalid_requests(dag)) and dag.dag_id != "wrong"} == {}
+    for name, test in list(names.items()):
+        if name.startswith("test_") and inspect.isfunction(test):
+            responses_sandbox.reset()
+            test(**{argument: request.getfixturevalue(argument) for argument in inspect.signature(test).parameters})
+
+
+def test_readme_shows_the_dag_of_the_demo():
+    region = DEMO.read_text().split("# [start dag]\n")[1].split("# [end dag]")[0]
+
+    assert blocks(ROOT / "README.md")[0][1] == textwrap.dedent(region).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_included_files_have_the_marks(page):
+    for path, options in INCLUDE.findall(page.read_text()):
+        included = (page.parent / path).read_text()
+        for mark in MARK.findall(options):
+            assert included.count(mark) == 1, f"{page.name}: {path} has no single line {mark!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page):
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^[a-z]+$", (DOCS / "index.md").read_text(), re.MULTILINE)
+
+    assert sorted(listed) == sorted({page.stem for page in DOCS.glob("*.md")} - {"index"})
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_every_public_name_is_in_the_reference(module):
+    named = set(AUTODOC.findall((DOCS / "reference.md").read_text()))
+    full = f"airflow_provider_responses.{module}"
+    public = {f"{full}.{name}" for name in importlib.import_module(full).__all__}
+
+    assert public <= named
+
+
+def test_every_module_with_public_names_is_checked():
+    package = ROOT / "airflow_provider_responses"
+    with_names = {
+        ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        for path in package.rglob("*.py")
+        if re.search(r"^__all__ =", path.read_text(), re.MULTILINE)
+    }
+
+    assert with_names == set(DOCUMENTED)
+
+
+def test_every_name_in_the_reference_exists():
+    for name in AUTODOC.findall((DOCS / "reference.md").read_text()):
+        module, _, attribute = name.rpartition(".")
+        assert getattr(importlib.import_module(module), attribute).__doc__
+
+
+def test_every_error_is_in_the_table():
+    classes = {name for name in exceptions.__all__ if inspect.isclass(getattr(exceptions, name))}
+
+    assert set(ERROR_ROW.findall((DOCS / "errors.md").read_text())) == classes
+
+
+def test_what_the_table_says_about_errors_is_so():
+    for name in ERROR_ROW.findall((DOCS / "errors.md").read_text()):
+        cls = getattr(exceptions, name)
+        rows = [line for line in (DOCS / "errors.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
+        status = rows[0].split("|")[2].strip()
+        if status.isdecimal():
+            assert exceptions.error_class_for_status(int(status)) == (cls, cls.default_retryable)
+        if len(rows) == 1 and name not in {"BudgetExceededError", "ResponsesError"}:
+            assert ("is left to `retries`" in rows[0]) == cls.default_retryable
+
+
+def test_every_setting_of_a_connection_is_on_its_page():
+    from airflow_provider_responses import get_provider_info
+
+    page = (DOCS / "connection.md").read_text()
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+
+    assert [name for name in fields if f"`{name}`" not in page] == []
