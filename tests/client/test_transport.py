@@ -92,7 +92,7 @@ def speaks_no_http(connection: Connection) -> None:
 
 def mangles_gzip(connection: Connection) -> None:
     connection.read_request()
-    connection.send(f"{JSON_OK}content-encoding: gzip\r\ncontent-length: 8\r\n\r\nnot gzip")
+    connection.send(f"{JSON_OK}content-encoding: gzip\r\nconnection: close\r\ncontent-length: 8\r\n\r\nnot gzip")
 
 
 @pytest.mark.parametrize(
