@@ -178,6 +178,7 @@ def build_headers(
         "authorization": f"Bearer {config.api_key}",
         "content-type": "application/json",
         "accept": "text/event-stream" if stream else "application/json",
+        "accept-encoding": "gzip, deflate",
         "user-agent": f"airflow-provider-responses/{__version__}",
     }
     if config.app_url:
