@@ -50,7 +50,7 @@ class _Call:
     what: str
 
     def request(self, extensions: Mapping[str, Any]) -> httpx.Request:
-        """Give the request for one try. Made by hand: a client's defaults would be merged in, for a fifth of its time."""
+        """Give the request for one try; made by hand, as merging a client's defaults in is a fifth of its time."""
         return httpx.Request(
             self.method, _parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
         )

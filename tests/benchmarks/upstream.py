@@ -17,12 +17,9 @@ def answer(text: str) -> dict[str, object]:
     """An answer of the usual shape."""
     part = {"type": "output_text", "text": text, "annotations": []}
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-    return {
-        **{"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "error": None},
-        **{"incomplete_details": None, "model": "openai/gpt-4o-mini", "output": [item], "usage": USAGE},
-        **{"parallel_tool_calls": True, "temperature": None, "tool_choice": "auto", "tools": [], "top_p": None},
-        **{"instructions": None, "metadata": None, "frequency_penalty": None, "presence_penalty": None},
-    }
+    unset = ("error", "incomplete_details", "temperature", "top_p", "instructions", "metadata", "max_output_tokens")
+    said = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "openai/gpt-4o-mini"}
+    return dict.fromkeys(unset) | said | {"output": [item], "usage": USAGE, "tools": [], "tool_choice": "auto"}
 
 
 def stream() -> bytes:
