@@ -119,7 +119,7 @@ class ResponsesError(Exception):
 
     def about(self, what: str) -> Self:
         """Say at the beginning of the message what it is about: a task, a connection."""
-        self.message = f"{what}: {self.message}"
+        self.message = f"{what}: {self.message}" if self.message else what
         self.args = (self.message,)
         return self
 
@@ -153,7 +153,35 @@ class PaymentRequiredResponseError(APIError):
 
 
 class ForbiddenResponseError(APIError):
-    """403: a guardrail, moderation or missing permission."""
+    """403: a guardrail, moderation or missing permission; ``kind`` tells which."""
+
+    @property
+    def kind(self) -> str:
+        """``guardrail-blocked``, ``moderation`` or ``insufficient-permissions``."""
+        if self.patterns or self.pipeline:
+            return "guardrail-blocked"
+        return "moderation" if self.reasons or "flagged_input" in self.metadata else "insufficient-permissions"
+
+    @property
+    def patterns(self) -> list[Any]:
+        """What a guardrail found."""
+        return _list(self.metadata.get("patterns"))
+
+    @property
+    def pipeline(self) -> list[Any]:
+        """The stages that the request went through, with what each did."""
+        return _list((self.openrouter_metadata or {}).get("pipeline"))
+
+    @property
+    def reasons(self) -> list[Any]:
+        """Why a moderation blocked the request."""
+        return _list(self.metadata.get("reasons"))
+
+    @property
+    def flagged_input(self) -> str | None:
+        """The part of the input that a moderation blocked; it is in no message, since it is content."""
+        text = self.metadata.get("flagged_input")
+        return text if isinstance(text, str) else None
 
 
 class NotFoundResponseError(APIError):
@@ -273,6 +301,10 @@ _BY_STATUS: dict[int, type[APIError]] = {
     524: EdgeNetworkTimeoutResponseError,
     529: ProviderOverloadedResponseError,
 }
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def error_class_for_status(status: int) -> tuple[type[APIError], bool]:

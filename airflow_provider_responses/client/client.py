@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
 EVENT_STREAM: Final = "text/event-stream"
+DRAIN: Final = 0.5  # seconds that the end of a stream may take once the answer is whole
 NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
 
 Options = RequestOptions | Mapping[str, Any] | None
@@ -320,12 +322,19 @@ class ResponsesClient(_Calls):
 
     def _sse(self, http: httpx.Response, call: _Call, reader: StreamReader) -> Iterator[StreamEvent]:
         try:
-            for sse in _event_source(http).iter_sse():
+            source = _event_source(http).iter_sse()
+            for sse in source:
                 if event := reader.read(sse.data):
                     yield event
                 if self._cancelled or reader.response:
                     break
+            if reader.response:  # the end that follows lets the connection be used again
+                http.stream.end_within(DRAIN)  # type: ignore[union-attr]
+                for _ in source:
+                    pass
         except httpx.HTTPError as error:
+            if reader.response:
+                return
             self._check_cancelled(call, error)
             raise reader.interrupted(str(error) or type(error).__name__) from error
 
@@ -511,8 +520,13 @@ class AsyncResponsesClient(_Calls):
                             yield event
                         if reader.response:
                             break
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(DRAIN):
+                            async for _ in source:
+                                pass
             except transport.network_errors() as error:
-                raise reader.interrupted(str(error) or type(error).__name__) from error
+                if not reader.response:
+                    raise reader.interrupted(str(error) or type(error).__name__) from error
         reader.finish()
 
     @asynccontextmanager

@@ -16,6 +16,7 @@ from airflow_provider_responses import __version__
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import (
     APIError,
+    ForbiddenResponseError,
     IncompleteResponseError,
     RefusalError,
     RequestValidationError,
@@ -113,7 +114,6 @@ ADVICE: Final[Mapping[int, str]] = {
     402: "Add credits (https://openrouter.ai/settings/credits) or raise the key's limit "
     "(https://openrouter.ai/settings/keys); the connection's Test button, or ResponsesHook.get_key(), shows what "
     "the key has left",
-    403: "Check the account's guardrails and privacy settings, or what the key may do; the same request fails again",
     404: "Check the model's name and the connection's base URL",
     408: "If it stays, ask for less output or raise the timeout",
     413: "Send less: shorten the input, or split it over several tasks",
@@ -121,6 +121,12 @@ ADVICE: Final[Mapping[int, str]] = {
     429: "If it stays, run fewer tasks at once (a pool), or ask the service for a higher limit",
     503: "If it stays, allow more models (`models`) or providers",
     529: "If it stays, allow more models (`models`) or providers",
+}
+ADVICE_FORBIDDEN: Final[Mapping[str, str]] = {
+    "guardrail-blocked": "A guardrail of the account blocked it: take what it found out of the input, or change the "
+    "guardrail (https://openrouter.ai/settings/guardrails)",
+    "moderation": "The model's moderation blocked it: change the input, or take a model without one",
+    "insufficient-permissions": "The key may not do this: check what it, or the account's privacy settings, allow",
 }
 ADVICE_SERVER: Final = "If it stays, look at the service's status page, or take another model"
 
@@ -328,32 +334,35 @@ def _api_error(
     availability = _mapping(error.get("availability"))
     metadata = _mapping(error.get("metadata"))
     cls, retryable = error_class_for_status(status)
+    # What is said in particular goes before what the status says in general.
+    if (named := STATUS_OF_ERROR_TYPE.get(error_type or "")) is not None:
+        _, retryable = error_class_for_status(named)
     if isinstance(availability.get("retryable"), bool):
         retryable = availability["retryable"]
-    name = NAME_OF_STATUS.get(status, "error")
-    said = _cut(_text(error.get("message")) or "no message")
-    where = " inside the answer" if response is not None else ""
-    wait = retry_after(headers, availability)
-    parts = [
-        f"{what}: {status} {name}{where}: {said}",
-        *_reasons(metadata),
-        "" if wait is None else f"The service asks to wait {wait:g} s",
-        _advice(status, availability, retryable=retryable),
-    ]
-    code = error.get("code")
-    return cls(
-        ". ".join(part.rstrip(". ") for part in parts if part),
+    error_object = cls(
         retryable=retryable,
         status_code=status,
-        code=code if isinstance(code, (str, int)) else None,
+        code=error["code"] if isinstance(error.get("code"), (str, int)) else None,
         error_type=error_type,
         metadata=metadata,
         availability=availability,
-        retry_after=wait,
+        retry_after=retry_after(headers, availability),
         generation_id=headers.get("x-generation-id"),
         openrouter_metadata=_mapping(openrouter_metadata) or None,
         response=response,
     )
+    where = " inside the answer" if response is not None else ""
+    said = _cut(_text(error.get("message")) or "no message")
+    return error_object.about(
+        _sentence(f"{what}: {status} {NAME_OF_STATUS.get(status, 'error')}{where}: {said}", error_object)
+    )
+
+
+def _sentence(happened: str, error: APIError) -> str:
+    """Say what happened, what the upstream said, and what to do."""
+    wait = "" if error.retry_after is None else f"The service asks to wait {error.retry_after:g} s"
+    parts = (happened, *_reasons(error.metadata), wait, _advice(error))
+    return ". ".join(part.rstrip(". ") for part in parts if part)
 
 
 def _reasons(metadata: Mapping[str, Any]) -> list[str]:
@@ -370,16 +379,19 @@ def _reasons(metadata: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _advice(status: int, availability: Mapping[str, Any], *, retryable: bool) -> str:
-    if models := availability.get("fallback_models"):
+def _advice(error: APIError) -> str:
+    status = error.status_code or 500
+    if models := error.availability.get("fallback_models"):
         return f"Models to use instead: {', '.join(map(str, models)) if isinstance(models, list) else models}"
-    if not retryable and (status >= 500 or status in {408, 425, 429}):
+    if not error.retryable and (status >= 500 or status in {408, 425, 429}):
         return "The service says that trying again does not help: change the model or the provider preferences"
+    if isinstance(error, ForbiddenResponseError):
+        return ADVICE_FORBIDDEN[error.kind]
     if status in ADVICE:
         return ADVICE[status]
     if 300 <= status < 400:
         return "Redirects are not followed, since they could carry the key away: set the base URL to where they lead"
-    return ADVICE_SERVER if status >= 500 or retryable else "Correct the request: the same one fails again"
+    return ADVICE_SERVER if status >= 500 or error.retryable else "Correct the request: the same one fails again"
 
 
 def retry_after(headers: Mapping[str, str], availability: Mapping[str, Any] | None = None) -> float | None:

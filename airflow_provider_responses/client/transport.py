@@ -173,6 +173,10 @@ class DeadlineStream(httpx.SyncByteStream):
             if self._clock() >= self._deadline:
                 raise httpx.ReadTimeout("the deadline is over")
 
+    def end_within(self, seconds: float) -> None:
+        """Bring the deadline nearer."""
+        self._deadline = min(self._deadline, self._clock() + seconds)
+
     def close(self) -> None:
         self._stream.close()
 

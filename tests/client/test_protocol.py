@@ -13,6 +13,7 @@ from airflow_provider_responses import exceptions
 from airflow_provider_responses.client import protocol
 from airflow_provider_responses.exceptions import (
     APIError,
+    ForbiddenResponseError,
     IncompleteResponseError,
     RefusalError,
     ResponsesError,
@@ -29,7 +30,7 @@ TABLE = [
     (401, "UnauthorizedResponseError", False, "API key"),
     (402, "PaymentRequiredResponseError", False, "https://openrouter.ai/settings/credits"),
     (402, "PaymentRequiredResponseError", False, "what the key has left"),
-    (403, "ForbiddenResponseError", False, "guardrails"),
+    (403, "ForbiddenResponseError", False, "the key may not do this"),
     (404, "NotFoundResponseError", False, "model's name"),
     (408, "RequestTimeoutResponseError", True, "if it stays"),
     (413, "PayloadTooLargeResponseError", False, "Send less"),
@@ -369,3 +370,49 @@ def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> 
 
 def test_a_body_padded_with_white_space_is_read() -> None:
     assert protocol.read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', what=WHAT) == {"id": "resp_1"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "routing", "kind", "advice"),
+    [
+        ({"patterns": ["email"]}, None, "guardrail-blocked", "A guardrail of the account blocked it"),
+        ({}, {"pipeline": [{"type": "guardrail"}]}, "guardrail-blocked", "A guardrail of the account blocked it"),
+        ({"reasons": ["violence"], "flagged_input": "secret words"}, None, "moderation", "moderation blocked it"),
+        ({"flagged_input": "secret words"}, None, "moderation", "moderation blocked it"),
+        ({}, None, "insufficient-permissions", "The key may not do this"),
+    ],
+)
+def test_the_kinds_of_403_are_told_apart(
+    metadata: dict[str, Any], routing: dict[str, Any] | None, kind: str, advice: str
+) -> None:
+    body = {"error": {"code": 403, "message": "no", "metadata": metadata}, "openrouter_metadata": routing}
+    error = protocol.error_from_response(403, {}, json.dumps(body).encode(), what="POST")
+    assert isinstance(error, ForbiddenResponseError)
+    assert error.kind == kind
+    assert error.patterns == metadata.get("patterns", [])
+    assert error.pipeline == (routing or {}).get("pipeline", [])
+    assert error.reasons == metadata.get("reasons", [])
+    assert error.flagged_input == metadata.get("flagged_input")
+    assert advice in str(error)
+    assert "secret words" not in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "error_type", "availability", "retryable"),
+    [
+        (400, "rate_limit_exceeded", None, True),
+        (429, "payment_required", None, False),
+        (429, "payment_required", True, True),
+        (503, "provider_overloaded", False, False),
+        (503, "a_type_of_tomorrow", None, True),
+    ],
+)
+def test_availability_goes_before_the_error_type_and_that_before_the_status(
+    status: int, error_type: str, availability: bool | None, retryable: bool
+) -> None:
+    body: dict[str, Any] = {"error": {"message": "no"}, "error_type": error_type}
+    if availability is not None:
+        body["error"]["availability"] = {"retryable": availability}
+    error = protocol.error_from_response(status, {}, json.dumps(body).encode(), what="POST")
+    assert error.retryable is retryable

@@ -255,6 +255,35 @@ def test_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
     assert (server.connections, len(server.heads)) == (1, 3)
 
 
+STREAM = "".join(f"data: {json.dumps(event)}\n\n" for event in ({"type": "response.completed", "response": result()},))
+
+
+def test_streamed_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
+    def streams(connection: Connection) -> None:
+        while connection.read_request():
+            connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            for piece in (STREAM, "data: [DONE]\n\n"):
+                connection.send(f"{len(piece):x}\r\n{piece}\r\n")
+            connection.send("0\r\n\r\n")
+
+    server.script = streams
+    client = flavour.network(base_url=server.url)
+    assert [client.send({**REQUEST, "stream": True}).output_text for _ in range(2)] == ["Hello"] * 2
+    assert len(list(client.stream())) == 1
+    assert (server.connections, len(server.heads)) == (1, 3)
+
+
+def test_a_whole_answer_does_not_wait_for_the_end_of_its_stream(flavour: Flavour, server: Server) -> None:
+    def never_ends(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{STREAM}")
+        connection.wait_for_end()
+
+    server.script = never_ends
+    assert flavour.network(base_url=server.url).send({**REQUEST, "stream": True}).output_text == "Hello"
+    assert server.hung_up.wait(LIMIT)
+
+
 def test_a_compressed_answer_is_read(flavour: Flavour, server: Server) -> None:
     data = gzip.compress(json.dumps(result("Grüße")).encode())
 
