@@ -105,6 +105,16 @@ def get_provider_info() -> dict[str, object]:
                         "description": "openrouter or open. Default: openrouter for openrouter.ai, else open.",
                         "schema": {"type": ["string", "null"], "enum": ["openrouter", "open", None]},
                     },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "URL of a proxy. Default: what the worker's environment says.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "File on the worker with the authorities to trust, in PEM form.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                     "allow_insecure_http": {
                         "label": "Allow plain http",
                         "description": "Send the key unencrypted to a host that is not this machine.",

@@ -172,7 +172,7 @@ class ResponsesClient(_Calls):
 
     @property
     def _pool(self) -> transport.SyncPool:
-        return self._own_pool or transport.process_pool.get()
+        return self._own_pool or transport.process_pools.get(self.config.route)
 
     def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """
@@ -384,7 +384,7 @@ class AsyncResponsesClient(_Calls):
 
     def _connections(self) -> transport.AsyncPool:
         if self._pool is None:
-            self._pool, self._shares_pool = transport.acquire_loop_pool(), True
+            self._pool, self._shares_pool = transport.acquire_loop_pool(self.config.route), True
         return self._pool
 
     async def aclose(self) -> None:

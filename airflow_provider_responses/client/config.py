@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self
@@ -91,6 +92,8 @@ class ClientConfig:
     :param max_ambiguous_retries: further tries when the failed one may have been billed.
     :param max_retry_wait: seconds; a longer wait is raised instead of slept through.
     :param extra_headers: sent with every request; values are never shown.
+    :param proxy: URL of a proxy for these calls; by default the environment's (``HTTPS_PROXY`` and its like).
+    :param ca_bundle: file of the certificate authorities to trust, in PEM form; by default the usual ones.
     :param allow_insecure_http: allow sending the key unencrypted to another machine.
     :raises ConfigurationError: naming the field, what was given and what is allowed.
     """
@@ -108,6 +111,8 @@ class ClientConfig:
     app_title: str | None = None
     app_url: str | None = None
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
+    ca_bundle: str | None = None
     allow_insecure_http: bool = False
 
     def __post_init__(self) -> None:
@@ -126,6 +131,10 @@ class ClientConfig:
             settle(self, name, _seconds(name, _required(name, getattr(self, name)), zero=name == "max_retry_wait"))
         for name in ("max_retries", "max_ambiguous_retries"):
             settle(self, name, _count(name, _required(name, getattr(self, name))))
+        if self.proxy and urlsplit(self.proxy).scheme not in {"http", "https"}:
+            raise ConfigurationError("proxy is no URL; allowed is one such as http://proxy.example.com:3128")
+        if self.ca_bundle and not os.path.isfile(self.ca_bundle):
+            raise ConfigurationError(f"ca_bundle is {self.ca_bundle!r}, where no file is on this machine")
         for name in ("app_title", "app_url"):
             if getattr(self, name):
                 _header_text(name, getattr(self, name))
@@ -146,6 +155,11 @@ class ClientConfig:
         if options.base_url and urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc:
             changes["dialect"] = None  # another server speaks for itself
         return replace(self, **changes) if changes else self
+
+    @property
+    def route(self) -> tuple[str | None, str | None]:
+        """What tells connections apart that must not be shared: proxy and trusted authorities."""
+        return self.proxy, self.ca_bundle
 
     @property
     def is_openrouter(self) -> bool:

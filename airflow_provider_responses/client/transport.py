@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import os
 import socket
+import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import httpcore
 import httpx
 
-from airflow_provider_responses.exceptions import TransportError
+from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 KEEPALIVE_EXPIRY: Final = 30.0  # seconds that an idle connection is kept
 # A reasoning model can be silent for minutes, and a NAT on the way forgets silent connections.
@@ -37,6 +38,18 @@ TCP_KEEPALIVE: Final = tuple(
 )
 
 
+# Proxy and file of trusted authorities; None is what the environment says.
+Route = tuple[str | None, str | None]
+DIRECT: Final[Route] = (None, None)
+
+
+def _trust(ca_bundle: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"ca_bundle is {ca_bundle!r}, which holds no certificates ({error})") from None
+
+
 def keep_alive(sock: socket.socket) -> None:
     """Let the kernel probe a silent connection."""
     for option in TCP_KEEPALIVE:
@@ -48,14 +61,18 @@ class SyncPool:
     Connections for blocking calls, which end at a deadline and can be dropped from a signal handler.
 
     :param transport: stands in for the network, in tests.
+    :param route: proxy and trusted authorities, see ``ClientConfig.route``.
     """
 
-    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, transport: httpx.BaseTransport | None = None, *, route: Route = DIRECT) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._dropped = False
         self._call = threading.local()
+        proxy, ca_bundle = route
         self.http = httpx.Client(
             transport=transport,
+            proxy=proxy,
+            verify=_trust(ca_bundle),
             follow_redirects=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_EXPIRY),
         )
@@ -121,36 +138,34 @@ def _keep_no_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
     http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
-class _ProcessPool:
-    """The pool that this process's blocking clients share."""
+class _ProcessPools:
+    """The pools that this process's blocking clients share, one per route."""
 
     def __init__(self) -> None:
-        self._pool: SyncPool | None = None
+        self._pools: dict[Route, SyncPool] = {}
         self._lock = threading.Lock()
         self._abandoned: list[SyncPool] = []
 
-    def get(self) -> SyncPool:
+    def get(self, route: Route = DIRECT) -> SyncPool:
         with self._lock:
-            if self._pool is None:
-                self._pool = SyncPool()
-            return self._pool
+            if route not in self._pools:
+                self._pools[route] = SyncPool(route=route)
+            return self._pools[route]
 
     def after_fork(self) -> None:
         # The parent goes on using these connections: keep them unread and unclosed in the child.
-        if self._pool is not None:
-            self._abandoned.append(self._pool)
-        self._pool = None
+        self._abandoned += self._pools.values()
+        self._pools = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        while self._pools:
+            self._pools.popitem()[1].close()
 
 
-process_pool: Final = _ProcessPool()
-os.register_at_fork(after_in_child=process_pool.after_fork)
-atexit.register(process_pool.close)
+process_pools: Final = _ProcessPools()
+os.register_at_fork(after_in_child=process_pools.after_fork)
+atexit.register(process_pools.close)
 
 
 class DeadlineStream(httpx.SyncByteStream):
@@ -182,13 +197,25 @@ class DeadlineStream(httpx.SyncByteStream):
 
 
 class AsyncPool:
-    """Connections for coroutines of one event loop: httpx's API on aiohttp's pool."""
+    """
+    Connections for coroutines of one event loop: httpx's API on aiohttp's pool.
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    :param transport: stands in for the network, in tests.
+    :param route: proxy and trusted authorities, see ``ClientConfig.route``.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, route: Route = DIRECT) -> None:
         self.users = 0
+        self.route = route
+        proxy, ca_bundle = route
+        mounts = None
+        if transport is None:
+            trust = _trust(ca_bundle)
+            transport = _aiohttp_transport(trust, httpx.Proxy(proxy) if proxy else None)
+            mounts = {} if proxy else _proxies(trust)
         self.http = httpx.AsyncClient(
-            transport=transport or _aiohttp_transport(),
-            mounts=None if transport else _proxies(),
+            transport=transport,
+            mounts=mounts,
             follow_redirects=False,
             trust_env=False,  # the proxies are mounted; netrc would add a second authorization
         )
@@ -199,7 +226,7 @@ class AsyncPool:
         await self.http.aclose()
 
 
-def _aiohttp_transport(proxy: httpx.Proxy | None = None) -> httpx.AsyncBaseTransport:
+def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) -> httpx.AsyncBaseTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -213,23 +240,23 @@ def _aiohttp_transport(proxy: httpx.Proxy | None = None) -> httpx.AsyncBaseTrans
         connector = aiohttp.TCPConnector(
             limit=0,  # no limit: how many calls are under way is the caller's to say
             keepalive_timeout=KEEPALIVE_EXPIRY,
-            ssl=httpx.create_ssl_context(),
+            ssl=trust,
             socket_factory=make_socket,
         )
         # httpx sets what it needs of these; aiohttp's own would be added beside it.
         skip = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
         return aiohttp.ClientSession(connector=connector, skip_auto_headers=skip, cookie_jar=aiohttp.DummyCookieJar())
 
-    return AiohttpTransport(client=make_session, proxy=proxy)
+    return AiohttpTransport(verify=trust, client=make_session, proxy=proxy)
 
 
-def _proxies() -> dict[str, httpx.AsyncBaseTransport | None]:
+def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None]:
     """Give the proxies that the environment names, as httpx's mounts."""
     found = urllib.request.getproxies()
     without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]
     schemes = [scheme for scheme in ("http", "https", "all") if scheme in found and "*" not in without]
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-        f"{scheme}://": _aiohttp_transport(httpx.Proxy(found[scheme])) for scheme in schemes
+        f"{scheme}://": _aiohttp_transport(trust, httpx.Proxy(found[scheme])) for scheme in schemes
     }
     if mounts:
         mounts |= {f"all://[{host}]" if host.count(":") > 1 else f"all://{host}": None for host in without}
@@ -237,24 +264,23 @@ def _proxies() -> dict[str, httpx.AsyncBaseTransport | None]:
     return mounts
 
 
-_loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncPool] = WeakKeyDictionary()
+_loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Route, AsyncPool]] = WeakKeyDictionary()
 
 
-def acquire_loop_pool() -> AsyncPool:
-    """Give the running loop's pool; every caller releases it once."""
-    loop = asyncio.get_running_loop()
-    pool = _loop_pools.get(loop)
-    if pool is None:
-        pool = _loop_pools[loop] = AsyncPool()
-    pool.users += 1
-    return pool
+def acquire_loop_pool(route: Route = DIRECT) -> AsyncPool:
+    """Give the running loop's pool for a route; every caller releases it once."""
+    pools = _loop_pools.setdefault(asyncio.get_running_loop(), {})
+    if route not in pools:
+        pools[route] = AsyncPool(route=route)
+    pools[route].users += 1
+    return pools[route]
 
 
 async def release_loop_pool(pool: AsyncPool) -> None:
     """Let go of the loop's pool; the last one closes it."""
     pool.users -= 1
     if pool.users == 0:
-        _loop_pools.pop(asyncio.get_running_loop(), None)
+        _loop_pools[asyncio.get_running_loop()].pop(pool.route)
         await pool.close()
 
 

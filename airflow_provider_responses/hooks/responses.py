@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
@@ -41,7 +42,7 @@ class ResponsesHook(BaseHook):
 
     :param conn_id: a connection of type ``responses``: password = API key, host = base URL (empty = OpenRouter),
         extras: default_model, timeout, connect_timeout, read_timeout, max_retries, max_ambiguous_retries,
-        max_retry_wait, app_title, app_url, extra_headers, dialect, allow_insecure_http.
+        max_retry_wait, app_title, app_url, extra_headers, dialect, proxy, ca_bundle, allow_insecure_http.
     """
 
     conn_name_attr = "conn_id"
@@ -109,7 +110,7 @@ class ResponsesHook(BaseHook):
         from airflow_provider_responses.client.client import ResponsesClient
         from airflow_provider_responses.client.transport import SyncPool
 
-        return ResponsesClient(self.config, pool=SyncPool() if own_connections else None)
+        return ResponsesClient(self.config, pool=SyncPool(route=self.config.route) if own_connections else None)
 
     async def get_async_conn(self) -> AsyncResponsesClient:
         """Give a client for this event loop; use it as ``async with``."""
@@ -235,10 +236,12 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
 
 
 def _secrets(config: ClientConfig) -> list[str]:
-    """Give what must never show in a log: the key, and headers that look like one."""
+    """Give what must never show in a log: the key, headers that look like one, and the proxy's password."""
     headers = config.extra_headers.items()
+    password = urlsplit(config.proxy or "").password
     return [
         config.api_key,
+        *([password] if password else []),
         *(value for name, value in headers if any(word in name.lower() for word in SECRET_HEADERS)),
     ]
 

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
 from airflow_provider_responses.client.transport import AsyncPool, SyncPool
+from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 REQUEST = {"model": "a/b", "input": "x"}
 ANSWER = {"id": "r", "status": "completed", "output": []}
@@ -48,12 +49,12 @@ def proxy(monkeypatch):
         thread.join()
 
 
-async def send(flavour: str, base_url: str) -> str | None:
-    config = ClientConfig(api_key="k", base_url=base_url, allow_insecure_http=True, max_retries=0)
+async def send(flavour: str, base_url: str, **settings: str) -> str | None:
+    config = ClientConfig(api_key="k", base_url=base_url, allow_insecure_http=True, max_retries=0, **settings)
     if flavour == "sync":
-        with ResponsesClient(config, pool=SyncPool()) as client:
+        with ResponsesClient(config, pool=SyncPool(route=config.route)) as client:
             return client.send(REQUEST).status
-    async with AsyncResponsesClient(config, pool=AsyncPool()) as client:
+    async with AsyncResponsesClient(config, pool=AsyncPool(route=config.route)) as client:
         return (await client.send(REQUEST)).status
 
 
@@ -68,3 +69,43 @@ async def test_hosts_in_no_proxy_go_around_it(flavour, proxy, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert await send(flavour, proxy.url) == "completed"
     assert proxy.RequestHandlerClass.asked == ["/direct/responses"]
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_the_connections_proxy_goes_before_the_environments(flavour, proxy, monkeypatch):
+    mine = proxy.url.removesuffix("/direct")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert await send(flavour, "http://llm.example/v1", proxy=mine) == "completed"
+    assert proxy.RequestHandlerClass.asked == ["http://llm.example/v1/responses"]
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_a_proxy_that_is_not_there_is_a_failed_connection(flavour):
+    with pytest.raises(TransportError, match="Check the base URL, the network and the proxy settings") as caught:
+        await send(flavour, "http://llm.example/v1", proxy="http://127.0.0.1:9")
+    assert caught.value.kind == "connect"
+    assert not caught.value.ambiguous
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"proxy": "proxy:3128"}, "proxy is no URL"),
+        ({"proxy": "socks5://me:hidden@proxy:3128"}, "proxy is no URL"),
+        ({"ca_bundle": "nowhere.pem"}, "ca_bundle is 'nowhere.pem', where no file is"),
+        ({"ca_bundle": __file__}, "which holds no certificates"),
+    ],
+)
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_a_proxy_or_authority_that_cannot_be_used_is_named(flavour, settings, said):
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        await send(flavour, "https://llm.example/v1", **settings)
+    assert "hidden" not in str(caught.value)
+
+
+async def test_clients_with_other_routes_share_nothing():
+    by_proxy = ClientConfig(api_key="k", proxy="http://127.0.0.1:9")
+    assert ResponsesClient(by_proxy)._pool is ResponsesClient(by_proxy)._pool
+    assert ResponsesClient(by_proxy)._pool is not ResponsesClient(ClientConfig(api_key="k"))._pool
+    async with AsyncResponsesClient(by_proxy) as one, AsyncResponsesClient(ClientConfig(api_key="k")) as other:
+        assert one._pool is not other._pool

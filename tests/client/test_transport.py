@@ -416,9 +416,9 @@ def test_cancel_while_the_connection_is_made_sends_nothing(server: Server) -> No
 
 @pytest.fixture
 def process_pool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(transport, "process_pool", transport._ProcessPool())
-    yield transport.process_pool
-    transport.process_pool.close()
+    monkeypatch.setattr(transport, "process_pools", transport._ProcessPools())
+    yield transport.process_pools
+    transport.process_pools.close()
 
 
 def test_blocking_clients_share_the_pool_of_the_process(server: Server, process_pool: Any) -> None:
@@ -443,7 +443,7 @@ def test_threads_share_the_pool_of_the_process(server: Server, process_pool: Any
 def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
     client = ResponsesClient(config(base_url=server.url))
     client.send(REQUEST)
-    pool = transport.process_pool.get()
+    pool = transport.process_pools.get()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the test's server has threads, the child uses none
         child = os.fork()
@@ -451,7 +451,7 @@ def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
         signal.alarm(int(LIMIT))
         code = 1
         try:
-            fresh = transport.process_pool.get() is not pool
+            fresh = transport.process_pools.get() is not pool
             code = 0 if client.send(REQUEST).output_text == "Hello" and fresh else 2
         finally:
             os._exit(code)
@@ -459,7 +459,7 @@ def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
     assert server.connections == 2
     client.send(REQUEST)
     assert server.connections == 2
-    transport.process_pool.close()
+    transport.process_pools.close()
 
 
 @pytest.fixture
@@ -506,9 +506,9 @@ async def test_a_pool_is_made_once_per_loop(monkeypatch: pytest.MonkeyPatch) -> 
     made = []
 
     class Counted(AsyncPool):
-        def __init__(self) -> None:
+        def __init__(self, **route: Any) -> None:
             made.append(self)  # a pool reads all root certificates: tens of milliseconds
-            super().__init__()
+            super().__init__(**route)
 
     monkeypatch.setattr(transport, "AsyncPool", Counted)
     async with AsyncResponsesClient(config()), AsyncResponsesClient(config()), AsyncResponsesClient(config()):

@@ -41,6 +41,8 @@ class TestConnection:
             "app_url": "https://example.com",
             "extra_headers": '{"X-Team": "data"}',
             "dialect": "openrouter",
+            "proxy": "http://proxy.example:3128",
+            "ca_bundle": __file__,
             "allow_insecure_http": "true",
         }
         config = config_from_connection(connection(host="http://llm.internal:8000/v1/", extra=extra), "c")
@@ -49,6 +51,7 @@ class TestConnection:
         assert (config.max_retries, config.max_ambiguous_retries, config.max_retry_wait) == (0, 2, 5.0)
         assert (config.app_title, config.app_url, config.default_model) == ("nightly", "https://example.com", "a/b")
         assert config.extra_headers == {"X-Team": "data"}
+        assert config.route == ("http://proxy.example:3128", __file__)
         assert config.is_openrouter
         assert set(extra) == set(get_provider_info()["connection-types"][0]["conn-fields"])
 
