@@ -30,7 +30,7 @@ ResponsesError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -116,6 +116,16 @@ class ResponsesError(Exception):
     def tries(self) -> int:
         """How many requests were sent, this one included."""
         return len(self.previous) + 1
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Take secrets out of everything that may be shown: a server may send back what it was sent."""
+        for secret in secrets:
+            self.message = self.message.replace(secret, "***")
+        self.args = (self.message,)
+        self.metadata = _without(self.metadata, secrets)
+        self.availability = _without(self.availability, secrets)
+        if self.response is not None and "error" in self.response.raw:
+            self.response.raw["error"] = _without(self.response.raw["error"], secrets)
 
     def about(self, what: str) -> Self:
         """Say at the beginning of the message what it is about: a task, a connection."""
@@ -301,6 +311,16 @@ _BY_STATUS: dict[int, type[APIError]] = {
     524: EdgeNetworkTimeoutResponseError,
     529: ProviderOverloadedResponseError,
 }
+
+
+def _without(value: Any, secrets: Iterable[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, Mapping):
+        return {key: _without(item, secrets) for key, item in value.items()}
+    return [_without(item, secrets) for item in value] if isinstance(value, list) else value
 
 
 def _list(value: Any) -> list[Any]:

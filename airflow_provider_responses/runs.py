@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
 
 STAMP_KEY: Final = "airflow"
+XCOM_KEYS: Final = frozenset({"return_value", "status", "response_id", "generation_id", "model", "usage"})
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry
 
 
@@ -101,12 +102,12 @@ class Run:
 
         :raises OutputValidationError: with the answer, if it is not what ``output_type`` says.
         """
-        from airflow_provider_responses.models.output import parse_output
+        from airflow_provider_responses.models.output import dump_output, parse_output
 
         parsed: Any = None
         if self.output_type is not None:
             try:
-                parsed = parse_output(self.output_type, response.output_text).model_dump(mode="json", by_alias=True)
+                parsed = dump_output(parse_output(self.output_type, response.output_text))
             except OutputValidationError as error:
                 if self.on_incomplete != "return":
                     error.response = response
@@ -179,9 +180,8 @@ class Account:
     spent: dict[str, float | None] = field(default_factory=dict)
 
     def unknown_source(self, response: Response) -> str | None:
-        """Give the kept answer's generation, whose price must be looked up unless a try is known to have paid it."""
-        source = response.cache_source_id if response.cached else None
-        return source if source and self.spent.get(source) is None else None
+        """Give the kept answer's generation, whose tokens and price must be looked up."""
+        return response.cache_source_id if response.cached else None
 
     def usage(self, response: Response, *, generation: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """

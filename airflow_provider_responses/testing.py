@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["invalid_requests", "responses_sandbox"]
 
+LATER = "{{ known when the task runs }}"
+FIELDS = ("input", "model", "instructions", "request")
 CONNECTION_VARIABLE = "AIRFLOW_CONN_RESPONSES_DEFAULT"
 
 
@@ -60,34 +62,48 @@ def invalid_requests(dag: Any, *, default_model: str | None = None, dialect: Dia
     :return: task id → what is wrong with its request; empty if all are valid.
     """
     config = ClientConfig(api_key="none", default_model=default_model, dialect=dialect)
-    problems = {}
+    problems: dict[str, str] = {}
     for task in dag.tasks:
-        if (arguments := _arguments(task)) is not None:
+        for place, arguments in _requests(task):
             try:
                 _prepare(arguments, config)
             except ResponsesError as error:
-                problems[task.task_id] = str(error)
+                problems.setdefault(task.task_id, f"{place}{error}")
     return problems
 
 
-def _arguments(task: Any) -> dict[str, Any] | None:
-    """Give what a task was made with; for a mapped task, what all its instances share."""
+def _requests(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give where each of a task's requests is spelt out, and the arguments that it is made of."""
     mapped = hasattr(task, "partial_kwargs")
     kind = task.operator_class if mapped else type(task)
     if not issubclass(kind, ResponsesOperator):
-        return None
-    arguments = dict(vars(task))
-    if mapped:
-        arguments = {**task.partial_kwargs, **dict.fromkeys(_mapped_names(task), "{{ mapped }}")}
-    if issubclass(kind, DecoratedOperator):
-        arguments["decorated"] = True
-    return arguments
+        return
+    decorated = {"decorated": True} if issubclass(kind, DecoratedOperator) else {}
+    if not mapped:
+        yield "", {**vars(task), **decorated}
+        return
+    for place, expanded in _expansions(task):
+        yield place, {**task.partial_kwargs, **expanded, **decorated}
 
 
-def _mapped_names(task: Any) -> list[str]:
-    """Give the arguments that `.expand()` fills in."""
+def _expansions(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give what `.expand()` or `.expand_kwargs()` fills in, once for every literal value."""
     value = getattr(task._get_specified_expand_input(), "value", None)
-    return list(value) if isinstance(value, dict) else ["input", "model", "instructions", "request"]
+    if isinstance(value, (list, tuple)):  # expand_kwargs
+        for index, arguments in enumerate(value):
+            yield (
+                f"expand_kwargs[{index}]: ",
+                arguments if isinstance(arguments, dict) else dict.fromkeys(FIELDS, LATER),
+            )
+        return
+    if not isinstance(value, dict):
+        yield "", dict.fromkeys(FIELDS, LATER)
+        return
+    yield "", dict.fromkeys(value, LATER)
+    for name, literal in value.items():
+        if isinstance(literal, (list, tuple)):
+            for index, item in enumerate(literal):
+                yield f"expand({name}=...)[{index}]: ", {**dict.fromkeys(value, LATER), name: item}
 
 
 def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:

@@ -65,9 +65,8 @@ class _Call:
         }
 
     def refusal(self, http: httpx.Response) -> APIError:
-        """Give the error of a status other than 2XX; a server that echoes the key does not get it into messages."""
-        body = http.content.replace(self.config.api_key.encode(), b"***")
-        return protocol.error_from_response(http.status_code, http.headers, body, what=self.what)
+        """Give the error of a status other than 2XX."""
+        return protocol.error_from_response(http.status_code, _head(http), http.content, what=self.what)
 
     def deadline_error(self) -> TransportError:
         return TransportError(
@@ -133,6 +132,11 @@ def _blame(judge: Judge, error: ResponsesError) -> None:
     protocol.note_tries(error)
 
 
+def _head(http: httpx.Response) -> dict[str, str]:
+    """Give the headers as a plain dict: httpx's own looks at all of them for each look-up."""
+    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in http.headers.raw}
+
+
 def _is_event_stream(http: httpx.Response) -> bool:
     content_type: str = http.headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
@@ -145,8 +149,18 @@ def _event_source(http: httpx.Response) -> EventSource:
 
 def _whole(http: httpx.Response, call: _Call) -> Response:
     """Read a plain answer whose body has arrived."""
-    raw = protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
-    return Response(raw=raw, headers=http.headers)
+    head = _head(http)
+    return Response(raw=protocol.read_json(http.status_code, head, http.content, what=call.what), headers=head)
+
+
+def _object(body: Mapping[str, Any]) -> dict[str, Any]:
+    data = body.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def _objects(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    data = body.get("data")
+    return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
 
 
 class ResponsesClient(_Calls):
@@ -169,10 +183,6 @@ class ResponsesClient(_Calls):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    @property
-    def _pool(self) -> transport.SyncPool:
-        return self._own_pool or transport.process_pools.get(self.config.route)
 
     def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """
@@ -204,24 +214,24 @@ class ResponsesClient(_Calls):
         judge = self._judge(call)
         http = self._retry(judge, lambda: self._open(call, judge.deadline))
         try:
-            yield from self._events(http, call, StreamReader(http.headers, what=call.what), judge.deadline)
+            yield from self._events(http, call, StreamReader(_head(http), what=call.what), judge.deadline)
+        except ResponsesError as error:
+            error.hide(call.config.secrets)
+            raise
         finally:
             http.close()
 
     def get_key(self) -> dict[str, Any]:
         """Give the key's label, limit, what is left of it and when it resets (``GET /key``)."""
-        data: dict[str, Any] = self._read(self._get("/key")).get("data", {})
-        return data
+        return _object(self._read(self._get("/key")))
 
     def get_generation(self, generation_id: str, *, options: Options = None) -> dict[str, Any]:
         """Give a generation's tokens, cost, provider and latency (``GET /generation``)."""
-        data: dict[str, Any] = self._read(self._get_generation(generation_id, options)).get("data", {})
-        return data
+        return _object(self._read(self._get_generation(generation_id, options)))
 
     def get_models(self) -> list[dict[str, Any]]:
         """Give the models that the server offers (``GET /models``)."""
-        data: list[dict[str, Any]] = self._read(self._get("/models")).get("data", [])
-        return data
+        return _objects(self._read(self._get("/models")))
 
     def cancel(self) -> None:
         """
@@ -239,6 +249,16 @@ class ResponsesClient(_Calls):
             self._own_pool.close()
 
     def _retry(self, judge: Judge, attempt: Callable[[], Any]) -> Any:
+        try:
+            return attempt()  # as nearly all calls do: tenacity's machinery is for those that do not
+        except ResponsesError as error:
+            first = [error]
+
+        def again() -> Any:
+            if first:
+                raise first.pop()
+            return attempt()
+
         retrying = Retrying(
             retry=judge.again,
             wait=judge.wait,
@@ -248,7 +268,7 @@ class ResponsesClient(_Calls):
             reraise=True,
         )
         try:
-            return retrying(attempt)
+            return retrying(again)
         except ResponsesError as error:
             _blame(judge, error)
             raise
@@ -268,7 +288,7 @@ class ResponsesClient(_Calls):
                     http.read()
             finally:
                 http.close()
-            return protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
+            return protocol.read_json(http.status_code, _head(http), http.content, what=call.what)
 
         data: dict[str, Any] = self._retry(judge, attempt)
         return data
@@ -277,7 +297,7 @@ class ResponsesClient(_Calls):
         http = self._open(call, deadline)
         try:
             if _is_event_stream(http):
-                reader = StreamReader(http.headers, what=call.what)
+                reader = StreamReader(_head(http), what=call.what)
                 try:
                     for _ in self._events(http, call, reader, deadline):
                         pass
@@ -294,7 +314,7 @@ class ResponsesClient(_Calls):
 
     def _open(self, call: _Call, deadline: float) -> httpx.Response:
         """Send, and give the response once its status is known to be good; the body is unread."""
-        pool = self._pool
+        pool = self._own_pool or transport.process_pools.get(call.config.route)
         with self._mapped(call, deadline), pool.until(deadline, self._clock):
             extensions = {"timeout": call.timeout(deadline - self._clock()), "trace": pool.trace}
             http = pool.http.send(call.request(extensions), stream=True)
@@ -405,8 +425,8 @@ class AsyncResponsesClient(_Calls):
         """Like :meth:`ResponsesClient.stream`."""
         call = self._post(request, options, stream=True)
         judge = self._judge(call)
-        http = await self._retry(judge, lambda: self._open(call, judge.deadline))
-        reader = StreamReader(http.headers, what=call.what)
+        http = await self._retry(judge, lambda: self._standing(call, judge.deadline))
+        reader = StreamReader(_head(http), what=call.what)
         events = self._events(http, call, reader)
         try:
             while True:
@@ -421,39 +441,41 @@ class AsyncResponsesClient(_Calls):
                 if event is None:
                     break
                 yield event
+        except ResponsesError as error:
+            error.hide(call.config.secrets)
+            raise
         finally:
             await events.aclose()
             await http.aclose()
 
     async def get_key(self) -> dict[str, Any]:
         """Like :meth:`ResponsesClient.get_key`."""
-        data: dict[str, Any] = (await self._read(self._get("/key"))).get("data", {})
-        return data
+        return _object(await self._read(self._get("/key")))
 
     async def get_generation(self, generation_id: str, *, options: Options = None) -> dict[str, Any]:
         """Like :meth:`ResponsesClient.get_generation`."""
-        data: dict[str, Any] = (await self._read(self._get_generation(generation_id, options))).get("data", {})
-        return data
+        return _object(await self._read(self._get_generation(generation_id, options)))
 
     async def get_models(self) -> list[dict[str, Any]]:
         """Like :meth:`ResponsesClient.get_models`."""
-        data: list[dict[str, Any]] = (await self._read(self._get("/models"))).get("data", [])
-        return data
+        return _objects(await self._read(self._get("/models")))
 
     async def _retry(self, judge: Judge, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        retrying = AsyncRetrying(
-            retry=judge.again,
-            wait=judge.wait,
-            before_sleep=judge.before_sleep,
-            sleep=self._sleep,
-            reraise=True,
-        )
+        try:
+            return await attempt()
+        except ResponsesError as error:
+            first = [error]
 
-        async def call() -> Any:  # tenacity awaits coroutine functions only, and not lambdas that return one
+        async def again() -> Any:  # tenacity awaits coroutine functions only, and not lambdas that return one
+            if first:
+                raise first.pop()
             return await attempt()
 
+        retrying = AsyncRetrying(
+            retry=judge.again, wait=judge.wait, before_sleep=judge.before_sleep, sleep=self._sleep, reraise=True
+        )
         try:
-            return await retrying(call)
+            return await retrying(again)
         except ResponsesError as error:
             _blame(judge, error)
             raise
@@ -462,46 +484,46 @@ class AsyncResponsesClient(_Calls):
         judge = self._judge(call)
 
         async def attempt() -> dict[str, Any]:
-            http = await self._open(call, judge.deadline)
-            try:
-                async with self._mapped(call, judge.deadline):
+            async with self._mapped(call, judge.deadline):
+                http = await self._open(call, judge.deadline)
+                try:
                     await http.aread()
-            finally:
-                await http.aclose()
-            return protocol.read_json(http.status_code, http.headers, http.content, what=call.what)
+                finally:
+                    await http.aclose()
+            return protocol.read_json(http.status_code, _head(http), http.content, what=call.what)
 
         data: dict[str, Any] = await self._retry(judge, attempt)
         return data
 
     async def _answer(self, call: _Call, deadline: float) -> Response:
-        http = await self._open(call, deadline)
-        try:
-            if _is_event_stream(http):
-                reader = StreamReader(http.headers, what=call.what)
-                async with self._mapped(call, deadline):
+        async with self._mapped(call, deadline):
+            http = await self._open(call, deadline)
+            try:
+                if _is_event_stream(http):
+                    reader = StreamReader(_head(http), what=call.what)
                     async for _ in self._events(http, call, reader):
                         pass
-                return reader.finish()
-            async with self._mapped(call, deadline):
+                    return reader.finish()
                 await http.aread()
-            return protocol.check_answer(_whole(http, call), what=call.what)
-        finally:
-            await http.aclose()
+            finally:
+                await http.aclose()
+        return protocol.check_answer(_whole(http, call), what=call.what)
 
     async def _open(self, call: _Call, deadline: float) -> httpx.Response:
         """Send, and give the response once its status is known to be good; the body is unread."""
-        connections = self._connections().http
-        async with self._mapped(call, deadline):
-            request = call.request({"timeout": call.timeout(deadline - self._clock())})
-            http = await connections.send(request, stream=True)
+        request = call.request({"timeout": call.timeout(deadline - self._clock())})
+        http = await self._connections().http.send(request, stream=True)
         if not http.is_success:
             try:
-                async with self._mapped(call, deadline):
-                    await http.aread()
+                await http.aread()
             finally:
                 await http.aclose()
             raise call.refusal(http)
         return http
+
+    async def _standing(self, call: _Call, deadline: float) -> httpx.Response:
+        async with self._mapped(call, deadline):
+            return await self._open(call, deadline)
 
     async def _events(
         self, http: httpx.Response, call: _Call, reader: StreamReader

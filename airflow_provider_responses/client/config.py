@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_responses.exceptions import ConfigurationError
@@ -15,6 +15,8 @@ from airflow_provider_responses.exceptions import ConfigurationError
 DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
 # Set by the client itself; a copy from elsewhere would leak a key or break the protocol.
 RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-length", "host"})
+SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
+SHORTEST_SECRET: Final = 6  # what is shorter, such as the key "none", is part of too many words to be taken out
 Dialect = Literal["openrouter", "open"]
 
 
@@ -157,14 +159,40 @@ class ClientConfig:
         return replace(self, **changes) if changes else self
 
     @property
-    def route(self) -> tuple[str | None, str | None]:
-        """What tells connections apart that must not be shared: proxy and trusted authorities."""
-        return self.proxy, self.ca_bundle
+    def route(self) -> Route:
+        """What tells connections apart that must not be shared. Nothing but this machine is on the way to loopback."""
+        if _is_loopback(urlsplit(self.base_url).hostname or ""):
+            return Route(ca_bundle=self.ca_bundle, environment=False)
+        return Route(proxy=self.proxy, ca_bundle=self.ca_bundle)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never show: the key, headers that look like one, and the proxy's password."""
+        headers = self.extra_headers.items()
+        looks_secret = [text for name, text in headers if any(word in name.lower() for word in SECRET_HEADERS)]
+        password = urlsplit(self.proxy or "").password
+        return [
+            secret for secret in (self.api_key, *looks_secret, password) if secret and len(secret) >= SHORTEST_SECRET
+        ]
 
     @property
     def is_openrouter(self) -> bool:
         """Whether OpenRouter's own features may be used."""
         return self.dialect == "openrouter"
+
+
+class Route(NamedTuple):
+    """
+    How connections get to a server.
+
+    :param proxy: URL of a proxy.
+    :param ca_bundle: file of the certificate authorities to trust.
+    :param environment: whether the environment may name a proxy.
+    """
+
+    proxy: str | None = None
+    ca_bundle: str | None = None
+    environment: bool = True
 
 
 def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:

@@ -6,6 +6,7 @@ A request becomes bytes and headers; a status, headers and a body become a Respo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -209,15 +210,13 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, what: str
     """
     if not 200 <= status < 300:
         raise error_from_response(status, headers, body, what=what)
-    try:
-        data = from_json(body)
-    except ValueError:
-        data = None
+    data = parse_json(body)
     if not isinstance(data, dict):
         # The model may well have run: what lies between mangled its answer.
         raise APIError(
-            f"{what}: answered {status} with {_describe(body)} instead of a JSON object. "
-            "Check the base URL, and the proxies on the way",
+            # What is no page of a gateway may be a piece of the answer, and is not quoted.
+            f"{what}: answered {status} with {_describe(body, quote=body.lstrip().startswith(b'<'))} instead of a JSON "
+            "object. Check the base URL, and the proxies on the way",
             status_code=status,
             retryable=True,
             ambiguous=True,
@@ -270,10 +269,7 @@ def check_answer(response: Response, *, what: str) -> Response:
 
 def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *, what: str) -> APIError:
     """Build the error of a status other than 2XX."""
-    try:
-        envelope = from_json(body)
-    except ValueError:
-        envelope = None
+    envelope = parse_json(body)
     if not isinstance(envelope, dict):
         envelope = {}
     error = envelope.get("error")
@@ -311,7 +307,7 @@ def error_from_result(response: Response, *, what: str) -> APIError:
 
 def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, what: str) -> APIError:
     """Build the error of an ``error`` or ``response.error`` event: flat, or with an ``error`` object inside."""
-    inner = data.get("error")
+    inner = {"message": data["error"]} if isinstance(data.get("error"), str) else data.get("error")
     error = (
         inner
         if isinstance(inner, dict)
@@ -448,7 +444,24 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}… ({len(text)} characters)"
 
 
-def _describe(body: bytes) -> str:
+def _describe(body: bytes, *, quote: bool = True) -> str:
     if not body.strip():
         return "an empty body"
-    return f"{len(body)} bytes beginning {_cut(body[:200].decode(errors='replace'))!r}"
+    begins = f" beginning {_cut(body[:200].decode(errors='replace'))!r}" if quote else ""
+    return f"{len(body)} bytes{begins}"
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Read JSON; None if it is none. Half of a surrogate pair, which is valid JSON but no text, becomes U+FFFD."""
+    try:
+        return from_json(text)
+    except ValueError:
+        pass
+    try:
+        return json.loads(
+            json.dumps(json.loads(text), ensure_ascii=False)
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+    except (ValueError, RecursionError):
+        return None

@@ -78,6 +78,7 @@ class Judge:
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, ResponsesError):
             return False
+        error.hide(self.config.secrets)
         retried = self.errors.copy()
         self.errors.append(error)
         ambiguous = sum(e.ambiguous for e in retried)

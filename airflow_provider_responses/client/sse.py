@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from pydantic_core import from_json
+from typing import Any
 
 from airflow_provider_responses.client import protocol
 from airflow_provider_responses.exceptions import StreamInterruptedError
@@ -26,6 +25,7 @@ class StreamReader:
         self.what = what
         self.response: Response | None = None
         self._text: list[str] = []
+        self._items: list[dict[str, Any]] = []
 
     @property
     def text(self) -> str:
@@ -41,18 +41,17 @@ class StreamReader:
         """
         if not data or data.strip() == DONE:
             return None
-        try:
-            body = from_json(data)
-        except ValueError:
-            body = None
+        body = protocol.parse_json(data)
         if not isinstance(body, dict):
             raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
         kind = body.get("type")
         event = StreamEvent(type=kind if isinstance(kind, str) else "", data=body)
-        if event.type in ERROR_EVENTS or (not event.type and isinstance(body.get("error"), dict)):
+        if event.type in ERROR_EVENTS or (not event.type and isinstance(body.get("error"), (dict, str))):
             raise protocol.error_from_event(body, self.headers, what=self.what)
         if event.type == "response.output_text.delta":
             self._text.append(event.delta)
+        elif event.type == "response.output_item.done" and isinstance(body.get("item"), dict):
+            self._items.append(body["item"])
         elif event.is_terminal:
             self._end(event)
         return event
@@ -88,8 +87,16 @@ class StreamReader:
         inner = event.response
         if inner is None:
             raise self.interrupted(f"its {event.type} event holds no response")
-        raw = inner.raw
+        raw = dict(inner.raw)
         named = event.type.removeprefix("response.").replace("done", "completed")
-        if not isinstance(raw.get("status"), str) or named != "completed":
-            raw = {**raw, "status": named}  # some servers say it by the event's name alone
+        if named != "completed" or raw.get("status") not in {"completed", "incomplete", "failed"}:
+            raw["status"] = named  # some servers say it by the event's name alone
+        if not raw.get("output"):  # and some send the answer in its pieces alone
+            raw["output"] = self._items or self._message()
         self.response = Response(raw=raw, headers=self.headers)
+
+    def _message(self) -> list[dict[str, Any]]:
+        if not self._text:
+            return []
+        content = [{"type": "output_text", "text": self.text, "annotations": []}]
+        return [{"type": "message", "role": "assistant", "status": "completed", "content": content}]

@@ -15,6 +15,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import httpcore
 import httpx
 
+from airflow_provider_responses.client.config import Route
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 KEEPALIVE_EXPIRY: Final = 30.0  # seconds that an idle connection is kept
@@ -38,11 +40,7 @@ TCP_KEEPALIVE: Final = tuple(
 )
 
 
-# Proxy and file of trusted authorities; None is what the environment says.
-Route = tuple[str | None, str | None]
-DIRECT: Final[Route] = (None, None)
-
-
+@lru_cache(maxsize=8)  # reading all the usual authorities takes tens of milliseconds
 def _trust(ca_bundle: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
@@ -64,15 +62,16 @@ class SyncPool:
     :param route: proxy and trusted authorities, see ``ClientConfig.route``.
     """
 
-    def __init__(self, transport: httpx.BaseTransport | None = None, *, route: Route = DIRECT) -> None:
+    def __init__(self, transport: httpx.BaseTransport | None = None, *, route: Route | None = None) -> None:
+        route = route or Route()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._dropped = False
         self._call = threading.local()
-        proxy, ca_bundle = route
         self.http = httpx.Client(
             transport=transport,
-            proxy=proxy,
-            verify=_trust(ca_bundle),
+            proxy=route.proxy,
+            verify=_trust(route.ca_bundle),
+            trust_env=route.environment,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_EXPIRY),
         )
@@ -146,7 +145,7 @@ class _ProcessPools:
         self._lock = threading.Lock()
         self._abandoned: list[SyncPool] = []
 
-    def get(self, route: Route = DIRECT) -> SyncPool:
+    def get(self, route: Route) -> SyncPool:
         with self._lock:
             if route not in self._pools:
                 self._pools[route] = SyncPool(route=route)
@@ -204,15 +203,14 @@ class AsyncPool:
     :param route: proxy and trusted authorities, see ``ClientConfig.route``.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, route: Route = DIRECT) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, route: Route | None = None) -> None:
         self.users = 0
-        self.route = route
-        proxy, ca_bundle = route
+        self.route = route = route or Route()
         mounts = None
         if transport is None:
-            trust = _trust(ca_bundle)
-            transport = _aiohttp_transport(trust, httpx.Proxy(proxy) if proxy else None)
-            mounts = {} if proxy else _proxies(trust)
+            trust = _trust(route.ca_bundle)
+            transport = _aiohttp_transport(trust, httpx.Proxy(route.proxy) if route.proxy else None)
+            mounts = _proxies(trust) if route.environment and not route.proxy else None
         self.http = httpx.AsyncClient(
             transport=transport,
             mounts=mounts,
@@ -267,7 +265,7 @@ def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None
 _loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Route, AsyncPool]] = WeakKeyDictionary()
 
 
-def acquire_loop_pool(route: Route = DIRECT) -> AsyncPool:
+def acquire_loop_pool(route: Route) -> AsyncPool:
     """Give the running loop's pool for a route; every caller releases it once."""
     pools = _loop_pools.setdefault(asyncio.get_running_loop(), {})
     if route not in pools:
@@ -310,7 +308,8 @@ def _kind(error: Exception) -> str:
     if type(cause).__module__.startswith("aiohttp"):
         import aiohttp
 
-        if isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)):
+        before = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+        if isinstance(cause, (*before, aiohttp.ClientHttpProxyError)):
             return "connect"
         return "timeout" if isinstance(cause, TimeoutError) else "read"
     if isinstance(

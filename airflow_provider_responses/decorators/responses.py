@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,8 +50,18 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
                 f"{python_callable.__name__} is async; a function of @task.responses returns its input directly"
             )
         super().__init__(python_callable=python_callable, **kwargs)
+        if kwargs.get("multiple_outputs") and self.output_type is not None:
+            fields = self.output_type.model_fields.items()
+            names = {field.serialization_alias or field.alias or name for name, field in fields}
+            if taken := sorted(names & runs.XCOM_KEYS):
+                raise RequestValidationError(
+                    f"Task {self.task_id!r}: multiple_outputs would overwrite the XCom {taken[0]!r}: rename the field, "
+                    "or leave multiple_outputs out",
+                    fields=(taken[0],),
+                )
 
     def execute(self, context: Context) -> Any:
+        self._started = time.monotonic()  # what the function takes counts against execution_timeout
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
@@ -64,7 +75,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
         self.input = None
         if isinstance(returned, Mapping):
             self.request = runs.merge_fields(self.request or {}, returned)
-        elif isinstance(returned, (str, list)):
+        elif isinstance(returned, (str, Sequence)):
             self.input = returned
         else:
             raise RequestValidationError(

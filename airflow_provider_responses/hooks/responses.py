@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesHook"]
 
 DEFAULT_CONN_ID: Final = "responses_default"
+ABSENT: Final = frozenset({404, 405, 501})  # statuses of a path that is not there
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
-SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
 
 
 class ResponsesHook(BaseHook):
@@ -86,7 +86,7 @@ class ResponsesHook(BaseHook):
         """
         if self._config is None:
             self._config = config_from_connection(self.get_connection(self.conn_id), self.conn_id)
-            for secret in _secrets(self._config):
+            for secret in self._config.secrets:
                 mask_secret(secret)
         return self._config
 
@@ -96,21 +96,25 @@ class ResponsesHook(BaseHook):
             from asgiref.sync import sync_to_async
 
             config = config_from_connection(await get_async_connection(self.conn_id), self.conn_id)
-            for secret in _secrets(config):
+            for secret in config.secrets:
                 await sync_to_async(mask_secret)(secret)
             self._config = config
         return self._config
 
-    def get_conn(self, *, own_connections: bool = False) -> ResponsesClient:
+    def get_conn(
+        self, *, options: RequestOptions | Mapping[str, Any] | None = None, own_connections: bool = False
+    ) -> ResponsesClient:
         """
         Give a client.
 
+        :param options: for all of its calls.
         :param own_connections: keep its connections apart from the process's, so that its ``cancel()`` drops them.
         """
         from airflow_provider_responses.client.client import ResponsesClient
         from airflow_provider_responses.client.transport import SyncPool
 
-        return ResponsesClient(self.config, pool=SyncPool(route=self.config.route) if own_connections else None)
+        config = self.config.for_call(RequestOptions.parse(options))
+        return ResponsesClient(config, pool=SyncPool(route=config.route) if own_connections else None)
 
     async def get_async_conn(self) -> AsyncResponsesClient:
         """Give a client for this event loop; use it as ``async with``."""
@@ -199,12 +203,14 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
 
 
 def _host(conn: Connection) -> str:
+    """Put the port of a connection in URI form into its host, unless that names one."""
     host = str(conn.host)
-    if conn.port and host.rpartition("@")[2].count(":") < 2:
-        scheme, mark, rest = host.partition("://")
-        address, slash, path = rest.partition("/")
-        host = f"{scheme}{mark}{address}:{conn.port}{slash}{path}" if mark else f"{host}:{conn.port}"
-    return host
+    parts = urlsplit(host)
+    try:
+        named = parts.port or not conn.port or not parts.netloc
+    except ValueError:
+        return host
+    return host if named else urlunsplit(parts._replace(netloc=f"{parts.netloc}:{conn.port}"))
 
 
 def _extras(text: str | None) -> dict[str, Any]:
@@ -235,17 +241,6 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _secrets(config: ClientConfig) -> list[str]:
-    """Give what must never show in a log: the key, headers that look like one, and the proxy's password."""
-    headers = config.extra_headers.items()
-    password = urlsplit(config.proxy or "").password
-    return [
-        config.api_key,
-        *([password] if password else []),
-        *(value for name, value in headers if any(word in name.lower() for word in SECRET_HEADERS)),
-    ]
-
-
 def _connection_type() -> dict[str, Any]:
     types: Any = get_provider_info()["connection-types"]
     connection_type: dict[str, Any] = types[0]
@@ -253,32 +248,51 @@ def _connection_type() -> dict[str, Any]:
 
 
 def _test(client: ResponsesClient) -> tuple[bool, str]:
+    """Ask for the key; a server that has none is asked for its models."""
     where = client.config.base_url
     try:
-        return _key_sentence(client.get_key())
-    except UnauthorizedResponseError:
-        return False, f"{where} refuses the key: check the connection's password, or make a key anew"
+        key = client.get_key()
+        if {"label", "limit", "usage"} & key.keys():  # other servers answer unknown paths with 200 and something
+            return _key_sentence(key)
     except TransportError as error:
         return False, f"No connection to {where}: check the host. ({error})"
     except APIError as error:
-        if error.status_code not in {404, 405, 501}:
-            raise
+        if client.config.is_openrouter and error.status_code not in ABSENT:
+            return _refused(error, where)
     try:
         models = client.get_models()
-    except APIError:
-        return False, f"{where} answers, but neither /key nor /models is there: check the host's path, such as /v1"
+    except APIError as error:
+        if error.status_code in ABSENT:
+            return False, f"{where} answers, but neither /key nor /models is there: check the host's path, such as /v1"
+        return _refused(error, where)
+    if not models and client.config.is_openrouter:
+        return False, f"{where} answers, but with neither a key nor models: check the host"
     named = ", ".join(str(model.get("id")) for model in models[:3])
     return True, f"Connected to {where} (a server without /key): {len(models)} models, such as {named or 'none'}"
 
 
+def _refused(error: APIError, where: str) -> tuple[bool, str]:
+    if isinstance(error, UnauthorizedResponseError):
+        return False, f"{where} refuses the key: check the connection's password, or make a key anew"
+    return False, str(error)
+
+
 def _key_sentence(key: Mapping[str, Any]) -> tuple[bool, str]:
-    label, limit, left = key.get("label") or "without label", key.get("limit"), key.get("limit_remaining")
+    label = key.get("label") or "without label"
+    limit, left, used = (_dollars(key.get(name)) for name in ("limit", "limit_remaining", "usage"))
     resets = f"resets {key['limit_reset']}" if key.get("limit_reset") else "does not reset"
     if limit is None or left is None:
-        return True, f"Key {label}: works, has no limit; ${float(key.get('usage') or 0):.2f} used so far"
+        return True, f"Key {label}: works, has no limit; ${used or 0:.2f} used so far"
     if left <= 0:
         return False, (
             f"Key {label}: works, but its limit of ${limit:.2f} is used up ({resets}): raise it at "
             "https://openrouter.ai/settings/keys, or take another key"
         )
     return True, f"Key {label}: works, ${left:.2f} of its limit of ${limit:.2f} is left ({resets})"
+
+
+def _dollars(value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 from pydantic_core import ErrorDetails
 
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
@@ -25,7 +25,13 @@ def json_schema_format(output_type: type[BaseModel]) -> dict[str, Any]:
     :raises RequestValidationError: where a strict schema cannot say what the type says (an open dict, a
         root that is no object), naming the field.
     """
-    schema = output_type.model_json_schema()
+    try:
+        schema = output_type.model_json_schema()
+    except (PydanticUserError, AttributeError, TypeError) as error:
+        raise RequestValidationError(
+            f"output_type {output_type.__name__} has no JSON schema: {str(error).splitlines()[0]}",
+            fields=("output_type",),
+        ) from error
     definitions: dict[str, Any] = schema.get("$defs", {})
     root = _strict(schema, definitions, output_type.__name__)
     if "$ref" in root:  # a recursive model refers to itself from the root
@@ -58,12 +64,33 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
             "Say in `instructions` what each field holds, allow more tokens, or take a model that supports "
             "structured outputs"
         ) from None
+    except Exception as error:
+        raise OutputValidationError(
+            f"the answer ({len(text)} characters) made a validator of {output_type.__name__} fail with "
+            f"{type(error).__name__}: correct the validator"
+        ) from error
+
+
+def dump_output(value: BaseModel) -> dict[str, Any]:
+    """
+    Give a typed output as plain JSON types.
+
+    :raises OutputValidationError: if one of the model's own serializers fails.
+    """
+    try:
+        return value.model_dump(mode="json", by_alias=True)
+    except Exception as error:
+        raise OutputValidationError(
+            f"a serializer of {type(value).__name__} failed with {type(error).__name__}: correct the serializer"
+        ) from error
 
 
 def _unquoted(error: ErrorDetails) -> str:
     """Say what is wrong without the words of the answer."""
     if error["type"] == "union_tag_invalid":
         return f"must be of a known kind: {error['ctx']['expected_tags']}"
+    if error["type"] in {"value_error", "assertion_error"}:
+        return "refused by a validator of the model's own"
     return error["msg"]
 
 

@@ -111,8 +111,8 @@ class Response:
     @property
     def error(self) -> dict[str, Any] | None:
         """The error inside a failed answer."""
-        value: dict[str, Any] | None = _get(self.raw, "error", dict)
-        return value
+        value = _get(self.raw, "error", (dict, str))
+        return {"message": value} if isinstance(value, str) else value
 
     @property
     def error_type(self) -> str | None:

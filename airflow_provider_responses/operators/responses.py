@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.exceptions import RequestCancelledError, RequestValidationError, ResponsesError
 from airflow_provider_responses.models.fields import REQUEST_FIELDS
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_responses.client.client import ResponsesClient
-    from airflow_provider_responses.hooks.responses import ResponsesHook
     from airflow_provider_responses.models.response import Response
 
 __all__ = ["ResponsesOperator"]
 
+TEXTS: Final = frozenset({"input", "model", "instructions"})
 SPENT_KEY: Final = "airflow_provider_responses.spent"
-LOOKUP_TIMEOUT: Final = 20.0  # seconds that an answer waits for its price
+LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 # Before Airflow's own timeout, so that the error says which call took too long and what was spent.
 TIMEOUT_MARGIN: Final = 1.0  # seconds, at most a twentieth of the time
 
@@ -70,7 +70,7 @@ class ResponsesOperator(BaseOperator):
     def __init__(
         self,
         *,
-        input: str | list[Any] | None = None,
+        input: str | Sequence[Any] | None = None,
         model: str | None = None,
         instructions: str | None = None,
         request: Mapping[str, Any] | None = None,
@@ -100,6 +100,7 @@ class ResponsesOperator(BaseOperator):
         self.conn_id = conn_id
         self._client: ResponsesClient | None = None
         self._killed = False
+        self._started: float | None = None
         if not mapped_validation_only:
             try:
                 self._check_arguments()
@@ -108,10 +109,11 @@ class ResponsesOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
-        started = time.monotonic()
+        if self._started is None:
+            self._started = time.monotonic()
         try:
-            self._check_arguments()
-            return self._execute(context, started)
+            self._check_arguments(rendered=True)
+            return self._execute(context)
         except ResponsesError as error:
             self._fail(error)
 
@@ -121,14 +123,13 @@ class ResponsesOperator(BaseOperator):
         if self._client is not None:
             self._client.cancel()
 
-    def _execute(self, context: Context, started: float) -> Any:
+    def _execute(self, context: Context) -> Any:
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
-        ti = context["ti"]
-        run = self._run(ti)
+        run = self._run(context["ti"])
         hook = ResponsesHook(self.conn_id)
-        request, options = run.prepare(hook.config, self._options(started, hook.config.timeout))
-        with hook.get_conn(own_connections=True) as client:
+        request, options = run.prepare(hook.config, self._options(hook.config.timeout))
+        with hook.get_conn(options=options, own_connections=True) as client:
             self._client = client
             if self._killed:  # on_kill came before there was a client to tell
                 client.cancel()
@@ -136,10 +137,15 @@ class ResponsesOperator(BaseOperator):
                 response = client.send(request, options=options)
             except ResponsesError as error:
                 if error.response is not None:
-                    self._record(context, hook, run, error.response, options)
-                return run.value(run.accept(error))
-        self._record(context, hook, run, response, options)
-        return run.value(response)
+                    self._record(context, client, run, error.response)
+                response = run.accept(error)
+            else:
+                self._record(context, client, run, response)
+        value = run.value(response)
+        if value == "":
+            calls = len(response.function_calls)
+            self.log.warning('The answer holds no text (%d function calls); result="response" gives all of it', calls)
+        return value
 
     def _run(self, ti: Any) -> runs.Run:
         stream = _boolean(self.stream)
@@ -161,37 +167,45 @@ class ResponsesOperator(BaseOperator):
 
     def _fields(self) -> dict[str, Any]:
         everyday = {"input": self.input, "model": self.model, "instructions": self.instructions}
-        given = {name: value for name, value in everyday.items() if value is not None}
-        return runs.merge_fields(given, self.request or {})
+        given = {name: _as_written(value) for name, value in everyday.items() if value is not None}
+        request = dict(self.request or {})
+        for name in {"metadata", "user", "session_id"} & request.keys():
+            request[name] = _as_text(request[name])
+        return runs.merge_fields(given, request)
 
-    def _options(self, started: float, timeout: float) -> RequestOptions:
+    def _left(self) -> float | None:
+        """Give the seconds until Airflow ends the task, if it will."""
+        if self.execution_timeout is None or self._started is None:
+            return None
+        left = self.execution_timeout.total_seconds() - (time.monotonic() - self._started)
+        return max(left - min(TIMEOUT_MARGIN, left / 20), 0.001)
+
+    def _options(self, timeout: float) -> RequestOptions:
         options = RequestOptions.parse(self.options)
-        if self.execution_timeout is None:
-            return options
-        left = self.execution_timeout.total_seconds() - (time.monotonic() - started)
-        left = max(left - min(TIMEOUT_MARGIN, left / 20), 0.001)
-        return replace(options, timeout=min(options.timeout or timeout, left))
+        left = self._left()
+        return options if left is None else replace(options, timeout=min(options.timeout or timeout, left))
 
-    def _record(
-        self, context: Context, hook: ResponsesHook, run: runs.Run, response: Response, options: RequestOptions
-    ) -> None:
+    def _record(self, context: Context, client: ResponsesClient, run: runs.Run, response: Response) -> None:
         """Push the ids and the price of an answer, whether or not the task then fails over it."""
         store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
         account = runs.Account(kept["spent"] if kept.get("stamp") == run.stamp else {})
         source = account.unknown_source(response)
-        generation = self._generation(hook, source, options) if source else None
-        usage = account.usage(response, generation=generation)
+        usage = account.usage(response, generation=self._generation(client, source) if source else None)
         if store is not None:
             store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
         for key, value in runs.xcoms(response, usage).items():
             context["ti"].xcom_push(key=key, value=value)
         self.log.info(runs.log_line(response, usage))
 
-    def _generation(self, hook: ResponsesHook, source: str, options: RequestOptions) -> dict[str, Any] | None:
+    def _generation(self, client: ResponsesClient, source: str) -> dict[str, Any] | None:
         """Look up what the kept answer cost; the answer itself is here, so not learning this is no failure."""
+        left = self._left()
+        timeout = LOOKUP_TIMEOUT if left is None else min(LOOKUP_TIMEOUT, left / 2)
         try:
-            return hook.get_generation(source, options=replace(options, timeout=LOOKUP_TIMEOUT, max_retries=1))
+            return client.get_generation(source, options=RequestOptions(timeout=timeout, max_retries=1))
+        except RequestCancelledError:
+            raise
         except ResponsesError as error:
             self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
             return None
@@ -202,25 +216,44 @@ class ResponsesOperator(BaseOperator):
             raise error
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
 
-    def _check_arguments(self) -> None:
+    def _check_arguments(self, *, rendered: bool = False) -> None:
         """Refuse what is cheap to see; what a template or an upstream task fills in is seen when the task runs."""
-        _check_type("input", self.input, (str, list))
-        _check_type("model", self.model, (str,))
-        _check_type("instructions", self.instructions, (str,))
-        _check_type("request", self.request, (Mapping,))
-        _check_type("conn_id", self.conn_id, (str,))
-        _check_choice("result", self.result, ("text", "response"))
-        _check_choice("on_incomplete", self.on_incomplete, ("fail", "return"))
-        _check_choice("cache", _boolean(self.cache), (True, False))
-        _check_choice("stream", _boolean(self.stream), (True, False, None))
+        lazy = _never if rendered else is_lazy
+        _check_type("input", self.input, (str, Sequence), lazy)
+        _check_type("model", self.model, (str,), lazy)
+        _check_type("instructions", self.instructions, (str,), lazy)
+        _check_type("request", self.request, (Mapping,), lazy)
+        _check_type("conn_id", self.conn_id, (str,), lazy)
+        _check_choice("result", self.result, ("text", "response"), lazy)
+        _check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
+        _check_choice("cache", _boolean(self.cache), (True, False), lazy)
+        _check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
         _check_output_type(self.output_type)
         if isinstance(self.request, Mapping):
             _check_names(self.request)
             self._fields()
         if isinstance(self.options, Mapping):
-            RequestOptions.parse({name: value for name, value in self.options.items() if not is_lazy(value)})
+            RequestOptions.parse({name: value for name, value in self.options.items() if not lazy(value)})
         else:
-            _check_type("options", self.options, (Mapping,))
+            _check_type("options", self.options, (Mapping,), lazy)
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+def _as_text(value: Any) -> Any:
+    """Undo what native rendering makes of text that looks like a number."""
+    if isinstance(value, Mapping):
+        return {name: _as_text(item) for name, item in value.items()}
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _as_written(value: Any) -> Any:
+    """Undo what native rendering and upstream tasks make of text and lists: numbers, tuples, lazy sequences."""
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def is_lazy(value: Any) -> bool:
@@ -243,15 +276,18 @@ def _boolean(value: Any) -> Any:
     )
 
 
-def _check_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    if value is None or is_lazy(value) or isinstance(value, kinds):
+def _check_type(name: str, value: Any, kinds: tuple[type, ...], lazy: Callable[[Any], bool]) -> None:
+    if lazy is _never and name in TEXTS and isinstance(value, (bool, int, float)):
+        return  # native rendering makes a number of text that looks like one
+    if value is None or lazy(value) or (isinstance(value, kinds) and not isinstance(value, bytes)):
         return
-    allowed = " or ".join({"Mapping": "dict"}.get(kind.__name__, kind.__name__) for kind in kinds)
+    names = {"Mapping": "dict", "Sequence": "list"}
+    allowed = " or ".join(names.get(kind.__name__, kind.__name__) for kind in kinds)
     raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
 
 
-def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if is_lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
+def _check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool]) -> None:
+    if lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
         return
     raise RequestValidationError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,))
 
@@ -261,7 +297,7 @@ def _check_output_type(value: Any) -> None:
         return
     from pydantic import BaseModel
 
-    if not (isinstance(value, type) and issubclass(value, BaseModel)):
+    if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
         raise RequestValidationError(
             f"output_type is {value!r}; allowed is a pydantic model, that is a class made with `class X(BaseModel)`",
             fields=("output_type",),

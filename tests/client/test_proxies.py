@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import AsyncPool, SyncPool
+from airflow_provider_responses.client.transport import AsyncPool, SyncPool, process_pools
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 REQUEST = {"model": "a/b", "input": "x"}
@@ -66,8 +66,19 @@ async def test_the_proxy_of_the_environment_is_used(flavour, proxy):
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_hosts_in_no_proxy_go_around_it(flavour, proxy, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert await send(flavour, proxy.url) == "completed"
+    monkeypatch.setenv("NO_PROXY", "llm.example")
+    with pytest.raises(TransportError, match="no connection"):
+        await send(flavour, "http://llm.example/v1")
+    assert proxy.RequestHandlerClass.asked == []
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_a_key_for_this_machine_goes_through_no_proxy(flavour, host, name, proxy, monkeypatch):
+    monkeypatch.delenv("HTTP_PROXY")
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await send(flavour, proxy.url.replace("127.0.0.1", host)) == "completed"
     assert proxy.RequestHandlerClass.asked == ["/direct/responses"]
 
 
@@ -105,7 +116,8 @@ async def test_a_proxy_or_authority_that_cannot_be_used_is_named(flavour, settin
 
 async def test_clients_with_other_routes_share_nothing():
     by_proxy = ClientConfig(api_key="k", proxy="http://127.0.0.1:9")
-    assert ResponsesClient(by_proxy)._pool is ResponsesClient(by_proxy)._pool
-    assert ResponsesClient(by_proxy)._pool is not ResponsesClient(ClientConfig(api_key="k"))._pool
+    pools = process_pools
+    assert pools.get(by_proxy.route) is pools.get(ClientConfig(api_key="other", proxy="http://127.0.0.1:9").route)
+    assert pools.get(by_proxy.route) is not pools.get(ClientConfig(api_key="k").route)
     async with AsyncResponsesClient(by_proxy) as one, AsyncResponsesClient(ClientConfig(api_key="k")) as other:
         assert one._pool is not other._pool

@@ -443,7 +443,7 @@ def test_threads_share_the_pool_of_the_process(server: Server, process_pool: Any
 def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
     client = ResponsesClient(config(base_url=server.url))
     client.send(REQUEST)
-    pool = transport.process_pools.get()
+    pool = transport.process_pools.get(config(base_url=server.url).route)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the test's server has threads, the child uses none
         child = os.fork()
@@ -451,7 +451,7 @@ def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
         signal.alarm(int(LIMIT))
         code = 1
         try:
-            fresh = transport.process_pools.get() is not pool
+            fresh = transport.process_pools.get(config(base_url=server.url).route) is not pool
             code = 0 if client.send(REQUEST).output_text == "Hello" and fresh else 2
         finally:
             os._exit(code)
