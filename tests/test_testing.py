@@ -90,3 +90,15 @@ def test_every_invalid_request_is_named_with_its_task():
 def test_the_connections_default_model_and_dialect_can_be_told():
     dag = dag_of(lambda: ResponsesOperator(task_id="a", input="x", request={"store": True}))
     assert invalid_requests(dag, default_model="local/model", dialect="open") == {}
+
+
+def test_literal_values_of_a_mapped_task_are_checked_each():
+    dag = dag_of(
+        lambda: ResponsesOperator.partial(task_id="a", model=MODEL).expand(input=["fine", ""]),
+        lambda: ResponsesOperator.partial(task_id="b", model=MODEL).expand_kwargs(
+            [{"input": "x"}, {"input": "x", "request": {"service_tier": "turbo"}}]
+        ),
+    )
+    problems = invalid_requests(dag)
+    assert problems["a"].startswith("expand(input=...)[1]: ")
+    assert problems["b"].startswith("expand_kwargs[1]: ")

@@ -543,3 +543,36 @@ def test_clients_close_as_context_managers() -> None:
     with ResponsesClient(config(), pool=pool) as client:
         assert json.loads(json.dumps(client.send(REQUEST).raw)) == result()
     assert pool.http.is_closed
+
+
+SECRET = "gateway-token-of-the-tests"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html=f"<html>Authorization: Bearer {KEY}</html>"),
+        httpx.Response(200, json={"status": "failed", "error": {"message": f"bad {KEY}", "metadata": {"raw": KEY}}}),
+        httpx.Response(401, json={"error": {"message": f"bad {KEY} and {SECRET}"}}),
+        httpx.Response(401, content=json.dumps({"error": {"message": KEY}}).replace("-", "\\u002d")),
+    ],
+    ids=["page", "failed", "error", "escaped"],
+)
+def test_whatever_echoes_a_secret_does_not_show_it(flavour: Flavour, answer: httpx.Response, caplog: Any) -> None:
+    caplog.set_level("DEBUG")
+    wire = Wire(*[httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)] * 2)
+    client = flavour.on(wire, max_retries=0, max_ambiguous_retries=1, extra_headers={"X-Gateway-Token": SECRET})
+    with pytest.raises(APIError) as caught:
+        client.send()
+    shown = f"{caught.value} {vars(caught.value)} {caplog.text}"
+    if caught.value.response is not None:
+        shown += repr(caught.value.response.raw)
+    assert KEY not in shown
+    assert SECRET not in shown
+
+
+def test_a_mangled_answer_is_not_quoted(flavour: Flavour) -> None:
+    client = flavour.on(Wire(httpx.Response(200, content=b"The patient John Smith has")), max_ambiguous_retries=0)
+    with pytest.raises(APIError, match="answered 200 with 26 bytes instead") as caught:
+        client.send()
+    assert "John" not in str(caught.value)

@@ -24,7 +24,7 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 
-from .wire import EVENT_STREAM, REQUEST, Body, Flavour, Wire, deltas, ended, failure, good, result, sse, streamed
+from .wire import EVENT_STREAM, KEY, REQUEST, Body, Flavour, Wire, deltas, ended, failure, good, result, sse, streamed
 
 STREAMED = {**REQUEST, "stream": True}
 TEXT = "Grüße, 世界 🙂"
@@ -323,3 +323,42 @@ def test_the_reader_keeps_the_text_so_far() -> None:
     with pytest.raises(StreamInterruptedError) as caught:
         reader.finish()
     assert caught.value.text == "abc"
+
+
+# --- odd servers
+
+
+def test_an_answer_that_came_in_pieces_alone_is_put_together(flavour: Flavour) -> None:
+    data = sse(*deltas("Hello"), ended(output=[]))
+    assert flavour.on(Wire(streamed(data))).send(STREAMED).output_text == "Hello"
+
+
+def test_items_that_came_in_pieces_alone_are_kept(flavour: Flavour) -> None:
+    call = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
+    data = sse({"type": "response.output_item.done", "item": call}, ended(output=[]))
+    assert flavour.on(Wire(streamed(data))).send(STREAMED).function_calls == [call]
+
+
+def test_the_event_says_whether_an_answer_is_whole(flavour: Flavour) -> None:
+    assert flavour.on(Wire(streamed(sse(ended(status="in_progress"))))).send(STREAMED).status == "completed"
+
+
+def test_half_of_a_surrogate_pair_costs_no_answer(flavour: Flavour) -> None:
+    piece = b'data: {"type": "response.output_text.delta", "delta": "x\\ud83d"}\n\n'
+    response = flavour.on(Wire(streamed(piece + sse(ended("x"))))).send(STREAMED)
+    assert (response.output_text, response.tries) == ("x", 1)
+
+
+def test_an_error_event_whose_error_is_text_says_it(flavour: Flavour) -> None:
+    client = flavour.on(Wire(streamed(sse({"error": "model not loaded"}))), max_retries=0)
+    with pytest.raises(InternalServerResponseError, match="model not loaded"):
+        client.send(STREAMED)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_an_error_event_that_echoes_the_key_does_not_show_it(flavour: Flavour, streaming: bool) -> None:
+    event = {"type": "error", "error": {"code": 400, "message": f"key {KEY} is bad", "metadata": {"raw": KEY}}}
+    client = flavour.on(Wire(streamed(sse(event))), max_retries=0)
+    with pytest.raises(APIError) as caught:
+        list(client.stream()) if streaming else client.send(STREAMED)
+    assert KEY not in f"{caught.value} {vars(caught.value)}"

@@ -102,3 +102,20 @@ def test_a_return_annotation_of_dict_does_not_split_the_answer():
 
     assert operator(ask).multiple_outputs is False
     assert operator(ask, multiple_outputs=True).multiple_outputs is True
+
+
+def test_the_functions_time_counts_against_execution_timeout(responses_sandbox):
+    task_instance = operator(lambda: "x", task_id="ask", execution_timeout=datetime.timedelta(seconds=100))
+    task_instance.execute(context())
+    before = task_instance._started
+    assert task_instance._left() < 100
+    task_instance.execute(context())
+    assert task_instance._started > before
+
+
+def test_outputs_of_their_own_names_do_not_overwrite_the_price():
+    class Reserved(BaseModel):
+        usage: str
+
+    with pytest.raises(RequestValidationError, match="would overwrite the XCom 'usage'"):
+        operator(lambda: "x", task_id="ask", output_type=Reserved, multiple_outputs=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_responses import get_provider_info
-from airflow_provider_responses.client import RequestOptions
+from airflow_provider_responses.client import ClientConfig, RequestOptions, ResponsesClient
+from airflow_provider_responses.client.transport import SyncPool
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.hooks.responses import ResponsesHook, config_from_connection
+from airflow_provider_responses.hooks.responses import ResponsesHook, _test, config_from_connection
 from airflow_provider_responses.sandbox import Sandbox
 
 REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello there"}
@@ -68,6 +70,7 @@ class TestConnection:
             ({"host": "http://localhost/v1", "port": 8000}, "http://localhost:8000/v1"),
             ({"host": "http://localhost:8000/v1", "port": 8000}, "http://localhost:8000/v1"),
             ({"host": "http://[::1]:11434/v1"}, "http://[::1]:11434/v1"),
+            ({"host": "http://[::1]/v1", "port": 8000}, "http://[::1]:8000/v1"),
         ],
     )
     def test_hosts(self, fields, url):
@@ -173,3 +176,34 @@ class TestTestConnection:
         assert ok
         assert "a server without /key" in sentence
         assert " models, such as " in sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "models", "dialect", "works", "said"),
+    [
+        ((200, {"error": "Unexpected endpoint"}), (200, {"data": [{"id": "m"}]}), "open", True, "1 models, such as m"),
+        ((404, {}), (200, {"data": None}), "open", True, "0 models"),
+        ((404, {}), (401, {"error": {"message": "no"}}), "open", False, "refuses the key"),
+        ((404, {}), (500, {"error": {"message": "broken"}}), "open", False, "500 Internal Server Error: broken"),
+        ((401, {"error": {"message": "?"}}), (200, {"data": [{"id": "m"}]}), "open", True, "1 models"),
+        ((401, {"error": {"message": "?"}}), (200, {"data": [{"id": "m"}]}), "openrouter", False, "refuses the key"),
+        ((200, {}), (200, {}), "openrouter", False, "neither a key nor models"),
+        (
+            (200, {"data": {"label": "k", "limit": "10", "limit_remaining": "?"}}),
+            (404, {}),
+            "openrouter",
+            True,
+            "Key k",
+        ),
+    ],
+)
+def test_odd_servers_get_a_true_sentence(key, models, dialect, works, said):
+    def answer(request):
+        status, body = key if request.url.path.endswith("/key") else models
+        return httpx.Response(status, json=body)
+
+    config = ClientConfig(api_key="k", dialect=dialect, max_retries=0)
+    client = ResponsesClient(config, pool=SyncPool(httpx.MockTransport(answer)))
+    ok, sentence = _test(client)
+    assert ok is works
+    assert said in sentence

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
-from airflow_provider_responses.client import RequestOptions
+from airflow_provider_responses.client import RequestOptions, ResponsesClient
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     IncompleteResponseError,
@@ -357,3 +358,60 @@ class TestFreeRetries:
         (entry,) = responses_sandbox.ledger
         assert set(entry.body) == {"model", "input", "stream"}
         assert not [name for name in entry.headers if "openrouter" in name.lower()]
+
+
+class TestWhatTasksAreGiven:
+    @pytest.mark.parametrize(
+        ("given", "sent_as"),
+        [
+            (12345, "12345"),
+            ((items := [{"role": "user", "content": "x"}]), items),
+            (tuple(items), items),
+        ],
+    )
+    def test_native_rendering_and_lazy_lists_are_undone(self, given, sent_as, responses_sandbox):
+        task = ask(input="{{ params.x }}")
+        task.input = given  # as Airflow sets what it rendered
+        task.request = {"metadata": {"day": 20260101}, "user": 7}
+        task.execute(context())
+        (body,) = sent(responses_sandbox)
+        assert body["input"] == sent_as
+        assert body["metadata"]["day"] == "20260101"
+        assert body["user"] == "7"
+
+    def test_what_a_template_rendered_is_checked_though_it_holds_braces(self, responses_sandbox):
+        task = ask(request="{{ params.x }}")
+        task.request = "{{ not a dict }}"
+        with pytest.raises(AirflowFailException, match="request must be dict, not str"):
+            task.execute(context())
+
+    def test_a_price_that_cannot_be_had_costs_no_answer(self, responses_sandbox, monkeypatch):
+        ask().execute(context())
+        ti = TaskInstance()
+        for shape in (["x"], "str", None):
+            monkeypatch.setattr(ResponsesClient, "_read", lambda *_, shape=shape: {"data": shape})
+            assert ask().execute(context(ti))
+            assert ti.xcoms["usage"]["cost"] is None
+            assert ti.xcoms["usage"]["total_tokens"] is None
+
+    def test_an_output_type_without_a_schema_fails_at_once(self, responses_sandbox):
+        class NoSchema(BaseModel):
+            call: Callable[[], int]
+
+        with pytest.raises(AirflowFailException, match="output_type NoSchema has no JSON schema"):
+            ask(output_type=NoSchema).execute(context())
+        assert not responses_sandbox.ledger
+
+    def test_a_validator_that_breaks_fails_at_once_and_quotes_nothing(self, responses_sandbox):
+        class Broken(BaseModel):
+            topic: str
+
+            @field_validator("topic")
+            @classmethod
+            def breaks(cls, value):
+                return {}[value]
+
+        responses_sandbox.script({"text": '{"topic": "secret"}'})
+        with pytest.raises(AirflowFailException, match="made a validator of Broken fail with KeyError") as caught:
+            ask(output_type=Broken).execute(context())
+        assert "secret" not in str(caught.value)
