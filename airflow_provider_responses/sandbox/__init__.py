@@ -44,6 +44,7 @@ the next one. Keys of a step, all optional; ``{}`` is an ordinary answer:
 - ``truncate``, ``cut``: ``true`` ends a stream (or body) half way, cleanly or by closing the connection
 - ``stall``: ``true`` sends nothing after the first half, until the client leaves or the sandbox is reset
 - ``malformed``: ``true`` breaks the JSON of one event (or of the body) and goes on
+- ``late``: ``true`` lets these four happen just before the end instead of half way
 - ``error_event``: ``error`` (flat), ``error-object`` or ``response.error`` half way; with ``error_type`` and
   ``message``. A call that is not streamed gets a 200 with nothing but ``error``
 - ``text``: the answer's text; ``delay``: seconds before the answer; ``chunk_delay``: seconds between deltas

@@ -88,7 +88,9 @@ class Answer:
             return ClosedConnection()
         if step.truncate or step.cut or step.stall:
             self.settle_broken(self.draft.generated)
-            return HalfResponse(response, ends=bool(step.truncate), stall=self.stall if step.stall else None)
+            length = len(response.body) - 1 if step.late else len(response.body) // 2
+            stall = self.stall if step.stall else None
+            return HalfResponse(response, length, ends=bool(step.truncate), stall=stall)
         if step.malformed:
             self.settle_broken(self.draft.generated)
             return Response(_malformed(response.body), headers=self.headers(), media_type=response.media_type)

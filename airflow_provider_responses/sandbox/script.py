@@ -124,6 +124,7 @@ class Step(BaseModel):
     cut: Literal[True] | None = None
     stall: Literal[True] | None = None
     malformed: Literal[True] | None = None
+    late: Literal[True] | None = None
     error_event: ErrorEvent | None = None
     text: str | None = None
     delay: float | None = Field(None, ge=0)

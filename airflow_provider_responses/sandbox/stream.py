@@ -101,10 +101,11 @@ class StreamResponse(Response):
         return "over"
 
     def _is_broken(self, event: Event) -> bool:
-        """Whether this is the event at which the step breaks the stream: half way, or the last if nothing is said."""
+        """Whether this is the event at which the step breaks the stream: half way, or the last one."""
         if self.was_broken or not (self.step.truncate or self.step.cut or self.step.stall or self.step.malformed):
             return False
-        self.was_broken = event.is_last or len(self.generated) >= self.draft.half_way
+        half_way = not self.step.late and len(self.generated) >= self.draft.half_way
+        self.was_broken = event.is_last or half_way
         return self.was_broken
 
     async def _break_off(self, send: Send, gone: asyncio.Task[None]) -> str:

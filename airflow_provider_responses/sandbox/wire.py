@@ -35,25 +35,31 @@ class ClosedConnection(Response):
 
 class HalfResponse(Response):
     """
-    The first half of a body.
+    The first part of a body.
 
-    :param ends: end cleanly; else the whole length is announced, and the connection closed after the half.
-    :param stall: what happens between the half and that.
+    :param length: how much of it, in bytes.
+    :param ends: end cleanly; else the whole length is announced, and the connection closed after this part.
+    :param stall: what happens between this part and that.
     """
 
     def __init__(
-        self, whole: Response, *, ends: bool, stall: Callable[[Send, asyncio.Task[None]], Awaitable[None]] | None = None
+        self,
+        whole: Response,
+        length: int,
+        *,
+        ends: bool,
+        stall: Callable[[Send, asyncio.Task[None]], Awaitable[None]] | None = None,
     ) -> None:
-        half = bytes(whole.body[: len(whole.body) // 2])
+        half = bytes(whole.body[:length])
         super().__init__(half, whole.status_code, media_type=whole.media_type)
         self.ends = ends
         self.stall = stall
-        length = len(half) if ends else len(whole.body)
+        announced = length if ends else len(whole.body)
         self.raw_headers = [pair for pair in whole.raw_headers if pair[0] != b"content-length"]
-        self.raw_headers.append((b"content-length", str(length).encode()))
+        self.raw_headers.append((b"content-length", str(announced).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send half."""
+        """Send it."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send_body(send, bytes(self.body), more=not self.ends)
         if self.ends:

@@ -130,6 +130,18 @@ def test_every_break_acts_on_an_answer_without_text(http, sandbox):
         ]
 
 
+@pytest.mark.parametrize("step", [{"truncate": True}, {"malformed": True}])
+def test_late_breaks_lose_only_the_end(http, sandbox, step):
+    sandbox.script(step | {"late": True}, step | {"late": True})
+    text = http.post("/responses", json=STREAM).text
+    whole = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ") and is_json(line[6:])]
+    assert whole[-1]["type"] == "response.output_item.done"
+    assert output_text({"output": [whole[-1]["item"]]}) == SAID
+    assert not is_json(http.post("/responses", json=HELLO).text)
+    assert [entry.outcome for entry in sandbox.billed] == ["broken"] * 2
+    assert sandbox.billed[0].output_tokens == count_tokens(SAID)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("stream", [True, False])
 def test_split_cuts_anywhere_and_loses_nothing(http, sandbox, size, stream):
