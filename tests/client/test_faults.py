@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 
+from airflow_provider_responses.client.transport import SyncPool
 from airflow_provider_responses.exceptions import (
     APIError,
     BadGatewayResponseError,
@@ -250,6 +253,29 @@ class Clock:
         self.skipped += seconds
 
 
+class SharedPool(SyncPool):
+    """Connections of all blocking clients, which outlast each: to make them anew takes longer than the tests."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[SyncPool]:
+    made = SharedPool()
+    yield made
+    made.http.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_ssl_context() -> Iterator[None]:
+    """The same for the asynchronous ones, whose loops differ; nothing here is encrypted."""
+    context = httpx.create_ssl_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx, "create_ssl_context", lambda **_: context)
+        yield
+
+
 @pytest.fixture(scope="module")
 def shared_sandbox() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
@@ -263,11 +289,19 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
     shared_sandbox.reset()
 
 
-def connect(flavour: Flavour, sandbox: Sandbox, clock: Clock, **settings: Any) -> Handle:
-    """Give a real client on real sockets, with the shortest backoff."""
+Connect = Callable[..., Handle]
+
+
+@pytest.fixture
+def connect(flavour: Flavour, pool: SyncPool) -> Connect:
+    """Give a real client on real sockets, with the shortest backoff: ``connect(sandbox, clock, **settings)``."""
+    return functools.partial(_connect, flavour, pool)
+
+
+def _connect(flavour: Flavour, pool: SyncPool, sandbox: Sandbox, clock: Clock, **settings: Any) -> Handle:
     retries = {"max_retries": MAX_RETRIES, "max_ambiguous_retries": MAX_AMBIGUOUS_RETRIES}
     given = retries | {"base_url": sandbox.base_url, "api_key": KEY, "dialect": "openrouter"} | settings
-    handle = flavour.network(**given)
+    handle = flavour.network(pool if flavour.sync else None, **given)
     handle.client._clock = clock
     setattr(handle.client, "_nap" if flavour.sync else "_sleep", clock.nap if flavour.sync else clock.sleep)
     return handle
@@ -298,11 +332,11 @@ def ask_until(handle: Handle, way: str, expected: type[ResponsesError]) -> Respo
 
 
 @pytest.mark.parametrize(("row", "way", "lasts"), CELLS)
-def test_every_fault_ends_as_promised(flavour: Flavour, sandbox: Sandbox, row: Row, way: str, lasts: bool) -> None:
+def test_every_fault_ends_as_promised(connect: Connect, sandbox: Sandbox, row: Row, way: str, lasts: bool) -> None:
     outcome = row.outcome(way)
     clock = Clock()
     sandbox.script({**row.step, "times": 50 if lasts else 1})
-    handle = connect(flavour, sandbox, clock, **row.settings)
+    handle = connect(sandbox, clock, **row.settings)
     began = time.monotonic()
     if lasts:
         assert outcome.error is not None
@@ -329,53 +363,52 @@ def test_every_fault_has_its_row() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", [{"status": 500}, {"drop": True}], ids=["plain", "ambiguous"])
-def test_no_retries_means_one_post(flavour: Flavour, sandbox: Sandbox, way: str, fault: dict[str, Any]) -> None:
+def test_no_retries_means_one_post(connect: Connect, sandbox: Sandbox, way: str, fault: dict[str, Any]) -> None:
     sandbox.script(fault)
-    handle = connect(flavour, sandbox, Clock(), max_retries=0, max_ambiguous_retries=0)
+    handle = connect(sandbox, Clock(), max_retries=0, max_ambiguous_retries=0)
     with pytest.raises(ResponsesError):
         ask(handle, way)
     assert len(sandbox.ledger) == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_both_kinds_of_retries_have_their_own_count(flavour: Flavour, sandbox: Sandbox, way: str) -> None:
+def test_both_kinds_of_retries_have_their_own_count(connect: Connect, sandbox: Sandbox, way: str) -> None:
     sandbox.script({"status": 500}, {"drop": True}, {"status": 502}, {"status": 529}, {})
-    assert ask(connect(flavour, sandbox, Clock()), way) == SAID
+    assert ask(connect(sandbox, Clock()), way) == SAID
     assert len(sandbox.ledger) == 5
     sandbox.reset()
     sandbox.script({"status": 500}, {"drop": True}, {"status": 502}, {"drop": True}, {})
-    assert ask_until(connect(flavour, sandbox, Clock()), way, TransportError).tries == 4
+    assert ask_until(connect(sandbox, Clock()), way, TransportError).tries == 4
     assert len(sandbox.ledger) == 4
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_unanswered_delivery_is_not_paid_twice(flavour: Flavour, sandbox: Sandbox, way: str) -> None:
+def test_an_unanswered_delivery_is_not_paid_twice(connect: Connect, sandbox: Sandbox, way: str) -> None:
     sandbox.script({"drop": "after"})
-    handle = connect(flavour, sandbox, Clock(), extra_headers={"X-OpenRouter-Cache": "true"})
+    handle = connect(sandbox, Clock(), extra_headers={"X-OpenRouter-Cache": "true"})
     assert ask(handle, way) == SAID
     assert [entry.outcome for entry in sandbox.ledger] == ["answered", "cached"]
     assert len(sandbox.billed) == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_rate_limits_delay_and_lose_nothing(flavour: Flavour, way: str) -> None:
+def test_rate_limits_delay_and_lose_nothing(connect: Connect, way: str) -> None:
     clock = Clock()
     with Sandbox(requests_per_minute=2, clock=clock) as sandbox:
-        handle = connect(flavour, sandbox, clock, max_retries=1)
+        handle = connect(sandbox, clock, max_retries=1)
         assert [ask(handle, way) for _ in range(6)] == [SAID] * 6
         statuses = [entry.status for entry in sandbox.ledger]
-        handle.close()
     assert statuses == [200, 200, 429, 200, 200, 429, 200, 200]
     assert clock.skipped >= 118
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_bad_day_is_the_same_for_everyone(flavour: Flavour, sandbox: Sandbox, way: str) -> None:
+def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, way: str) -> None:
     """With faults by chance, a request is answered when the draws for its tries say so, and not otherwise."""
     rates = {"429": 0.2, "500": 0.1, "drop": 0.1, "400": 0.05}
     faults = Faults(seed=3, rates=rates)
     sandbox.faults = {"seed": 3, "rates": rates}
-    handle = connect(flavour, sandbox, Clock())
+    handle = connect(sandbox, Clock())
     for number in range(25):
         before = len(sandbox.ledger)
         try:
