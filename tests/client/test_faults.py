@@ -421,3 +421,34 @@ def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, 
         assert all(drawn[:-1]), "no try follows a good answer"
         assert len([step for step in drawn[:-1] if step and step.drop]) <= MAX_AMBIGUOUS_RETRIES
         assert len([step for step in drawn[:-1] if step and step.status]) <= MAX_RETRIES
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"cut": True}, {"error_event": "error"}, {"incomplete": "content_filter"}],
+    ids=["cut", "error", "cut off"],
+)
+def test_a_broken_stream_counts_the_tries_before_it(connect: Connect, sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    sandbox.script({"status": 500}, fault)
+    with pytest.raises(ResponsesError) as raised:
+        ask(connect(sandbox, Clock()), "stream")
+    assert len(sandbox.ledger) == raised.value.tries == 2
+
+
+@pytest.mark.parametrize(
+    ("way", "fault", "settings"),
+    [
+        ("send", {"cut": True}, {}),
+        ("send", {"stall": True}, SILENT),
+        ("send", {"stall": True}, LATE),
+        ("send_stream", {"stall": True}, LATE),
+    ],
+)
+def test_what_may_be_billed_names_its_generation(
+    connect: Connect, sandbox: Sandbox, way: str, fault: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """The head of the answer has arrived, so ``GET /generation`` could tell what was paid for it."""
+    sandbox.script({**fault, "times": 9})
+    with pytest.raises(ResponsesError) as raised:
+        ask(connect(sandbox, Clock(), **settings), way)
+    assert raised.value.generation_id == sandbox.ledger[-1].generation_id
