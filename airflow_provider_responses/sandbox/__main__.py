@@ -21,6 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
             host=options.host,
             latency=options.latency,
             dialect="open" if options.open else "openrouter",
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+            seed=options.seed,
+            fault_rates=dict(options.fault),
         )
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
     parser.add_argument("--open", action="store_true", help="play a server without OpenRouter's own features")
+    parser.add_argument("--requests-per-minute", type=int, metavar="N", help="calls of one key in a minute")
+    parser.add_argument("--tokens-per-minute", type=int, metavar="N", help="tokens of one key in a minute")
+    parser.add_argument(
+        "--fault",
+        type=_rate,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="let a share of the calls fail: 429=0.2, truncate=0.05; repeatable",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls those are (default: %(default)s)")
     return parser
+
+
+def _rate(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    return name, float(share)
 
 
 if __name__ == "__main__":

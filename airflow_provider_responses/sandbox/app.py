@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from airflow_provider_responses.sandbox.calls import Call, authorize
-from airflow_provider_responses.sandbox.errors import ErrorAnswer, RefusedError, error_answer
+from airflow_provider_responses.sandbox.control import control_routes
+from airflow_provider_responses.sandbox.errors import ErrorAnswer, RefusedError, error_answer, rate_limited
 from airflow_provider_responses.sandbox.prices import PRICES, price_of, provider_of
-from airflow_provider_responses.sandbox.script import parse_steps
-from airflow_provider_responses.sandbox.state import KEY_DEFAULTS, LedgerEntry, State
+from airflow_provider_responses.sandbox.state import LedgerEntry, State
 from airflow_provider_responses.sandbox.wire import json_response
 
 API = "/api/v1"
@@ -27,10 +26,7 @@ def create_app(state: State) -> Starlette:
     routes = [
         Route(f"{API}/responses", create_response, methods=["POST"]),
         Route(f"{API}/models", list_models),
-        Route("/_sandbox/ledger", show_ledger),
-        Route("/_sandbox/ledger", reset, methods=["DELETE"]),
-        Route("/_sandbox/script", add_steps, methods=["POST"]),
-        Route("/_sandbox/key", set_key, methods=["PUT"]),
+        *control_routes(),
     ]
     if state.dialect == "openrouter":
         routes += [Route(f"{API}/key", show_key), Route(f"{API}/generation", show_generation)]
@@ -68,13 +64,19 @@ async def create_response(request: Request) -> Response:
     headers = {"X-Generation-Id": entry.generation_id} if state.dialect == "openrouter" else {}
     try:
         entry.key = authorize(request.headers)
-        call = Call(state, entry, epoch, request, state.next_step())
+        _admit(state, entry)
+        call = Call(state, entry, epoch, request, state.next_step(entry.body_sha256))
         _require_funds(state, entry.key)
         return await call.answer()
     except RefusedError as refused:
         answer = refused.answer
         state.settle(entry, "error", status=answer.status, cache=None)
         return _error_response(answer, headers)
+
+
+def _admit(state: State, entry: LedgerEntry) -> None:
+    if excess := state.admit(entry):
+        raise RefusedError(rate_limited(excess))
 
 
 def _require_funds(state: State, key_hash: str) -> None:
@@ -103,38 +105,6 @@ async def show_generation(request: Request) -> Response:
 async def list_models(_: Request) -> Response:
     """``GET /models``; needs no key."""
     return json_response({"object": "list", "data": [_model(name) for name in PRICES]})
-
-
-async def show_ledger(request: Request) -> Response:
-    """``GET /_sandbox/ledger``."""
-    return json_response(_state(request).report())
-
-
-async def reset(request: Request) -> Response:
-    """``DELETE /_sandbox/ledger``."""
-    _state(request).reset()
-    return json_response({"entries": []})
-
-
-async def add_steps(request: Request) -> Response:
-    """``POST /_sandbox/script``."""
-    try:
-        steps = parse_steps(json.loads(await request.body()))
-    except ValueError as error:
-        raise RefusedError(error_answer(400, str(error))) from None
-    return json_response({"steps": _state(request).script(steps)})
-
-
-async def set_key(request: Request) -> Response:
-    """``PUT /_sandbox/key``."""
-    try:
-        fields = json.loads(await request.body())
-        if not isinstance(fields, dict):
-            raise ValueError(f"give a JSON object with fields of a key: {', '.join(KEY_DEFAULTS)}")  # noqa: TRY004, TRY301  one answer for all
-        _state(request).set_key(fields)
-    except ValueError as error:
-        raise RefusedError(error_answer(400, str(error))) from None
-    return json_response({"data": _state(request).key()})
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
@@ -14,16 +14,18 @@ from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest
 from airflow_provider_responses.models.fields import REQUEST_FIELDS
 from airflow_provider_responses.sandbox import errors
-from airflow_provider_responses.sandbox.answers import Draft, draft
+from airflow_provider_responses.sandbox.answers import draft
+from airflow_provider_responses.sandbox.delivery import Answer
 from airflow_provider_responses.sandbox.errors import RefusedError, error_answer
-from airflow_provider_responses.sandbox.prices import Bill, bill, count_input_tokens, count_tokens
+from airflow_provider_responses.sandbox.prices import Bill, count_input_tokens
 from airflow_provider_responses.sandbox.results import Served, result
-from airflow_provider_responses.sandbox.routing import choose_model, requested_models, routing_metadata, served_name
-from airflow_provider_responses.sandbox.state import CacheKey, LedgerEntry, Outcome, State, hash_key
+from airflow_provider_responses.sandbox.routing import choose_model, requested_models, served_name
+from airflow_provider_responses.sandbox.script import PACE
+from airflow_provider_responses.sandbox.state import CacheKey, LedgerEntry, State, hash_key
 from airflow_provider_responses.sandbox.stream import StreamResponse
 from airflow_provider_responses.sandbox.wire import (
     ClosedConnection,
-    HalfResponse,
+    InPieces,
     json_response,
     until_gone,
 )
@@ -83,17 +85,21 @@ class Call:
 
         :raises RefusedError: when it ends with an HTTP error.
         """
+        answer = await self._answer()
+        return InPieces(answer, self.step.split) if self.step.split else answer
+
+    async def _answer(self) -> Response:
         if early := await self._before_model():
             return early
         body = self._validated()
         models = requested_models(body)
         chosen = choose_model(models, open_names=not self.is_openrouter)
         if chosen is None:
-            raise RefusedError(errors.model_not_found(models))
+            raise RefusedError(errors.model_not_found(models, metadata=self.wants_metadata))
         model, model_step = chosen
         if model_step is not None and not self.step.misbehaves:
-            # A scripted delay stays; only how the call ends is the model's.
-            self.step = model_step.model_copy(update={"delay": self.step.delay, "chunk_delay": self.step.chunk_delay})
+            # A scripted pace stays; only how the call ends is the model's.
+            self.step = model_step.model_copy(update={name: getattr(self.step, name) for name in PACE})
             if early := await self._before_model():
                 return early
         return await self._generate(body, served_name(model), models[0])
@@ -114,15 +120,20 @@ class Call:
             return ClosedConnection()
         if step.error_status is None:
             return None
-        if await self._delay() == "reset":
+        if await self.delay() == "reset":
             return ClosedConnection()
         models = requested_models(self.entry.body) if isinstance(self.entry.body, dict) else []
         named = [name for name in models if isinstance(name, str)]
         raise RefusedError(errors.scripted_error(step, named, metadata=self.wants_metadata))
 
-    async def _delay(self) -> str:
-        seconds = self.state.latency if self.step.delay is None else self.step.delay
-        return await self.state.pause(seconds, epoch=self.epoch) if seconds else "over"
+    @property
+    def latency(self) -> float:
+        """Seconds before the answer."""
+        return self.state.latency if self.step.delay is None else self.step.delay
+
+    async def delay(self) -> str:
+        """Wait as long as the answer takes, also for a client that has left."""
+        return await self.state.pause(self.latency, epoch=self.epoch) if self.latency else "over"
 
     def _validated(self) -> dict[str, Any]:
         given = self.entry.body
@@ -180,22 +191,7 @@ class Call:
             cache_ttl=ttl,
             requested=requested,
         )
-        return answer.streamed() if self.entry.stream else await self._whole(answer)
-
-    async def _whole(self, answer: Answer) -> Response:
-        if await self._delay() == "reset":
-            self.state.settle(self.entry, "broken", delivered=False)
-            return ClosedConnection()
-        delivered = not await self.request.is_disconnected()
-        response = json_response(answer.body(), headers=answer.headers())
-        if self.step.drop:
-            answer.settle(delivered=False)
-            return ClosedConnection()
-        if self.step.truncate or self.step.cut:
-            answer.settle_broken(answer.draft.content)
-            return HalfResponse(response, closes=bool(self.step.cut))
-        answer.settle(delivered=delivered)
-        return response
+        return answer.streamed() if self.entry.stream else await answer.whole()
 
     def _cached(self, body: dict[str, Any], kept: Any, age: int) -> Response:
         said, model = kept.content
@@ -242,80 +238,6 @@ class Call:
             raise RefusedError(error_answer(400, f"X-OpenRouter-Cache-TTL: must be 1 to {CACHE_TTL_MAX} seconds"))
         models = ",".join(requested_models(body))
         return (self.entry.key or "", models, ENDPOINT, self.entry.stream, self.entry.body_sha256), int(ttl)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An answer that is made, and what becomes of it."""
-
-    call: Call
-    served: Served
-    draft: Draft
-    input_tokens: int
-    cache_key: CacheKey | None
-    cache_ttl: int
-    requested: str
-
-    def bill(self, generated: str) -> Bill:
-        """Price the input and what was generated; a failure costs nothing."""
-        if self.draft.status == "failed":
-            return Bill(self.input_tokens)
-        return bill(self.served.model, self.input_tokens, count_tokens(generated))
-
-    def body(self) -> dict[str, Any]:
-        """Give the finished body."""
-        body = result(self.served, self.draft, self.bill(self.draft.content))
-        if self.call.wants_metadata:
-            body["openrouter_metadata"] = routing_metadata(self.requested, self.served.model)
-        return body
-
-    def headers(self) -> dict[str, str]:
-        """Give the headers, with what the response cache did."""
-        headers = self.call.headers()
-        if self.cache_key is not None:
-            headers |= {"X-OpenRouter-Cache-Status": "MISS", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
-        return headers
-
-    def streamed(self) -> Response:
-        """Give the answer as a stream."""
-        call = self.call
-        step = call.step
-        if step.delay is None:
-            step = step.model_copy(update={"delay": call.state.latency})
-        return StreamResponse(
-            self.served, self.draft, self.body(), headers=self.headers(), step=step, fate=self, epoch=call.epoch
-        )
-
-    @property
-    def state(self) -> State:
-        """What outlives the call."""
-        return self.call.state
-
-    def settle(self, *, delivered: bool) -> None:
-        """Record a finished answer, bill it, and keep it if that was asked for."""
-        failed = self.draft.status == "failed"
-        if self.cache_key is not None and self.draft.status == "completed":
-            kept = (replace(self.draft), self.served.model)
-            self.state.keep(
-                self.cache_key,
-                kept,
-                self.served.generation_id,
-                ttl=self.cache_ttl,
-                epoch=self.call.epoch,
-            )
-        self.state.settle(
-            self.call.entry,
-            "error" if failed else "answered",
-            None if failed else self.bill(self.draft.content),
-            status=200,
-            delivered=delivered,
-        )
-
-    def settle_broken(self, generated: str, *, dropped: bool = False) -> None:
-        """Record an answer that ended early, and bill what was generated until then."""
-        billed = self.bill(generated) if generated else None
-        outcome: Outcome = "dropped" if dropped else "broken"
-        self.state.settle(self.call.entry, outcome, billed, status=200, delivered=False)
 
 
 def _is_format(given: Any) -> bool:

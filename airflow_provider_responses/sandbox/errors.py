@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
+from airflow_provider_responses.sandbox.limits import Excess
 from airflow_provider_responses.sandbox.prices import PRICES, provider_of
-from airflow_provider_responses.sandbox.routing import routing_metadata
+from airflow_provider_responses.sandbox.routing import routing_metadata, unrouted
 from airflow_provider_responses.sandbox.script import Step
 
 DOCUMENTED: Final = (400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 524, 529)
@@ -70,18 +73,23 @@ def default_message(status: int) -> str:
         return f"Status {status}"
 
 
-def model_not_found(requested: list[str], *, retryable: bool = False) -> ErrorAnswer:
-    """404 for models that do not exist, with what could be asked for instead."""
-    return error_answer(
+def model_not_found(requested: list[str], *, metadata: bool = False) -> ErrorAnswer:
+    """404 for models that do not exist, with what could be asked for instead; ``metadata`` as below."""
+    answer = error_answer(
         404,
         f"No endpoint found for {', '.join(requested)}",
         availability={
             "code": "model_not_found",
-            "retryable": retryable,
+            "retryable": False,
             "requested_models": requested,
             "fallback_models": _alike(requested[0]),
         },
     )
+    return _with_metadata(answer, unrouted(requested[0])) if metadata else answer
+
+
+def _with_metadata(answer: ErrorAnswer, metadata: dict[str, Any]) -> ErrorAnswer:
+    return replace(answer, body={**answer.body, "openrouter_metadata": metadata})
 
 
 def _alike(model: str) -> list[str]:
@@ -89,7 +97,7 @@ def _alike(model: str) -> list[str]:
     return [name for name in PRICES if name.startswith(f"{vendor}/")][:3] or list(PRICES)[-2:]
 
 
-def scripted_error(step: Step, requested: Iterable[str], *, metadata: bool) -> ErrorAnswer:
+def scripted_error(step: Step, requested: Sequence[str], *, metadata: bool) -> ErrorAnswer:
     """Build the error that a step asks for; ``metadata`` adds the routing metadata."""
     status = step.error_status or 500
     model = next(iter(requested), "openai/gpt-4o-mini")
@@ -98,26 +106,54 @@ def scripted_error(step: Step, requested: Iterable[str], *, metadata: bool) -> E
         status,
         message,
         metadata=step.metadata or _metadata(status, step.kind, model),
-        availability=step.availability,
+        availability=_availability(step, status, list(requested) or [model]),
         error_type=step.error_type,
     )
-    body = answer.body
-    if metadata:
-        body = {**body, "openrouter_metadata": routing_metadata(model, model, status=status)}
-        if step.kind == "guardrail-blocked":
-            body["openrouter_metadata"]["pipeline"] = [_guardrail()]
-    return ErrorAnswer(status, body, _headers(status, step))
+    answer = replace(answer, headers=_headers(status, step))
+    if not metadata:
+        return answer
+    routed = routing_metadata(model, model, status=status)
+    if step.kind == "guardrail-blocked":
+        routed["pipeline"] = [_guardrail()]
+    return _with_metadata(answer, routed)
+
+
+def rate_limited(excess: Excess) -> ErrorAnswer:
+    """429 for a key that asks for more than it may, with the wait after which it may again."""
+    message = f"Rate limit exceeded: {excess.limit} {excess.what} per minute for this key"
+    headers = {"Retry-After": str(math.ceil(excess.wait)), **_rate_limit_headers(excess.limit, excess.resets_at)}
+    return replace(error_answer(429, message, error_type="rate_limit_exceeded"), headers=headers)
+
+
+def _rate_limit_headers(limit: int, resets_at: float) -> dict[str, str]:
+    milliseconds = str(math.ceil(resets_at * 1000))
+    return {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": milliseconds}
 
 
 def _headers(status: int, step: Step) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if "retry_after" in step.model_fields_set or status in {429, 503}:
-        wait = step.retry_after if "retry_after" in step.model_fields_set else 1.0
-        if wait is not None:
-            headers["Retry-After"] = f"{wait:g}"
+    wait = step.retry_after
+    if "retry_after" not in step.model_fields_set and status in {429, 503}:
+        wait = 1.0
+    if wait is not None:
+        headers["Retry-After"] = f"{wait:g}"
     if status == 429:
-        headers |= {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4102444800000"}
+        headers |= _rate_limit_headers(20, time.time() + (wait or 0.0))
     return headers
+
+
+def _availability(step: Step, status: int, requested: list[str]) -> dict[str, Any] | None:
+    """Complete what a step says of availability; a step that spells it all out is taken at its word."""
+    if not isinstance(step.availability, str):
+        return step.availability
+    retryable = status >= 500
+    known: dict[str, Any] = {"code": step.availability, "retryable": retryable, "requested_models": requested}
+    if retryable:
+        known["retry_after"] = 1.0 if step.retry_after is None else step.retry_after
+        known["affected_providers"] = [provider_of(requested[0])]
+    else:
+        known["fallback_models"] = _alike(requested[0])
+    return known
 
 
 def _metadata(status: int, kind: str | None, model: str) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ class Bill:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0  # among the output's
     input_cost: float = 0.0
     output_cost: float = 0.0
 
@@ -79,12 +80,13 @@ def count_input_tokens(body: dict[str, Any]) -> int:
     return sum(count_tokens(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)) for part in read)
 
 
-def bill(model: str, input_tokens: int, output_tokens: int) -> Bill:
-    """Price these tokens."""
+def bill(model: str, input_tokens: int, output_tokens: int, reasoning_tokens: int = 0) -> Bill:
+    """Price these tokens; those of the reasoning are among the output's."""
     price = price_of(model)
     return Bill(
         input_tokens,
         output_tokens,
+        reasoning_tokens,
         round(input_tokens * price.input, 12),
         round(output_tokens * price.output, 12),
     )

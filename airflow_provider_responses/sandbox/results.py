@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_provider_responses.sandbox.answers import Draft
+from airflow_provider_responses.sandbox.answers import Draft, Part
 from airflow_provider_responses.sandbox.prices import Bill
 from airflow_provider_responses.sandbox.script import ERROR_TYPES
 
@@ -72,22 +72,27 @@ class Served:
 
 def result(call: Served, draft: Draft, bill: Bill) -> dict[str, Any]:
     """Build the body of a finished answer."""
+    if draft.error_event:
+        return {"error": failure(draft)}
     body = _skeleton(call) | {
         "status": draft.status,
         "completed_at": int(time.time()) if draft.status == "completed" else None,
-        "output": [] if draft.status == "failed" else [output_item(call, draft)],
+        "output": [] if draft.status == "failed" else output_items(call, draft),
         "usage": usage(bill, priced=call.priced),
     }
     if draft.status == "incomplete":
         body["incomplete_details"] = {"reason": draft.reason}
     if draft.status == "failed":
-        error_type = draft.error_type or ERROR_TYPES[-1]
-        body["error"] = {
-            "code": ERROR_CODES.get(error_type, "server_error"),
-            "message": f"The model failed: {error_type.replace('_', ' ')}",
-        }
-        body["error_type"] = error_type
+        body["error"] = failure(draft)
+        body["error_type"] = draft.error_type
     return body
+
+
+def failure(draft: Draft) -> dict[str, Any]:
+    """Build ``error`` of an answer that failed."""
+    error_type = draft.error_type or ERROR_TYPES[-1]
+    said = draft.message or f"The model failed: {error_type.replace('_', ' ')}"
+    return {"code": ERROR_CODES.get(error_type, "server_error"), "message": said}
 
 
 def started(call: Served) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def usage(bill: Bill, *, priced: bool = True) -> dict[str, Any]:
         "input_tokens": bill.input_tokens,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": bill.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": bill.reasoning_tokens},
         "total_tokens": bill.input_tokens + bill.output_tokens,
     }
     if priced:
@@ -115,30 +120,52 @@ def usage(bill: Bill, *, priced: bool = True) -> dict[str, Any]:
     return counted
 
 
-def output_item(call: Served, draft: Draft) -> dict[str, Any]:
-    """Build the one item of an answer."""
-    suffix = call.generation_id.removeprefix("gen-")
-    status = "completed" if draft.status == "completed" else "incomplete"
-    if draft.kind == "function_call":
+def output_items(call: Served, draft: Draft) -> list[dict[str, Any]]:
+    """Build the items of an answer; of one that was cut off, the last is incomplete."""
+    last = "completed" if draft.status == "completed" else "incomplete"
+    states = ["completed"] * (len(draft.parts) - 1) + [last]
+    return [
+        _output_item(f"{call.generation_id.removeprefix('gen-')}{f'_{index}' if index else ''}", part, state)
+        for index, (part, state) in enumerate(zip(draft.parts, states, strict=True))
+    ]
+
+
+def _output_item(suffix: str, part: Part, status: str) -> dict[str, Any]:
+    if part.kind == "function_call":
         return {
             "type": "function_call",
             "id": f"fc_{suffix}",
             "call_id": f"call_{suffix}",
-            "name": draft.function,
-            "arguments": draft.content,
+            "name": part.function,
+            "arguments": part.content,
             "status": status,
         }
+    if part.kind == "reasoning":
+        return _reasoning_item(suffix, part, status)
     return {
         "type": "message",
         "id": f"msg_{suffix}",
         "role": "assistant",
         "status": status,
-        "content": [content_part(draft.kind, draft.content)],
+        "content": [content_part(part.kind, part.content)],
     }
 
 
+def _reasoning_item(suffix: str, part: Part, status: str) -> dict[str, Any]:
+    item: dict[str, Any] = {"type": "reasoning", "id": f"rs_{suffix}", "status": status, "summary": []}
+    if part.is_summary:
+        item["summary"] = [{"type": "summary_text", "text": part.content}]
+    else:
+        item["content"] = [content_part("reasoning", part.content)]
+    if part.encrypted is not None:
+        item["encrypted_content"] = part.encrypted
+    return item
+
+
 def content_part(kind: str, content: str) -> dict[str, Any]:
-    """Build a message's part: text or a refusal."""
+    """Build an item's part: text, a refusal or reasoning."""
+    if kind == "reasoning":
+        return {"type": "reasoning_text", "text": content}
     if kind == "refusal":
         return {"type": "refusal", "refusal": content}
     return {"type": "output_text", "text": content, "annotations": [], "logprobs": []}

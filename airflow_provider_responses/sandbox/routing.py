@@ -62,6 +62,15 @@ def routing_metadata(requested: str, served: str, *, status: int = 200) -> dict[
     }
 
 
+def unrouted(requested: str) -> dict[str, Any]:
+    """Tell that no provider offers what was requested."""
+    return routing_metadata(requested, requested, status=404) | {
+        "summary": "available=0",
+        "endpoints": {"total": 0, "available": []},
+        "attempts": [],
+    }
+
+
 def _strategy(requested: str, served: str) -> str:
     if requested.endswith(":free"):
         return "free"

@@ -37,9 +37,59 @@ ErrorType = Literal[
     "unmapped",
 ]
 Kind = Literal["guardrail-blocked", "insufficient-permissions", "moderation"]
+ErrorEvent = Literal["error", "error-object", "response.error"]
+Availability = Literal[
+    "model_not_found",
+    "wrong_endpoint",
+    "no_endpoints",
+    "model_deprecated",
+    "model_unavailable_upstream",
+    "capacity_exhausted",
+    "temporarily_unavailable",
+    "region_restricted",
+    "privacy_restricted",
+    "constraint_filtered",
+    "free_variant_ended",
+]
 ERROR_TYPES: Final[tuple[str, ...]] = get_args(ErrorType)
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
-ENDINGS: Final = ("status", "failed", "incomplete", "refusal", "drop", "hang", "truncate", "cut")
+ERROR_EVENTS: Final[tuple[str, ...]] = get_args(ErrorEvent)
+AVAILABILITY_STATUS: Final[dict[str, int]] = dict.fromkeys(get_args(Availability), 404) | {
+    "model_unavailable_upstream": 503,
+    "capacity_exhausted": 503,
+    "temporarily_unavailable": 503,
+    "region_restricted": 403,
+}
+ERROR_TYPE_STATUS: Final[dict[str, int]] = {
+    "authentication": 401,
+    "payment_required": 402,
+    "permission_denied": 403,
+    "not_found": 404,
+    "image_not_found": 404,
+    "precondition_failed": 412,
+    "payload_too_large": 413,
+    "unprocessable": 422,
+    "rate_limit_exceeded": 429,
+    "server": 500,
+    "unmapped": 500,
+    "provider_unavailable": 502,
+    "provider_overloaded": 503,
+    "timeout": 504,
+}
+ENDINGS: Final = (
+    "status",
+    "failed",
+    "incomplete",
+    "refusal",
+    "drop",
+    "hang",
+    "truncate",
+    "cut",
+    "stall",
+    "malformed",
+    "error_event",
+)
+PACE: Final = ("delay", "chunk_delay", "keep_alive", "split")
 PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
     "incomplete": {"incomplete": "max_output_tokens"},
     "incomplete-content_filter": {"incomplete": "content_filter"},
@@ -48,6 +98,8 @@ PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
     "hang": {"hang": True},
     "truncate": {"truncate": True},
     "cut": {"cut": True},
+    "stall": {"stall": True},
+    "malformed": {"malformed": True},
 }
 
 
@@ -61,7 +113,7 @@ class Step(BaseModel):
     message: str | None = None
     retry_after: float | None = Field(None, ge=0)
     metadata: dict[str, Any] | None = None
-    availability: dict[str, Any] | None = None
+    availability: dict[str, Any] | Availability | None = None
     error_type: ErrorType | None = None
     failed: ErrorType | None = None
     incomplete: Literal["max_output_tokens", "content_filter"] | None = None
@@ -70,9 +122,15 @@ class Step(BaseModel):
     hang: Literal[True] | None = None
     truncate: Literal[True] | None = None
     cut: Literal[True] | None = None
+    stall: Literal[True] | None = None
+    malformed: Literal[True] | None = None
+    late: Literal[True] | None = None
+    error_event: ErrorEvent | None = None
     text: str | None = None
     delay: float | None = Field(None, ge=0)
     chunk_delay: float = Field(0.0, ge=0)
+    keep_alive: float | None = Field(None, gt=0)
+    split: int | None = Field(None, ge=1)
     times: int = Field(1, ge=1, le=100_000)
 
     @model_validator(mode="after")
@@ -80,6 +138,8 @@ class Step(BaseModel):
         if self.kind is not None and self.status not in {None, 403}:
             raise ValueError(f"kind {self.kind!r} belongs to status 403, not {self.status}")
         named = [name for name in ENDINGS if getattr(self, name) is not None]
+        if isinstance(self.availability, str) and self.status is None and self.kind is None:
+            named.append("availability")
         if len(named) > 1:
             raise ValueError(f"a step ends one way, not in {' and '.join(named)}")
         return self
@@ -87,12 +147,19 @@ class Step(BaseModel):
     @property
     def error_status(self) -> int | None:
         """The HTTP error that the step asks for."""
+        if self.kind is None and self.status is None and isinstance(self.availability, str):
+            return AVAILABILITY_STATUS[self.availability]
         return 403 if self.kind else self.status
 
     @property
     def misbehaves(self) -> bool:
         """Whether the step changes how the call ends."""
-        return self.kind is not None or any(getattr(self, name) is not None for name in ENDINGS)
+        return self.error_status is not None or any(getattr(self, name) is not None for name in ENDINGS)
+
+
+def error_status(error_type: str | None) -> int:
+    """Give the HTTP status that an ``error_type`` stands for."""
+    return ERROR_TYPE_STATUS.get(error_type or "", 400)
 
 
 def parse_steps(steps: Any) -> list[Step]:
@@ -116,19 +183,21 @@ def parse_steps(steps: Any) -> list[Step]:
 
 def step_for_model(model: str) -> Step | None:
     """Give the step that a ``sandbox/...`` model stands for; ``None`` when there is no such model."""
-    name = model.partition("/")[2]
-    what, _, rest = name.partition("-")
-    fields: dict[str, Any] | None = PLAIN_MODELS.get(name)
-    if name in KINDS:
-        fields = {"kind": name}
-    elif what == "error" and rest.isdecimal():
-        fields = {"status": int(rest)}
-    elif what == "failed":
-        fields = {"failed": rest}
     try:
+        fields = _fields_of(model.partition("/")[2])
         return Step.model_validate(fields) if fields else None
     except ValidationError:
         return None
+
+
+def _fields_of(name: str) -> dict[str, Any] | None:
+    what, _, rest = name.partition("-")
+    if name in KINDS:
+        return {"kind": name}
+    if what == "error" and rest.isdecimal():
+        return {"status": int(rest)}
+    named = {"failed": "failed", "event": "error_event", "availability": "availability"}.get(what)
+    return {named: rest} if named and rest else PLAIN_MODELS.get(name)
 
 
 def _explain(error: ValidationError) -> str:

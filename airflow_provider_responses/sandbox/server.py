@@ -6,11 +6,14 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.sandbox.chance import Faults
+from airflow_provider_responses.sandbox.limits import Limits
 from airflow_provider_responses.sandbox.script import parse_steps
 from airflow_provider_responses.sandbox.state import Dialect, LedgerEntry, State
 
@@ -31,10 +34,25 @@ class Sandbox:
     :param host: a loopback address.
     :param latency: seconds before every answer, unless a step says otherwise.
     :param dialect: ``openrouter``, or ``open`` for a server without OpenRouter's own features.
+    :param requests_per_minute: calls of one key in a minute; those beyond get a 429.
+    :param tokens_per_minute: tokens of one key in a minute, input and output.
+    :param seed: decides which calls the ``fault_rates`` are about; the same ones in each run.
+    :param fault_rates: a fault's name → its share of the calls: ``{"429": 0.2, "truncate": 0.05}``.
+    :param clock: seconds, for the rate limits and the response cache; tests may give their own.
     """
 
     def __init__(
-        self, *, port: int = 0, host: str = "127.0.0.1", latency: float = 0.0, dialect: Dialect = "openrouter"
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        latency: float = 0.0,
+        dialect: Dialect = "openrouter",
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        seed: int = 0,
+        fault_rates: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not is_loopback(host):
             raise ConfigurationError(f"the sandbox listens on loopback only, not on {host!r}: use 127.0.0.1")
@@ -44,7 +62,12 @@ class Sandbox:
             raise ConfigurationError(f"dialect: must be 'openrouter' or 'open', not {dialect!r}")
         self.host = host
         self.port = port
-        self.state = State(dialect=dialect, latency=latency)
+        try:
+            limits = Limits(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+            faults = Faults(seed=seed, rates=dict(fault_rates or {}))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        self.state = State(dialect=dialect, latency=latency, limits=limits, faults=faults, clock=clock)
         self._wanted_port = port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -138,8 +161,35 @@ class Sandbox:
     def key(self, fields: Mapping[str, Any]) -> None:
         self.state.set_key(fields)
 
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """The rate limits of each key; setting them sets these, and those not named to none."""
+        return self.state.limits()
+
+    @limits.setter
+    def limits(self, given: Mapping[str, int | None]) -> None:
+        self.state.set_limits(given)
+
+    @property
+    def faults(self) -> dict[str, Any]:
+        """Seed and rates of the faults by chance; setting them begins anew."""
+        return self.state.faults()
+
+    @faults.setter
+    def faults(self, given: Mapping[str, Any]) -> None:
+        self.state.set_faults(given)
+
+    @property
+    def latency(self) -> float:
+        """Seconds before every answer."""
+        return self.state.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self.state.set_latency(seconds)
+
     def reset(self) -> None:
-        """Empty ledger, response cache, script and key settings, and close calls that still wait."""
+        """Empty ledger, response cache and script, set everything as at the start, and close calls that wait."""
         self.state.reset()
 
 

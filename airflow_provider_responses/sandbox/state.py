@@ -1,10 +1,11 @@
-"""What the sandbox remembers: ledger, response cache, script and key. Safe to use from any thread."""
+"""What the sandbox remembers: ledger, response cache, script, settings and key. Safe to use from any thread."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
+import math
 import threading
 import time
 import uuid
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
-from airflow_provider_responses.sandbox.prices import Bill
+from airflow_provider_responses.sandbox.chance import Chance, Faults
+from airflow_provider_responses.sandbox.limits import Excess, Limits, Meter
+from airflow_provider_responses.sandbox.prices import Bill, count_input_tokens
 from airflow_provider_responses.sandbox.script import Step
 
 Outcome = Literal["running", "answered", "cached", "error", "dropped", "broken"]
@@ -95,14 +98,28 @@ def body_sha256(raw: bytes) -> tuple[str, Any]:
 
 
 class State:
-    """Everything that outlives a call. ``clock`` gives seconds and decides when a kept answer expires."""
+    """
+    Everything that outlives a call.
+
+    ``clock`` gives seconds; it decides when a kept answer expires and when a rate limit has room again.
+    """
 
     def __init__(
-        self, *, dialect: Dialect = "openrouter", latency: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        dialect: Dialect = "openrouter",
+        latency: float = 0.0,
+        limits: Limits | None = None,
+        faults: Faults | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dialect = dialect
         self.latency = latency
+        self.meter = Meter(limits or Limits())
+        self.chance = Chance(faults or Faults())
         self.clock = clock
+        self._at_start = (latency, self.meter.limits, self.chance.faults)
+        self._epoch_offset = time.time() - clock()
         self.epoch = 0
         self.closed = False
         self._lock = threading.Lock()
@@ -137,6 +154,7 @@ class State:
                 entry.billed = True
                 entry.input_tokens, entry.output_tokens = bill.input_tokens, bill.output_tokens
                 entry.cost = 0.0 if self.dialect == "open" else bill.cost
+                self.meter.add(entry.key or "", bill.output_tokens, now=self.clock())
             for name, value in fields.items():
                 setattr(entry, name, value)
 
@@ -196,10 +214,54 @@ class State:
             self._steps.extend(steps)
             return len(self._steps)
 
-    def next_step(self) -> Step:
-        """Take the next step; without one, an ordinary answer."""
+    def next_step(self, body_sha256: str = "") -> Step:
+        """Take the next step; without one, what chance deals out, which is mostly an ordinary answer."""
         with self._lock:
-            return self._steps.popleft() if self._steps else Step()
+            if self._steps:
+                return self._steps.popleft()
+        return self.chance.next(body_sha256) or Step()
+
+    # Settings
+
+    def set_latency(self, seconds: Any) -> None:
+        """
+        Set the seconds before every answer.
+
+        :raises ValueError: when they are no number from 0.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+            raise ValueError(f"latency: must be a number of seconds from 0, not {seconds!r}")
+        self.latency = float(seconds)
+
+    def set_limits(self, given: Any) -> None:
+        """
+        Set rate limits; what is not named has none, and all keys begin anew.
+
+        :raises ValueError: naming what is wrong.
+        """
+        self.meter.set(Limits.parse(given))
+
+    def limits(self) -> dict[str, int | None]:
+        """Give the rate limits as they are set."""
+        return asdict(self.meter.limits)
+
+    def set_faults(self, given: Any) -> None:
+        """
+        Set the faults by chance, which begin anew.
+
+        :raises ValueError: naming what is wrong.
+        """
+        self.chance.set(Faults.parse(given))
+
+    def faults(self) -> dict[str, Any]:
+        """Give the faults by chance as they are set."""
+        return asdict(self.chance.faults)
+
+    def admit(self, entry: LedgerEntry) -> Excess | None:
+        """Count a call against its key's limits; when it is too much, say so, with the time since 1970."""
+        tokens = count_input_tokens(entry.body) if isinstance(entry.body, dict) else 0
+        excess = self.meter.admit(entry.key or "", tokens, now=self.clock())
+        return replace(excess, resets_at=excess.resets_at + self._epoch_offset) if excess else None
 
     # Key
 
@@ -239,7 +301,10 @@ class State:
     # Waiting
 
     def reset(self) -> None:
-        """Forget everything and let go of the calls that wait."""
+        """Forget everything, set everything as it was at the start, and let go of the calls that wait."""
+        self.latency, limits, faults = self._at_start
+        self.meter.set(limits)
+        self.chance.set(faults)
         with self._lock:
             self._entries, self._kept, self._key = [], {}, {}
             self._steps.clear()

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
 
-from airflow_provider_responses.sandbox.events import FIRST_LINE, LAST_LINE, Event, events
+from airflow_provider_responses.sandbox.events import COMMENT, LAST_LINE, Event, events
 from airflow_provider_responses.sandbox.script import Step
-from airflow_provider_responses.sandbox.wire import ClosedConnection, close_connection, until_gone
+from airflow_provider_responses.sandbox.wire import ClosedConnection, close_connection, send_body, until_gone
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from airflow_provider_responses.sandbox.answers import Draft
     from airflow_provider_responses.sandbox.results import Served
-    from airflow_provider_responses.sandbox.state import State
 
 
 class Fate(Protocol):
     """What becomes of an answer when its stream ends."""
 
-    @property
-    def state(self) -> State:
-        """What outlives the call."""
+    async def wait(
+        self, seconds: float | None, beat: Callable[[], Awaitable[None]], gone: asyncio.Task[None] | None = None
+    ) -> str:
+        """Wait; ``beat`` shows life now and then."""
 
     def settle(self, *, delivered: bool) -> None:
         """Record a finished answer."""
@@ -50,7 +50,6 @@ class StreamResponse(Response):
         headers: Mapping[str, str],
         step: Step | None = None,
         fate: Fate | None = None,
-        epoch: int = 0,
     ) -> None:
         super().__init__(None, 200, headers, media_type="text/event-stream")
         del self.headers["content-length"]
@@ -59,8 +58,8 @@ class StreamResponse(Response):
         self.events = events(call, draft, final)
         self.step = step or Step()
         self.fate = fate
-        self.epoch = epoch
         self.generated = ""
+        self.was_broken = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
@@ -69,7 +68,7 @@ class StreamResponse(Response):
             await ClosedConnection()(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await _send(send, FIRST_LINE)
+        await send_body(send, COMMENT)
         gone = asyncio.ensure_future(until_gone(receive))
         try:
             ended = await self._send_events(send, gone)
@@ -78,49 +77,59 @@ class StreamResponse(Response):
         if ended == "closed":
             await close_connection(scope, receive)
         elif ended == "over":
-            await _send(send, b"", more=False)
+            await send_body(send, b"", more=False)
 
     async def _send_events(self, send: Send, gone: asyncio.Task[None]) -> str:
         """Send events until they are over, the connection has to be ``closed``, or the client is ``gone``."""
-        if ended := await self._pause(self.step.delay, gone):
+        if ended := await self._wait(self.step.delay, send, gone):
             return ended
         for number, event in enumerate(self.events):
             # Lets the loop see that the client has gone; sending alone need not.
             await asyncio.sleep(0)
             if gone.done():
                 return self._stopped("gone")
-            if self._is_half_way():
-                return self._stopped("closed" if self.step.cut else "over")
-            if self.fate and _is_last(event):
-                # Before it is sent: who has the whole answer finds it in the ledger.
-                self.fate.settle(delivered=True)
+            is_broken = self._is_broken(event)
+            if is_broken and not self.step.malformed:
+                return await self._break_off(send, gone)
+            if event.is_last:
+                self._settle()
             self.generated += event.generated
-            await _send(send, event.encode(number))
-            if event.generated and (ended := await self._pause(self.step.chunk_delay, gone)):
+            await send_body(send, event.encode(number, malformed=is_broken))
+            if event.generated and (ended := await self._wait(self.step.chunk_delay, send, gone)):
                 return ended
-        await _send(send, LAST_LINE)
+        await send_body(send, LAST_LINE)
         return "over"
 
-    def _is_half_way(self) -> bool:
-        if not (self.step.truncate or self.step.cut):
+    def _is_broken(self, event: Event) -> bool:
+        """Whether this is the event at which the step breaks the stream: half way, or the last one."""
+        if self.was_broken or not (self.step.truncate or self.step.cut or self.step.stall or self.step.malformed):
             return False
-        return len(self.generated) >= max(1, len(self.draft.content) // 2)
+        half_way = not self.step.late and len(self.generated) >= self.draft.half_way
+        self.was_broken = event.is_last or half_way
+        return self.was_broken
 
-    async def _pause(self, seconds: float | None, gone: asyncio.Task[None]) -> str:
+    async def _break_off(self, send: Send, gone: asyncio.Task[None]) -> str:
+        ended = self._stopped("over" if self.step.truncate else "closed")
+        if self.step.stall and self.fate:
+            await self.fate.wait(None, lambda: send_body(send, COMMENT), gone)
+        return ended
+
+    def _settle(self) -> None:
+        """Record how the stream ends, before it does: who has the whole answer finds it in the ledger."""
+        if self.fate is None:
+            return
+        if self.was_broken:
+            self.fate.settle_broken(self.draft.generated)
+        else:
+            self.fate.settle(delivered=True)
+
+    async def _wait(self, seconds: float | None, send: Send, gone: asyncio.Task[None]) -> str:
         if not seconds or self.fate is None:
             return ""
-        ended = await self.fate.state.pause(seconds, epoch=self.epoch, gone=gone)
+        ended = await self.fate.wait(seconds, lambda: send_body(send, COMMENT), gone)
         return "" if ended == "over" else self._stopped("gone" if ended == "gone" else "closed")
 
     def _stopped(self, ended: str) -> str:
         if self.fate:
             self.fate.settle_broken(self.generated, dropped=ended == "gone")
         return ended
-
-
-def _is_last(event: Event) -> bool:
-    return event.data["type"] in {"response.completed", "response.incomplete", "response.failed"}
-
-
-async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from airflow_provider_responses.sandbox.errors import DOCUMENTED
-from airflow_provider_responses.sandbox.script import ERROR_TYPES
+from airflow_provider_responses.sandbox.script import AVAILABILITY_STATUS, ERROR_TYPES
 
 from .conftest import HELLO, output_text, read_events, send_and_wait, wait_for
 
@@ -87,6 +87,58 @@ def test_an_error_says_what_the_step_says(http, sandbox):
         "availability": {"code": "capacity_exhausted", "retryable": True},
         "error_type": "provider_overloaded",
     }
+
+
+@pytest.mark.parametrize("by", ["script", "model"])
+@pytest.mark.parametrize("code", AVAILABILITY_STATUS)
+def test_availability_by_its_code(http, sandbox, api, code, by):
+    asked = HELLO | ({"model": f"sandbox/availability-{code}"} if by == "model" else {})
+    if by == "script":
+        sandbox.script({"availability": code})
+    answer = http.post("/responses", json=asked)
+    assert answer.status_code == AVAILABILITY_STATUS[code]
+    api.check(answer.json(), COMPONENTS[answer.status_code])
+    found = answer.json()["error"]["availability"]
+    assert (found["code"], found["requested_models"]) == (code, [asked["model"]])
+    assert found["retryable"] == (answer.status_code == 503)
+    assert ("retry_after" in found) == found["retryable"] != ("fallback_models" in found)
+
+
+def test_availability_beside_a_status(http, sandbox):
+    sandbox.script({"status": 529, "availability": "capacity_exhausted", "retry_after": 7})
+    answer = http.post("/responses", json=HELLO)
+    assert (answer.status_code, answer.headers["retry-after"]) == (529, "7")
+    assert answer.json()["error"]["availability"]["retry_after"] == 7
+
+
+METADATA = {"X-OpenRouter-Metadata": "enabled"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("step", "model", "status"),
+    [
+        ({}, "openai/gpt-4o", 200),
+        ({"incomplete": "content_filter"}, "openai/gpt-4o", 200),
+        ({"failed": "provider_overloaded"}, "openai/gpt-4o", 503),
+        ({"failed": "invalid_prompt"}, "openai/gpt-4o", 400),
+        ({"status": 429}, "openai/gpt-4o", 429),
+        ({"availability": "no_endpoints"}, "openai/gpt-4o", 404),
+        ({}, "missing/model", None),
+    ],
+)
+def test_routing_metadata_on_results_and_errors(http, sandbox, api, step, model, status, stream):
+    sandbox.script(step, step)
+    asked = HELLO | {"model": model, "stream": stream}
+    answer = http.post("/responses", json=asked, headers=METADATA)
+    is_stream = answer.headers["content-type"].startswith("text/event-stream")
+    body = read_events(answer.text)[-1]["response"] if is_stream else answer.json()
+    found = body["openrouter_metadata"]
+    api.check(found, "OpenRouterMetadata")
+    assert found["requested"] == model
+    assert [attempt["status"] for attempt in found["attempts"]] == ([status] if status else [])
+    assert found["endpoints"]["total"] == (1 if status else 0)
+    assert "openrouter_metadata" not in http.post("/responses", json=asked).text
 
 
 @pytest.mark.parametrize(("given", "sent"), [(None, None), (0, "0"), (3, "3")])
@@ -246,6 +298,13 @@ def test_a_call_without_a_key_takes_no_step(sandbox, http):
         ({"status": 429, "kind": "moderation"}, "403"),
         ({"delay": -1}, "delay"),
         ({"times": 0}, "times"),
+        ({"stall": True, "cut": True}, "one way"),
+        ({"status": 429, "error_event": "error"}, "one way"),
+        ({"availability": "no_endpoints", "drop": True}, "one way"),
+        ({"availability": "out"}, "availability"),
+        ({"error_event": "failed"}, "error_event"),
+        ({"keep_alive": 0}, "keep_alive"),
+        ({"split": 0}, "split"),
         ("drop", "step 0"),
     ],
 )

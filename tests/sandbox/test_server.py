@@ -112,7 +112,28 @@ def test_the_command_serves_until_it_is_told_to_stop(number, arguments):
         assert (process.returncode, rest, errors) == (0, "", "")
 
 
-@pytest.mark.parametrize("arguments", [["--host", "0.0.0.0"], ["--port", "99999"]])  # noqa: S104  refused
+def test_the_command_takes_limits_and_faults():
+    arguments = ["--requests-per-minute", "2", "--seed", "7", "--fault", "503=1", "--fault", "429=0"]
+    with subprocess.Popen([*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            base_url = process.stdout.readline().split()[0]
+            headers = {"Authorization": "Bearer some-key"}
+            got = [httpx.post(f"{base_url}/responses", json=HELLO, headers=headers).status_code for _ in range(3)]
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+    assert got == [503, 503, 429]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--host", "0.0.0.0"],  # noqa: S104  refused
+        ["--port", "99999"],
+        ["--tokens-per-minute", "-1"],
+        ["--fault", "sometimes=0.1"],
+    ],
+)
 def test_the_command_refuses_in_one_line(arguments):
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
