@@ -1,0 +1,160 @@
+"""What both clients share: a request as a call that can be sent any number of times, and what its answer says."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from httpx_sse import EventSource
+
+from airflow_provider_responses.client import protocol
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.client.retries import Judge
+from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
+from airflow_provider_responses.models.request import ResponsesRequest
+from airflow_provider_responses.models.response import Response
+
+EVENT_STREAM: Final = "text/event-stream"
+
+Options = RequestOptions | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One HTTP request, ready to be sent any number of times."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)  # the key is among them
+    body: bytes | None = field(repr=False)
+    stream: bool
+    config: ClientConfig
+    what: str
+
+    def request(self, extensions: Mapping[str, Any]) -> httpx.Request:
+        """Give the request for one try; made by hand, as merging a client's defaults in is a fifth of its time."""
+        return httpx.Request(
+            self.method, _parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
+        )
+
+    def timeout(self, remaining: float) -> dict[str, float]:
+        """Give httpx's timeouts: none may outlast the deadline."""
+        connect = min(self.config.connect_timeout, remaining)
+        silence = min(self.config.read_timeout, remaining)
+        return {"connect": connect, "pool": connect, "write": silence, "read": silence}
+
+    def refusal(self, http: httpx.Response) -> APIError:
+        """Give the error of a status other than 2XX."""
+        return protocol.error_from_response(http.status_code, head_of(http), http.content, what=self.what)
+
+    def deadline_error(self) -> TransportError:
+        """Give the error of a call whose time is over."""
+        return TransportError(
+            f"{self.what}: no answer within {round(self.config.timeout, 2):g} s, all tries included. "
+            "It may have been billed. "
+            "Raise the timeout (`options`, the connection, or the task's execution_timeout), or ask for less",
+            kind="deadline",
+            ambiguous=True,
+        )
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+class Calls:
+    """What both clients share: settings, and how a request becomes a call."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._clock: Callable[[], float] = time.monotonic
+        self._draw: Callable[[], float] = random.random
+
+    def _post(self, request: ResponsesRequest | Mapping[str, Any], options: Options, *, stream: bool = False) -> Call:
+        parsed = None if options is None else RequestOptions.parse(options)
+        config = self.config.for_call(parsed)
+        prepared = protocol.prepare(request, config)
+        if stream and not prepared.stream:
+            prepared = prepared.replace(stream=True)
+        return Call(
+            method="POST",
+            url=f"{config.base_url}/responses",
+            headers=protocol.build_headers(config, parsed, stream=bool(prepared.stream)),
+            body=prepared.to_bytes(),
+            stream=bool(prepared.stream),
+            config=config,
+            what=protocol.describe_call(config, prepared),
+        )
+
+    def _get(self, path: str, options: Options = None) -> Call:
+        parsed = None if options is None else RequestOptions.parse(options)
+        config = self.config.for_call(parsed)
+        url = f"{config.base_url}{path}"
+        headers = protocol.build_headers(config, parsed)
+        return Call(method="GET", url=url, headers=headers, body=None, stream=False, config=config, what=f"GET {url}")
+
+    def _get_generation(self, generation_id: str, options: Options) -> Call:
+        return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
+
+    def _judge(self, call: Call) -> Judge:
+        return Judge(call.config, self._clock, self._draw)
+
+
+def settle(judge: Judge, response: Response) -> Response:
+    """Enter into an answer what came before it, and how long it took."""
+    return replace(response, previous=tuple(judge.errors), seconds=judge.clock() - judge.started)
+
+
+def blame(judge: Judge, error: ResponsesError) -> None:
+    """Enter into a final error, and the answer that came with it, what came before it."""
+    error.previous = tuple(e for e in judge.errors if e is not error)
+    if error.response is not None:
+        error.response = replace(error.response, previous=error.previous, seconds=judge.clock() - judge.started)
+    protocol.note_tries(error)
+
+
+def head_of(http: httpx.Response) -> dict[str, str]:
+    """Give the headers as a plain dict: httpx's own looks at all of them for each look-up."""
+    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in http.headers.raw}
+
+
+def place(error: ResponsesError, http: httpx.Response) -> None:
+    """Say which generation an error is about, once the answer's head has told: its cost can be looked up."""
+    error.generation_id = error.generation_id or head_of(http).get("x-generation-id")
+
+
+def is_event_stream(http: httpx.Response) -> bool:
+    """Whether the server answers with a stream."""
+    content_type: str = http.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
+
+
+def event_source(http: httpx.Response) -> EventSource:
+    """Read a stream by the grammar of SSE."""
+    http.headers["content-type"] = EVENT_STREAM  # httpx-sse reads it to the letter
+    return EventSource(http)
+
+
+def whole(http: httpx.Response, call: Call) -> Response:
+    """Read a plain answer whose body has arrived."""
+    head = head_of(http)
+    return Response(raw=protocol.read_json(http.status_code, head, http.content, what=call.what), headers=head)
+
+
+def object_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the object that a ``GET`` brought, empty if it is another shape."""
+    data = body.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def objects_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the objects that a ``GET`` brought, without what is another shape."""
+    data = body.get("data")
+    return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
