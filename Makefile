@@ -25,7 +25,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-2.11 bench lint format docs build check-wheel clean
+.PHONY: help demo test test-2.11 bench fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,10 @@ test-2.11: $(VENV_2_11)/.installed  ## Run the tests on Airflow 2.11, the oldest
 	$(VENV_2_11)/bin/python -m pytest $(ARGS)
 
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
-	$(BIN)/python -m pytest tests/benchmarks -s -q $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
+
+fuzz: $(VENV)/.installed  ## Feed streams and answers with garbage for a minute
+	FUZZ_SECONDS=30 $(BIN)/python -m pytest tests/fuzz -q $(ARGS)
 
 lint: $(VENV)/.installed  ## Check style, formatting, types and the rules about imports
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
 from airflow_provider_responses.client.transport import SyncPool
 from tests.benchmarks import upstream
 
+pytestmark = pytest.mark.bench
 REQUEST = {"model": "openai/gpt-4o-mini", "input": "Say hello."}
 STREAMED = REQUEST | {"stream": True}
 HEADERS = {"authorization": "Bearer none"}

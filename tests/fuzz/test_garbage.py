@@ -1,0 +1,172 @@
+"""
+Whatever a server sends, a call ends in an answer or in one of this package's errors.
+
+Each test goes on for FUZZ_SECONDS (2 by default, 30 in `make fuzz`), with other examples every time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_responses.client import ClientConfig, ResponsesClient
+from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.models import Response
+from airflow_provider_responses.runs import Account, log_line, xcoms
+
+KEY = "key-of-the-fuzz-tests"
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
+EVENTS = [
+    "response.created",
+    "response.output_text.delta",
+    "response.completed",
+    "response.done",
+    "response.failed",
+    "response.incomplete",
+    "error",
+    "response.error",
+    "response.output_item.done",
+    "response.of_tomorrow",
+]
+KEYS = [
+    "id",
+    "status",
+    "model",
+    "output",
+    "usage",
+    "error",
+    "error_type",
+    "incomplete_details",
+    "type",
+    "content",
+    "text",
+    "refusal",
+    "annotations",
+    "response",
+    "delta",
+    "item",
+    "code",
+    "message",
+    "cost",
+    "input_tokens",
+    "metadata",
+    "availability",
+    "retryable",
+    "retry_after",
+    "previous_errors",
+    "raw",
+    "reason",
+    "input_tokens_details",
+    "result",
+]
+WORDS = ["completed", "failed", "incomplete", "queued", "message", "output_text", "refusal", "url_citation", "server"]
+LINES = [b": comment\n\n", b"data: [DONE]\n\n", b"event: x\r\n", b"data:", b"\r\n\r\n", b"\xef\xbb\xbf", b"\n"]
+
+leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(WORDS)
+anything = st.recursive(
+    leaf,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=20,
+)
+objects = st.dictionaries(st.sampled_from(KEYS), anything, max_size=8)
+events = st.builds(lambda kind, body: body | {"type": kind}, st.sampled_from(EVENTS), objects)
+lines = (
+    events.map(lambda event: f"data: {json.dumps(event)}\n\n".encode())
+    | st.binary(max_size=40)
+    | st.sampled_from(
+        [b": comment\n\n", b"data: [DONE]\n\n", b"event: x\r\n", b"data:", b"\r\n\r\n", b"\xef\xbb\xbf", b"\n"]
+    )
+)
+headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "retry-after": st.sampled_from(["0", "-1", "nan", "1e400", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"]),
+        "x-generation-id": st.just("gen-1"),
+        "x-openrouter-cache-status": st.sampled_from(["HIT", "MISS", "?"]),
+    },
+)
+endless = settings(
+    max_examples=100, deadline=None, derandomize=False, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def again_and_again(check: Callable[[], None]) -> None:
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        check()
+
+
+class Pieces(httpx.SyncByteStream):
+    def __init__(self, data: bytes, size: int) -> None:
+        self.pieces = [data[at : at + size] for at in range(0, len(data), size)]
+
+    def __iter__(self) -> Any:
+        return iter(self.pieces)
+
+
+def outcome(status: int, head: dict[str, str], body: httpx.SyncByteStream, *, stream: bool, streaming: bool) -> None:
+    """Send one request; nothing but an answer or a typed error may come of it."""
+    pool = SyncPool(httpx.MockTransport(lambda _: httpx.Response(status, headers=head, stream=body)))
+    config = ClientConfig(api_key=KEY, max_retries=0, max_ambiguous_retries=0)
+    with ResponsesClient(config, pool=pool) as client:
+        request = {"model": "a/b", "input": "x", "stream": stream}
+        try:
+            if streaming:
+                list(client.stream(request))
+            else:
+                check_response(client.send(request))
+        except ResponsesError as error:
+            check_message(str(error))
+            if error.response is not None:
+                check_response(error.response)
+
+
+def check_message(text: str) -> None:
+    assert text
+    assert KEY not in text
+    assert len(text) < 8000
+
+
+def check_response(response: Response) -> None:
+    for name in dir(Response):
+        if not name.startswith("_"):
+            value = getattr(response, name)
+            if name == "to_input":
+                value()
+    account = Account()
+    usage = account.usage(response, generation=None)
+    json.dumps(xcoms(response, usage), allow_nan=False)
+    assert log_line(response, usage)
+
+
+def test_streams() -> None:
+    @endless
+    @given(st.lists(lines, max_size=8).map(b"".join), st.integers(1, 64), headers, st.booleans())
+    def check(data: bytes, size: int, head: dict[str, str], streaming: bool) -> None:
+        outcome(200, head | {"content-type": "text/event-stream"}, Pieces(data, size), stream=True, streaming=streaming)
+
+    again_and_again(check)
+
+
+def test_answers() -> None:
+    bodies = (
+        objects.map(lambda body: json.dumps(body).encode())
+        | st.binary(max_size=60)
+        | anything.map(lambda body: json.dumps(body).encode())
+    )
+    statuses = st.sampled_from([200, 200, 200, 201, 204, 301, 400, 402, 403, 404, 418, 429, 500, 503, 529, 599])
+
+    @endless
+    @given(statuses, bodies, headers, st.integers(1, 64), st.sampled_from(["application/json", "text/html", ""]))
+    def check(status: int, body: bytes, head: dict[str, str], size: int, kind: str) -> None:
+        outcome(status, head | {"content-type": kind}, Pieces(body, size), stream=False, streaming=False)
+
+    again_and_again(check)
