@@ -89,7 +89,7 @@ class StreamReader:
             raise self.interrupted(f"its {event.type} event holds no response")
         raw = dict(inner.raw)
         named = event.type.removeprefix("response.").replace("done", "completed")
-        if named != "completed" or raw.get("status") not in {"completed", "incomplete", "failed"}:
+        if named != "completed" or raw.get("status") not in ("completed", "incomplete", "failed"):
             raw["status"] = named  # some servers say it by the event's name alone
         if not raw.get("output"):  # and some send the answer in its pieces alone
             raw["output"] = self._items or self._message()
