@@ -172,3 +172,17 @@ def test_every_setting_of_a_connection_is_on_its_page():
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
 
     assert [name for name in fields if f"`{name}`" not in page] == []
+
+
+BODY = re.compile(r"^## (?:(\d+)(?: ([\w-]+))?|A failure.*?): `(\w+)`$.*?^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def test_the_error_bodies_become_the_errors_that_the_page_says():
+    from airflow_provider_responses.client.protocol import error_from_response
+
+    rows = BODY.findall((DOCS / "error-bodies.md").read_text())
+    assert len(rows) >= 16
+    for status, kind, name, body in rows:
+        error = error_from_response(int(status), {}, body.encode(), what="POST")
+        assert type(error).__name__ == name
+        assert getattr(error, "kind", "") == kind
