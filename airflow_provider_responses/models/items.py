@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 from airflow_provider_responses.models.content import (
@@ -72,7 +73,7 @@ def message_type(given: dict[str, Any]) -> type[Any]:
         return Message
     content = given.get("content")
     parts = content if isinstance(content, (list, tuple)) else ()
-    own = any(isinstance(part, dict) and part.get("type") in OUTPUT_PARTS for part in parts)
+    own = any(isinstance(part, Mapping) and part.get("type") in tuple(OUTPUT_PARTS) for part in parts)
     return OutputMessage if own else AssistantMessage
 
 
@@ -462,10 +463,10 @@ ITEMS: Final[dict[str, Choice]] = {
 
 
 class ItemKinds(Kinds):
-    """An input item: without a ``type`` it is a message, if it has a ``role``."""
+    """An input item: without a ``type`` it is a message, if it looks like one."""
 
     def kind_of(self, given: dict[str, Any]) -> Any:
-        return given.get("type", "message" if "role" in given else None)
+        return given.get("type", "message" if "role" in given or "content" in given else None)
 
 
 InputItem = Annotated[JsonObject, ItemKinds(ITEMS)]

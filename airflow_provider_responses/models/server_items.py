@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, NotRequired
 
-from airflow_provider_responses.models.content import Status
 from airflow_provider_responses.models.reading import Choice, Integer, Items, JsonObject, Kinds, Part, Text
 
-FailableStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+# The schema has `failed` for some of these tools only; the service's own SDK reads it from all of them.
+ServerStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class CreateFile(Part):
@@ -84,7 +84,7 @@ class ServerItem(Part):
     """What all items of server tools have."""
 
     id: NotRequired[Text | None]
-    status: Status
+    status: ServerStatus
 
 
 class DatetimeItem(ServerItem):
@@ -294,7 +294,7 @@ class FailableItem(Part):
     """What items of tools have that may fail as a whole."""
 
     id: NotRequired[Text | None]
-    status: FailableStatus
+    status: ServerStatus
     error: NotRequired[Text | None]
     instance_name: NotRequired[Text | None]
     model: NotRequired[Text | None]
