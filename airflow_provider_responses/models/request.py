@@ -52,6 +52,7 @@ MIXED: Final = frozenset(
     {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
     | {"cache_control", "prompt_cache_options", "debug"}
 )
+SECRETS: Final = frozenset({"headers", "authorization"})
 CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
 CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 
@@ -214,8 +215,9 @@ def _given(detail: ErrorDetails, path: str) -> str:
     """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
     value, field = detail["input"], path.partition(".")[0]
     text = repr(value)
-    quotable = field in SETTINGS or (field in MIXED and detail["type"] in CHOSEN and isinstance(value, str))
-    if len(text) <= 80 and (quotable or not isinstance(value, (str, Sized))):
+    chosen = field in MIXED and detail["type"] in CHOSEN and isinstance(value, str)
+    quotable = field in SETTINGS or chosen or not isinstance(value, Sized)
+    if len(text) <= 80 and quotable and SECRETS.isdisjoint(path.split(".")):
         return f" (given: {text})"
     name = type(value).__name__
     return f" (given: {name} of length {len(value)})" if isinstance(value, Sized) else f" (given: {name})"
