@@ -85,8 +85,8 @@ class Checked:
         read = _validator(part)(given)
         return given if read == given else _as_given(given, read)
 
-    def choose(self, given: dict[str, Any]) -> type[Any] | None:  # noqa: ARG002  kinds are chosen by content
-        """Give the type that ``given`` must be, or ``None`` for a kind that only the server may know."""
+    def choose(self, _given: dict[str, Any]) -> type[Any] | None:
+        """Give the type that a dict must be, or ``None`` for a kind that only the server may know."""
         part: type[Any] = self.part
         return part
 
