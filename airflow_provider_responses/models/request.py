@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sized
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import (
@@ -26,31 +17,23 @@ from airflow_provider_responses.models.fields import (
     METADATA_MAX_VALUE,
     REQUEST_FIELDS,
 )
+from airflow_provider_responses.models.items import InputItem
+from airflow_provider_responses.models.plugins import Plugin, StopCondition
+from airflow_provider_responses.models.reading import ONE_OF, Boolean, Integer, Items, JsonObject, Number
+from airflow_provider_responses.models.settings import (
+    CacheSettings,
+    Debug,
+    Images,
+    Prompt,
+    PromptCache,
+    Provider,
+    ProviderPreferences,
+    ReasoningSettings,
+    TextSettings,
+    Trace,
+)
+from airflow_provider_responses.models.tools import Tool, ToolChoice
 
-
-def _number(value: Any) -> Any:
-    """Read a number; its kind is kept (1 stays 1, 1.0 stays 1.0). A template renders text, so text is read as well."""
-    if isinstance(value, str):
-        for kind in (int, float):
-            with contextlib.suppress(ValueError):
-                return _number(kind(value))
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-def _integer(value: Any) -> int:
-    number = _number(value)
-    if number != int(number):
-        raise ValueError("must be a whole number")
-    return int(number)
-
-
-Integer = Annotated[int, BeforeValidator(_integer)]
-Number = Annotated[int | float, BeforeValidator(_number)]
-# A boolean from a template is text as well; pydantic's lax mode would also read 1, "on" and "y".
-Boolean = Annotated[StrictBool, BeforeValidator(lambda v: {"true": True, "false": False}.get(str(v).lower(), v))]
-JsonObject = dict[str, Any]
 ResponseInclude = Literal[
     "file_search_call.results",
     "message.input_image.image_url",
@@ -58,15 +41,20 @@ ResponseInclude = Literal[
     "reasoning.encrypted_content",
     "code_interpreter_call.outputs",
 ]
-
-
 # Settings, whose wrong values may be quoted in messages; what people write to a model never is.
-UNIONS: Final = frozenset({"input", "tool_choice"})
 SETTINGS: Final = frozenset(
     {"model", "models", "parallel_tool_calls", "max_tool_calls", "max_output_tokens", "temperature", "top_p", "top_k"}
     | {"top_logprobs", "frequency_penalty", "presence_penalty", "truncation", "include", "modalities", "route"}
     | {"service_tier", "store", "background", "stream"}
 )
+# Objects with settings and words in them: a text is quoted only where a choice, a number or a boolean was due.
+MIXED: Final = frozenset(
+    {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
+    | {"cache_control", "prompt_cache_options", "debug"}
+)
+SECRETS: Final = frozenset({"headers", "authorization"})
+CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
+CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 
 
 class ResponsesRequest(BaseModel):
@@ -80,17 +68,17 @@ class ResponsesRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
     model: Annotated[str, Field(min_length=1)] | None = None
-    models: list[Annotated[str, Field(min_length=1)]] | None = None
-    input: str | list[JsonObject] | None = None
+    models: Items[Annotated[str, Field(min_length=1)]] | None = None
+    input: Annotated[str | Items[InputItem] | None, ONE_OF] = None
     instructions: str | None = None
-    prompt: JsonObject | None = None
-    text: JsonObject | None = None
-    reasoning: JsonObject | None = None
-    tools: list[JsonObject] | None = None
-    tool_choice: str | JsonObject | None = None
+    prompt: Prompt | None = None
+    text: TextSettings | None = None
+    reasoning: ReasoningSettings | None = None
+    tools: Items[Tool] | None = None
+    tool_choice: ToolChoice = None
     parallel_tool_calls: Boolean | None = None
     max_tool_calls: Integer | None = None
-    stop_server_tools_when: Annotated[list[JsonObject], Field(min_length=1)] | None = None
+    stop_server_tools_when: Annotated[Items[StopCondition], Field(min_length=1)] | None = None
     max_output_tokens: Integer | None = None
     temperature: Number | None = None
     top_p: Number | None = None
@@ -99,22 +87,22 @@ class ResponsesRequest(BaseModel):
     frequency_penalty: Number | None = None
     presence_penalty: Number | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    include: list[ResponseInclude] | None = None
-    modalities: list[Literal["text", "image"]] | None = None
-    image_config: JsonObject | None = None
+    include: Items[ResponseInclude] | None = None
+    modalities: Items[Literal["text", "image"]] | None = None
+    image_config: Images | None = None
     metadata: dict[str, str] | None = None
-    plugins: list[JsonObject] | None = None
-    provider: JsonObject | None = None
+    plugins: Items[Plugin] | None = None
+    provider: Provider | None = None
     route: Literal["fallback", "sort"] | None = None
     service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale"] | None = None
-    cache_control: JsonObject | None = None
+    cache_control: CacheSettings | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: JsonObject | None = None
+    prompt_cache_options: PromptCache | None = None
     session_id: Annotated[str, Field(max_length=256)] | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
     safety_identifier: str | None = None
-    trace: JsonObject | None = None
-    debug: JsonObject | None = None
+    trace: Trace | None = None
+    debug: Debug | None = None
     store: Boolean | None = None
     background: Boolean | None = None
     previous_response_id: str | None = None
@@ -201,36 +189,38 @@ class ResponsesRequest(BaseModel):
 
 
 def _problems(error: ValidationError) -> dict[str, str]:
-    """Field path → one sentence; a union's branches are reported once, by what they allow together."""
-    found: dict[str, list[str]] = {}
-    given: dict[str, Any] = {}
+    """Field path → one sentence."""
+    found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        location = detail["loc"]
-        if location[0] in UNIONS:
-            location = (location[0], *location[2:])  # pydantic puts the branch of the union there
-        path = ".".join(str(part) for part in location)
-        found.setdefault(path, []).append(_sentence(detail["type"], detail["msg"], path))
-        given[path] = detail["input"]
-    return {
-        path: f"{path}: {' or '.join(dict.fromkeys(texts))} (given: {_short(given[path], path)})"
-        for path, texts in found.items()
-    }
+        path = ".".join(str(part) for part in detail["loc"])
+        found[path] = f"{path}: {_sentence(detail, path)}"
+    return found
 
 
-def _sentence(kind: str, message: str, path: str) -> str:
+def _sentence(detail: ErrorDetails, path: str) -> str:
+    kind, message = detail["type"], detail["msg"]
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(path, REQUEST_FIELDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "a new field of the API goes into `extra_body`"
-        return f"is no field of a request; {hint}"
-    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+        parent, _, name = path.rpartition(".")
+        close = difflib.get_close_matches(name, CLOSED.get(parent, REQUEST_FIELDS), n=1)
+        what, hint = (f"`{parent}`", "leave it out") if parent else ("a request", "a new field goes into `extra_body`")
+        return f"is no field of {what}; {f'did you mean {close[0]!r}?' if close else hint}{_given(detail, path)}"
+    if kind == "missing":
+        return "is required"
+    if kind == "no_kind":
+        return message
+    return message.removeprefix("Value error, ").replace("Input should be", "must be") + _given(detail, path)
 
 
-def _short(value: Any, path: str) -> str:
+def _given(detail: ErrorDetails, path: str) -> str:
     """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
+    value, field = detail["input"], path.partition(".")[0]
     text = repr(value)
-    if len(text) <= 80 and (path.partition(".")[0] in SETTINGS or not isinstance(value, (str, Sized))):
-        return text
-    return f"{type(value).__name__} of length {len(value)}" if isinstance(value, Sized) else type(value).__name__
+    chosen = field in MIXED and detail["type"] in CHOSEN and isinstance(value, str)
+    quotable = field in SETTINGS or chosen or not isinstance(value, Sized)
+    if len(text) <= 80 and quotable and SECRETS.isdisjoint(path.split(".")):
+        return f" (given: {text})"
+    name = type(value).__name__
+    return f" (given: {name} of length {len(value)})" if isinstance(value, Sized) else f" (given: {name})"
 
 
 def _as_dict(value: Any) -> dict[Any, Any]:

@@ -28,20 +28,21 @@ json_values = st.recursive(
     max_leaves=12,
 )
 json_objects = st.dictionaries(st.text(max_size=8), json_values, max_size=5)
+kinds_of_tomorrow = json_objects.map(lambda item: {**item, "type": "a_kind_of_tomorrow"})
 requests = st.fixed_dictionaries(
     {},
     optional={
         "model": st.text(min_size=1, max_size=20) | st.none(),
         "models": st.lists(st.text(min_size=1, max_size=9), max_size=3),
-        "input": st.text(min_size=1).filter(str.strip) | st.lists(json_objects, min_size=1, max_size=3),
+        "input": st.text(min_size=1).filter(str.strip) | st.lists(kinds_of_tomorrow, min_size=1, max_size=3),
         "text": json_objects,
-        "tools": st.lists(json_objects, max_size=3),
-        "tool_choice": st.text(max_size=9) | json_objects,
+        "tools": st.lists(kinds_of_tomorrow, max_size=3),
+        "tool_choice": st.sampled_from(["auto", "none", "required"]) | kinds_of_tomorrow,
         "temperature": st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.none(),
         "max_output_tokens": st.integers() | st.none(),
         "store": st.booleans() | st.none(),
         "metadata": st.dictionaries(st.text("abc_-é", max_size=9), st.text(max_size=20), max_size=16),
-        "provider": json_objects,
+        "trace": json_objects,
         "extra_body": st.dictionaries(st.text("xyz", min_size=1), json_values, max_size=3),
     },
 )
@@ -67,8 +68,8 @@ def test_bytes_survive_a_round_trip(data: dict[str, Any]) -> None:
 
 
 @given(st.dictionaries(st.text(), json_values), st.randoms(use_true_random=False))
-def test_order_of_given_fields_does_not_matter(provider: dict[str, Any], random: Any) -> None:
-    fields = list({**BASE, "provider": provider, "temperature": 1, "metadata": {"a": "b"}, "user": "u"}.items())
+def test_order_of_given_fields_does_not_matter(trace: dict[str, Any], random: Any) -> None:
+    fields = list({**BASE, "trace": trace, "temperature": 1, "metadata": {"a": "b"}, "user": "u"}.items())
     expected = ResponsesRequest.parse(dict(fields)).to_bytes()
     random.shuffle(fields)
     assert ResponsesRequest.parse(dict(fields)).to_bytes() == expected
@@ -81,7 +82,11 @@ def test_top_level_fields_come_in_the_order_of_the_model() -> None:
 
 def test_keys_of_the_users_own_dicts_are_never_reordered() -> None:
     schema = {"zebra": 1, "apple": {"y": 1, "x": 2}, "mango": 3}
-    assert '{"zebra":1,"apple":{"y":1,"x":2},"mango":3}' in body(**BASE, text={"format": schema})
+    text = {"format": {"strict": True, "schema": schema, "name": "fruit", "type": "json_schema"}, "verbosity": "low"}
+    assert body(**BASE, text=text).endswith(
+        '"text":{"format":{"strict":true,"schema":{"zebra":1,"apple":{"y":1,"x":2},"mango":3},'
+        '"name":"fruit","type":"json_schema"},"verbosity":"low"}}'
+    )
     assert body(**BASE, metadata={"b": "1", "a": "2"}).endswith('"metadata":{"b":"1","a":"2"}}')
 
 
@@ -206,16 +211,16 @@ class Opaque:
 @pytest.mark.parametrize(
     ("value", "path", "says"),
     [
-        ([{"a": [1, Opaque()]}], "input.0.a.1", "Opaque"),
-        ([{"when": datetime(2026, 1, 1, tzinfo=UTC)}], "input.0.when", "datetime"),
-        ([{"a": {"b": {1, 2}}}], "input.0.a.b", "set"),
-        ([{"a": b"bytes"}], "input.0.a", "bytes"),
-        ([{"a": {"deep": [float("nan")]}}], "input.0.a.deep.0", "nan"),
-        ([{"a": float("-inf")}], "input.0.a", "inf"),
-        ([{"a": "half \ud800 a pair"}], "input.0.a", "surrogate"),
+        ([{"type": "new", "a": [1, Opaque()]}], "input.0.a.1", "Opaque"),
+        ([{"type": "new", "when": datetime(2026, 1, 1, tzinfo=UTC)}], "input.0.when", "datetime"),
+        ([{"type": "new", "a": {"b": {1, 2}}}], "input.0.a.b", "set"),
+        ([{"type": "new", "a": b"bytes"}], "input.0.a", "bytes"),
+        ([{"type": "new", "a": {"deep": [float("nan")]}}], "input.0.a.deep.0", "nan"),
+        ([{"type": "new", "a": float("-inf")}], "input.0.a", "inf"),
+        ([{"type": "new", "a": "half \ud800 a pair"}], "input.0.a", "surrogate"),
         ("half \ud800 a pair", "input", "surrogate"),
-        ([{"a": {(1, 2): "pair"}}], "input.0.a", "key"),
-        ([{"a": {"\ud800": "key"}}], "input.0.a", "surrogate"),
+        ([{"type": "new", "a": {(1, 2): "pair"}}], "input.0.a", "key"),
+        ([{"type": "new", "a": {"\ud800": "key"}}], "input.0.a", "surrogate"),
     ],
 )
 def test_what_has_no_json_form_is_refused_with_its_path(value: Any, path: str, says: str) -> None:
@@ -226,13 +231,13 @@ def test_what_has_no_json_form_is_refused_with_its_path(value: Any, path: str, s
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
-    loop: dict[str, Any] = {}
+    loop: dict[str, Any] = {"type": "new"}
     loop["self"] = loop
     assert "contains itself" in refusal({"model": "m", "input": [loop]}).message
 
 
 def test_any_mapping_inside_is_sent_or_refused_with_its_path() -> None:
-    fields = {"model": "m", "input": [{"a": MappingProxyType({"x": 1})}]}
+    fields = {"model": "m", "input": [{"type": "new", "a": MappingProxyType({"x": 1})}]}
     try:
         sent = ResponsesRequest.parse(fields).to_bytes()
     except RequestValidationError as error:

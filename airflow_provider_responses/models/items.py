@@ -1,0 +1,472 @@
+"""Input items: messages, and what models, tools and their users say to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from airflow_provider_responses.models.content import (
+    OUTPUT_PARTS,
+    AgentPart,
+    InputContent,
+    OutputPart,
+    Phase,
+    ReasoningPart,
+    Status,
+    SummaryPart,
+    ToolOutput,
+)
+from airflow_provider_responses.models.reading import Boolean, Choice, Integer, Items, JsonObject, Kinds, Part, Text
+from airflow_provider_responses.models.server_items import (
+    SERVER_ITEMS,
+    ApplyPatchOperation,
+    ShellAction,
+    ShellOutput,
+    WebSearchSource,
+)
+
+SearchStatus = Literal["completed", "searching", "in_progress", "failed"]
+ReasoningFormat = Literal[
+    "unknown",
+    "openai-responses-v1",
+    "azure-openai-responses-v1",
+    "bedrock-openai-responses-v1",
+    "bedrock-xai-responses-v1",
+    "xai-responses-v1",
+    "meta-responses-v1",
+    "anthropic-claude-v1",
+    "google-gemini-v1",
+    None,
+]
+
+
+class Message(Part):
+    """A message; its role is all that it must have."""
+
+    role: Literal["user", "system", "assistant", "developer"]
+    type: NotRequired[Literal["message"]]
+    content: NotRequired[InputContent]
+    id: NotRequired[Text | None]
+    phase: NotRequired[Phase]
+
+
+class AssistantMessage(Message):
+    """A message of the assistant in the words of the user."""
+
+    status: NotRequired[Status | None]
+
+
+class OutputMessage(Part):
+    """A message as a model made it, sent back with its id."""
+
+    type: Literal["message"]
+    id: Text
+    role: Literal["assistant"]
+    content: Items[OutputPart]
+    status: NotRequired[Status | None]
+    phase: NotRequired[Phase]
+
+
+def message_type(given: dict[str, Any]) -> type[Any]:
+    """Choose by role and content: only a model's own message has ``output_text`` or ``refusal``."""
+    if given.get("role") != "assistant":
+        return Message
+    content = given.get("content")
+    parts = content if isinstance(content, (list, tuple)) else ()
+    own = any(isinstance(part, Mapping) and part.get("type") in tuple(OUTPUT_PARTS) for part in parts)
+    return OutputMessage if own else AssistantMessage
+
+
+class Reasoning(Part):
+    """A model's reasoning."""
+
+    type: Literal["reasoning"]
+    id: Text
+    summary: Items[SummaryPart] | None
+    content: NotRequired[Items[ReasoningPart] | None]
+    encrypted_content: NotRequired[Text | None]
+    status: NotRequired[Status | None]
+    format: NotRequired[ReasoningFormat]
+    signature: NotRequired[Text | None]
+
+
+class OfSomeType(Part):
+    """An object of which only the type is known."""
+
+    type: Text
+
+
+class FunctionCall(Part):
+    """A model asks for a function."""
+
+    type: Literal["function_call"]
+    call_id: Text
+    name: Text
+    arguments: Text
+    id: NotRequired[Text | None]
+    namespace: NotRequired[Text | None]
+    status: NotRequired[Status | None]
+    subagent_id: NotRequired[Text | None]
+    subagent_items: NotRequired[Items[OfSomeType] | None]
+
+
+class FunctionCallOutput(Part):
+    """What the function gave."""
+
+    type: Literal["function_call_output"]
+    call_id: Text
+    output: ToolOutput
+    id: NotRequired[Text | None]
+    status: NotRequired[Status | None]
+
+
+class CustomToolCall(Part):
+    """A model asks for a custom tool."""
+
+    type: Literal["custom_tool_call"]
+    call_id: Text
+    name: Text
+    input: Text
+    id: NotRequired[Text | None]
+    namespace: NotRequired[Text | None]
+    status: NotRequired[Status | None]
+
+
+class CustomToolCallOutput(Part):
+    """What the custom tool gave."""
+
+    type: Literal["custom_tool_call_output"]
+    call_id: Text
+    output: ToolOutput
+    id: NotRequired[Text]
+
+
+class ApplyPatchCall(Part):
+    """A model asks for a change of a file."""
+
+    type: Literal["apply_patch_call"]
+    call_id: Text
+    status: Literal["in_progress", "completed"]
+    operation: ApplyPatchOperation
+    id: NotRequired[Text | None]
+
+
+class ApplyPatchCallOutput(Part):
+    """How the change went."""
+
+    type: Literal["apply_patch_call_output"]
+    call_id: Text
+    status: Literal["completed", "failed"]
+    id: NotRequired[Text | None]
+    output: NotRequired[Text | None]
+
+
+class Search(Part):
+    """A search of the web."""
+
+    type: Literal["search"]
+    query: Text
+    queries: NotRequired[Items[Text] | None]
+    sources: NotRequired[Items[WebSearchSource] | None]
+
+
+class OpenPage(Part):
+    """A page was opened."""
+
+    type: Literal["open_page"]
+    url: NotRequired[Text | None]
+
+
+class FindInPage(Part):
+    """A page was searched."""
+
+    type: Literal["find_in_page"]
+    pattern: Text
+    url: Text
+
+
+SEARCH_ACTIONS: Final[dict[str, Choice]] = {"search": Search, "open_page": OpenPage, "find_in_page": FindInPage}
+
+
+class WebSearchCall(Part):
+    """A search that the service made."""
+
+    type: Literal["web_search_call"]
+    id: Text
+    status: SearchStatus
+    action: NotRequired[Annotated[JsonObject, Kinds(SEARCH_ACTIONS)] | None]
+
+
+class FileSearchCall(Part):
+    """A search in files that the service made."""
+
+    type: Literal["file_search_call"]
+    id: Text
+    queries: Items[Text]
+    status: SearchStatus
+
+
+class ImageGenerationCall(Part):
+    """An image that the service made."""
+
+    type: Literal["image_generation_call"]
+    id: Text
+    status: Literal["in_progress", "completed", "generating", "failed"]
+    result: NotRequired[Text | None]
+    prompt: NotRequired[Text | None]
+
+
+class CodeLogs(Part):
+    """What the code printed."""
+
+    type: Literal["logs"]
+    logs: Text
+
+
+class CodeImage(Part):
+    """An image that the code drew."""
+
+    type: Literal["image"]
+    url: Text
+
+
+class CodeFile(Part):
+    """A file that the code wrote."""
+
+    type: Literal["file"]
+    download_url: NotRequired[Text | None]
+    error_code: NotRequired[Text | None]
+    expires_at: NotRequired[Text | None]
+    filename: NotRequired[Text | None]
+    id: NotRequired[Text | None]
+    media_type: NotRequired[Text | None]
+    sha256: NotRequired[Text | None]
+    size_bytes: NotRequired[Integer | None]
+    status: NotRequired[Text | None]
+
+
+CODE_OUTPUTS: Final[dict[str, Choice]] = {"logs": CodeLogs, "image": CodeImage, "file": CodeFile}
+
+
+class CodeInterpreterCall(Part):
+    """Code that the service ran."""
+
+    type: Literal["code_interpreter_call"]
+    id: Text
+    status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"]
+    code: NotRequired[Text | None]
+    container_id: NotRequired[Text | None]
+    outputs: NotRequired[Items[Annotated[JsonObject, Kinds(CODE_OUTPUTS)]] | None]
+
+
+class SafetyCheck(Part):
+    """What a user has to confirm before the computer is used."""
+
+    id: Text
+    code: Text
+    message: Text
+
+
+class ComputerCall(Part):
+    """A model asks for the use of a computer."""
+
+    type: Literal["computer_call"]
+    call_id: Text
+    status: Status
+    pending_safety_checks: Items[SafetyCheck]
+    action: NotRequired[Any]
+    id: NotRequired[Text | None]
+
+
+class Exec(Part):
+    """A command of a local shell."""
+
+    type: Literal["exec"]
+    command: Items[Text]
+    env: dict[Text, Text]
+    timeout_ms: NotRequired[Integer | None]
+    user: NotRequired[Text | None]
+    working_directory: NotRequired[Text | None]
+
+
+class LocalShellCall(Part):
+    """A model asks for a command of a local shell."""
+
+    type: Literal["local_shell_call"]
+    id: Text
+    call_id: Text
+    action: Exec
+    status: Status
+
+
+class LocalShellCallOutput(Part):
+    """What the command gave."""
+
+    type: Literal["local_shell_call_output"]
+    id: Text
+    output: Text
+    status: NotRequired[Status | None]
+
+
+class ShellCall(Part):
+    """A model asks for commands of a shell."""
+
+    type: Literal["shell_call"]
+    call_id: Text
+    action: ShellAction
+    arguments: NotRequired[Text | None]
+    environment: NotRequired[Any]
+    id: NotRequired[Text | None]
+    status: NotRequired[Status | None]
+
+
+class ShellCallOutput(Part):
+    """What the commands gave."""
+
+    type: Literal["shell_call_output"]
+    call_id: Text
+    output: Items[ShellOutput]
+    id: NotRequired[Text | None]
+    max_output_length: NotRequired[Integer | None]
+    status: NotRequired[Status | None]
+
+
+class McpTool(Part):
+    """A tool that an MCP server offers."""
+
+    name: Text
+    input_schema: JsonObject
+    annotations: NotRequired[Any]
+    description: NotRequired[Text | None]
+
+
+class McpListTools(Part):
+    """The tools that an MCP server offers."""
+
+    type: Literal["mcp_list_tools"]
+    id: Text
+    server_label: Text
+    tools: Items[McpTool]
+    error: NotRequired[Text | None]
+
+
+class McpApprovalRequest(Part):
+    """A model asks whether it may call a tool of an MCP server."""
+
+    type: Literal["mcp_approval_request"]
+    id: Text
+    name: Text
+    arguments: Text
+    server_label: Text
+
+
+class McpApprovalResponse(Part):
+    """Whether it may."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: Text
+    approve: Boolean
+    id: NotRequired[Text | None]
+    reason: NotRequired[Text | None]
+
+
+class McpCall(Part):
+    """A call of an MCP server that the service made."""
+
+    type: Literal["mcp_call"]
+    id: Text
+    name: Text
+    arguments: Text
+    server_label: Text
+    error: NotRequired[Text | None]
+    output: NotRequired[Text | None]
+
+
+class Compaction(Part):
+    """A conversation that the service made shorter."""
+
+    type: Literal["compaction"]
+    encrypted_content: Text
+    id: NotRequired[Text | None]
+
+
+class ContextCompaction(Part):
+    """A context that the service made shorter."""
+
+    type: Literal["context_compaction"]
+    encrypted_content: NotRequired[Text | None]
+    id: NotRequired[Text | None]
+
+
+class ItemReference(Part):
+    """An item that the service keeps."""
+
+    type: Literal["item_reference"]
+    id: Text
+
+
+class AdditionalTools(Part):
+    """Tools that come in later; any object with a type may be one."""
+
+    type: Literal["additional_tools"]
+    role: Literal["unknown", "user", "assistant", "system", "critic", "discriminator", "developer", "tool"]
+    tools: Items[OfSomeType]
+    id: NotRequired[Text | None]
+
+
+class Agent(Part):
+    """Who sent an agent's message."""
+
+    agent_name: Text
+
+
+class AgentMessage(Part):
+    """A message from one agent to another."""
+
+    type: Literal["agent_message"]
+    author: Text
+    recipient: Text
+    content: Items[AgentPart]
+    agent: NotRequired[Agent | None]
+    id: NotRequired[Text | None]
+
+
+ITEMS: Final[dict[str, Choice]] = {
+    "message": message_type,
+    "reasoning": Reasoning,
+    "function_call": FunctionCall,
+    "function_call_output": FunctionCallOutput,
+    "custom_tool_call": CustomToolCall,
+    "custom_tool_call_output": CustomToolCallOutput,
+    "apply_patch_call": ApplyPatchCall,
+    "apply_patch_call_output": ApplyPatchCallOutput,
+    "web_search_call": WebSearchCall,
+    "file_search_call": FileSearchCall,
+    "image_generation_call": ImageGenerationCall,
+    "code_interpreter_call": CodeInterpreterCall,
+    "computer_call": ComputerCall,
+    "local_shell_call": LocalShellCall,
+    "local_shell_call_output": LocalShellCallOutput,
+    "shell_call": ShellCall,
+    "shell_call_output": ShellCallOutput,
+    "mcp_list_tools": McpListTools,
+    "mcp_approval_request": McpApprovalRequest,
+    "mcp_approval_response": McpApprovalResponse,
+    "mcp_call": McpCall,
+    "compaction": Compaction,
+    "context_compaction": ContextCompaction,
+    "item_reference": ItemReference,
+    "additional_tools": AdditionalTools,
+    "agent_message": AgentMessage,
+    **SERVER_ITEMS,
+}
+
+
+class ItemKinds(Kinds):
+    """An input item: without a ``type`` it is a message, if it looks like one."""
+
+    def kind_of(self, given: dict[str, Any]) -> Any:
+        return given.get("type", "message" if "role" in given or "content" in given else None)
+
+
+InputItem = Annotated[JsonObject, ItemKinds(ITEMS)]

@@ -1,0 +1,221 @@
+"""How a part of a request is read: its kind is found, its values are checked, its own order of keys is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_args, get_origin
+
+from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, StrictBool, StrictStr, TypeAdapter, with_config
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
+from typing_extensions import TypedDict, is_typeddict
+
+T = TypeVar("T")
+MANY: Final = 12  # kinds; a longer list helps nobody
+
+
+def _number(value: Any) -> Any:
+    """Read a number; its kind is kept (1 stays 1, 1.0 stays 1.0). A template renders text, so text is read as well."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return _number(kind(value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PydanticCustomError("number", "must be a finite number")
+    return value
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise PydanticCustomError("number", "must be a whole number")
+    return int(number)
+
+
+def _ordered(value: Any) -> Any:
+    """Refuse sets: they have another order in each process, and the same request must always be the same bytes."""
+    if isinstance(value, (set, frozenset)):
+        raise PydanticCustomError("list", "must be a list; a set has no order")
+    return value
+
+
+READ_NUMBER: Final = BeforeValidator(_number)
+READ_INTEGER: Final = BeforeValidator(_integer)
+Integer = Annotated[int, READ_INTEGER]
+Number = Annotated[int | float, READ_NUMBER]
+# A boolean from a template is text as well; pydantic's lax mode would also read 1, "on" and "y".
+Boolean = Annotated[StrictBool, BeforeValidator(lambda v: {"true": True, "false": False}.get(str(v).lower(), v))]
+Text = StrictStr
+Items = Annotated[list[T], BeforeValidator(_ordered)]
+JsonObject = dict[StrictStr, Any]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Part(TypedDict):
+    """An object inside a request. Keys that this version does not know are sent as they are."""
+
+
+Choice = type[Any] | Callable[[dict[str, Any]], type[Any]]
+
+
+@cache
+def _validator(part: Any) -> Callable[[Any], Any]:
+    # Made on first use: there are more than a hundred types, of which a request has a few.
+    validate: Callable[[Any], Any] = TypeAdapter(part).validator.validate_python
+    return validate
+
+
+class Checked:
+    """Annotates a dict that is checked as ``part``, and passed on as it was given."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.read, handler(source))
+
+    def read(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Check ``given`` and give it back, with numbers and booleans in place of texts that spell them."""
+        part: Any = self.choose(given)
+        if part is None:
+            return given
+        read = _validator(part)(given)
+        return given if read == given else _as_given(given, read)
+
+    def choose(self, _given: dict[str, Any]) -> type[Any] | None:
+        """Give the type that a dict must be, or ``None`` for a kind that only the server may know."""
+        part: type[Any] = self.part
+        return part
+
+
+class Kinds(Checked):
+    """
+    Annotates a dict whose ``key`` says which of several types it is.
+
+    :param known: the kinds that may stand here; a function chooses among several types of one kind.
+    :param elsewhere: kinds of the API that may not stand here, and so are no kinds of tomorrow.
+    :param closed: whether other kinds are refused instead of left to the server.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Choice],
+        *,
+        key: str = "type",
+        elsewhere: Mapping[str, Choice] | None = None,
+        closed: bool = False,
+    ) -> None:
+        self.known = known
+        self.key = key
+        self.refused = frozenset(elsewhere or ()) - known.keys()
+        self.closed = closed
+
+    def choose(self, given: dict[str, Any]) -> type[Any] | None:
+        kind = self.kind_of(given)
+        choice = self.known.get(kind) if isinstance(kind, str) else None
+        if choice is None and (self.closed or not isinstance(kind, str) or kind in self.refused):
+            self._refuse(given)
+        return choice if choice is None or isinstance(choice, type) else choice(given)
+
+    def kind_of(self, given: dict[str, Any]) -> Any:
+        """Give what the object says that it is."""
+        return given.get(self.key)
+
+    def _refuse(self, given: dict[str, Any]) -> NoReturn:
+        kinds = [repr(kind) for kind in self.known]
+        allowed = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if 1 < len(kinds) <= MANY else kinds[0]
+        if self.key in given:
+            wanted = f"Input should be {allowed}" if len(kinds) <= MANY else "Input should be the name of a kind"
+            problem = PydanticCustomError("kind", wanted)
+        else:
+            wanted = f"is required: {allowed}" if len(kinds) <= MANY else "is required: it says of which kind this is"
+            problem = PydanticCustomError("no_kind", wanted)
+        value = given.get(self.key)
+        raise ValidationError.from_exception_data(
+            "part", [InitErrorDetails(type=problem, loc=(self.key,), input=value)]
+        )
+
+
+class OneOf:
+    """
+    Annotates a union of JSON types: the branch is chosen by the type of what was given.
+
+    Pydantic's own unions try all branches, so that an error would speak of branches that nobody meant.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_Branches(get_args(source)).read)
+
+
+ONE_OF: Final = OneOf()
+Shape = Literal["a string", "a number", "a boolean", "a list", "a dictionary", "null"]
+
+
+class _Branches:
+    def __init__(self, branches: tuple[Any, ...]) -> None:
+        self.types: dict[Shape, Any] = {_shape_of_type(branch): branch for branch in branches}
+        self.validators: dict[Shape, Callable[[Any], Any]] = {}
+
+    def read(self, value: Any) -> Any:
+        shape = self._shape(value)
+        validate = self.validators.get(shape) if shape else None
+        if validate is None:
+            validate = self._make(shape)
+        return validate(value)
+
+    def _shape(self, value: Any) -> Shape | None:
+        shape = _SHAPES.get(type(value)) or _shape_of_other(value)
+        if shape == "a string" and shape not in self.types:  # a template may have rendered what is meant
+            return next((other for other in ("a number", "a boolean") if other in self.types), None)
+        return shape
+
+    def _make(self, shape: Shape | None) -> Callable[[Any], Any]:
+        if shape is None or shape not in self.types:
+            *others, last = self.types
+            raise PydanticCustomError("shape", f"Input should be {', '.join(others)} or {last}")
+        validate = self.validators[shape] = TypeAdapter(self.types[shape]).validator.validate_python
+        return validate
+
+
+_SHAPES: Final[dict[Any, Shape]] = {
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    list: "a list",
+    tuple: "a list",
+    dict: "a dictionary",
+    NoneType: "null",
+}
+
+
+def _shape_of_type(branch: Any) -> Shape:
+    while get_origin(branch) is Annotated:
+        branch = get_args(branch)[0]
+    origin = get_origin(branch) or branch
+    if origin is Literal:
+        return "a string"
+    if is_typeddict(origin):
+        return "a dictionary"
+    return _SHAPES.get(origin, "a number")  # `int | float` is all that is left
+
+
+def _shape_of_other(value: Any) -> Shape | None:
+    if isinstance(value, Mapping):
+        return "a dictionary"
+    kinds: tuple[type[Any], ...] = (str, int, float, list, tuple)
+    return next((_SHAPES[kind] for kind in kinds if isinstance(value, kind)), None)
+
+
+def _as_given(given: Any, read: Any) -> Any:
+    """Give ``read`` with the keys in the order of ``given``; what says the same as before stays what it was."""
+    if read == given:
+        return given
+    if isinstance(read, dict):
+        return {key: _as_given(value, read[key]) for key, value in given.items()}
+    if isinstance(read, list):
+        return [_as_given(*pair) for pair in zip(given, read, strict=True)]
+    return read

@@ -1,0 +1,316 @@
+"""Tools that a model may use, and which of them it must use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, NotRequired, Required
+
+from airflow_provider_responses.models.reading import (
+    ONE_OF,
+    Boolean,
+    Choice,
+    Integer,
+    Items,
+    JsonObject,
+    Kinds,
+    Number,
+    Part,
+    Text,
+)
+from airflow_provider_responses.models.server_tools import SERVER_TOOLS, SearchEngine, SearchMode, SearchSize
+
+
+class FunctionTool(Part):
+    """A function of yours; ``parameters`` is its JSON schema."""
+
+    type: Literal["function"]
+    name: Text
+    parameters: JsonObject | None
+    description: NotRequired[Text | None]
+    strict: NotRequired[Boolean | None]
+    defer_loading: NotRequired[Boolean]
+
+
+class TextFormat(Part):
+    """A custom tool takes any text."""
+
+    type: Literal["text"]
+
+
+class GrammarFormat(Part):
+    """A custom tool takes what a grammar allows."""
+
+    type: Literal["grammar"]
+    definition: Text
+    syntax: Literal["lark", "regex"]
+
+
+CUSTOM_FORMATS: Final[dict[str, Choice]] = {"text": TextFormat, "grammar": GrammarFormat}
+
+
+class CustomTool(Part):
+    """A tool of yours that takes text."""
+
+    type: Literal["custom"]
+    name: Text
+    description: NotRequired[Text]
+    format: NotRequired[Annotated[JsonObject, Kinds(CUSTOM_FORMATS, closed=True)]]
+
+
+class NamespaceFunctionTool(Part, total=False):
+    """A function inside a namespace."""
+
+    type: Required[Literal["function"]]
+    name: Required[Text]
+    allowed_callers: Items[Literal["direct", "programmatic"]] | None
+    defer_loading: Boolean
+    description: Text | None
+    output_schema: JsonObject | None
+    parameters: JsonObject | None
+    strict: Boolean | None
+
+
+class DomainFilter(Part, total=False):
+    """Where a search looks, and where not."""
+
+    allowed_domains: Items[Text] | None
+    blocked_domains: Items[Text] | None
+    excluded_domains: Items[Text] | None
+
+
+class Location(Part, total=False):
+    """Where the user is, roughly."""
+
+    type: Literal["approximate"]
+    city: Text | None
+    country: Text | None
+    region: Text | None
+    timezone: Text | None
+
+
+class TypedLocation(Part, total=False):
+    """Where the user is, roughly; the type must be written out."""
+
+    type: Required[Literal["approximate"]]
+    city: Text | None
+    country: Text | None
+    region: Text | None
+    timezone: Text | None
+
+
+class WebSearchSettings(Part, total=False):
+    """What all forms of web search have."""
+
+    engine: SearchEngine
+    filters: DomainFilter | None
+    max_results: Integer
+    max_uses: Integer
+    mode: SearchMode
+    search_context_size: SearchSize
+
+
+class WebSearchTool(WebSearchSettings, total=False):
+    """Search the web."""
+
+    type: Required[Literal["web_search", "web_search_2025_08_26"]]
+    user_location: Location | None
+
+
+class PreviewWebSearchTool(WebSearchSettings, total=False):
+    """Search the web, in the older form."""
+
+    type: Required[Literal["web_search_preview", "web_search_preview_2025_03_11"]]
+    user_location: TypedLocation | None
+
+
+FilterValue = Annotated[Text | Number | Boolean | Items[Annotated[Text | Number, ONE_OF]], ONE_OF]
+
+
+class ComparisonFilter(Part):
+    """Files whose attribute compares so with a value."""
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
+    key: Text
+    value: FilterValue
+
+
+class CompoundFilter(Part):
+    """Files that all of these filters let through, or one of them."""
+
+    type: Literal["and", "or"]
+    filters: Items[JsonObject]
+
+
+FILTERS: Final[dict[str, Choice]] = {
+    **dict.fromkeys(("eq", "ne", "gt", "gte", "lt", "lte"), ComparisonFilter),
+    **dict.fromkeys(("and", "or"), CompoundFilter),
+}
+
+
+class RankingOptions(Part, total=False):
+    """How found files are ranked."""
+
+    ranker: Literal["auto", "default-2024-11-15"]
+    score_threshold: Number
+
+
+class FileSearchTool(Part, total=False):
+    """Search files that were uploaded."""
+
+    type: Required[Literal["file_search"]]
+    vector_store_ids: Required[Items[Text]]
+    filters: Annotated[JsonObject, Kinds(FILTERS, closed=True)] | None
+    max_num_results: Integer
+    ranking_options: RankingOptions
+
+
+class ComputerUseTool(Part):
+    """Use a computer."""
+
+    type: Literal["computer_use_preview"]
+    display_height: Integer
+    display_width: Integer
+    environment: Literal["windows", "mac", "linux", "ubuntu", "browser"]
+
+
+class AutoContainer(Part, total=False):
+    """A container that the service makes."""
+
+    type: Required[Literal["auto"]]
+    file_ids: Items[Text]
+    memory_limit: Literal["1g", "4g", "16g", "64g", None]
+
+
+class CodeInterpreterTool(Part):
+    """Run code in a container."""
+
+    type: Literal["code_interpreter"]
+    container: Annotated[Text | AutoContainer, ONE_OF]
+
+
+class McpToolFilter(Part, total=False):
+    """Which tools of an MCP server may be used."""
+
+    read_only: Boolean
+    tool_names: Items[Text]
+
+
+class ToolNames(Part, total=False):
+    """Tools by name."""
+
+    tool_names: Items[Text]
+
+
+class ApprovalRules(Part, total=False):
+    """Which tools need approval."""
+
+    always: ToolNames
+    never: ToolNames
+
+
+class McpTool(Part, total=False):
+    """The tools of an MCP server."""
+
+    type: Required[Literal["mcp"]]
+    server_label: Required[Text]
+    allowed_tools: Annotated[Items[Text] | McpToolFilter | None, ONE_OF]
+    authorization: Text
+    connector_id: Literal[
+        "connector_dropbox",
+        "connector_gmail",
+        "connector_googlecalendar",
+        "connector_googledrive",
+        "connector_microsoftteams",
+        "connector_outlookcalendar",
+        "connector_outlookemail",
+        "connector_sharepoint",
+    ]
+    headers: dict[Text, Text] | None
+    require_approval: Annotated[ApprovalRules | Literal["always", "never"] | None, ONE_OF]
+    server_description: Text
+    server_url: Text
+
+
+class ImageMask(Part, total=False):
+    """Which part of an image is made anew."""
+
+    file_id: Text
+    image_url: Text
+
+
+class ImageGenerationTool(Part, total=False):
+    """Make images."""
+
+    type: Required[Literal["image_generation"]]
+    background: Literal["transparent", "opaque", "auto"]
+    input_fidelity: Literal["high", "low", None]
+    input_image_mask: ImageMask
+    model: Text
+    moderation: Literal["auto", "low"]
+    output_compression: Integer
+    output_format: Literal["png", "webp", "jpeg"]
+    partial_images: Integer
+    quality: Literal["low", "medium", "high", "auto"]
+    size: Text
+
+
+class BareTool(Part):
+    """A tool without settings."""
+
+    type: Literal["local_shell", "shell", "apply_patch"]
+
+
+TOP_TOOLS: Final[dict[str, Choice]] = {
+    "function": FunctionTool,
+    "custom": CustomTool,
+    "mcp": McpTool,
+    **dict.fromkeys(("web_search", "web_search_2025_08_26"), WebSearchTool),
+    **dict.fromkeys(("web_search_preview", "web_search_preview_2025_03_11"), PreviewWebSearchTool),
+    "file_search": FileSearchTool,
+    "computer_use_preview": ComputerUseTool,
+    "code_interpreter": CodeInterpreterTool,
+    "image_generation": ImageGenerationTool,
+    **dict.fromkeys(("local_shell", "shell", "apply_patch"), BareTool),
+}
+NAMESPACE_TOOLS: Final[dict[str, Choice]] = {"function": NamespaceFunctionTool, "custom": CustomTool}
+
+
+class NamespaceTool(Part):
+    """Functions and custom tools under one name."""
+
+    type: Literal["namespace"]
+    name: Text
+    description: Text
+    tools: Items[Annotated[JsonObject, Kinds(NAMESPACE_TOOLS, elsewhere=TOP_TOOLS | SERVER_TOOLS)]]
+
+
+TOOLS: Final[dict[str, Choice]] = TOP_TOOLS | {"namespace": NamespaceTool} | SERVER_TOOLS
+Tool = Annotated[JsonObject, Kinds(TOOLS)]
+
+
+class FunctionChoice(Part):
+    """This function must be called."""
+
+    type: Literal["function"]
+    name: Text
+
+
+class KindChoice(Part):
+    """A tool of this kind must be used."""
+
+    type: Literal["web_search_preview", "web_search_preview_2025_03_11", "apply_patch", "shell"]
+
+
+class AllowedTools(Part):
+    """Only these tools may, or must, be used."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Items[JsonObject]
+
+
+CHOICES: Final[dict[str, Choice]] = {
+    "function": FunctionChoice,
+    "allowed_tools": AllowedTools,
+    **dict.fromkeys(("web_search_preview", "web_search_preview_2025_03_11", "apply_patch", "shell"), KindChoice),
+}
+ToolChoice = Annotated[Literal["auto", "none", "required"] | Annotated[JsonObject, Kinds(CHOICES)] | None, ONE_OF]
