@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,10 +22,11 @@ from airflow_provider_responses.models.response import Response
 
 EVENT_STREAM: Final = "text/event-stream"
 
+ErrorT = TypeVar("ErrorT", bound=ResponsesError)
 Options = RequestOptions | Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """One HTTP request, ready to be sent any number of times."""
 
@@ -125,9 +126,11 @@ def head_of(http: httpx.Response) -> dict[str, str]:
     return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in http.headers.raw}
 
 
-def place(error: ResponsesError, http: httpx.Response) -> None:
+def place(error: ErrorT, http: httpx.Response | None) -> ErrorT:
     """Say which generation an error is about, once the answer's head has told: its cost can be looked up."""
-    error.generation_id = error.generation_id or head_of(http).get("x-generation-id")
+    if http is not None:
+        error.generation_id = error.generation_id or head_of(http).get("x-generation-id")
+    return error
 
 
 def is_event_stream(http: httpx.Response) -> bool:

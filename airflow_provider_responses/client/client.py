@@ -304,7 +304,11 @@ class AsyncResponsesClient(Calls):
         """Like :meth:`ResponsesClient.send`. Cancelling the coroutine drops the connection."""
         call = self._post(request, options)
         judge = self._judge(call)
-        return settle(judge, await self._retry(judge, lambda: self._answer(call, judge.deadline)))
+        try:
+            response = await self._answer(call, judge.deadline)
+        except ResponsesError as error:
+            response = await self._again(judge, error, lambda: self._answer(call, judge.deadline))
+        return settle(judge, response)
 
     async def stream(
         self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None
@@ -353,7 +357,10 @@ class AsyncResponsesClient(Calls):
         try:
             return await attempt()
         except ResponsesError as error:
-            first = [error]
+            return await self._again(judge, error, attempt)
+
+    async def _again(self, judge: Judge, failed: ResponsesError, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        first = [failed]
 
         async def again() -> Any:  # tenacity awaits coroutine functions only, and not lambdas that return one
             if first:
@@ -385,9 +392,10 @@ class AsyncResponsesClient(Calls):
         return data
 
     async def _answer(self, call: Call, deadline: float) -> Response:
+        # As `_mapped` does, without its generator: a thousand of them at once are felt.
         http = None
         try:
-            async with self._mapped(call, deadline):
+            async with asyncio.timeout(deadline - self._clock()):
                 http = await self._open(call, deadline)
                 if is_event_stream(http):
                     reader = StreamReader(head_of(http), what=call.what)
@@ -397,9 +405,12 @@ class AsyncResponsesClient(Calls):
                 await http.aread()
             return protocol.check_answer(whole(http, call), what=call.what)
         except ResponsesError as error:
-            if http is not None:
-                place(error, http)
+            place(error, http)
             raise
+        except TimeoutError as error:
+            raise place(call.deadline_error(), http) from error
+        except transport.network_errors() as error:
+            raise place(transport.to_transport_error(error, what=call.what), http) from error
         finally:
             if http is not None:
                 await http.aclose()
@@ -407,7 +418,7 @@ class AsyncResponsesClient(Calls):
     async def _open(self, call: Call, deadline: float) -> httpx.Response:
         """Send, and give the response once its status is known to be good; the body is unread."""
         request = call.request({"timeout": call.timeout(deadline - self._clock())})
-        http = await self._connections().http.send(request, stream=True)
+        http = await self._connections().send(request)
         if not http.is_success:
             try:
                 await http.aread()

@@ -53,7 +53,7 @@ def next_wait(
     return wait if wait < remaining else None
 
 
-@dataclass
+@dataclass(slots=True)
 class Judge:
     """Decides over the tries of one call, in the shape that tenacity asks for."""
 
@@ -61,6 +61,7 @@ class Judge:
     clock: Callable[[], float]
     draw: Callable[[], float]
     errors: list[ResponsesError] = field(default_factory=list)
+    started: float = 0.0
     deadline: float = 0.0
     _wait: float = 0.0
 

@@ -218,6 +218,16 @@ class AsyncPool:
             trust_env=False,  # the proxies are mounted; netrc would add a second authorization
         )
         _keep_no_cookies(self.http)
+        # Without proxies to choose from, a client adds redirects, cookies and authorization, none of which are wanted.
+        self._direct = None if mounts else transport
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the body of the response is unread."""
+        if self._direct is None or self.http.is_closed:
+            return await self.http.send(request, stream=True)
+        response = await self._direct.handle_async_request(request)
+        response.request = request
+        return response
 
     async def close(self) -> None:
         """Close the pool."""
