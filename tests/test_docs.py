@@ -186,3 +186,11 @@ def test_the_error_bodies_become_the_errors_that_the_page_says():
         error = error_from_response(int(status), {}, body.encode(), what="POST")
         assert type(error).__name__ == name
         assert getattr(error, "kind", "") == kind
+
+
+def test_every_field_of_a_request_is_in_the_guide():
+    from airflow_provider_responses.models.fields import REQUEST_FIELDS
+
+    rows = [line for line in (DOCS / "requests.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(REQUEST_FIELDS) <= named
