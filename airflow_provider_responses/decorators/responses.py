@@ -61,7 +61,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
                 )
 
     def execute(self, context: Context) -> Any:
-        self._started = time.monotonic()  # what the function takes counts against execution_timeout
+        self._began = time.monotonic()  # what the function takes counts against execution_timeout
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)

@@ -101,6 +101,7 @@ class ResponsesOperator(BaseOperator):
         self._client: ResponsesClient | None = None
         self._killed = False
         self._started: float | None = None
+        self._began: float | None = None  # set by what runs before the request, within the task's time
         if not mapped_validation_only:
             try:
                 self._check_arguments()
@@ -109,8 +110,7 @@ class ResponsesOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
-        if self._started is None:
-            self._started = time.monotonic()
+        self._started, self._began = self._began or time.monotonic(), None
         try:
             self._check_arguments(rendered=True)
             return self._execute(context)

@@ -285,6 +285,12 @@ class TestFailures:
         with pytest.raises(TransportError, match=r"no answer within 0\.3"):
             task.execute(context())
 
+    def test_a_task_that_runs_again_in_one_process_has_all_its_time_again(self, responses_sandbox):
+        task = ask(execution_timeout=datetime.timedelta(seconds=50))
+        task.execute(context())
+        task._started -= 1000  # as if that had been long ago
+        assert task.execute(context())
+
     def test_a_failure_inside_the_answer_is_counted(self, responses_sandbox):
         responses_sandbox.script({"failed": "server"}, {})
         ti = TaskInstance()
