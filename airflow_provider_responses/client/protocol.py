@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -413,8 +414,9 @@ def _seconds(text: str | None, now: str | None) -> float | None:
         return float(text)
     except ValueError:
         pass
-    try:  # a date is read against the server's own clock, which its Date header tells
-        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(now or "")).total_seconds())
+    try:  # a date is read against the server's own clock where its Date header tells it, else against this one
+        since = parsedate_to_datetime(now) if now else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(text) - since).total_seconds())
     except (TypeError, ValueError):
         return None
 

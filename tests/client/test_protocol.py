@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -416,3 +418,9 @@ def test_availability_goes_before_the_error_type_and_that_before_the_status(
         body["error"]["availability"] = {"retryable": availability}
     error = protocol.error_from_response(status, {}, json.dumps(body).encode(), what="POST")
     assert error.retryable is retryable
+
+
+def test_a_date_to_wait_for_is_read_without_the_servers_clock_too() -> None:
+    in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    assert 3000 < (protocol.retry_after({"retry-after": in_an_hour}) or 0) <= 3600
+    assert protocol.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
