@@ -7,7 +7,8 @@ No I/O and no Airflow, so that the ways of running (worker, trigger) share it an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_responses.models.request import ResponsesRequest
 
+log = logging.getLogger(__name__)
+
 STAMP_KEY: Final = "airflow"
 XCOM_KEYS: Final = frozenset({"return_value", "status", "response_id", "generation_id", "model", "usage"})
-CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry
+CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
+LONGEST_CACHE_TTL: Final = 86_400
+TIMEOUT_MARGIN: Final = 1.0  # seconds that a call ends before its task would, at most a twentieth of the time
 
 
 def make_stamp(*, dag_id: str, task_id: str, run_id: str, map_index: int, cleared: int) -> str:
@@ -44,22 +49,39 @@ def make_stamp(*, dag_id: str, task_id: str, run_id: str, map_index: int, cleare
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
+def stamp_of(ti: Any, *, cleared: int) -> str:
+    """Give the stamp of a task instance; see :func:`make_stamp`."""
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return make_stamp(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index, cleared=cleared)
+
+
+def before(execution_timeout: float) -> float:
+    """Give the seconds that a call may take, so that it ends before Airflow ends its task and can say what it spent."""
+    return max(execution_timeout - min(TIMEOUT_MARGIN, execution_timeout / 20), 0.001)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """
     What a task asks for.
 
     :param fields: the request's fields, rendered.
+    :param output_retries: how often an answer that is not as typed is asked for again, within one try of the task.
     :param stream: whether the answer is streamed to whoever waits for it.
     :param cache: whether a retry may get the answer kept by OpenRouter.
+    :param cache_ttl: seconds that OpenRouter keeps it.
+    :param output_format: the ``text.format`` that stands for the ``output_type``, whose class may not be at hand.
     :param stamp: see :func:`make_stamp`; None for a request outside a task.
     """
 
     fields: Mapping[str, Any]
     output_type: type[BaseModel] | None = None
+    output_format: Mapping[str, Any] | None = None
+    output_retries: int = 1
     result: Literal["text", "response"] = "text"
     on_incomplete: Literal["fail", "return"] = "fail"
     cache: bool = True
+    cache_ttl: int = CACHE_TTL
     stream: bool = True
     stamp: str | None = None
 
@@ -75,26 +97,37 @@ class Run:
 
         config = config.for_call(options)
         fields = dict(self.fields)
-        if self.output_type is not None:
-            fields["text"] = self._typed_text(fields.get("text"))
+        if (output_format := self.format()) is not None:
+            fields["text"] = self._typed_text(fields.get("text"), output_format)
         request = protocol.prepare(ResponsesRequest.parse(fields), config)
         if config.is_openrouter:
             if self.stamp:
                 request = request.replace(metadata=self._stamped(request.metadata or {}, self.stamp))
             if self.cache and not _asks_for_no_trace(request):
-                caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(CACHE_TTL)}
+                caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
                 options = options.with_headers(caching, but_not=config.extra_headers)
         return (request.replace(stream=True) if self.stream else request), options
 
-    def accept(self, error: ResponsesError) -> Response:
-        """Give the answer that came with an error, if the task takes such answers; raise the error otherwise."""
-        if (
+    def format(self) -> Mapping[str, Any] | None:
+        """Give the ``text.format`` that asks for an ``output_type``."""
+        if self.output_type is None or self.output_format is not None:
+            return self.output_format
+        from airflow_provider_responses.models.output import json_schema_format
+
+        return json_schema_format(self.output_type)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the answer is asked for as a type whose class is not at hand."""
+        return self.output_type is None and self.output_format is not None
+
+    def accepts(self, error: ResponsesError) -> bool:
+        """Whether the task takes the answer that came with an error."""
+        return (
             self.on_incomplete == "return"
             and isinstance(error, (IncompleteResponseError, RefusalError))
             and error.response is not None
-        ):
-            return error.response
-        raise error
+        )
 
     def value(self, response: Response) -> Any:
         """
@@ -119,16 +152,14 @@ class Run:
             return parsed
         return response.output_text or response.refusal or ""
 
-    def _typed_text(self, text: Any) -> dict[str, Any]:
-        from airflow_provider_responses.models.output import json_schema_format
-
-        assert self.output_type is not None  # noqa: S101  for the type checker; the caller has looked
+    @staticmethod
+    def _typed_text(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
         given = text if isinstance(text, Mapping) else {}
         if "format" in given:
             raise RequestValidationError(
                 "text.format: given twice, by `output_type` and by `request`; drop one", fields=("text.format",)
             )
-        return {**given, "format": json_schema_format(self.output_type)}
+        return {**given, "format": dict(output_format)}
 
     @staticmethod
     def _stamped(metadata: Mapping[str, str], stamp: str) -> dict[str, str]:
@@ -144,6 +175,88 @@ class Run:
                 fields=("metadata",),
             )
         return {**metadata, STAMP_KEY: stamp}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """
+    What one try of a task came to.
+
+    :param response: the last answer, if any came; it knows those before it (``previous``).
+    :param error: why the try failed.
+    :param value: what goes to XCom as the return value, as plain JSON types.
+    :param unread: that the answer still has to be read as an ``output_type`` whose class was not at hand.
+    :param generations: records of kept answers by id, None where they could not be had.
+    """
+
+    response: Response | None = None
+    error: ResponsesError | None = None
+    value: Any = None
+    unread: bool = False
+    generations: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
+class Asking:
+    """
+    The sends of one try: an answer that is not as typed is asked for again. Whoever runs it does the sending.
+
+    :param run: what is asked.
+    :param options: as ``Run.prepare`` gave them.
+    """
+
+    def __init__(self, run: Run, options: RequestOptions) -> None:
+        self.run = run
+        self._options = options
+        self._retries = run.output_retries
+        self._earlier: tuple[Exception, ...] = ()
+        self._last: Response | None = None
+
+    def options(self, left: float) -> RequestOptions:
+        """
+        Give the options of the next send.
+
+        :param left: seconds that it may take.
+        """
+        options = replace(self._options, timeout=left)
+        if self._earlier and caches(options):  # else the answer that would not do comes again
+            return options.with_headers({"X-OpenRouter-Cache-Clear": "true"})
+        return options
+
+    def answered(self, response: Response) -> Outcome | None:
+        """Take an answer; None asks for another send."""
+        response = self._last = replace(response, previous=(*self._earlier, *response.previous))
+        if self.run.is_unreadable:
+            return Outcome(response=response, unread=True)
+        try:
+            return Outcome(response=response, value=self.run.value(response))
+        except OutputValidationError as error:
+            if not self._retries:
+                error.response = response
+                error.previous = response.previous
+                return Outcome(response=response, error=error)
+            self._retries -= 1
+            error.response = replace(response, previous=())
+            self._earlier = (*response.previous, error)
+            log.warning(
+                "Asking again, within this try (%d more after this): %s. It had cost %s",
+                self._retries,
+                error,
+                dollars(response.usage.cost),
+            )
+            return None
+
+    def failed(self, error: ResponsesError) -> Outcome:
+        """Take a failure."""
+        if error.response is not None:
+            error.response = replace(error.response, previous=(*self._earlier, *error.response.previous))
+        error.previous = (*self._earlier, *error.previous)
+        if error.response is not None and self.run.accepts(error):
+            if self.run.is_unreadable:
+                return Outcome(response=error.response, unread=True)
+            return Outcome(response=error.response, value=self.run.value(error.response))
+        # An earlier answer was paid for, though the last send brought none.
+        last = None if self._last is None else replace(self._last, previous=error.previous)
+        return Outcome(response=error.response or last, error=error)
 
 
 def merge_fields(arguments: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +276,14 @@ def merge_fields(arguments: Mapping[str, Any], request: Mapping[str, Any]) -> di
     return {**arguments, **request}
 
 
+def caches(options: RequestOptions) -> bool:
+    """Whether OpenRouter keeps the answer of a call, so that the same request gets it for nothing."""
+    return any(
+        name.lower() == "x-openrouter-cache" and text.lower() == "true"
+        for name, text in (options.headers or {}).items()
+    )
+
+
 def _asks_for_no_trace(request: ResponsesRequest) -> bool:
     provider = request.provider or {}
     return bool(provider.get("zdr")) or provider.get("data_collection") == "deny"
@@ -179,20 +300,27 @@ class Account:
 
     spent: dict[str, float | None] = field(default_factory=dict)
 
-    def unknown_source(self, response: Response) -> str | None:
-        """Give the kept answer's generation, whose tokens and price must be looked up."""
-        return response.cache_source_id if response.cached else None
+    def unknown_sources(self, response: Response) -> list[str]:
+        """Give the generations of kept answers, whose tokens and prices must be looked up."""
+        kept = [r for r in _paid_before(response) if r.cached and self.spent.get(_source(r)) is None]
+        return list(dict.fromkeys(_source(r) for r in (*kept, *([response] if response.cached else []))))
 
-    def usage(self, response: Response, *, generation: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def usage(
+        self, response: Response, *, generations: Mapping[str, Mapping[str, Any] | None] | None = None
+    ) -> dict[str, Any]:
         """
         Give the ``usage`` XCom of an answer, and enter its cost.
 
-        :param generation: the record of :meth:`unknown_source`, if it could be had.
+        :param generations: the records of :meth:`unknown_sources`, as far as they could be had.
         """
-        failed = [e.response for e in response.previous if isinstance(e, ResponsesError) and e.response]
-        this_try = {_identity(r): r.usage.cost for r in (*failed, response) if not r.cached}
+        known = generations or {}
+        answers = {_identity(r): r for r in (*_paid_before(response), response)}.values()
+        this_try = {_identity(r): r.usage.cost for r in answers if not r.cached}
         self.spent = this_try | self.spent
-        usage = self._kept(response, generation or {}) if response.cached else response.usage
+        for kept in answers:
+            if kept.cached and self.spent.get(_source(kept)) is None:
+                self.spent[_source(kept)] = Usage.from_raw(_as_usage(known.get(_source(kept)))).cost
+        usage = _kept_usage(known.get(_source(response)) or {}) if response.cached else response.usage
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
@@ -206,22 +334,35 @@ class Account:
             "ambiguous_tries": sum(isinstance(e, ResponsesError) and e.ambiguous for e in response.previous),
         }
 
-    def _kept(self, response: Response, generation: Mapping[str, Any]) -> Usage:
-        """Tokens and price of the answer that a hit repeats; its own counters are all 0."""
-        known = Usage.from_raw({**generation, "cost": generation.get("total_cost")})
-        source = response.cache_source_id or _identity(response)
-        if self.spent.get(source) is None:
-            self.spent[source] = known.cost
-        tokens_in, tokens_out = (_tokens(generation, kind) for kind in ("prompt", "completion"))
-        total = None if tokens_in is None or tokens_out is None else tokens_in + tokens_out
-        return replace(
-            known,
-            input_tokens=tokens_in,
-            output_tokens=tokens_out,
-            total_tokens=total,
-            cached_tokens=_integer(generation.get("native_tokens_cached")),
-            reasoning_tokens=_integer(generation.get("native_tokens_reasoning")),
-        )
+
+def _paid_before(response: Response) -> Iterator[Response]:
+    """Give the answers of this try that came before its last one and would not do."""
+    for error in response.previous:
+        if isinstance(error, ResponsesError) and error.response is not None:
+            yield error.response
+
+
+def _kept_usage(generation: Mapping[str, Any]) -> Usage:
+    """Tokens and price of the answer that a hit repeats; its own counters are all 0."""
+    tokens_in, tokens_out = (_tokens(generation, kind) for kind in ("prompt", "completion"))
+    total = None if tokens_in is None or tokens_out is None else tokens_in + tokens_out
+    return replace(
+        Usage.from_raw(_as_usage(generation)),
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        total_tokens=total,
+        cached_tokens=_integer(generation.get("native_tokens_cached")),
+        reasoning_tokens=_integer(generation.get("native_tokens_reasoning")),
+    )
+
+
+def _as_usage(generation: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**(generation or {}), "cost": (generation or {}).get("total_cost")}
+
+
+def _source(response: Response) -> str:
+    """Give the generation that made a kept answer."""
+    return response.cache_source_id or _identity(response)
 
 
 def xcoms(response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,13 +378,18 @@ def xcoms(response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:
     """Give the one line about an answer; it holds neither prompt nor answer."""
-    cost = "unknown" if usage["cost"] is None else f"${usage['cost']:.6f}"
     cache = "hit (nothing paid)" if response.cached else "miss"
     seconds = "?" if response.seconds is None else f"{response.seconds:.1f}"
     return (
         f"Answer {response.id} by {response.model}: {usage['input_tokens']} + {usage['output_tokens']} tokens, "
-        f"cost {cost}, cache {cache}, tries {response.tries}, {seconds} s, generation {response.generation_id}"
+        f"cost {dollars(usage['cost'])}, cache {cache}, tries {response.tries}, {seconds} s, "
+        f"generation {response.generation_id}"
     )
+
+
+def dollars(amount: float | None) -> str:
+    """Give an amount of money for a log line."""
+    return "unknown" if amount is None else f"${amount:.6f}"
 
 
 def _identity(response: Response) -> str:

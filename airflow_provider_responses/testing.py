@@ -14,9 +14,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DecoratedOperator
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.arguments import is_lazy
 from airflow_provider_responses.client.config import ClientConfig, Dialect, RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.operators.responses import ResponsesOperator, is_lazy
+from airflow_provider_responses.operators.responses import ResponsesOperator
 
 if TYPE_CHECKING:
     from airflow_provider_responses.sandbox import Sandbox

@@ -168,12 +168,8 @@ class ClientConfig:
     @property
     def secrets(self) -> list[str]:
         """What must never show: the key, headers that look like one, and the proxy's password."""
-        headers = self.extra_headers.items()
-        looks_secret = [text for name, text in headers if any(word in name.lower() for word in SECRET_HEADERS)]
-        password = urlsplit(self.proxy or "").password
-        return [
-            secret for secret in (self.api_key, *looks_secret, password) if secret and len(secret) >= SHORTEST_SECRET
-        ]
+        found = (self.api_key, *secret_headers(self.extra_headers).values(), urlsplit(self.proxy or "").password)
+        return [secret for secret in found if secret and len(secret) >= SHORTEST_SECRET]
 
     @property
     def is_openrouter(self) -> bool:
@@ -193,6 +189,11 @@ class Route(NamedTuple):
     proxy: str | None = None
     ca_bundle: str | None = None
     environment: bool = True
+
+
+def secret_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give the headers that look, by their names, as if they held a secret."""
+    return {name: text for name, text in headers.items() if any(word in name.lower() for word in SECRET_HEADERS)}
 
 
 def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:

@@ -32,6 +32,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
     """
 
     custom_operator_name = "@task.responses"
+    never_starts_in_triggerer = "its input is what a function returns"
     # What the function returns is data and is not rendered: it may hold braces of its own.
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
@@ -33,7 +35,11 @@ __all__ = ["ResponsesHook"]
 
 DEFAULT_CONN_ID: Final = "responses_default"
 ABSENT: Final = frozenset({404, 405, 501})  # statuses of a path that is not there
+KEPT_SECONDS: Final = 60.0  # that a connection's settings are used again in the triggerer
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
+
+
+_kept_configs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, Any]]] = WeakKeyDictionary()
 
 
 class ResponsesHook(BaseHook):
@@ -183,6 +189,34 @@ class ResponsesHook(BaseHook):
             return _test(ResponsesClient(config))
         except ResponsesError as error:
             return False, str(error)
+
+
+async def kept_config(conn_id: str) -> ClientConfig:
+    """
+    Give a connection's settings, read once a minute in each event loop, however many ask for them.
+
+    :raises ConfigurationError: retryable if the connection cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    known = _kept_configs.setdefault(loop, {})
+    read, kept = known.get(conn_id, (-KEPT_SECONDS, None))
+    if isinstance(kept, ClientConfig) and loop.time() - read < KEPT_SECONDS:
+        return kept
+    if not isinstance(kept, asyncio.Task) or kept.done():
+        kept = loop.create_task(ResponsesHook(conn_id).aconfig())
+        known[conn_id] = loop.time(), kept
+    try:
+        # Whoever is cancelled leaves the others their answer, and Airflow's pipe in order.
+        config: ClientConfig = await asyncio.shield(kept)
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error)) from None  # one for each who asked
+    except Exception as error:
+        raise ConfigurationError(
+            f"connection {conn_id!r} could not be read ({type(error).__name__}: {error}). Does it exist still?",
+            retryable=True,  # secrets backends report their outages like this
+        ) from error
+    known[conn_id] = loop.time(), config
+    return config
 
 
 def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:

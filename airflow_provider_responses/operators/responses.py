@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-import difflib
-import os
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses import runs
+from airflow_provider_responses import payloads, runs
+from airflow_provider_responses.arguments import RENDERED, Arguments
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import RequestCancelledError, RequestValidationError, ResponsesError
-from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
+from airflow_provider_responses.operators import ways
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import BaseTrigger
     from pydantic import BaseModel
 
     from airflow_provider_responses.client.client import ResponsesClient
-    from airflow_provider_responses.models.response import Response
+    from airflow_provider_responses.client.config import ClientConfig
+    from airflow_provider_responses.hooks.responses import ResponsesHook
 
 __all__ = ["ResponsesOperator"]
 
-TEXTS: Final = frozenset({"input", "model", "instructions"})
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
-# Before Airflow's own timeout, so that the error says which call took too long and what was spent.
-TIMEOUT_MARGIN: Final = 1.0  # seconds, at most a twentieth of the time
+MIN_DEFERRAL: Final = 5.0  # seconds
+MAX_TRIGGER_BYTES: Final = 48 * 1024  # encrypted, they are a third more; MySQL's column ends at 64 KB
+
+
+class _InTriggerer:
+    """
+    A start without a worker, as Airflow asks for it: of a task when its DAG is stored, and nothing of the class.
+
+    :param give: gives what it is for a task.
+    :param default: what it is for the class, so that mapped tasks start on a worker.
+    """
+
+    def __init__(self, give: Callable[[Any], Any], default: Any) -> None:
+        self.give = give
+        self.default = default
+
+    def __get__(self, task: Any, owner: type) -> Any:
+        return self.default if task is None else self.give(task)
 
 
 class ResponsesOperator(BaseOperator):
@@ -44,28 +62,29 @@ class ResponsesOperator(BaseOperator):
     :param instructions: the system prompt.
     :param request: any other field of ``ResponsesRequest``.
     :param output_type: a pydantic model; the answer is asked for and validated as it, and is a dict in XCom.
+    :param output_retries: how often an answer that is not as typed is asked for again within one try; 0 to 10.
     :param result: ``text``, or ``response`` for the whole answer.
     :param on_incomplete: ``fail``, or ``return`` to take an answer that is cut off, refused or not as typed.
     :param cache: whether a retry may get the answer that OpenRouter kept, for nothing.
-    :param stream: whether the answer is streamed; by default it is, since dropping a stream stops its cost.
+    :param cache_ttl: seconds that OpenRouter keeps it; 1 to 86400.
+    :param stream: whether the answer is streamed; by default it is on a worker, since dropping a stream stops its
+        cost, and is not in the triggerer, where an answer is to be made even if the triggerer goes down.
     :param options: this task's ``RequestOptions``, or a dict of them.
     :param conn_id: a connection of type ``responses``.
+    :param deferrable: whether the call waits in the triggerer and holds no worker; by default what
+        ``[operators] default_deferrable`` says.
+    :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker, where
+        Airflow (3.3.1) and the task allow it; otherwise it defers from a worker, and the log says why.
+    :param min_deferral: seconds after its deferral before which a worker does not resume the task.
+    :param max_trigger_bytes: a larger request runs on the worker, since Airflow's table for triggers is limited.
     """
 
-    template_fields: Sequence[str] = (
-        "input",
-        "model",
-        "instructions",
-        "request",
-        "result",
-        "on_incomplete",
-        "cache",
-        "stream",
-        "options",
-        "conn_id",
-    )
+    template_fields: Sequence[str] = RENDERED
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
+    never_starts_in_triggerer: ClassVar[str | None] = None
+    start_from_trigger: Any = _InTriggerer(lambda task: task.start_trigger_args is not None, default=False)
+    start_trigger_args: Any = _InTriggerer(lambda task: task._start_trigger_args(), default=None)
 
     def __init__(
         self,
@@ -75,45 +94,93 @@ class ResponsesOperator(BaseOperator):
         instructions: str | None = None,
         request: Mapping[str, Any] | None = None,
         output_type: type[BaseModel] | None = None,
+        output_retries: int = 1,
         result: str = "text",
         on_incomplete: str = "fail",
         cache: bool = True,
+        cache_ttl: int = runs.CACHE_TTL,
         stream: bool | None = None,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
+        deferrable: bool | None = None,
+        start_from_trigger: bool = False,
+        min_deferral: float = MIN_DEFERRAL,
+        max_trigger_bytes: int = MAX_TRIGGER_BYTES,
         **kwargs: Any,
     ) -> None:
         # Airflow 2.11 makes a mapped operator once at parse, with lists where single values will be.
         mapped_validation_only = kwargs.get("_airflow_mapped_validation_only", False)
+        self._starts_in_triggerer = False  # Airflow asks while the arguments are being taken
         super().__init__(**kwargs)
+        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
+            from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+            self.retry_policy = ResponsesRetryPolicy()
         self.input = input
         self.model = model
         self.instructions = instructions
         self.request = request
         self.output_type = output_type
+        self.output_retries = output_retries
         self.result = result
         self.on_incomplete = on_incomplete
         self.cache = cache
+        self.cache_ttl = cache_ttl
         self.stream = stream
         # A dict, since templates are rendered in dicts but not in dataclasses.
         self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
         self.conn_id = conn_id
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable or start_from_trigger
+        self.min_deferral = min_deferral
+        self.max_trigger_bytes = max_trigger_bytes
         self._client: ResponsesClient | None = None
         self._killed = False
         self._started: float | None = None
         self._began: float | None = None  # set by what runs before the request, within the task's time
+        self._why_on_worker: str | None = None
         if not mapped_validation_only:
             try:
-                self._check_arguments()
+                Arguments.of(self).check()
             except ResponsesError as error:
                 raise error.about(f"Task {self.task_id!r}") from None
+        self._starts_in_triggerer = start_from_trigger
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render; what a start in the triggerer would have had to render is looked at before."""
+        if self._starts_in_triggerer:
+            self._why_on_worker = ways.needs_worker_to_start(self)
+        super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
         self._started, self._began = self._began or time.monotonic(), None
         try:
-            self._check_arguments(rendered=True)
-            return self._execute(context)
+            Arguments.of(self).check(rendered=True)
+            # `max_tries` grows when the task is cleared, and stays as it is on a retry.
+            run = self._run(runs.stamp_of(context["ti"], cleared=context["ti"].max_tries))
+            account = self._account(context, run)
+            if self.deferrable and (trigger := self._trigger(context["ti"], run, account)):
+                self.defer(trigger=trigger, method_name="execute_complete")
+            return self._finish(context, run, account, self._ask(run, account))
+        except ResponsesError as error:
+            self._fail(error)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """Take what came of the request in the triggerer."""
+        self._started = time.monotonic()
+        try:
+            outcome, stamp = payloads.read_event(event)
+            Arguments.of(self).check(rendered=True)
+            run = self._run(stamp)
+            account = self._account(context, run)
+            if outcome is None:
+                self.log.info("The answer is too large to travel through Airflow's database: fetching the kept one")
+                outcome = self._ask(run, account)
+            elif outcome.unread:
+                outcome = self._read(run, account, outcome)
+            return self._finish(context, run, account, outcome)
         except ResponsesError as error:
             self._fail(error)
 
@@ -123,80 +190,139 @@ class ResponsesOperator(BaseOperator):
         if self._client is not None:
             self._client.cancel()
 
-    def _execute(self, context: Context) -> Any:
+    def _run(self, stamp: str | None) -> runs.Run:
+        return Arguments.of(self).run(stamp=stamp, stream=not self.deferrable)
+
+    def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
-        run = self._run(context["ti"])
-        hook = ResponsesHook(self.conn_id)
-        request, options = run.prepare(hook.config, self._options(hook.config.timeout))
+        return ResponsesHook(self.conn_id)
+
+    def _ask(self, run: runs.Run, account: runs.Account, read: runs.Outcome | None = None) -> runs.Outcome:
+        """
+        Send the request until there is an outcome.
+
+        :param read: an answer that is here already, and will not do.
+        """
+        hook = self._hook()
+        request, options = run.prepare(hook.config, RequestOptions.parse(self.options))
+        ends_at = time.monotonic() + self._seconds(options, hook.config)
+        asking = runs.Asking(run, options)
+        outcome = asking.answered(read.response) if read and read.response else None
         with hook.get_conn(options=options, own_connections=True) as client:
             self._client = client
             if self._killed:  # on_kill came before there was a client to tell
                 client.cancel()
-            try:
-                response = client.send(request, options=options)
-            except ResponsesError as error:
-                if error.response is not None:
-                    self._record(context, client, run, error.response)
-                response = run.accept(error)
-            else:
-                self._record(context, client, run, response)
-        value = run.value(response)
-        if value == "":
-            calls = len(response.function_calls)
-            self.log.warning('The answer holds no text (%d function calls); result="response" gives all of it', calls)
-        return value
+            while outcome is None:
+                left = max(ends_at - time.monotonic(), 0.001)
+                try:
+                    outcome = asking.answered(client.send(request, options=asking.options(left)))
+                except ResponsesError as error:
+                    outcome = asking.failed(error)
+            found = dict(read.generations) if read else {}
+            for source in account.unknown_sources(outcome.response) if outcome.response else ():
+                found[source] = self._generation(client, source)
+        return replace(outcome, generations=found)
 
-    def _run(self, ti: Any) -> runs.Run:
-        stream = _boolean(self.stream)
-        return runs.Run(
-            fields=self._fields(),
-            output_type=self.output_type,
-            result=self.result,  # type: ignore[arg-type]  # checked by _check_arguments
-            on_incomplete=self.on_incomplete,  # type: ignore[arg-type]
-            cache=_boolean(self.cache) is not False,
-            stream=stream is not False,
-            stamp=runs.make_stamp(
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-                cleared=ti.max_tries,  # grows when the task is cleared, and stays as it is on a retry
-            ),
+    def _read(self, run: runs.Run, account: runs.Account, outcome: runs.Outcome) -> runs.Outcome:
+        """Read an answer as the type whose class only a worker has."""
+        assert outcome.response is not None  # noqa: S101  for the type checker
+        try:
+            return replace(outcome, value=run.value(outcome.response), unread=False)
+        except OutputValidationError:
+            return self._ask(run, account, outcome)
+
+    def _finish(self, context: Context, run: runs.Run, account: runs.Account, outcome: runs.Outcome) -> Any:
+        """Push the ids and the price of an answer, whether or not the task then fails over it."""
+        if outcome.response is not None:
+            usage = account.usage(outcome.response, generations=outcome.generations)
+            store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
+            if store is not None:
+                store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
+            for key, value in runs.xcoms(outcome.response, usage).items():
+                context["ti"].xcom_push(key=key, value=value)
+            self.log.info("%s", runs.log_line(outcome.response, usage))
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.value == "" and outcome.response is not None:
+            calls = len(outcome.response.function_calls)
+            self.log.warning('The answer holds no text (%d function calls); result="response" gives all of it', calls)
+        return outcome.value
+
+    def _account(self, context: Context, run: runs.Run) -> runs.Account:
+        store = context.get("task_state_store")
+        kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
+        return runs.Account(dict(kept["spent"]) if kept and kept.get("stamp") == run.stamp else {})
+
+    def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
+        """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
+        if self._starts_in_triggerer:
+            mapped = "it is mapped" if ti.map_index >= 0 else "`dag.test()` starts no triggerer"
+            self.log.info("Not started in the triggerer, but deferred from a worker: %s", self._why_on_worker or mapped)
+        if header := ways.hides_secrets(self.options):
+            self.log.warning(
+                "Not deferred: options.headers holds %r, and a trigger's row may hold no secret. Put it into the "
+                "connection's extra_headers",
+                header,
+            )
+            return None
+        config = self._hook().config
+        options = RequestOptions.parse(self.options)
+        run.prepare(config, options)  # what is wrong with the request is said here
+        why = ways.needs_worker(self)
+        now = time.time()
+        arguments: dict[str, Any] = {
+            "conn_id": self.conn_id,
+            "request": payloads.write_request(run.fields),
+            "options": RequestOptions.to_dict(options),
+            "settings": ways.settings(run),
+            "do_xcom_push": self.do_xcom_push,
+            "stamp": run.stamp,
+            "spent": account.spent,
+            "deadline": now + self._seconds(options, config),
+            "not_before": now + self.min_deferral,
+            "ends_task": why is None,
+            # From 3.3 on, a retry policy makes the next try wait.
+            "waits": not AIRFLOW_V_3_3_PLUS and ti.try_number <= ti.max_tries,
+        }
+        if (size := len(json.dumps(arguments))) > self.max_trigger_bytes:
+            self.log.warning(
+                "Not deferred: the request has %d bytes, and max_trigger_bytes is %d", size, self.max_trigger_bytes
+            )
+            return None
+        if why is None:
+            self.log.info("Deferring; the trigger ends the task")
+        else:
+            self.log.info("Deferring; a worker ends the task, in %g s at the earliest: %s", self.min_deferral, why)
+        from airflow_provider_responses.triggers.responses import ResponsesTrigger
+
+        return ResponsesTrigger(**arguments)
+
+    def _start_trigger_args(self) -> Any:
+        if not self._starts_in_triggerer or ways.needs_worker_to_start(self):
+            return None
+        from airflow.triggers.base import StartTriggerArgs
+
+        from airflow_provider_responses.triggers.responses import START_TIMEOUT, ResponsesStartTrigger
+
+        return StartTriggerArgs(
+            trigger_cls=f"{ResponsesStartTrigger.__module__}.{ResponsesStartTrigger.__qualname__}",
+            trigger_kwargs=ways.start_fields(self),
+            next_method="execute_complete",
+            timeout=START_TIMEOUT,
         )
 
-    def _fields(self) -> dict[str, Any]:
-        everyday = {"input": self.input, "model": self.model, "instructions": self.instructions}
-        given = {name: _as_written(value) for name, value in everyday.items() if value is not None}
-        request = dict(self.request or {})
-        for name in {"metadata", "user", "session_id"} & request.keys():
-            request[name] = _as_text(request[name])
-        return runs.merge_fields(given, request)
+    def _seconds(self, options: RequestOptions, config: ClientConfig) -> float:
+        """Give the seconds that the call may take, all its sends together."""
+        timeout = options.timeout or config.timeout
+        left = self._left()
+        return timeout if left is None else min(timeout, left)
 
     def _left(self) -> float | None:
-        """Give the seconds until Airflow ends the task, if it will."""
+        """Give the seconds until the call must have ended for Airflow not to end the task, if it will."""
         if self.execution_timeout is None or self._started is None:
             return None
-        left = self.execution_timeout.total_seconds() - (time.monotonic() - self._started)
-        return max(left - min(TIMEOUT_MARGIN, left / 20), 0.001)
-
-    def _options(self, timeout: float) -> RequestOptions:
-        options = RequestOptions.parse(self.options)
-        left = self._left()
-        return options if left is None else replace(options, timeout=min(options.timeout or timeout, left))
-
-    def _record(self, context: Context, client: ResponsesClient, run: runs.Run, response: Response) -> None:
-        """Push the ids and the price of an answer, whether or not the task then fails over it."""
-        store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
-        kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        account = runs.Account(kept["spent"] if kept.get("stamp") == run.stamp else {})
-        source = account.unknown_source(response)
-        usage = account.usage(response, generation=self._generation(client, source) if source else None)
-        if store is not None:
-            store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
-        for key, value in runs.xcoms(response, usage).items():
-            context["ti"].xcom_push(key=key, value=value)
-        self.log.info(runs.log_line(response, usage))
+        return runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
 
     def _generation(self, client: ResponsesClient, source: str) -> dict[str, Any] | None:
         """Look up what the kept answer cost; the answer itself is here, so not learning this is no failure."""
@@ -215,98 +341,3 @@ class ResponsesOperator(BaseOperator):
             error.add_note(f"Task {self.task_id!r}: Airflow's retries apply")
             raise error
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
-
-    def _check_arguments(self, *, rendered: bool = False) -> None:
-        """Refuse what is cheap to see; what a template or an upstream task fills in is seen when the task runs."""
-        lazy = _never if rendered else is_lazy
-        _check_type("input", self.input, (str, Sequence), lazy)
-        _check_type("model", self.model, (str,), lazy)
-        _check_type("instructions", self.instructions, (str,), lazy)
-        _check_type("request", self.request, (Mapping,), lazy)
-        _check_type("conn_id", self.conn_id, (str,), lazy)
-        _check_choice("result", self.result, ("text", "response"), lazy)
-        _check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
-        _check_choice("cache", _boolean(self.cache), (True, False), lazy)
-        _check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
-        _check_output_type(self.output_type)
-        if isinstance(self.request, Mapping):
-            _check_names(self.request)
-            self._fields()
-        if isinstance(self.options, Mapping):
-            RequestOptions.parse({name: value for name, value in self.options.items() if not lazy(value)})
-        else:
-            _check_type("options", self.options, (Mapping,), lazy)
-
-
-def _never(_: Any) -> bool:
-    return False
-
-
-def _as_text(value: Any) -> Any:
-    """Undo what native rendering makes of text that looks like a number."""
-    if isinstance(value, Mapping):
-        return {name: _as_text(item) for name, item in value.items()}
-    return str(value) if isinstance(value, (int, float)) else value
-
-
-def _as_written(value: Any) -> Any:
-    """Undo what native rendering and upstream tasks make of text and lists: numbers, tuples, lazy sequences."""
-    if isinstance(value, (bool, int, float)):
-        return str(value)
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def is_lazy(value: Any) -> bool:
-    """Whether the value is known only when the task runs: a template, or an upstream task's output."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, Mapping):
-        return any(is_lazy(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(is_lazy(item) for item in value)
-    return hasattr(value, "resolve") and not isinstance(value, (type, os.PathLike))
-
-
-def _boolean(value: Any) -> Any:
-    """Read a boolean that a template rendered as text."""
-    return (
-        {"true": True, "false": False, "none": None, "": None}.get(value.lower(), value)
-        if isinstance(value, str)
-        else value
-    )
-
-
-def _check_type(name: str, value: Any, kinds: tuple[type, ...], lazy: Callable[[Any], bool]) -> None:
-    if lazy is _never and name in TEXTS and isinstance(value, (bool, int, float)):
-        return  # native rendering makes a number of text that looks like one
-    if value is None or lazy(value) or (isinstance(value, kinds) and not isinstance(value, bytes)):
-        return
-    names = {"Mapping": "dict", "Sequence": "list"}
-    allowed = " or ".join(names.get(kind.__name__, kind.__name__) for kind in kinds)
-    raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
-
-
-def _check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool]) -> None:
-    if lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
-        return
-    raise RequestValidationError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,))
-
-
-def _check_output_type(value: Any) -> None:
-    if value is None:
-        return
-    from pydantic import BaseModel
-
-    if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
-        raise RequestValidationError(
-            f"output_type is {value!r}; allowed is a pydantic model, that is a class made with `class X(BaseModel)`",
-            fields=("output_type",),
-        )
-
-
-def _check_names(request: Mapping[str, Any]) -> None:
-    for name in request:
-        if name not in REQUEST_FIELDS and name != "extra_body":
-            close = difflib.get_close_matches(str(name), REQUEST_FIELDS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "a new field of the API goes into `extra_body`"
-            raise RequestValidationError(f"request.{name}: is no field of a request; {hint}", fields=(str(name),))

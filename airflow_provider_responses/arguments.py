@@ -1,0 +1,206 @@
+"""
+What a task is given: checked when its DAG is parsed, checked again when it runs, and read as a run.
+
+No I/O and no Airflow: the operator reads its arguments here, and so does a trigger that starts without a worker.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.runs import CACHE_TTL, LONGEST_CACHE_TTL, Run, merge_fields
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TEXTS: Final = frozenset({"input", "model", "instructions"})
+MOST_OUTPUT_RETRIES: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments of a task that say what is asked; see ``ResponsesOperator``."""
+
+    input: Any = None
+    model: Any = None
+    instructions: Any = None
+    request: Any = None
+    output_type: type[BaseModel] | None = None
+    output_retries: Any = 1
+    result: Any = "text"
+    on_incomplete: Any = "fail"
+    cache: Any = True
+    cache_ttl: Any = CACHE_TTL
+    stream: Any = None
+    options: Any = None
+    conn_id: Any = "responses_default"
+
+    @classmethod
+    def of(cls, holder: Any) -> Self:
+        """Read the arguments of an operator or a trigger."""
+        return cls(**{f.name: getattr(holder, f.name) for f in fields(cls)})
+
+    def check(self, *, rendered: bool = False) -> None:
+        """
+        Refuse what is cheap to see; what a template or an upstream task fills in is seen when the task runs.
+
+        :raises RequestValidationError: naming the argument, what was given and what is allowed.
+        """
+        lazy = _never if rendered else is_lazy
+        _check_type("input", self.input, (str, Sequence), lazy)
+        _check_type("model", self.model, (str,), lazy)
+        _check_type("instructions", self.instructions, (str,), lazy)
+        _check_type("request", self.request, (Mapping,), lazy)
+        _check_type("conn_id", self.conn_id, (str,), lazy)
+        _check_choice("result", self.result, ("text", "response"), lazy)
+        _check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
+        _check_choice("cache", _boolean(self.cache), (True, False), lazy)
+        _check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
+        _check_number("cache_ttl", self.cache_ttl, 1, LONGEST_CACHE_TTL, lazy)
+        _check_number("output_retries", self.output_retries, 0, MOST_OUTPUT_RETRIES, lazy)
+        _check_output_type(self.output_type)
+        if isinstance(self.request, Mapping):
+            _check_names(self.request)
+            self.fields()
+        if isinstance(self.options, Mapping):
+            RequestOptions.parse({name: value for name, value in self.options.items() if not lazy(value)})
+        else:
+            _check_type("options", self.options, (Mapping,), lazy)
+
+    def fields(self) -> dict[str, Any]:
+        """Give the request's fields."""
+        everyday = {"input": self.input, "model": self.model, "instructions": self.instructions}
+        given = {name: _as_written(value) for name, value in everyday.items() if value is not None}
+        request = dict(self.request or {})
+        for name in {"metadata", "user", "session_id"} & request.keys():
+            request[name] = _as_text(request[name])
+        return merge_fields(given, request)
+
+    def run(self, *, stamp: str | None, stream: bool) -> Run:
+        """
+        Give what is asked.
+
+        :param stream: whether the answer is streamed if the task does not say.
+        """
+        chosen = _boolean(self.stream)
+        return Run(
+            fields=self.fields(),
+            output_type=self.output_type,
+            output_retries=int(self.output_retries),
+            result=self.result,
+            on_incomplete=self.on_incomplete,
+            cache=_boolean(self.cache) is not False,
+            cache_ttl=int(self.cache_ttl),
+            stream=stream if chosen is None else chosen,
+            stamp=stamp,
+        )
+
+
+RENDERED: Final = tuple(f.name for f in fields(Arguments) if f.name != "output_type")  # may hold templates
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether the value is known only when the task runs: a template, or an upstream task's output."""
+    return is_template(value) or _any_part(value, comes_from_upstream)
+
+
+def is_template(value: Any) -> bool:
+    """Whether the value holds Jinja."""
+    return _any_part(value, lambda part: isinstance(part, str) and ("{{" in part or "{%" in part))
+
+
+def comes_from_upstream(value: Any) -> bool:
+    """Whether the value is another task's output."""
+    return hasattr(value, "resolve") and not isinstance(value, (type, os.PathLike))
+
+
+def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:
+    if isinstance(value, Mapping):
+        return any(_any_part(item, holds) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_any_part(item, holds) for item in value)
+    return holds(value)
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+def _as_text(value: Any) -> Any:
+    """Undo what native rendering makes of text that looks like a number."""
+    if isinstance(value, Mapping):
+        return {name: _as_text(item) for name, item in value.items()}
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _as_written(value: Any) -> Any:
+    """Undo what native rendering and upstream tasks make of text and lists: numbers, tuples, lazy sequences."""
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _boolean(value: Any) -> Any:
+    """Read a boolean that a template rendered as text."""
+    return (
+        {"true": True, "false": False, "none": None, "": None}.get(value.lower(), value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _check_type(name: str, value: Any, kinds: tuple[type, ...], lazy: Callable[[Any], bool]) -> None:
+    if lazy is _never and name in TEXTS and isinstance(value, (bool, int, float)):
+        return  # native rendering makes a number of text that looks like one
+    if value is None or lazy(value) or (isinstance(value, kinds) and not isinstance(value, bytes)):
+        return
+    names = {"Mapping": "dict", "Sequence": "list"}
+    allowed = " or ".join(names.get(kind.__name__, kind.__name__) for kind in kinds)
+    raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
+
+
+def _check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool]) -> None:
+    if lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
+        return
+    raise RequestValidationError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,))
+
+
+def _check_number(name: str, value: Any, least: int, most: int, lazy: Callable[[Any], bool]) -> None:
+    if lazy(value):
+        return
+    try:
+        number = int(value)
+        whole = number == float(value) and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        number, whole = least, False
+    if not whole or not least <= number <= most:
+        raise RequestValidationError(
+            f"{name} is {value!r}; allowed is a whole number from {least} to {most}", fields=(name,)
+        )
+
+
+def _check_output_type(value: Any) -> None:
+    if value is None:
+        return
+    from pydantic import BaseModel
+
+    if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
+        raise RequestValidationError(
+            f"output_type is {value!r}; allowed is a pydantic model, that is a class made with `class X(BaseModel)`",
+            fields=("output_type",),
+        )
+
+
+def _check_names(request: Mapping[str, Any]) -> None:
+    for name in request:
+        if name not in REQUEST_FIELDS and name != "extra_body":
+            close = difflib.get_close_matches(str(name), REQUEST_FIELDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "a new field of the API goes into `extra_body`"
+            raise RequestValidationError(f"request.{name}: is no field of a request; {hint}", fields=(str(name),))

@@ -1,0 +1,193 @@
+"""Which way a task takes: whether its trigger may end it, and whether it may start in the triggerer at all."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
+
+from airflow_provider_responses.arguments import RENDERED, comes_from_upstream, is_template
+from airflow_provider_responses.client.config import RequestOptions, secret_headers
+from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.payloads import to_pairs
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.operators.responses import ResponsesOperator
+    from airflow_provider_responses.runs import Run
+
+# What the triggerer's context holds without asking the supervisor for what it will not answer there.
+_RENDERED_IN_TRIGGERER: Final = frozenset(
+    {
+        "conn",
+        "dag",
+        "dag_run",
+        "data_interval_end",
+        "data_interval_start",
+        "ds",
+        "ds_nodash",
+        "logical_date",
+        "macros",
+        "params",
+        "run_id",
+        "task",
+        "ts",
+        "ts_nodash",
+        "ts_nodash_with_tz",
+        "var",
+    }
+)
+
+
+def needs_worker(task: ResponsesOperator) -> str | None:
+    """Say why a task must end on a worker; None lets the trigger end it, since nothing is lost by that."""
+    if not AIRFLOW_V_3_3_PLUS:
+        return "Airflow is older than 3.3"
+    if task.output_type is not None and import_path(task.output_type) is None:
+        return f"{task.output_type.__name__} is defined in a DAG file, which the triggerer cannot import"
+    return _lost_without_worker(task)
+
+
+def needs_worker_to_start(task: ResponsesOperator) -> str | None:
+    """Say why a task cannot start in the triggerer; to be asked before its templates are rendered."""
+    if get_base_airflow_version_tuple() < (3, 3, 1):
+        return "Airflow is older than 3.3.1"
+    if task.never_starts_in_triggerer:
+        return task.never_starts_in_triggerer
+    dag = task.get_dag()
+    if dag is None:
+        return "it is in no DAG"
+    if reason := _lost_without_worker(task):
+        return reason
+    if _overrides(task, "execute") or _overrides(task, "pre_execute") or getattr(task, "_pre_execute_hook", None):
+        return "it has an execute or a pre_execute hook of its own"
+    if task.on_execute_callback:
+        return "it has a callback for its start"
+    if task.pool != "default_pool":
+        return f"it is in the pool {task.pool!r}, which a start in the triggerer would not ask"
+    if task.max_active_tis_per_dag or task.max_active_tis_per_dagrun:
+        return "it limits how many of it run at once, which a start in the triggerer would not ask"
+    return _why_not_rendered_there(task, dag)
+
+
+def import_path(cls: type) -> str | None:
+    """Give ``module:name`` of a class, None if it is defined where another process cannot import it from."""
+    # Airflow gives DAG files module names that begin so.
+    if cls.__module__.startswith("unusual_prefix_") or cls.__module__ == "__main__" or "<" in cls.__qualname__:
+        return None
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Give how a trigger reads the answer of a run."""
+    names = ("result", "on_incomplete", "cache", "cache_ttl", "stream", "output_retries")
+    given = {name: getattr(run, name) for name in names}
+    if run.output_type is not None:
+        # As text: a schema keeps its order.
+        given["output_format"] = json.dumps(run.format())
+        given["output_type"] = import_path(run.output_type)
+    return given
+
+
+def start_fields(task: ResponsesOperator) -> dict[str, Any]:
+    """
+    Give what a task asks for as its trigger takes it, templates as they are.
+
+    :raises RequestValidationError: if a value is not plain JSON.
+    """
+    fields = {name: to_pairs(getattr(task, name), name) for name in RENDERED}
+    if task.output_type is not None:
+        from airflow_provider_responses.models.output import json_schema_format
+
+        # As text: a schema is no template, and keeps its order.
+        fields["output_format"] = json.dumps(json_schema_format(task.output_type))
+        fields["output_type"] = import_path(task.output_type)
+    timeout = task.execution_timeout
+    fields["execution_timeout"] = None if timeout is None else timeout.total_seconds()
+    fields["do_xcom_push"] = task.do_xcom_push
+    return fields
+
+
+def hides_secrets(options: Any) -> str | None:
+    """Give the header among a task's options that looks like a secret: rows of triggers must not hold one."""
+    found = secret_headers(RequestOptions.to_dict(options).get("headers") or {})
+    return next(iter(found), None)
+
+
+def _lost_without_worker(task: ResponsesOperator) -> str | None:
+    if task.outlets:
+        return "it has outlets"
+    if task.on_success_callback:
+        return "it has a success callback"
+    if _overrides(task, "post_execute") or getattr(task, "_post_execute_hook", None):
+        return "it has a post_execute hook"
+    if _overrides(task, "execute_complete"):
+        return f"{type(task).__name__} has an execute_complete of its own"
+    if task.multiple_outputs:
+        return "it has multiple outputs"
+    if task.returns_dag_result:
+        return "its value is the result of the DAG"
+    if task.map_index_template:
+        return "it has a map_index_template"
+    if task.has_dag() and next(iter(task.iter_mapped_dependants()), None) is not None:
+        return "a mapped task expands over its value"
+    if _has_listeners():
+        return "a listener is installed"
+    return None
+
+
+def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
+    if dag.render_template_as_native_obj or dag.user_defined_macros or dag.user_defined_filters:
+        return "its DAG renders natively, or has macros or filters of its own"
+    for name in task.template_fields:
+        if _any_upstream(getattr(task, name)):
+            return f"`{name}` comes from another task"
+    try:
+        if header := hides_secrets(task.options):
+            return f"options.headers holds {header!r}, and a trigger's row may hold no secret"
+        fields = start_fields(task)
+    except ResponsesError as error:
+        return f"the triggerer cannot be given {error}"
+    if (size := len(json.dumps(fields))) > task.max_trigger_bytes:
+        return f"the request has {size} bytes, and max_trigger_bytes is {task.max_trigger_bytes}"
+    return _unknown_names(fields)
+
+
+def _any_upstream(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_any_upstream(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_any_upstream(item) for item in value)
+    return comes_from_upstream(value)
+
+
+def _unknown_names(value: Any) -> str | None:
+    """Say which name in a template the triggerer cannot fill in."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return next((reason for item in value if (reason := _unknown_names(item))), None)
+    if not isinstance(value, str) or not is_template(value):
+        return None
+    import jinja2
+    from jinja2 import meta
+
+    try:
+        names = meta.find_undeclared_variables(jinja2.Environment(autoescape=True).parse(value))
+    except jinja2.TemplateSyntaxError as error:
+        return f"a template cannot be read: {error}"
+    unknown = sorted(names - _RENDERED_IN_TRIGGERER)
+    return f"a template uses {unknown[0]!r}, which the triggerer cannot fill in" if unknown else None
+
+
+def _overrides(task: ResponsesOperator, method: str) -> bool:
+    # Here, and not above: the operator imports this module.
+    from airflow_provider_responses.operators.responses import ResponsesOperator
+
+    return getattr(type(task), method, None) is not getattr(ResponsesOperator, method, None)
+
+
+def _has_listeners() -> bool:
+    from airflow.sdk.listener import get_listener_manager
+
+    return bool(get_listener_manager().has_listeners)

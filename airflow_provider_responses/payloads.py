@@ -1,0 +1,206 @@
+"""
+What travels between a worker and the triggerer, through Airflow's database: requests there, outcomes back.
+
+Nested JSON travels as text, or as lists of pairs where its templates are still to be rendered: PostgreSQL reorders the
+keys of an object, Airflow gives some keys a meaning of its own, and the same request must be the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from airflow_provider_responses import exceptions
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.runs import Outcome
+
+VERSION: Final = 1  # of the event
+LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
+
+_DETAILS: Final = (
+    "retryable",
+    "ambiguous",
+    "status_code",
+    "code",
+    "error_type",
+    "metadata",
+    "availability",
+    "retry_after",
+    "generation_id",
+    "openrouter_metadata",
+)
+_OWN_DETAILS: Final = {
+    "RequestValidationError": ("fields",),
+    "StreamInterruptedError": ("text",),
+    "TransportError": ("kind",),
+}
+
+
+class Event(dict[str, Any]):
+    """
+    The payload of a trigger's event: a plain dict that shows ids and costs when it is logged, and never the answer.
+
+    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class), ``stamp``, and
+    ``outcome``, the rest as JSON text; None if the answer has to be fetched again.
+    """
+
+    def __repr__(self) -> str:
+        return repr({name: value for name, value in self.items() if name != "outcome"})
+
+
+def write_event(outcome: Outcome, *, stamp: str | None, kept: bool) -> Event:
+    """
+    Pack an outcome.
+
+    :param kept: whether OpenRouter keeps the answer, so that a large one need not travel.
+    """
+    text: str | None = json.dumps(
+        {
+            "response": _write_response(outcome.response),
+            "error": _write_error(outcome.error),
+            "value": outcome.value,
+            "unread": outcome.unread,
+            "generations": dict(outcome.generations),
+        }
+    )
+    if kept and outcome.error is None and len(text or "") > LARGEST_ANSWER:
+        text = None
+    response = outcome.response
+    return Event(
+        version=VERSION,
+        stamp=stamp,
+        response_id=response.id if response else None,
+        generation_id=response.generation_id if response else None,
+        model=response.model if response else None,
+        usage=_tokens_and_cost(response) if response else None,
+        error=type(outcome.error).__name__ if outcome.error else None,
+        outcome=text,
+    )
+
+
+def read_event(event: Any) -> tuple[Outcome | None, str | None]:
+    """
+    Unpack an outcome, and the stamp of its request; the outcome is None if the answer has to be fetched again.
+
+    :raises ConfigurationError: retryable, if the event is none of :func:`write_event`.
+    """
+    if not isinstance(event, Mapping) or event.get("version") != VERSION or "outcome" not in event:
+        what = f"version {event['version']!r}" if isinstance(event, Mapping) and "version" in event else "another shape"
+        raise ConfigurationError(
+            f"the trigger's event has {what}, where version {VERSION} is expected: the triggerer runs another version "
+            "of airflow-provider-responses than the workers. Install the same on both; a retry sends the same request "
+            "and gets the answer that was kept",
+            retryable=True,
+        )
+    stamp = event.get("stamp")
+    if event["outcome"] is None:
+        return None, stamp
+    try:
+        data = json.loads(event["outcome"])
+        outcome = Outcome(
+            response=_read_response(data["response"]),
+            error=_read_error(data["error"]),
+            value=data["value"],
+            unread=data["unread"],
+            generations=data["generations"],
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigurationError(
+            f"the trigger's event cannot be read ({type(error).__name__}: {error}): a retry sends the same request and "
+            "gets the answer that was kept",
+            retryable=True,
+        ) from error
+    return outcome, stamp
+
+
+def write_request(fields: Mapping[str, Any]) -> str:
+    """Give a request's fields, which have been checked, as JSON text."""
+    return json.dumps(dict(fields), allow_nan=False, default=dict)
+
+
+def to_pairs(value: Any, path: str = "") -> Any:
+    """
+    Turn dicts, however deep, into lists of pairs, which keep their order and let Airflow render their texts.
+
+    :raises RequestValidationError: naming the path of what is not plain JSON.
+    """
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or "{{" in key or "{%" in key:
+                raise RequestValidationError(f"{path or 'it'} has the key {key!r}", fields=(path,))
+        return {"pairs": [[key, to_pairs(item, f"{path}.{key}" if path else key)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [to_pairs(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))
+
+
+def from_pairs(value: Any) -> Any:
+    """Undo :func:`to_pairs`."""
+    if isinstance(value, Mapping):
+        return {key: from_pairs(item) for key, item in value["pairs"]}
+    return [from_pairs(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _tokens_and_cost(response: Response) -> dict[str, Any]:
+    usage = response.usage
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, "cost": usage.cost}
+
+
+def _write_response(response: Response | None) -> dict[str, Any] | None:
+    if response is None:
+        return None
+    return {
+        "raw": response.raw,
+        "headers": dict(response.headers),
+        "previous": [_write_error(error) for error in response.previous],
+        "seconds": response.seconds,
+    }
+
+
+def _read_response(data: Mapping[str, Any] | None) -> Response | None:
+    if data is None:
+        return None
+    return Response(
+        raw=data["raw"],
+        headers=data["headers"],
+        previous=tuple(earlier for item in data["previous"] if (earlier := _read_error(item))),
+        seconds=data["seconds"],
+    )
+
+
+def _write_error(error: Exception | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    name = type(error).__name__
+    details = {name: getattr(error, name, None) for name in (*_DETAILS, *_OWN_DETAILS.get(name, ()))}
+    response = getattr(error, "response", None)
+    # Of a response with a past, the error's own past is the same: it travels once.
+    past = [] if response is not None and response.previous else getattr(error, "previous", ())
+    return {
+        "class": name,
+        "message": str(error),
+        "details": {name: value for name, value in details.items() if value is not None},
+        "notes": getattr(error, "__notes__", []),
+        "response": _write_response(response),
+        "previous": [_write_error(earlier) for earlier in past],
+    }
+
+
+def _read_error(data: Mapping[str, Any] | None) -> ResponsesError | None:
+    if data is None:
+        return None
+    cls = getattr(exceptions, data["class"], None) if data["class"] in exceptions.__all__ else ResponsesError
+    details = dict(data["details"])
+    if "fields" in details:
+        details["fields"] = tuple(details["fields"])
+    response = _read_response(data["response"])
+    past = (earlier for item in data["previous"] if (earlier := _read_error(item)))
+    error: ResponsesError = (cls or ResponsesError)(data["message"], response=response, **details)
+    error.previous = response.previous if response is not None and response.previous else tuple(past)
+    for note in data["notes"]:
+        error.add_note(note)
+    return error

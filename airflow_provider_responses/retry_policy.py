@@ -1,0 +1,58 @@
+"""When Airflow tries a task again: as the service says (Airflow 3.3 and later)."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+
+from airflow_provider_responses.exceptions import ResponsesError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+__all__ = ["ResponsesRetryPolicy"]
+
+
+class ResponsesRetryPolicy(RetryPolicy):
+    """
+    Let the service's ``Retry-After`` be the delay of the next try, and fail at once where a retry brings the same.
+
+    Operators of this package have it unless they are given another ``retry_policy``. Give it to tasks of your own
+    that call ``ResponsesHook``. What is no ``ResponsesError`` is left to the task's ``retries`` and ``retry_delay``.
+    """
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,  # noqa: ARG002  Airflow's signature
+        max_tries: int,  # noqa: ARG002
+        context: Context | None = None,  # noqa: ARG002
+    ) -> RetryDecision:
+        """Decide; see the class."""
+        error = _find(exception)
+        if error is None:
+            return RetryDecision.default()
+        if not error.retryable:
+            return RetryDecision.fail(reason=f"{type(error).__name__}: a retry would bring the same")
+        if error.retry_after is None:
+            return RetryDecision.default()
+        delay = datetime.timedelta(seconds=error.retry_after)
+        return RetryDecision.retry(delay=delay, reason=f"{type(error).__name__}: asked to wait {error.retry_after:g} s")
+
+    def serialize(self) -> dict[str, Any]:
+        """Give nothing: there is nothing to set."""
+        return {}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> ResponsesRetryPolicy:  # noqa: ARG003  Airflow's signature
+        """Give the policy."""
+        return cls()
+
+
+def _find(exception: BaseException | None) -> ResponsesError | None:
+    """Give the error, also when it was raised from again."""
+    while exception is not None and not isinstance(exception, ResponsesError):
+        exception = exception.__cause__
+    return exception

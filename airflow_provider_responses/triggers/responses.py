@@ -1,0 +1,373 @@
+"""Requests that wait in the triggerer and hold no worker."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import importlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_responses import payloads, runs
+from airflow_provider_responses.arguments import RENDERED, Arguments
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
+from airflow_provider_responses.hooks.responses import kept_config
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from airflow_provider_responses.client.client import AsyncResponsesClient
+    from airflow_provider_responses.models.request import ResponsesRequest
+
+__all__ = ["START_TIMEOUT", "ResponsesStartTrigger", "ResponsesTrigger"]
+
+LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
+LARGE: Final = 256 * 1024  # characters; what is larger is packed off the event loop
+# Airflow's own limit for a start in the triggerer. It is far away: it tells when the task began, and the deadline is
+# the trigger's, since Airflow's would skip `execute_complete`.
+START_TIMEOUT: Final = datetime.timedelta(days=7)
+
+
+class ResponsesTrigger(BaseTrigger):
+    """
+    Send a request that a worker has prepared, and hand its outcome back, or end the task with it.
+
+    It may start over at any time: it then sends the same bytes, and gets the answer that was kept.
+
+    :param conn_id: the connection; its credentials are read here and are in no row of a table.
+    :param request: the request's fields as JSON text, templates rendered.
+    :param options: the call's ``RequestOptions`` as a dict.
+    :param settings: how the answer is read: ``result``, ``on_incomplete``, ``cache``, ``cache_ttl``, ``stream``,
+        ``output_retries``, ``output_type`` (``module:name``), ``output_format`` (JSON text).
+    :param do_xcom_push: whether the return value goes to XCom.
+    :param stamp: see ``runs.make_stamp``.
+    :param spent: what earlier tries of the task are known to have spent.
+    :param deadline: when the call must have ended, in seconds since the epoch.
+    :param not_before: when a worker may resume the task, in seconds since the epoch.
+    :param ends_task: whether the trigger ends a successful task itself.
+    :param waits: whether to wait out a long ``Retry-After``, for Airflow's next try to come after it.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str | None = None,
+        request: str | None = None,
+        options: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+        do_xcom_push: bool = True,
+        stamp: str | None = None,
+        spent: dict[str, float | None] | None = None,
+        deadline: float | None = None,
+        not_before: float = 0.0,
+        ends_task: bool = False,
+        waits: bool = False,
+        **unknown: Any,
+    ) -> None:
+        # Nothing is checked here: an exception would end the whole triggerer.
+        cast("Any", super()).__init__()  # Airflow's has no annotations
+        self.conn_id = conn_id
+        self.request: Any = request
+        self.options = options
+        self.settings = settings
+        self.do_xcom_push = do_xcom_push
+        self.stamp = stamp
+        self.spent = spent
+        self.deadline = deadline
+        self.not_before = not_before
+        self.ends_task = ends_task
+        self.waits = waits
+        self.unknown = unknown
+        self._now = time.time
+        self._sleep = asyncio.sleep
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class and its arguments: plain JSON types, and no secret."""
+        return _path(self), {
+            "conn_id": self.conn_id,
+            "request": self.request,
+            "options": self.options,
+            "settings": self.settings,
+            "do_xcom_push": self.do_xcom_push,
+            "stamp": self.stamp,
+            "spent": self.spent,
+            "deadline": self.deadline,
+            "not_before": self.not_before,
+            "ends_task": self.ends_task,
+            "waits": self.waits,
+            **self.unknown,
+        }
+
+    def __repr__(self) -> str:
+        # Without the prompt: this lands in the triggerer's log.
+        return f"<{type(self).__name__} conn_id={self.conn_id} task={getattr(self, 'task_id', None)}>"
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Send the request; yield one event."""
+        kept = False
+        try:
+            self._check()
+            outcome, kept = await self._ask()
+        except ResponsesError as error:
+            outcome = runs.Outcome(error=error)
+        if await self._end(outcome):
+            from airflow.triggers.base import TaskSuccessEvent
+
+            yield TaskSuccessEvent()
+            return
+        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, kept=kept)
+        event = await asyncio.to_thread(pack) if _is_large(outcome) else pack()
+        await self._hold(outcome)
+        yield cast("Any", TriggerEvent)(event)
+
+    async def on_kill(self) -> None:
+        """Say that the call is gone; its connection dropped when the trigger was cancelled."""
+        self.log.warning(
+            "A user ended the task: the connection of its call is dropped. A streamed answer stops, and its cost with "
+            "it; a plain one is made and billed all the same"
+        )
+
+    def _check(self) -> None:
+        """Refuse what another version of this package wrote."""
+        missing = [name for name in ("conn_id", "request", "settings", "deadline") if getattr(self, name) is None]
+        if missing or self.unknown:
+            what = f"lack {missing[0]!r}" if missing else f"hold {next(iter(self.unknown))!r}, which is unknown here"
+            raise ConfigurationError(
+                f"the trigger's arguments {what}: the task was deferred by another version of "
+                "airflow-provider-responses than the triggerer runs. Install the same on both; a retry defers anew",
+                retryable=True,
+            )
+
+    async def _ask(self) -> tuple[runs.Outcome, bool]:
+        """Send the request until there is an outcome; say whether OpenRouter keeps the answer."""
+        from airflow_provider_responses.client.client import AsyncResponsesClient
+
+        config = await kept_config(str(self.conn_id))
+        run = await self._run()
+        request, options = run.prepare(config, self._options())
+        async with AsyncResponsesClient(config) as client:
+            outcome = await self._send(client, runs.Asking(run, options), request)
+            if outcome.response is not None:
+                sources = runs.Account(dict(self.spent or {})).unknown_sources(outcome.response)
+                found = {source: await self._generation(client, source) for source in sources}
+                outcome = replace(outcome, generations=found)
+        return outcome, runs.caches(options)
+
+    def _options(self) -> RequestOptions:
+        return RequestOptions.parse(self.options)
+
+    async def _run(self) -> runs.Run:
+        settings = dict(self.settings or {})
+        typed = await self._typed(settings.pop("output_type", None), settings.pop("output_format", None))
+        return runs.Run(fields=json.loads(self.request), stamp=self.stamp, **typed, **settings)
+
+    async def _typed(self, path: str | None, output_format: str | None) -> dict[str, Any]:
+        return {
+            "output_type": await self._import(path) if path else None,
+            "output_format": json.loads(output_format) if output_format else None,
+        }
+
+    async def _import(self, path: str) -> type[BaseModel] | None:
+        """Give the class, None if it cannot be imported here: then a worker reads the answer."""
+        module, _, name = path.partition(":")
+
+        def load() -> Any:
+            found: Any = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+            return found
+
+        try:
+            return await asyncio.to_thread(load)
+        except (ImportError, AttributeError) as error:
+            self.log.info("A worker reads the answer: the triggerer cannot import %s (%s)", path, error)
+            return None
+
+    async def _send(self, client: AsyncResponsesClient, asking: runs.Asking, request: ResponsesRequest) -> runs.Outcome:
+        outcome = None
+        while outcome is None:
+            try:
+                outcome = asking.answered(await client.send(request, options=asking.options(self._left(client.config))))
+            except ResponsesError as error:
+                outcome = asking.failed(error)
+        return outcome
+
+    def _left(self, config: ClientConfig) -> float:
+        left = self._ends_at(config) - self._now()
+        if left <= 0:
+            raise TransportError(
+                "no answer in the time of the task, which went on while no triggerer ran; it may have been billed, and "
+                "a retry gets the answer if it was kept. Raise the timeout (`options`, the connection, or the task's "
+                "execution_timeout)",
+                kind="deadline",
+                ambiguous=True,
+            )
+        return left
+
+    def _ends_at(self, config: ClientConfig) -> float:  # noqa: ARG002  a start without a worker needs it
+        """Give the deadline, in seconds since the epoch."""
+        return float(self.deadline or 0)
+
+    async def _generation(self, client: AsyncResponsesClient, source: str) -> dict[str, Any] | None:
+        """Look up what a kept answer cost; the answer itself is here, so not learning this is no failure."""
+        try:
+            return await client.get_generation(source, options=RequestOptions(timeout=LOOKUP_TIMEOUT, max_retries=1))
+        except ResponsesError as error:
+            self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
+            return None
+
+    def _may_end(self) -> bool:
+        # Without an id it runs in `dag.test()`, which knows no ends in a trigger.
+        return self.ends_task and self.trigger_id is not None
+
+    async def _end(self, outcome: runs.Outcome) -> bool:
+        """Push what the task came to, if the trigger may end it; say whether it does."""
+        if not self._may_end() or outcome.error or outcome.unread or outcome.response is None:
+            return False
+        usage = runs.Account(dict(self.spent or {})).usage(outcome.response, generations=outcome.generations)
+        values = runs.xcoms(outcome.response, usage)
+        if self.do_xcom_push and outcome.value is not None:
+            values["return_value"] = outcome.value
+        try:
+            await self._push(values)
+        except Exception:
+            # Whatever refused the values, a worker tells it better, with the task's own retries and callbacks.
+            self.log.warning("A worker ends the task: its XCom could not be set here", exc_info=True)
+            return False
+        self.log.info("%s", runs.log_line(outcome.response, usage))
+        return True
+
+    async def _push(self, values: Mapping[str, Any]) -> None:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti: Any = self.task_instance
+        map_index = -1 if ti.map_index is None else ti.map_index
+        for key, value in values.items():
+            await sync_to_async(XCom.set, thread_sensitive=False)(
+                key, value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index
+            )
+
+    async def _hold(self, outcome: runs.Outcome) -> None:
+        """Wait until a worker may resume: sooner, the scheduler could take the deferral for a killed task."""
+        if self.trigger_id is None:  # in `dag.test()`
+            return
+        until = self.not_before
+        if self.waits and outcome.error is not None and outcome.error.retryable and outcome.error.retry_after:
+            until = max(until, self._now() + outcome.error.retry_after)
+            self.log.info(
+                "Waiting out the server's Retry-After (%.0f s) before the next try", outcome.error.retry_after
+            )
+        while (left := until - self._now()) > 0:
+            await self._sleep(left)
+
+
+class ResponsesStartTrigger(ResponsesTrigger):
+    """
+    Send a task's request without that the task ever takes a worker: render it, check it, send it, end the task.
+
+    Its arguments are those of the operator, with dicts as lists of pairs (``payloads.to_pairs``), and
+
+    :param output_type: ``module:name`` of the operator's, if another process can import it.
+    :param output_format: what the operator's ``output_type`` asks for, as JSON text.
+    :param execution_timeout: the task's, in seconds.
+    :param do_xcom_push: the task's.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: Any = None,
+        input: Any = None,
+        model: Any = None,
+        instructions: Any = None,
+        request: Any = None,
+        result: Any = None,
+        on_incomplete: Any = None,
+        cache: Any = None,
+        cache_ttl: Any = None,
+        stream: Any = None,
+        output_retries: Any = None,
+        options: Any = None,
+        output_type: str | None = None,
+        output_format: str | None = None,
+        execution_timeout: float | None = None,
+        do_xcom_push: bool = True,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            conn_id=conn_id, request=request, options=options, do_xcom_push=do_xcom_push, ends_task=True, **unknown
+        )
+        self.input = input
+        self.model = model
+        self.instructions = instructions
+        self.result = result
+        self.on_incomplete = on_incomplete
+        self.cache = cache
+        self.cache_ttl = cache_ttl
+        self.stream = stream
+        self.output_retries = output_retries
+        self.output_type = output_type
+        self.output_format = output_format
+        self.execution_timeout = execution_timeout
+        self.timeout_after: datetime.datetime | None = None  # set by the triggerer
+        self._cleared = 0
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class and its arguments."""
+        names = (*RENDERED, "output_type", "output_format", "execution_timeout", "do_xcom_push")
+        return _path(self), {**{name: getattr(self, name) for name in names}, **self.unknown}
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render the arguments, as a worker would, and keep how often the run was cleared."""
+        super().render_template_fields(context, jinja_env)
+        self._cleared = getattr(context["dag_run"], "clear_number", 0)
+
+    def _check(self) -> None:
+        if self.unknown or self.conn_id is None or self.cache_ttl is None:
+            what = f"hold {next(iter(self.unknown))!r}, which is unknown here" if self.unknown else "are incomplete"
+            raise ConfigurationError(
+                f"the trigger's arguments {what}: the DAG was parsed by another version of airflow-provider-responses "
+                "than the triggerer runs. Install the same on both, then clear the task",
+                retryable=True,
+            )
+
+    def _options(self) -> RequestOptions:
+        return RequestOptions.parse(payloads.from_pairs(self.options))
+
+    async def _run(self) -> runs.Run:
+        arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
+        arguments.check(rendered=True)
+        self.stamp = runs.stamp_of(self.task_instance, cleared=self._cleared)
+        run = arguments.run(stamp=self.stamp, stream=False)
+        return replace(run, **await self._typed(self.output_type, self.output_format))
+
+    def _ends_at(self, config: ClientConfig) -> float:
+        timeout = self._options().timeout or config.timeout
+        limit = START_TIMEOUT.total_seconds()
+        if self.execution_timeout is not None:
+            limit = min(limit, self.execution_timeout)
+            timeout = min(timeout, runs.before(self.execution_timeout))
+        if self.timeout_after is None:
+            return self._now() + timeout
+        ends = self.timeout_after if self.timeout_after.tzinfo else self.timeout_after.replace(tzinfo=datetime.UTC)
+        return ends.timestamp() - limit + timeout
+
+    def _may_end(self) -> bool:
+        # What earlier tries have spent is known to a worker only, and belongs into the price of the task.
+        return super()._may_end() and getattr(self.task_instance, "try_number", 1) == 1
+
+
+def _path(trigger: BaseTrigger) -> str:
+    return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+
+
+def _is_large(outcome: runs.Outcome) -> bool:
+    return outcome.response is not None and len(outcome.response.output_text) > LARGE
