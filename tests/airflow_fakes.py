@@ -13,6 +13,7 @@ class TaskInstance:
     run_id: str = "scheduled__2026-01-01"
     map_index: int = -1
     max_tries: int = 2
+    try_number: int = 1
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:

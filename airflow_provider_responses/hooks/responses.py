@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_responses import get_provider_info
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
@@ -101,7 +101,12 @@ class ResponsesHook(BaseHook):
         if self._config is None:
             from asgiref.sync import sync_to_async
 
-            config = config_from_connection(await get_async_connection(self.conn_id), self.conn_id)
+            try:
+                conn = await get_async_connection(self.conn_id)
+            except AirflowNotFoundException:
+                # `dag.test()` finds what the database holds in this way only.
+                conn = await sync_to_async(self.get_connection)(self.conn_id)
+            config = config_from_connection(conn, self.conn_id)
             for secret in config.secrets:
                 await sync_to_async(mask_secret)(secret)
             self._config = config

@@ -129,7 +129,7 @@ def _lost_without_worker(task: ResponsesOperator) -> str | None:
         return "its value is the result of the DAG"
     if task.map_index_template:
         return "it has a map_index_template"
-    if task.has_dag() and next(iter(task.iter_mapped_dependants()), None) is not None:
+    if task.get_dag() is not None and next(iter(task.iter_mapped_dependants()), None) is not None:
         return "a mapped task expands over its value"
     if _has_listeners():
         return "a listener is installed"

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -55,6 +55,8 @@ class ResponsesTrigger(BaseTrigger):
     :param ends_task: whether the trigger ends a successful task itself.
     :param waits: whether to wait out a long ``Retry-After``, for Airflow's next try to come after it.
     """
+
+    needed: ClassVar[tuple[str, ...]] = ("conn_id", "request", "settings", "deadline")
 
     def __init__(
         self,
@@ -137,26 +139,36 @@ class ResponsesTrigger(BaseTrigger):
 
     def _check(self) -> None:
         """Refuse what another version of this package wrote."""
-        missing = [name for name in ("conn_id", "request", "settings", "deadline") if getattr(self, name) is None]
-        if missing or self.unknown:
-            what = f"lack {missing[0]!r}" if missing else f"hold {next(iter(self.unknown))!r}, which is unknown here"
-            raise ConfigurationError(
-                f"the trigger's arguments {what}: the task was deferred by another version of "
-                "airflow-provider-responses than the triggerer runs. Install the same on both; a retry defers anew",
-                retryable=True,
-            )
+        missing = [name for name in self.needed if getattr(self, name) is None]
+        if missing:
+            raise self._of_another_version(f"lack {missing[0]!r}")
+        if self.unknown:
+            raise self._of_another_version(f"hold {next(iter(self.unknown))!r}, which is unknown here")
+
+    def _of_another_version(self, what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"the trigger's arguments {what}: the task was deferred by another version of airflow-provider-responses "
+            "than the triggerer runs. Install the same on both; a retry defers anew",
+            retryable=True,
+        )
 
     async def _ask(self) -> tuple[runs.Outcome, bool]:
         """Send the request until there is an outcome; say whether OpenRouter keeps the answer."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
         config = await kept_config(str(self.conn_id))
-        run = await self._run()
-        request, options = run.prepare(config, self._options())
+        try:
+            run, given, ends_at = await self._run(), self._options(), self._ends_at(config)
+            account = self._account()
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            if isinstance(error, ResponsesError):
+                raise
+            raise self._of_another_version(f"cannot be read ({type(error).__name__}: {error})") from error
+        request, options = run.prepare(config, given)
         async with AsyncResponsesClient(config) as client:
-            outcome = await self._send(client, runs.Asking(run, options), request)
+            outcome = await self._send(client, runs.Asking(run, options), request, ends_at)
             if outcome.response is not None:
-                sources = runs.Account(dict(self.spent or {})).unknown_sources(outcome.response)
+                sources = account.unknown_sources(outcome.response)
                 found = {source: await self._generation(client, source) for source in sources}
                 outcome = replace(outcome, generations=found)
         return outcome, runs.caches(options)
@@ -167,7 +179,10 @@ class ResponsesTrigger(BaseTrigger):
     async def _run(self) -> runs.Run:
         settings = dict(self.settings or {})
         typed = await self._typed(settings.pop("output_type", None), settings.pop("output_format", None))
-        return runs.Run(fields=json.loads(self.request), stamp=self.stamp, **typed, **settings)
+        return runs.Run(fields=dict(json.loads(self.request).items()), stamp=self.stamp, **typed, **settings)
+
+    def _account(self) -> runs.Account:
+        return runs.Account(dict(self.spent or {}))
 
     async def _typed(self, path: str | None, output_format: str | None) -> dict[str, Any]:
         return {
@@ -191,17 +206,20 @@ class ResponsesTrigger(BaseTrigger):
             self.log.info("A worker reads the answer: the triggerer cannot import %s (%s)", path, error)
             return None
 
-    async def _send(self, client: AsyncResponsesClient, asking: runs.Asking, request: ResponsesRequest) -> runs.Outcome:
+    async def _send(
+        self, client: AsyncResponsesClient, asking: runs.Asking, request: ResponsesRequest, ends_at: float
+    ) -> runs.Outcome:
         outcome = None
         while outcome is None:
             try:
-                outcome = asking.answered(await client.send(request, options=asking.options(self._left(client.config))))
+                options = asking.options(self._left(ends_at))
+                outcome = asking.answered(await client.send(request, options=options))
             except ResponsesError as error:
                 outcome = asking.failed(error)
         return outcome
 
-    def _left(self, config: ClientConfig) -> float:
-        left = self._ends_at(config) - self._now()
+    def _left(self, ends_at: float) -> float:
+        left = ends_at - self._now()
         if left <= 0:
             raise TransportError(
                 "no answer in the time of the task, which went on while no triggerer ran; it may have been billed, and "
@@ -214,7 +232,7 @@ class ResponsesTrigger(BaseTrigger):
 
     def _ends_at(self, config: ClientConfig) -> float:  # noqa: ARG002  a start without a worker needs it
         """Give the deadline, in seconds since the epoch."""
-        return float(self.deadline or 0)
+        return float(cast("float", self.deadline))
 
     async def _generation(self, client: AsyncResponsesClient, source: str) -> dict[str, Any] | None:
         """Look up what a kept answer cost; the answer itself is here, so not learning this is no failure."""
@@ -232,7 +250,7 @@ class ResponsesTrigger(BaseTrigger):
         """Push what the task came to, if the trigger may end it; say whether it does."""
         if not self._may_end() or outcome.error or outcome.unread or outcome.response is None:
             return False
-        usage = runs.Account(dict(self.spent or {})).usage(outcome.response, generations=outcome.generations)
+        usage = self._account().usage(outcome.response, generations=outcome.generations)
         values = runs.xcoms(outcome.response, usage)
         if self.do_xcom_push and outcome.value is not None:
             values["return_value"] = outcome.value
@@ -280,6 +298,8 @@ class ResponsesStartTrigger(ResponsesTrigger):
     :param execution_timeout: the task's, in seconds.
     :param do_xcom_push: the task's.
     """
+
+    needed = ("conn_id", "cache_ttl", "output_retries")
 
     def __init__(
         self,
@@ -329,15 +349,6 @@ class ResponsesStartTrigger(ResponsesTrigger):
         """Render the arguments, as a worker would, and keep how often the run was cleared."""
         super().render_template_fields(context, jinja_env)
         self._cleared = getattr(context["dag_run"], "clear_number", 0)
-
-    def _check(self) -> None:
-        if self.unknown or self.conn_id is None or self.cache_ttl is None:
-            what = f"hold {next(iter(self.unknown))!r}, which is unknown here" if self.unknown else "are incomplete"
-            raise ConfigurationError(
-                f"the trigger's arguments {what}: the DAG was parsed by another version of airflow-provider-responses "
-                "than the triggerer runs. Install the same on both, then clear the task",
-                retryable=True,
-            )
 
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(payloads.from_pairs(self.options))

@@ -1,0 +1,106 @@
+"""What travels between worker and triggerer comes out as it went in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_responses import exceptions, payloads
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.runs import Outcome
+from tests.ways import through_the_database
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda key: "{" not in key), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+details = st.fixed_dictionaries(
+    {},
+    optional={
+        "retryable": st.booleans(),
+        "ambiguous": st.booleans(),
+        "status_code": st.integers(400, 599),
+        "code": st.integers() | texts,
+        "error_type": texts,
+        "metadata": st.dictionaries(texts, plain, max_size=2),
+        "availability": st.dictionaries(texts, plain, max_size=2),
+        "retry_after": st.floats(0, 1e6),
+        "generation_id": texts,
+        "openrouter_metadata": st.dictionaries(texts, plain, max_size=2),
+    },
+)
+classes = st.sampled_from([name for name in exceptions.__all__ if name.endswith("Error")]).map(
+    lambda name: getattr(exceptions, name)
+)
+responses = st.builds(
+    Response,
+    raw=st.dictionaries(texts | st.sampled_from(["id", "__type", "__classname__", "output"]), plain, max_size=3),
+    headers=st.dictionaries(texts, texts, max_size=2),
+    seconds=st.none() | st.floats(0, 1e4),
+)
+
+
+def in_order(value):
+    return json.dumps(value, sort_keys=False)
+
+
+@given(plain)
+def test_pairs_keep_everything_and_its_order(value):
+    stored = through_the_database(payloads.to_pairs(value))
+    assert in_order(payloads.from_pairs(stored)) == in_order(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": {"b": [0, {1, 2}]}}, "request.a.b[1] is a set"),
+        ({"a": {1: 2}}, "request.a has the key 1"),
+        ({"{{ ds }}": 2}, "request has the key '{{ ds }}'"),
+    ],
+)
+def test_what_is_not_plain_json_is_refused_by_its_path(value, said):
+    with pytest.raises(RequestValidationError) as caught:
+        payloads.to_pairs(value, "request")
+    assert said in str(caught.value)
+
+
+@given(st.builds(lambda cls, text, given: cls(text, **given), classes, texts, details), responses, st.booleans())
+def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with_response):
+    earlier = ResponsesError("earlier", retry_after=3.0)
+    if with_response:
+        error.response = Response(raw=response.raw, headers=response.headers, previous=(earlier,))
+    error.previous = (earlier,)
+    error.add_note("2 tries were made")
+    event = payloads.write_event(Outcome(error=error, response=error.response), stamp="ab", kept=True)
+    outcome, stamp = payloads.read_event(through_the_database(event))
+    assert stamp == "ab"
+    back = outcome.error
+    assert type(back) is type(error)
+    names = set(vars(error)) - {"response", "previous", "args"}
+    assert {name: getattr(back, name) for name in names} == {name: getattr(error, name) for name in names}
+    assert str(back) == str(error)
+    assert [(str(e), e.retry_after) for e in back.previous] == [("earlier", 3.0)]
+    assert (back.response is None) == (error.response is None)
+
+
+@given(responses, plain, st.booleans())
+def test_an_answer_keeps_its_body_and_the_order_of_its_keys(response, value, unread):
+    outcome = Outcome(response=response, value=value, unread=unread, generations={"gen-1": None})
+    back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, stamp=None, kept=False)))
+    assert in_order(back.response.raw) == in_order(response.raw)
+    assert back == outcome
+
+
+@given(st.recursive(st.none() | st.integers() | texts, lambda inner: st.dictionaries(texts, inner, max_size=3)))
+def test_no_event_breaks_the_reader(garbage):
+    for event in (garbage, {"version": payloads.VERSION, "outcome": json.dumps(garbage)}):
+        with pytest.raises(exceptions.ConfigurationError):
+            payloads.read_event(event)

@@ -1,0 +1,70 @@
+"""When Airflow tries again: as the service says."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_responses.exceptions import (
+    PaymentRequiredResponseError,
+    ServiceUnavailableResponseError,
+    TooManyRequestsResponseError,
+    TransportError,
+)
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
+
+
+def decide(exception):
+    from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+    return ResponsesRetryPolicy().evaluate(exception, 1, 3, None)
+
+
+def raised_from(cause):
+    error = RuntimeError("mine")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("exception", "action", "delay"),
+    [
+        (TooManyRequestsResponseError("429", retry_after=90), "retry", 90),
+        (ServiceUnavailableResponseError("503", retry_after=0.5), "retry", 0.5),
+        (raised_from(TooManyRequestsResponseError("429", retry_after=90)), "retry", 90),
+        (TransportError("broke"), "default", None),
+        (PaymentRequiredResponseError("402"), "fail", None),
+        (raised_from(PaymentRequiredResponseError("402")), "fail", None),
+        (ValueError("not ours"), "default", None),
+    ],
+)
+def test_the_decision(exception, action, delay):
+    decision = decide(exception)
+    assert decision.action.value == action
+    assert decision.retry_delay == (None if delay is None else datetime.timedelta(seconds=delay))
+    assert (decision.reason is None) == (action == "default")
+
+
+def test_operators_have_it_unless_they_are_given_another():
+    from airflow.sdk import ExceptionRetryPolicy
+
+    from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+    own = ExceptionRetryPolicy(rules=[])
+    assert isinstance(ResponsesOperator(task_id="a", input="x").retry_policy, ResponsesRetryPolicy)
+    assert ResponsesOperator(task_id="a", input="x", retry_policy=own).retry_policy is own
+    assert ResponsesOperator(task_id="a", input="x", default_args={"retry_policy": own}).retry_policy is own
+
+
+def test_a_dag_that_holds_it_can_be_stored():
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("stored", schedule=None, start_date=datetime.datetime(2026, 1, 1)) as dag:
+        ResponsesOperator(task_id="a", input="x", retries=2)
+        ResponsesOperator.partial(task_id="b").expand(input=["x", "y"])
+    assert set(DagSerialization.from_dict(DagSerialization.to_dict(dag)).task_dict) == {"a", "b"}
