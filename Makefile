@@ -25,7 +25,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-2.11 e2e bench fuzz lint format docs build check-wheel clean
+.PHONY: help demo test test-2.11 e2e bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL: pr
 
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
+
+bench-airflow: $(VENV)/.installed  ## Measure tasks a minute on a whole Airflow, beside another provider (ten minutes or more)
+	$(BIN)/python -m pytest tests/benchmarks/airflow_bench.py -m bench -s -q $(ARGS)
 
 fuzz: $(VENV)/.installed  ## Feed streams and answers with garbage for a minute
 	FUZZ_SECONDS=30 $(BIN)/python -m pytest tests/fuzz -q $(ARGS)

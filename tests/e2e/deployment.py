@@ -183,12 +183,12 @@ class Deployment:
         path.write_text(source)
 
         def parsed() -> bool:
-            errors = self._query("SELECT stacktrace FROM import_error WHERE filename = %s", path.name)
+            errors = self.query("SELECT stacktrace FROM import_error WHERE filename = %s", path.name)
             assert not errors, errors[0][0]
             query = (
                 "SELECT count(*) FROM dag JOIN serialized_dag USING (dag_id) WHERE dag_id = ANY(%s) AND NOT is_stale"
             )
-            return bool(self._query(query, wanted)[0][0] == len(wanted))
+            return bool(self.query(query, wanted)[0][0] == len(wanted))
 
         self.wait_until(parsed, f"{path.name} to be parsed")
 
@@ -216,12 +216,12 @@ class Deployment:
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """The state of a run."""
-        return str(self._query("SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s", dag_id, run_id)[0][0])
+        return str(self.query("SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s", dag_id, run_id)[0][0])
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> TaskInstance | None:
         """An unmapped task instance, once there is one."""
         columns = ", ".join(TaskInstance.__dataclass_fields__)
-        rows = self._query(
+        rows = self.query(
             f"SELECT {columns} FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s",  # noqa: S608
             dag_id,
             run_id,
@@ -234,7 +234,7 @@ class Deployment:
         from airflow.sdk.serde import deserialize
 
         query = "SELECT key, value FROM xcom WHERE dag_id = %s AND run_id = %s AND task_id = %s"
-        return {key: deserialize(value) for key, value in self._query(query, dag_id, run_id, task_id)}
+        return {key: deserialize(value) for key, value in self.query(query, dag_id, run_id, task_id)}
 
     def wait_for_run(self, dag_id: str, run_id: str, states: Collection[str] = FINISHED, limit: float = LIMIT) -> str:
         """Wait until a run has one of the states; give which."""
@@ -290,10 +290,16 @@ class Deployment:
         if dag_id:
             columns = "task_id, map_index, state, try_number, max_tries, next_method, trigger_id, pid"
             query = f"SELECT {columns} FROM task_instance WHERE dag_id = %s AND run_id = %s"  # noqa: S608
-            texts += [columns, *map(str, self._query(query, dag_id, run_id))]
+            texts += [columns, *map(str, self.query(query, dag_id, run_id))]
             folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
             texts += [tail(path, 20) for path in sorted(folder.rglob("*.log*")) if path.is_file()]
         return "\n".join([*texts, *(tail(service.log, 15) for service in self.services.values())])
+
+    def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read Airflow's database."""
+        with self._database.cursor() as cursor:
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
 
     # What breaks
 
@@ -320,11 +326,6 @@ class Deployment:
     def start_triggerer(self) -> None:
         """Start the triggerer again."""
         self._run("triggerer", *COMMANDS["triggerer"])
-
-    def _query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._database.cursor() as cursor:
-            cursor.execute(query, values)
-            return list(cursor.fetchall())
 
 
 @contextlib.contextmanager
