@@ -25,10 +25,10 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-2.11 bench fuzz lint format docs build check-wheel clean
+.PHONY: help demo test test-2.11 e2e bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## Run the example DAG on Airflow 3 against a sandbox (or OpenRouter: OPENROUTER_API_KEY=...)
 	@$(BIN)/python tools/demo.py $(ARGS)
@@ -39,8 +39,14 @@ test: $(VENV)/.installed  ## Run the tests on Airflow 3; for some of them: make 
 test-2.11: $(VENV_2_11)/.installed  ## Run the tests on Airflow 2.11, the oldest that is supported
 	$(VENV_2_11)/bin/python -m pytest $(ARGS)
 
+e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL: processes are killed, answers counted
+	$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
+
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
+
+bench-airflow: $(VENV)/.installed  ## Measure tasks a minute on a whole Airflow, beside another provider (ten minutes or more)
+	$(BIN)/python -m pytest tests/benchmarks/airflow_bench.py -m bench -s -q $(ARGS)
 
 fuzz: $(VENV)/.installed  ## Feed streams and answers with garbage for a minute
 	FUZZ_SECONDS=30 $(BIN)/python -m pytest tests/fuzz -q $(ARGS)

@@ -1,0 +1,158 @@
+"""
+One Airflow for all of these tests, with every case as a DAG of its own.
+
+A case is a name and a way of running. Each has a connection, and behind it a sandbox with its own script and ledger,
+so that many cases can run at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
+
+if TYPE_CHECKING:
+    from tests.e2e.deployment import Deployment, TaskInstance
+
+# Only the environment of `make e2e` has PostgreSQL's drivers.
+collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("psycopg2") is None else []
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "worker": {},
+    "deferred": {"deferrable": True},
+    "from_trigger": {"start_from_trigger": True},
+}
+WAYS = ("worker",)  # of these, the ways that are there
+IN_TRIGGERER = tuple(way for way in WAYS if way != "worker")
+TASK = "ask"
+TEXT = "Say hello to everybody who reads this."
+
+# Names of cases, by the file that tests them.
+ANSWERS = ("plain", "cleared", "rate_limited", "out_of_credits", "refused", "marked_failed")
+KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
+TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
+RESUMES = ("resume_fails_once",)
+
+DAG_FILE = """
+import datetime
+from pathlib import Path
+
+from airflow.sdk import DAG, Asset
+
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+
+class FailsOnce(ResponsesOperator):
+    def execute_complete(self, *args, **kwargs):
+        failed = Path(__file__).with_suffix("." + self.dag_id)
+        if not failed.exists():
+            failed.touch()
+            raise RuntimeError("this happens once")
+        return super().execute_complete(*args, **kwargs)
+
+
+defaults = {{"retries": 2, "retry_delay": datetime.timedelta(seconds=1)}}
+for name, arguments in {cases!r}.items():
+    with DAG(name, schedule=None, default_args=defaults):
+        if "resume" in name:
+            # Airflow 3.3 makes asset events for tasks that end on a worker only.
+            FailsOnce(task_id="{task}", outlets=[Asset(name)], **arguments)
+        else:
+            ResponsesOperator(task_id="{task}", **arguments)
+"""
+
+
+@dataclass
+class Case:
+    """A DAG with one task, its sandbox, and its one run."""
+
+    dag_id: str
+    deployment: Deployment
+    sandbox: Sandbox
+    run_id: str = field(default="")
+
+    def start(self, *script: Mapping[str, Any]) -> None:
+        """Trigger the run; the script says what its requests meet."""
+        self.sandbox.script(*script)
+        self.run_id = self.deployment.trigger(self.dag_id)
+
+    def wait(self) -> str:
+        """Wait for the end of the run; give its state."""
+        return self.deployment.wait_for_run(self.dag_id, self.run_id)
+
+    def wait_for_calls(self, *outcomes: str) -> None:
+        """Wait until the ledger has exactly these outcomes."""
+        self.deployment.wait_until(
+            lambda: self.outcomes == list(outcomes),
+            f"the calls of {self.dag_id} to be {outcomes}",
+            details=lambda: f"{self.ledger}\n{self.deployment.logs(self.dag_id, self.run_id)}",
+        )
+
+    def clear(self) -> None:
+        self.deployment.clear(self.dag_id, self.run_id, TASK)
+
+    def mark_failed(self) -> None:
+        self.deployment.mark_failed(self.dag_id, self.run_id, TASK)
+
+    def processes(self) -> tuple[int, int]:
+        """The process of the running task, and its supervisor."""
+        return self.deployment.processes(self.dag_id, self.run_id, TASK)
+
+    @property
+    def task(self) -> TaskInstance:
+        found = self.deployment.task(self.dag_id, self.run_id, TASK)
+        assert found is not None
+        return found
+
+    @property
+    def xcoms(self) -> dict[str, Any]:
+        return self.deployment.xcoms(self.dag_id, self.run_id, TASK)
+
+    @property
+    def ledger(self) -> list[LedgerEntry]:
+        return self.sandbox.ledger
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [entry.outcome for entry in self.ledger]
+
+    @property
+    def billed(self) -> list[LedgerEntry]:
+        return self.sandbox.billed
+
+    @property
+    def bodies(self) -> set[str]:
+        """The hashes of all bodies that were sent."""
+        return {entry.body_sha256 for entry in self.ledger}
+
+
+def case_names() -> Sequence[tuple[str, str]]:
+    """Every way with every case that there is of it."""
+    names = [(way, name) for way in WAYS for name in ANSWERS]
+    names += [("worker", name) for name in KILLS if "worker" in WAYS]
+    return names + [(way, name) for way in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
+
+
+@pytest.fixture(scope="session")
+def cases() -> Iterator[dict[tuple[str, str], Case]]:
+    """Start Airflow with all cases, none of them running."""
+    from tests.e2e.deployment import Deployment, ended_by_sigterm
+
+    with ExitStack() as stack:
+        sandboxes = {names: stack.enter_context(Sandbox()) for names in case_names()}
+        dag_ids = {names: "_".join(names) for names in sandboxes}
+        stack.enter_context(ended_by_sigterm())
+        connections = {dag_ids[names]: sandbox.connection for names, sandbox in sandboxes.items()}
+        deployment = stack.enter_context(Deployment(connections=connections))
+        arguments = {
+            dag_id: {"model": "openai/gpt-4o-mini", "input": TEXT, "conn_id": dag_id} | ARGUMENTS[way]
+            for (way, _), dag_id in dag_ids.items()
+        }
+        deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK), *arguments)
+        yield {names: Case(dag_ids[names], deployment, sandbox) for names, sandbox in sandboxes.items()}

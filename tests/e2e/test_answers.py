@@ -1,0 +1,104 @@
+"""What a task leaves behind on each way of running: XComs, states, tries, and what was billed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import ANSWERS, TEXT, WAYS, Case
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.parametrize("way", WAYS)]
+SCRIPTS = {
+    "rate_limited": [{"status": 429, "retry_after": 5}],
+    "out_of_credits": [{"status": 402}],
+    "refused": [{"refusal": "I would rather not."}],
+    "marked_failed": [{"hang": True}],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(cases) -> dict[tuple[str, str], Case]:
+    """All runs at once; each test waits for its own."""
+    chosen = {(way, name): case for (way, name), case in cases.items() if name in ANSWERS}
+    for (_, name), case in chosen.items():
+        case.start(*SCRIPTS.get(name, []))
+    return chosen
+
+
+def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
+    case = runs[way, "plain"]
+
+    assert case.wait() == "success"
+
+    assert case.outcomes == ["answered"]
+    assert case.ledger[0].body["input"] == TEXT
+    assert case.task.try_number == 1
+    assert case.xcoms["return_value"]
+    assert case.xcoms["status"] == "completed"
+    assert case.xcoms["generation_id"] == case.ledger[0].generation_id
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
+    assert case.ledger[0].cost > 0
+
+
+def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):
+    case = runs[way, "rate_limited"]
+
+    assert case.wait() == "success"
+
+    first, second = case.ledger
+    assert (first.status, second.status) == (429, 200)
+    assert second.time - first.time >= 5
+    assert len(case.bodies) == 1
+    assert [entry.billed for entry in case.ledger] == [False, True]
+    assert case.xcoms["usage"]["tries"] == 2
+    assert case.xcoms["usage"]["cost"] == pytest.approx(second.cost)
+    assert case.task.try_number == 1
+
+
+def test_spent_credits_fail_the_task_at_once(runs, way):
+    case = runs[way, "out_of_credits"]
+
+    assert case.wait() == "failed"
+
+    assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 1, 2)
+    assert [entry.status for entry in case.ledger] == [402]
+    assert case.billed == []
+    assert "return_value" not in case.xcoms
+
+
+def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
+    case = runs[way, "refused"]
+
+    assert case.wait() == "failed"
+
+    assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 1, 2)
+    assert case.outcomes == ["answered"]
+    assert case.xcoms["status"] == "refused"
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
+    assert "return_value" not in case.xcoms
+
+
+def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
+    case = runs[way, "cleared"]
+    assert case.wait() == "success"
+    first = case.xcoms
+
+    case.clear()
+    assert case.wait() == "success"
+
+    assert case.outcomes == ["answered", "answered"]
+    assert len(case.billed) == 2
+    assert len({entry.metadata["airflow"] for entry in case.ledger}) == 2
+    assert case.xcoms["generation_id"] == case.ledger[1].generation_id != first["generation_id"]
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[1].cost)
+
+
+def test_a_task_that_a_user_marks_as_failed_drops_its_connection(runs, way):
+    case = runs[way, "marked_failed"]
+    case.wait_for_calls("running")
+
+    case.mark_failed()
+
+    case.wait_for_calls("dropped")
+    assert case.wait() == "failed"
+    assert (case.task.state, case.task.try_number) == ("failed", 1)
+    assert case.billed == []

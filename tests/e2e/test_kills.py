@@ -1,0 +1,115 @@
+"""Processes that die without a word: what was answered by then is not paid again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.e2e.conftest import IN_TRIGGERER, KILLS, TRIGGERER_KILLS, WAYS, Case
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+# Half an answer, and then silence: paid for, and not kept.
+WORKING = [{"stall": True}]
+# An answer that is made, paid for and kept, but gets lost; the client's second try never hears anything.
+ANSWERED = [{"drop": "after"}, {"hang": True}]
+
+
+def start_all(cases: Sequence[Case]) -> None:
+    """Start runs, and wait until the script of each is at its end."""
+    for case in cases:
+        case.start(*(WORKING if case.dag_id.endswith("working") else ANSWERED))
+    for case in cases:
+        if case.dag_id.endswith("working"):
+            case.wait_for_calls("broken")
+        else:
+            case.wait_for_calls("answered", "running")
+
+
+def assert_paid_twice(case: Case) -> None:
+    """The answer that was cut off, and a fresh one; of the first the task knows nothing."""
+    assert case.outcomes == ["broken", "answered"]
+    assert len(case.bodies) == 1
+    assert len(case.billed) == 2
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[1].cost)
+    assert not case.xcoms["usage"]["cached"]
+    assert case.xcoms["return_value"]
+
+
+def assert_paid_once(case: Case) -> None:
+    """The retry got the kept answer for nothing."""
+    assert case.outcomes == ["answered", "dropped", "cached"]
+    assert len(case.bodies) == 1
+    assert len(case.billed) == 1
+    assert case.ledger[2].cache_source_id == case.ledger[0].generation_id
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
+    assert case.xcoms["usage"]["cost_this_try"] == 0
+    assert case.xcoms["usage"]["cached"]
+    assert case.xcoms["return_value"]
+
+
+@pytest.fixture(scope="module")
+def killed(cases) -> dict[str, Case]:
+    """Tasks killed in the midst of their calls, alone or together with their supervisors."""
+    chosen = {name: cases["worker", name] for name in KILLS}
+    start_all(list(chosen.values()))
+    for name, case in chosen.items():
+        task, supervisor = case.processes()
+        # The supervisor first: it must not learn that its task has died.
+        case.deployment.kill([supervisor, task] if "pair" in name else [task])
+    return chosen
+
+
+@pytest.mark.skipif("worker" not in WAYS, reason="no task runs on a worker")
+@pytest.mark.parametrize("name", KILLS)
+def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_what_was_answered(killed, name):
+    case = killed[name]
+
+    assert case.wait() == "success"
+
+    assert (case.task.try_number, case.task.max_tries) == (2, 2)
+    if name.endswith("working"):
+        assert_paid_twice(case)
+    else:
+        assert_paid_once(case)
+
+
+@pytest.fixture(scope="module")
+def orphaned(cases) -> dict[tuple[str, str], Case]:
+    """Tasks whose triggerer was killed in the midst of their calls, and started again."""
+    chosen = {(way, name): cases[way, name] for way in IN_TRIGGERER for name in TRIGGERER_KILLS}
+    start_all(list(chosen.values()))
+    deployment = next(iter(chosen.values())).deployment
+    deployment.kill_triggerer()
+    deployment.start_triggerer()
+    return chosen
+
+
+@pytest.mark.parametrize("way", IN_TRIGGERER)
+@pytest.mark.parametrize("name", TRIGGERER_KILLS)
+def test_a_killed_triggerer_uses_up_no_try_and_pays_nothing_again_for_what_was_answered(orphaned, way, name):
+    case = orphaned[way, name]
+
+    assert case.wait() == "success"
+
+    assert (case.task.try_number, case.task.max_tries) == (1, 2)
+    if name.endswith("working"):
+        assert_paid_twice(case)
+    else:
+        assert_paid_once(case)
+
+
+@pytest.mark.parametrize("way", IN_TRIGGERER)
+def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, way):
+    case = cases[way, "resume_fails_once"]
+
+    case.start()
+    assert case.wait() == "success"
+
+    assert case.task.try_number == 2
+    assert case.outcomes == ["answered", "cached"]
+    assert len(case.bodies) == 1
+    assert len(case.billed) == 1
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
+    assert case.xcoms["return_value"]
