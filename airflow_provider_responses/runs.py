@@ -32,24 +32,26 @@ log = logging.getLogger(__name__)
 
 STAMP_KEY: Final = "airflow"
 XCOM_KEYS: Final = frozenset({"return_value", "status", "response_id", "generation_id", "model", "usage"})
+# The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
+FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
 LONGEST_CACHE_TTL: Final = 86_400
 TIMEOUT_MARGIN: Final = 1.0  # seconds that a call ends before its task would, at most a twentieth of the time
 
 
-def make_stamp(*, dag_id: str, task_id: str, run_id: str, map_index: int, cleared: int) -> str:
+def make_stamp(*, dag_id: str, task_id: str, run_id: str, map_index: int, cleared: object) -> str:
     """
     Give the 32 hex digits that tell one task instance's requests from all others'.
 
     A retry has the same stamp, and so gets the kept answer for nothing; a cleared task has a new one.
 
-    :param cleared: grows with every clear and stays as it is on a retry.
+    :param cleared: changes with every clear and stays as it is on a retry.
     """
     parts = "\x00".join((dag_id, task_id, run_id, str(map_index), str(cleared)))
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def stamp_of(ti: Any, *, cleared: int) -> str:
+def stamp_of(ti: Any, *, cleared: object) -> str:
     """Give the stamp of a task instance; see :func:`make_stamp`."""
     map_index = -1 if ti.map_index is None else ti.map_index
     return make_stamp(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index, cleared=cleared)

@@ -70,7 +70,7 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
                 trigger = revive(started(task), ti)
             except RequestValidationError:  # then the task falls back to a worker
                 return task.execute(context)
-            trigger._cleared = ti.max_tries
+            trigger._run_began = float(ti.max_tries)
         else:
             try:
                 return task.execute(context)

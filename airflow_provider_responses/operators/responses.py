@@ -180,9 +180,13 @@ class ResponsesOperator(BaseOperator):
                 outcome = self._ask(run, account)
             elif outcome.unread:
                 outcome = self._read(run, account, outcome)
-            return self._finish(context, run, account, outcome)
+            value = self._finish(context, run, account, outcome)
         except ResponsesError as error:
+            if not error.retryable or context["ti"].try_number > context["ti"].max_tries:
+                self._mark_finished(context)
             self._fail(error)
+        self._mark_finished(context)
+        return value
 
     def on_kill(self) -> None:
         """Mark the call as cancelled, then drop its connection: the answer stops, and no try follows."""
@@ -248,6 +252,10 @@ class ResponsesOperator(BaseOperator):
             calls = len(outcome.response.function_calls)
             self.log.warning('The answer holds no text (%d function calls); result="response" gives all of it', calls)
         return outcome.value
+
+    def _mark_finished(self, context: Context) -> None:
+        if self._starts_in_triggerer:
+            context["ti"].xcom_push(key=runs.FINISHED_TRY_KEY, value=context["ti"].try_number)
 
     def _account(self, context: Context, run: runs.Run) -> runs.Account:
         store = context.get("task_state_store")

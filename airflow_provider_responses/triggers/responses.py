@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_responses.client.client import AsyncResponsesClient
     from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.models.response import Response
 
 __all__ = ["START_TIMEOUT", "ResponsesStartTrigger", "ResponsesTrigger"]
 
@@ -250,18 +251,23 @@ class ResponsesTrigger(BaseTrigger):
         """Push what the task came to, if the trigger may end it; say whether it does."""
         if not self._may_end() or outcome.error or outcome.unread or outcome.response is None:
             return False
-        usage = self._account().usage(outcome.response, generations=outcome.generations)
-        values = runs.xcoms(outcome.response, usage)
-        if self.do_xcom_push and outcome.value is not None:
-            values["return_value"] = outcome.value
+        values = self._values(outcome)
         try:
             await self._push(values)
         except Exception:
             # Whatever refused the values, a worker tells it better, with the task's own retries and callbacks.
             self.log.warning("A worker ends the task: its XCom could not be set here", exc_info=True)
             return False
-        self.log.info("%s", runs.log_line(outcome.response, usage))
+        self.log.info("%s", runs.log_line(outcome.response, values["usage"]))
         return True
+
+    def _values(self, outcome: runs.Outcome) -> dict[str, Any]:
+        """Give what goes to XCom when the trigger ends the task."""
+        response = cast("Response", outcome.response)
+        values = runs.xcoms(response, self._account().usage(response, generations=outcome.generations))
+        if self.do_xcom_push and outcome.value is not None:
+            values["return_value"] = outcome.value
+        return values
 
     async def _push(self, values: Mapping[str, Any]) -> None:
         from airflow.sdk.execution_time.xcom import XCom
@@ -338,7 +344,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.output_format = output_format
         self.execution_timeout = execution_timeout
         self.timeout_after: datetime.datetime | None = None  # set by the triggerer
-        self._cleared = 0
+        self._run_began = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments."""
@@ -346,9 +352,9 @@ class ResponsesStartTrigger(ResponsesTrigger):
         return _path(self), {**{name: getattr(self, name) for name in names}, **self.unknown}
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Render the arguments, as a worker would, and keep how often the run was cleared."""
+        """Render the arguments, as a worker would."""
         super().render_template_fields(context, jinja_env)
-        self._cleared = getattr(context["dag_run"], "clear_number", 0)
+        self._run_began = context["dag_run"].start_date.timestamp()
 
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(payloads.from_pairs(self.options))
@@ -356,9 +362,28 @@ class ResponsesStartTrigger(ResponsesTrigger):
     async def _run(self) -> runs.Run:
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
-        self.stamp = runs.stamp_of(self.task_instance, cleared=self._cleared)
+        self.stamp = runs.stamp_of(self.task_instance, cleared=await self._cleared())
         run = arguments.run(stamp=self.stamp, stream=False)
         return replace(run, **await self._typed(self.output_type, self.output_format))
+
+    async def _cleared(self) -> str:
+        """
+        Give what a clear changes and a retry does not.
+
+        The triggerer knows neither `max_tries` nor `clear_number`. Clearing a task of a run that had ended makes the
+        run begin anew; in a run that goes on, it follows a try that was not to be tried again.
+        """
+        ti: Any = self.task_instance
+        finished = 0
+        if ti.try_number > 1 and self.trigger_id is not None:
+            from airflow.sdk.execution_time.xcom import XCom
+
+            key = {"key": runs.FINISHED_TRY_KEY, "dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
+            finished = await sync_to_async(XCom.get_one, thread_sensitive=False)(**key, map_index=ti.map_index) or 0
+        return f"{self._run_began}/{finished}"
+
+    def _values(self, outcome: runs.Outcome) -> dict[str, Any]:
+        return super()._values(outcome) | {runs.FINISHED_TRY_KEY: cast("Any", self.task_instance).try_number}
 
     def _ends_at(self, config: ClientConfig) -> float:
         timeout = self._options().timeout or config.timeout

@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "deferred": {"deferrable": True},
     "from_trigger": {"start_from_trigger": True},
 }
-WAYS = ("worker",)  # of these, the ways that are there
+WAYS = ("worker", "deferred", "from_trigger")
 IN_TRIGGERER = tuple(way for way in WAYS if way != "worker")
 TASK = "ask"
 TEXT = "Say hello to everybody who reads this."

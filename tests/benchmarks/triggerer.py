@@ -1,0 +1,138 @@
+"""
+1,000 triggers in Airflow's own TriggerRunner: the process that ``test_triggerer.py`` starts.
+
+The supervisor is Airflow's, without a job in the database: it hands the runner its triggers, serves its connections
+from the database through the runner's pipe, keeps a log for each, and takes its events. What is measured is written in
+the runner: when each trigger began and ended, how late a sleep of 0.1 s ended, and the peak of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow_provider_responses.triggers.responses import ResponsesTrigger
+
+REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello"}
+TIMEOUT = 300  # seconds
+_late: list[float] = []
+_peak: list[int] = []
+_watching: list[asyncio.Task[None]] = []
+
+
+class TimedTrigger(ResponsesTrigger):
+    """Tells in its event when it began and ended, and how its process fares."""
+
+    async def run(self) -> AsyncIterator[Any]:
+        if not _watching:
+            _watching.append(asyncio.create_task(_watch()))
+        began = time.monotonic()
+        async for event in super().run():
+            event.payload["timed"] = (began, time.monotonic(), max(_late, default=0.0), max(_peak, default=0))
+            yield event
+
+
+async def _watch() -> None:
+    """Do as the runner's own watchdog does."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        _late.append(time.monotonic() - began - 0.1)
+        _peak.append(peak())
+
+
+def peak() -> int:
+    """Give the peak of this process in MiB; getrusage would count what it was forked from as well."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+
+def rate(spans: list[tuple[float, float]]) -> float:
+    """Give the requests a second from the first beginning to the last end."""
+    return len(spans) / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+
+
+async def bare(url: str, count: int) -> float:
+    """Send as many requests at once with the client alone."""
+    from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
+
+    async with AsyncResponsesClient(ClientConfig(api_key="none", base_url=url)) as client:
+
+        async def one() -> tuple[float, float]:
+            began = time.monotonic()
+            await client.send(REQUEST)
+            return began, time.monotonic()
+
+        return rate(await asyncio.gather(*(one() for _ in range(count))))
+
+
+def triggered(count: int, logs: str) -> dict[str, Any]:
+    """Run as many triggers at once in a TriggerRunner."""
+    from airflow.executors.workloads.task import TaskInstanceDTO
+    from airflow.executors.workloads.trigger import RunTrigger
+    from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory, TriggerRunnerSupervisor
+    from airflow.models.trigger import Trigger
+
+    found: list[Any] = []
+
+    class Supervisor(TriggerRunnerSupervisor):
+        def load_triggers(self) -> None: ...
+
+        def clean_unused(self) -> None: ...
+
+        def heartbeat(self) -> None: ...
+
+        def emit_metrics(self) -> None: ...
+
+        def on_trigger_event(self, trigger_id: int, event: Any) -> None:
+            found.append((event.payload["error"], *event.payload["timed"]))
+
+        def on_trigger_failure(self, trigger_id: int, exc: Any) -> None:
+            raise RuntimeError(f"trigger {trigger_id} failed: {exc}")
+
+    arguments = {
+        "conn_id": "bench",
+        "request": json.dumps(REQUEST),
+        "options": {},
+        "settings": {},
+        "deadline": time.time() + TIMEOUT,
+    }
+    supervisor = Supervisor.start(job=None, capacity=count)
+    for number in range(count):
+        ti = TaskInstanceDTO(
+            id=uuid.uuid4(),
+            task_id="bench",
+            dag_id="bench",
+            run_id=f"run-{number}",
+            try_number=1,
+            dag_version_id=uuid.uuid4(),
+            pool_slots=1,
+            priority_weight=1,
+        )
+        supervisor.logger_cache[number + 1] = TriggerLoggingFactory(log_path=f"{logs}/{number}.log", ti=ti)
+        path = f"{TimedTrigger.__module__}.{TimedTrigger.__qualname__}"
+        kwargs = Trigger.encrypt_kwargs(arguments)
+        supervisor.creating_triggers.append(RunTrigger(id=number + 1, classpath=path, encrypted_kwargs=kwargs, ti=ti))
+    ends = time.monotonic() + TIMEOUT
+    while len(found) < count and supervisor.is_alive() and time.monotonic() < ends:
+        supervisor.run_once()
+    supervisor.kill(escalation_delay=10, force=True)
+    failed = [error for error, *_ in found if error]
+    return {
+        "done": len(found) - len(failed),
+        "failed": len(failed),
+        "rate": rate([(began, ended) for _, began, ended, *_ in found]),
+        "late": max(late for *_, late, _ in found),
+        "peak": max(size for *_, size in found),
+    }
+
+
+if __name__ == "__main__":
+    way, where, size = sys.argv[1:]
+    found = triggered(int(size), where) if way == "triggers" else {"rate": asyncio.run(bare(where, int(size)))}
+    print(json.dumps(found))
