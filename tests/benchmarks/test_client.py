@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import resource
 import statistics
 import subprocess
@@ -62,6 +63,7 @@ def report(title: str, rows: dict[str, str]) -> None:
 
 def test_send_and_stream_cost_little_over_raw_http(url):
     raw = httpx.Client()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # Airflow's log would print openai's requests, at its cost
     peer = openai.OpenAI(api_key="none", base_url=f"{url}/0", max_retries=0)
     with ResponsesClient(ClientConfig(api_key="none", base_url=f"{url}/0"), pool=SyncPool()) as client:
 
