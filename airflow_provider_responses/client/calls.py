@@ -7,20 +7,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from httpx_sse import EventSource
 
 from airflow_provider_responses.client import protocol
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
 from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
-
-EVENT_STREAM: Final = "text/event-stream"
 
 ErrorT = TypeVar("ErrorT", bound=ResponsesError)
 Options = RequestOptions | Mapping[str, Any] | None
@@ -41,7 +39,7 @@ class Call:
     def request(self, extensions: Mapping[str, Any]) -> httpx.Request:
         """Give the request for one try; made by hand, as merging a client's defaults in is a fifth of its time."""
         return httpx.Request(
-            self.method, _parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
+            self.method, parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
         )
 
     def timeout(self, remaining: float) -> dict[str, float]:
@@ -50,9 +48,9 @@ class Call:
         silence = min(self.config.read_timeout, remaining)
         return {"connect": connect, "pool": connect, "write": silence, "read": silence}
 
-    def refusal(self, http: httpx.Response) -> APIError:
+    def refusal(self, reply: Reply) -> APIError:
         """Give the error of a status other than 2XX."""
-        return protocol.error_from_response(http.status_code, head_of(http), http.content, what=self.what)
+        return protocol.error_from_response(reply.status, reply.head, reply.body, what=self.what)
 
     def deadline_error(self) -> TransportError:
         """Give the error of a call whose time is over."""
@@ -66,7 +64,8 @@ class Call:
 
 
 @lru_cache(maxsize=64)
-def _parsed(url: str) -> httpx.URL:
+def parsed(url: str) -> httpx.URL:
+    """Give an address as httpx writes it."""
     return httpx.URL(url)
 
 
@@ -121,34 +120,21 @@ def blame(judge: Judge, error: ResponsesError) -> None:
     protocol.note_tries(error)
 
 
-def head_of(http: httpx.Response) -> dict[str, str]:
-    """Give the headers as a plain dict: httpx's own looks at all of them for each look-up."""
-    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in http.headers.raw}
-
-
-def place(error: ErrorT, http: httpx.Response | None) -> ErrorT:
+def place(error: ErrorT, reply: Reply | None) -> ErrorT:
     """Say which generation an error is about, once the answer's head has told: its cost can be looked up."""
-    if http is not None:
-        error.generation_id = error.generation_id or head_of(http).get("x-generation-id")
+    if reply is not None:
+        error.generation_id = error.generation_id or reply.head.get("x-generation-id")
     return error
 
 
-def is_event_stream(http: httpx.Response) -> bool:
-    """Whether the server answers with a stream."""
-    content_type: str = http.headers.get("content-type", "")
-    return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
+def content(reply: Reply, call: Call) -> dict[str, Any]:
+    """Give the JSON object of a plain answer whose body has arrived."""
+    return protocol.read_json(reply.status, reply.head, reply.body, what=call.what)
 
 
-def event_source(http: httpx.Response) -> EventSource:
-    """Read a stream by the grammar of SSE."""
-    http.headers["content-type"] = EVENT_STREAM  # httpx-sse reads it to the letter
-    return EventSource(http)
-
-
-def whole(http: httpx.Response, call: Call) -> Response:
+def whole(reply: Reply, call: Call) -> Response:
     """Read a plain answer whose body has arrived."""
-    head = head_of(http)
-    return Response(raw=protocol.read_json(http.status_code, head, http.content, what=call.what), headers=head)
+    return Response(raw=content(reply, call), headers=reply.head)
 
 
 def object_of(body: Mapping[str, Any]) -> dict[str, Any]:

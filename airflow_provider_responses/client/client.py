@@ -18,9 +18,7 @@ from airflow_provider_responses.client.calls import (
     Calls,
     Options,
     blame,
-    event_source,
-    head_of,
-    is_event_stream,
+    content,
     object_of,
     objects_of,
     place,
@@ -28,6 +26,7 @@ from airflow_provider_responses.client.calls import (
     whole,
 )
 from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.exceptions import (
@@ -93,16 +92,16 @@ class ResponsesClient(Calls):
         """
         call = self._post(request, options, stream=True)
         judge = self._judge(call)
-        http = self._retry(judge, lambda: self._open(call, judge.deadline))
+        reply = self._retry(judge, lambda: self._open(call, judge.deadline))
         try:
-            yield from self._events(http, call, StreamReader(head_of(http), what=call.what), judge.deadline)
+            yield from self._events(reply, call, StreamReader(reply.head, what=call.what), judge.deadline)
         except ResponsesError as error:
             error.hide(call.config.secrets)
-            place(error, http)
+            place(error, reply)
             blame(judge, error)
             raise
         finally:
-            http.close()
+            reply.close()
 
     def get_key(self) -> dict[str, Any]:
         """Give the key's label, limit, what is left of it and when it resets (``GET /key``)."""
@@ -165,35 +164,35 @@ class ResponsesClient(Calls):
         judge = self._judge(call)
 
         def attempt() -> dict[str, Any]:
-            http = self._open(call, judge.deadline)
+            reply = self._open(call, judge.deadline)
             try:
                 with self._mapped(call, judge.deadline):
-                    http.read()
+                    reply.read()
             finally:
-                http.close()
-            return protocol.read_json(http.status_code, head_of(http), http.content, what=call.what)
+                reply.close()
+            return content(reply, call)
 
         data: dict[str, Any] = self._retry(judge, attempt)
         return data
 
     def _answer(self, call: Call, deadline: float) -> Response:
-        http = self._open(call, deadline)
+        reply = self._open(call, deadline)
         try:
-            return self._read_answer(http, call, deadline)
+            return self._read_answer(reply, call, deadline)
         except ResponsesError as error:
-            place(error, http)
+            place(error, reply)
             raise
         finally:
-            http.close()
+            reply.close()
 
-    def _read_answer(self, http: httpx.Response, call: Call, deadline: float) -> Response:
-        if not is_event_stream(http):
+    def _read_answer(self, reply: Reply, call: Call, deadline: float) -> Response:
+        if not reply.is_event_stream:
             with self._mapped(call, deadline):
-                http.read()
-            return protocol.check_answer(whole(http, call), what=call.what)
-        reader = StreamReader(head_of(http), what=call.what)
+                reply.read()
+            return protocol.check_answer(whole(reply, call), what=call.what)
+        reader = StreamReader(reply.head, what=call.what)
         try:
-            for _ in self._events(http, call, reader, deadline):
+            for _ in self._events(reply, call, reader, deadline):
                 pass
         except StreamInterruptedError as error:
             if self._clock() >= deadline:
@@ -201,42 +200,43 @@ class ResponsesClient(Calls):
             raise
         return reader.finish()
 
-    def _open(self, call: Call, deadline: float) -> httpx.Response:
+    def _open(self, call: Call, deadline: float) -> Reply:
         """Send, and give the response once its status is known to be good; the body is unread."""
         pool = self._own_pool or transport.process_pools.get(call.config.route)
         with self._mapped(call, deadline), pool.until(deadline, self._clock):
             extensions = {"timeout": call.timeout(deadline - self._clock()), "trace": pool.trace}
             http = pool.http.send(call.request(extensions), stream=True)
             http.stream = transport.DeadlineStream(http, pool, deadline, self._clock)
-        if not http.is_success:
+        reply = Reply(http)
+        if not reply.is_success:
             try:
                 with self._mapped(call, deadline):
-                    http.read()
+                    reply.read()
             finally:
-                http.close()
-            raise call.refusal(http)
-        return http
+                reply.close()
+            raise call.refusal(reply)
+        return reply
 
-    def _events(self, http: httpx.Response, call: Call, reader: StreamReader, deadline: float) -> Iterator[StreamEvent]:
-        if not is_event_stream(http):  # a server that cannot stream answers at once
+    def _events(self, reply: Reply, call: Call, reader: StreamReader, deadline: float) -> Iterator[StreamEvent]:
+        if not reply.is_event_stream:  # a server that cannot stream answers at once
             with self._mapped(call, deadline):
-                http.read()
-            yield reader.whole(whole(http, call))
+                reply.read()
+            yield reader.whole(whole(reply, call))
         else:
-            yield from self._sse(http, call, reader)
+            yield from self._sse(reply, call, reader)
         self._check_cancelled(call)
         reader.finish()
 
-    def _sse(self, http: httpx.Response, call: Call, reader: StreamReader) -> Iterator[StreamEvent]:
+    def _sse(self, reply: Reply, call: Call, reader: StreamReader) -> Iterator[StreamEvent]:
         try:
-            source = event_source(http).iter_sse()
+            source = reply.events().iter_sse()
             for sse in source:
                 if event := reader.read(sse.data):
                     yield event
                 if self._cancelled or reader.response:
                     break
             if reader.response:  # the end that follows lets the connection be used again
-                http.stream.end_within(DRAIN)  # type: ignore[union-attr]
+                reply.http.stream.end_within(DRAIN)  # type: ignore[union-attr]
                 for _ in source:
                     pass
         except httpx.HTTPError as error:
@@ -316,9 +316,9 @@ class AsyncResponsesClient(Calls):
         """Like :meth:`ResponsesClient.stream`."""
         call = self._post(request, options, stream=True)
         judge = self._judge(call)
-        http = await self._retry(judge, lambda: self._standing(call, judge.deadline))
-        reader = StreamReader(head_of(http), what=call.what)
-        events = self._events(http, call, reader)
+        reply = await self._retry(judge, lambda: self._standing(call, judge.deadline))
+        reader = StreamReader(reply.head, what=call.what)
+        events = self._events(reply, call, reader)
         try:
             while True:
                 # Only the wait for the next event is under the deadline: what the caller does with it is not.
@@ -334,12 +334,12 @@ class AsyncResponsesClient(Calls):
                 yield event
         except ResponsesError as error:
             error.hide(call.config.secrets)
-            place(error, http)
+            place(error, reply)
             blame(judge, error)
             raise
         finally:
             await events.aclose()
-            await http.aclose()
+            await reply.aclose()
 
     async def get_key(self) -> dict[str, Any]:
         """Like :meth:`ResponsesClient.get_key`."""
@@ -381,68 +381,65 @@ class AsyncResponsesClient(Calls):
 
         async def attempt() -> dict[str, Any]:
             async with self._mapped(call, judge.deadline):
-                http = await self._open(call, judge.deadline)
+                reply = await self._open(call, judge.deadline)
                 try:
-                    await http.aread()
+                    await reply.aread()
                 finally:
-                    await http.aclose()
-            return protocol.read_json(http.status_code, head_of(http), http.content, what=call.what)
+                    await reply.aclose()
+            return content(reply, call)
 
         data: dict[str, Any] = await self._retry(judge, attempt)
         return data
 
     async def _answer(self, call: Call, deadline: float) -> Response:
         # As `_mapped` does, without its generator: a thousand of them at once are felt.
-        http = None
+        reply = None
         try:
             async with asyncio.timeout(deadline - self._clock()):
-                http = await self._open(call, deadline)
-                if is_event_stream(http):
-                    reader = StreamReader(head_of(http), what=call.what)
-                    async for _ in self._events(http, call, reader):
+                reply = await self._open(call, deadline)
+                if reply.is_event_stream:
+                    reader = StreamReader(reply.head, what=call.what)
+                    async for _ in self._events(reply, call, reader):
                         pass
                     return reader.finish()
-                await http.aread()
-            return protocol.check_answer(whole(http, call), what=call.what)
+                await reply.aread()
+            return protocol.check_answer(whole(reply, call), what=call.what)
         except ResponsesError as error:
-            place(error, http)
+            place(error, reply)
             raise
-        except TimeoutError as error:
-            raise place(call.deadline_error(), http) from error
         except transport.network_errors() as error:
-            raise place(transport.to_transport_error(error, what=call.what), http) from error
+            raise place(transport.to_transport_error(error, what=call.what), reply) from error
+        except TimeoutError as error:
+            raise place(call.deadline_error(), reply) from error
         finally:
-            if http is not None:
-                await http.aclose()
+            if reply is not None:
+                await reply.aclose()
 
-    async def _open(self, call: Call, deadline: float) -> httpx.Response:
+    async def _open(self, call: Call, deadline: float) -> Reply:
         """Send, and give the response once its status is known to be good; the body is unread."""
-        request = call.request({"timeout": call.timeout(deadline - self._clock())})
-        http = await self._connections().send(request)
-        if not http.is_success:
+        reply = await self._connections().send(call, call.timeout(deadline - self._clock()))
+        if not reply.is_success:
             try:
-                await http.aread()
+                await reply.aread()
             finally:
-                await http.aclose()
-            raise call.refusal(http)
-        return http
+                await reply.aclose()
+            raise call.refusal(reply)
+        return reply
 
-    async def _standing(self, call: Call, deadline: float) -> httpx.Response:
+    async def _standing(self, call: Call, deadline: float) -> Reply:
         async with self._mapped(call, deadline):
             return await self._open(call, deadline)
 
-    async def _events(
-        self, http: httpx.Response, call: Call, reader: StreamReader
-    ) -> AsyncGenerator[StreamEvent, None]:
-        if not is_event_stream(http):
+    async def _events(self, reply: Reply, call: Call, reader: StreamReader) -> AsyncGenerator[StreamEvent, None]:
+        if not reply.is_event_stream:
             try:
-                await http.aread()
+                await reply.aread()
             except transport.network_errors() as error:
                 raise transport.to_transport_error(error, what=call.what) from error
-            yield reader.whole(whole(http, call))
+            yield reader.whole(whole(reply, call))
         else:
             try:
-                async with aclosing(event_source(http).aiter_sse()) as source:
+                async with aclosing(reply.events().aiter_sse()) as source:
                     async for sse in source:
                         if event := reader.read(sse.data):
                             yield event
@@ -463,7 +460,7 @@ class AsyncResponsesClient(Calls):
         try:
             async with asyncio.timeout(deadline - self._clock()):
                 yield
+        except transport.network_errors() as error:  # before the deadline's: some of aiohttp's are TimeoutErrors too
+            raise transport.to_transport_error(error, what=call.what) from error
         except TimeoutError as error:
             raise call.deadline_error() from error
-        except transport.network_errors() as error:
-            raise transport.to_transport_error(error, what=call.what) from error

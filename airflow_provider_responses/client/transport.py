@@ -14,17 +14,23 @@ import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 import httpcore
 import httpx
 
+from airflow_provider_responses.client.calls import Call, parsed
 from airflow_provider_responses.client.config import Route
+from airflow_provider_responses.client.replies import AiohttpReply, Reply
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
+
+if TYPE_CHECKING:
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
 
 KEEPALIVE_EXPIRY: Final = 30.0  # seconds that an idle connection is kept
 # A reasoning model can be silent for minutes, and a NAT on the way forgets silent connections.
@@ -206,10 +212,10 @@ class AsyncPool:
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, route: Route | None = None) -> None:
         self.users = 0
         self.route = route = route or Route()
-        mounts = None
+        direct = mounts = None
         if transport is None:
             trust = _trust(route.ca_bundle)
-            transport = _aiohttp_transport(trust, httpx.Proxy(route.proxy) if route.proxy else None)
+            transport = direct = _aiohttp_transport(trust, httpx.Proxy(route.proxy) if route.proxy else None)
             mounts = _proxies(trust) if route.environment and not route.proxy else None
         self.http = httpx.AsyncClient(
             transport=transport,
@@ -218,23 +224,33 @@ class AsyncPool:
             trust_env=False,  # the proxies are mounted; netrc would add a second authorization
         )
         _keep_no_cookies(self.http)
-        # Without proxies to choose from, a client adds redirects, cookies and authorization, none of which are wanted.
-        self._direct = None if mounts else transport
+        # Without proxies to choose from, httpx's objects have nothing to add.
+        self._direct = None if mounts else direct
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the body of the response is unread."""
-        if self._direct is None or self.http.is_closed:
-            return await self.http.send(request, stream=True)
-        response = await self._direct.handle_async_request(request)
-        response.request = request
-        return response
+    async def send(self, call: Call, patience: Mapping[str, float]) -> Reply:
+        """
+        Send a call's request; the body of the reply is unread.
+
+        :param patience: httpx's timeouts.
+        """
+        import aiohttp
+
+        try:
+            if self._direct is None or self.http.is_closed:
+                return Reply(await self.http.send(call.request({"timeout": patience}), stream=True))
+            return AiohttpReply(await _request(self._direct, call, patience))
+        # These two of aiohttp's show in their repr what was sent, and so the key.
+        except aiohttp.ClientHttpProxyError as error:
+            raise httpx.ProxyError(str(error)) from None
+        except aiohttp.ClientResponseError as error:
+            raise httpx.RemoteProtocolError(str(error)) from None
 
     async def close(self) -> None:
         """Close the pool."""
         await self.http.aclose()
 
 
-def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) -> httpx.AsyncBaseTransport:
+def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) -> AiohttpTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -252,10 +268,34 @@ def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) 
             socket_factory=make_socket,
         )
         # httpx sets what it needs of these; aiohttp's own would be added beside it.
-        skip = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-        return aiohttp.ClientSession(connector=connector, skip_auto_headers=skip, cookie_jar=aiohttp.DummyCookieJar())
+        return aiohttp.ClientSession(
+            connector=connector,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            proxy=str(proxy.url) if proxy else None,
+            proxy_auth=aiohttp.BasicAuth(*proxy.auth) if proxy and proxy.auth else None,
+        )
 
-    return AiohttpTransport(verify=trust, client=make_session, proxy=proxy)
+    return AiohttpTransport(verify=trust, client=make_session)
+
+
+async def _request(transport: AiohttpTransport, call: Call, patience: Mapping[str, float]) -> aiohttp.ClientResponse:
+    """Send as the transport would, by its session, which is made inside the loop."""
+    import aiohttp
+
+    if not isinstance(transport.client, aiohttp.ClientSession):
+        transport.client = transport.get_client()
+    return await transport.client.request(
+        call.method,
+        str(parsed(call.url)),
+        headers=call.headers,
+        data=call.body,
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(
+            connect=patience["pool"], sock_connect=patience["connect"], sock_read=patience["read"]
+        ),
+    )
 
 
 def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None]:
@@ -314,7 +354,7 @@ def to_transport_error(error: Exception, *, what: str) -> TransportError:
 
 
 def _kind(error: Exception) -> str:
-    cause = error.__cause__ if type(error.__cause__).__module__.startswith("aiohttp") else error
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) else error
     if type(cause).__module__.startswith("aiohttp"):
         import aiohttp
 

@@ -168,7 +168,8 @@ class ResponsesRequest(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON body, set fields only, always in the same order."""
-        body = {name: getattr(self, name) for name in REQUEST_FIELDS if name in self.model_fields_set}
+        given = self.model_fields_set
+        body = {name: getattr(self, name) for name in REQUEST_FIELDS if name in given}
         return body | self.extra_body
 
     def to_bytes(self) -> bytes:
