@@ -30,6 +30,12 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": ["airflow_provider_responses.operators.responses"],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": "Responses API",
+                "python-modules": ["airflow_provider_responses.triggers.responses"],
+            }
+        ],
         "task-decorators": [
             {
                 "name": "responses",

@@ -34,7 +34,9 @@ def test_the_info_is_valid_by_airflows_own_schema():
 
 
 def test_every_name_in_the_info_can_be_imported():
-    modules = [name for kind in ("hooks", "operators") for entry in INFO[kind] for name in entry["python-modules"]]
+    modules = [
+        name for kind in ("hooks", "operators", "triggers") for entry in INFO[kind] for name in entry["python-modules"]
+    ]
     classes = [entry["class-name"] for entry in INFO["task-decorators"]]
     classes += [entry["hook-class-name"] for entry in INFO["connection-types"]]
     assert all(import_module(name) for name in modules)

@@ -41,6 +41,7 @@ from airflow_provider_responses.models.response import Response
 
 NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
 DRAIN: Final = 0.5  # seconds that the end of a stream may take once the answer is whole
+LARGE: Final = 1024 * 1024  # bytes of an answer that are parsed off the event loop
 
 
 class ResponsesClient(Calls):
@@ -403,7 +404,11 @@ class AsyncResponsesClient(Calls):
                         pass
                     return reader.finish()
                 await reply.aread()
-            return protocol.check_answer(whole(reply, call), what=call.what)
+            if len(reply.body) > LARGE:  # such as an image: others go on while it is read
+                response = await asyncio.to_thread(whole, reply, call)
+            else:
+                response = whole(reply, call)
+            return protocol.check_answer(response, what=call.what)
         except ResponsesError as error:
             place(error, reply)
             raise

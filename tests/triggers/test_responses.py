@@ -206,12 +206,13 @@ class TestEvents:
         event = first_event(deferred(ask(cache=False)))
         assert outcome_of(event).response.output_text
 
-    def test_a_large_answer_is_packed_off_the_loop(self, responses_sandbox, monkeypatch):
+    def test_a_large_answer_is_parsed_and_packed_off_the_loop(self, responses_sandbox, monkeypatch):
+        monkeypatch.setattr("airflow_provider_responses.client.client.LARGE", 3)
         monkeypatch.setattr("airflow_provider_responses.triggers.responses.LARGE", 3)
         packed = []
         monkeypatch.setattr(asyncio, "to_thread", _recording(asyncio.to_thread, packed))
         assert outcome_of(first_event(deferred(ask()))).response
-        assert len(packed) == 1
+        assert len(packed) == 2
 
     def test_an_error_arrives_with_all_that_it_knew(self, responses_sandbox):
         responses_sandbox.script({"status": 429, "retry_after": 77})
