@@ -28,13 +28,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "deferred": {"deferrable": True},
     "from_trigger": {"start_from_trigger": True},
 }
-WAYS = ("worker", "deferred", "from_trigger")
+WAYS = tuple(ARGUMENTS)
 IN_TRIGGERER = tuple(way for way in WAYS if way != "worker")
 TASK = "ask"
 TEXT = "Say hello to everybody who reads this."
+ORDERED = {"zeta": "{{ run_id }}", "alpha": "2"}  # PostgreSQL would turn them round
 
 # Names of cases, by the file that tests them.
-ANSWERS = ("plain", "cleared", "rate_limited", "out_of_credits", "refused", "marked_failed")
+ANSWERS = ("plain", "typed", "whole", "cleared", "rate_limited", "out_of_credits", "refused", "marked_failed")
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
 RESUMES = ("resume_fails_once",)
@@ -44,8 +45,14 @@ import datetime
 from pathlib import Path
 
 from airflow.sdk import DAG, Asset
+from pydantic import BaseModel
 
 from airflow_provider_responses.operators.responses import ResponsesOperator
+
+
+class Label(BaseModel):  # which the triggerer cannot import
+    zeta: str
+    alpha: str
 
 
 class FailsOnce(ResponsesOperator):
@@ -63,6 +70,10 @@ for name, arguments in {cases!r}.items():
         if "resume" in name:
             # Airflow 3.3 makes asset events for tasks that end on a worker only.
             FailsOnce(task_id="{task}", outlets=[Asset(name)], **arguments)
+        elif "typed" in name:
+            ResponsesOperator(task_id="{task}", output_type=Label, **arguments)
+        elif "whole" in name:
+            ResponsesOperator(task_id="{task}", result="response", **arguments)
         else:
             ResponsesOperator(task_id="{task}", **arguments)
 """
@@ -135,7 +146,7 @@ class Case:
 def case_names() -> Sequence[tuple[str, str]]:
     """Every way with every case that there is of it."""
     names = [(way, name) for way in WAYS for name in ANSWERS]
-    names += [("worker", name) for name in KILLS if "worker" in WAYS]
+    names += [("worker", name) for name in KILLS]
     return names + [(way, name) for way in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
 
@@ -151,7 +162,13 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
         connections = {dag_ids[names]: sandbox.connection for names, sandbox in sandboxes.items()}
         deployment = stack.enter_context(Deployment(connections=connections))
         arguments = {
-            dag_id: {"model": "openai/gpt-4o-mini", "input": TEXT, "conn_id": dag_id} | ARGUMENTS[way]
+            dag_id: {
+                "model": "openai/gpt-4o-mini",
+                "input": TEXT,
+                "request": {"metadata": ORDERED},
+                "conn_id": dag_id,
+            }
+            | ARGUMENTS[way]
             for (way, _), dag_id in dag_ids.items()
         }
         deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK), *arguments)

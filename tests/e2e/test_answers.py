@@ -31,12 +31,38 @@ def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
 
     assert case.outcomes == ["answered"]
     assert case.ledger[0].body["input"] == TEXT
+    metadata = case.ledger[0].body["metadata"]
+    assert list(metadata) == ["zeta", "alpha", "airflow"]
+    assert metadata["zeta"] == case.run_id
     assert case.task.try_number == 1
     assert case.xcoms["return_value"]
     assert case.xcoms["status"] == "completed"
     assert case.xcoms["generation_id"] == case.ledger[0].generation_id
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
     assert case.ledger[0].cost > 0
+
+
+def test_a_worker_runs_only_what_needs_one(runs, way):
+    plain, typed = runs[way, "plain"], runs[way, "typed"]
+
+    assert (plain.wait(), typed.wait()) == ("success", "success")
+
+    # A class of the DAG file is read on a worker; all else of a start in the triggerer needs none.
+    assert (plain.task.pid is None) is (way == "from_trigger")
+    assert typed.task.pid is not None
+
+
+@pytest.mark.parametrize(("name", "keys"), [("typed", {"zeta", "alpha"}), ("whole", {"id", "output", "usage"})])
+def test_an_object_is_an_object_for_the_next_task(runs, way, name, keys):
+    case = runs[way, name]
+
+    assert case.wait() == "success"
+
+    assert keys <= set(case.xcoms["return_value"])
+    assert len(case.billed) == 1
+    if name == "typed":
+        schema = case.ledger[0].body["text"]["format"]["schema"]
+        assert list(schema["properties"]) == ["zeta", "alpha"]
 
 
 def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.e2e.conftest import IN_TRIGGERER, KILLS, TRIGGERER_KILLS, WAYS, Case
+from tests.e2e.conftest import IN_TRIGGERER, KILLS, TRIGGERER_KILLS, Case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -61,7 +61,6 @@ def killed(cases) -> dict[str, Case]:
     return chosen
 
 
-@pytest.mark.skipif("worker" not in WAYS, reason="no task runs on a worker")
 @pytest.mark.parametrize("name", KILLS)
 def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_what_was_answered(killed, name):
     case = killed[name]
