@@ -5,27 +5,33 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Installing builds this package, and all builds write the same egg-info.
+.NOTPARALLEL:
 
 # The first Python that runs and whose minor version (3.x) fits the condition.
 find-python = $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; minor = sys.version_info.minor; sys.exit(not ($(1)))' 2>/dev/null \
 	&& echo $$python && break; done)
 PYTHON ?= $(call find-python,minor >= 11)
-# Airflow 2.11 does not run on Python 3.13.
-PYTHON_2_11 ?= $(call find-python,11 <= minor < 13)
+# Airflow 2.11 and 3.0 do not run on Python 3.13.
+PYTHON_OLDER ?= $(call find-python,11 <= minor < 13)
 
+# The releases of Airflow that are supported; each has its pins in constraints/.
+AIRFLOW := 3.3
+OLDER := 2.11 3.0 3.1 3.2
 VENV := .venv
-VENV_2_11 := .venv-2.11
+OLDER_VENVS := $(OLDER:%=.venv-%)
 WHEEL_VENV := .cache/wheel-venv
 BIN := $(VENV)/bin
-TEST_TOOLS := pytest pytest-asyncio pytest-timeout hypothesis jsonschema openai openrouter blockbuster
+# How many processes share the tests; with ARGS it is one, which can print and be stopped in a debugger.
+WORKERS := 2
 
 # What imports Airflow makes this folder: ~/airflow stays as it is. Tests and demo have their own.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-2.11 e2e bench bench-airflow fuzz lint format docs build check-wheel clean
+.PHONY: help demo test compat $(OLDER:%=test-%) e2e bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +39,13 @@ help:  ## Show this list
 demo: $(VENV)/.installed  ## Run the example DAG on Airflow 3 against a sandbox (or OpenRouter: OPENROUTER_API_KEY=...)
 	@$(BIN)/python tools/demo.py $(ARGS)
 
-test: $(VENV)/.installed  ## Run the tests on Airflow 3; for some of them: make test ARGS="-k name"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed  ## Run the tests on Airflow 3.3; for some of them: make test ARGS="-k name"
+	$(call run-tests,$(VENV))
 
-test-2.11: $(VENV_2_11)/.installed  ## Run the tests on Airflow 2.11, the oldest that is supported
-	$(VENV_2_11)/bin/python -m pytest $(ARGS)
+compat: $(OLDER:%=test-%) test  ## Run them on each Airflow that is supported; one: make test-2.11 (-3.0, -3.1, -3.2)
+
+$(OLDER:%=test-%): test-%: .venv-%/.installed
+	$(call run-tests,.venv-$*)
 
 e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL: processes are killed, answers counted
 	$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
@@ -72,13 +80,19 @@ build: $(VENV)/.installed  ## Build the sdist and the wheel into dist/ and check
 
 check-wheel: build  ## Install the wheel alone, then run the demo from it outside this folder
 	$(call make-venv,$(WHEEL_VENV),PYTHON,3.11 or newer,--clear)
-	$(call pip-install,$(WHEEL_VENV)) --constraint constraints.txt "$$(ls dist/*.whl)[sandbox]"
+	$(call pip-install,$(WHEEL_VENV)) --constraint constraints/$(AIRFLOW).txt "$$(ls dist/*.whl)[sandbox]"
 	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
 
 clean:  ## Remove everything that these targets made
-	rm -rf .venv .venv-2.11 .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(OLDER_VENVS) .cache .airflow build dist docs/_build *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call run-tests,FOLDER): what measures time comes last, with nothing beside it.
+define run-tests
+$(if $(ARGS),,$(1)/bin/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/benchmarks)
+$(1)/bin/python -m pytest $(or $(ARGS),tests/benchmarks)
+endef
 
 # $(call make-venv,FOLDER,NAME OF PYTHON'S VARIABLE,VERSIONS,OPTIONS)
 define make-venv
@@ -93,16 +107,21 @@ endef
 
 pip-install = @$(1)/bin/python -m pip install -qq --disable-pip-version-check
 
-# The pinned setuptools comes first and builds this package: build isolation would fetch an unpinned one.
-$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
-	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
-	$(call pip-install,$(VENV)) --constraint constraints.txt setuptools
-	$(call pip-install,$(VENV)) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
-	@touch $@
+# $(call install,FOLDER,AIRFLOW,EXTRA): setuptools first, for it builds this package: build isolation would fetch an
+# unpinned one.
+define install
+$(call pip-install,$(1)) --constraint constraints/$(2).txt setuptools
+$(call pip-install,$(1)) --constraint constraints/$(2).txt --no-build-isolation --editable '.[$(3)]' $(also-$(2))
+@touch $(1)/.installed
+endef
 
-$(VENV_2_11)/.installed: pyproject.toml setup.cfg constraints-2.11.txt
-	$(call make-venv,$(VENV_2_11),PYTHON_2_11,3.11 or 3.12)
-	$(call pip-install,$(VENV_2_11)) --constraint constraints-2.11.txt setuptools
-	$(call pip-install,$(VENV_2_11)) --constraint constraints-2.11.txt --no-build-isolation \
-		--editable '.[sandbox]' $(TEST_TOOLS)
-	@touch $@
+# The connection form of Airflow 3.0 is made of this one's libraries.
+also-3.0 := apache-airflow-providers-fab
+
+$(VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
+	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
+	$(call install,$(VENV),$(AIRFLOW),dev)
+
+$(OLDER_VENVS:%=%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
+	$(call make-venv,.venv-$*,PYTHON_OLDER,3.11 or 3.12)
+	$(call install,.venv-$*,$*,test)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="airflow-tests-"))
@@ -34,6 +35,10 @@ os.environ |= {
 }
 DAGS.mkdir()
 
+# A busy machine is not a failure.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
 pytest_plugins = ["airflow_provider_responses.testing"]
 
 
@@ -50,8 +55,9 @@ def airflow_db() -> None:
         fresh = HOME / "fresh.db"
         env = os.environ | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{fresh}"}
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
-        shutil.copy(fresh, kept.with_suffix(".new"))
-        kept.with_suffix(".new").rename(kept)
+        mine = kept.with_suffix(f".{os.getpid()}")  # other processes may do the same
+        shutil.copy(fresh, mine)
+        mine.rename(kept)
     shutil.copy(kept, DATABASE)
 
 

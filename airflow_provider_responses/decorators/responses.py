@@ -61,6 +61,11 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
                     fields=(taken[0],),
                 )
 
+    @staticmethod
+    def xcom_push(context: Context, key: str, value: Any) -> None:
+        """Push an XCom: Airflow 3.0's DecoratedOperator asks for this, and its BaseOperator lacks it."""
+        context["ti"].xcom_push(key=key, value=value)
+
     def execute(self, context: Context) -> Any:
         self._began = time.monotonic()  # what the function takes counts against execution_timeout
         context_merge(context, self.op_kwargs)
