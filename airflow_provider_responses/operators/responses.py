@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import payloads, runs
 from airflow_provider_responses.arguments import RENDERED, Arguments
@@ -289,6 +289,7 @@ class ResponsesOperator(BaseOperator):
             "spent": account.spent,
             "deadline": now + self._seconds(options, config),
             "not_before": now + self.min_deferral,
+            "resume_by": None if AIRFLOW_V_3_0_PLUS or (left := self._left()) is None else now + left,
             "ends_task": why is None,
             # From 3.3 on, a retry policy makes the next try wait.
             "waits": not AIRFLOW_V_3_3_PLUS and ti.try_number <= ti.max_tries,

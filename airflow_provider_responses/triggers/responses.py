@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
 
-__all__ = ["START_TIMEOUT", "ResponsesStartTrigger", "ResponsesTrigger"]
+__all__ = ["ResponsesStartTrigger", "ResponsesTrigger"]
 
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 LARGE: Final = 256 * 1024  # characters; what is larger is packed off the event loop
@@ -54,6 +54,8 @@ class ResponsesTrigger(BaseTrigger):
     :param deadline: when the call must have ended, in seconds since the epoch.
     :param not_before: when a worker may resume the task, in seconds since the epoch.
     :param ends_task: whether the trigger ends a successful task itself.
+    :param resume_by: when a worker must resume the task at the latest, in seconds since the epoch, since Airflow 2.11
+        fails deferred tasks at their ``execution_timeout``.
     :param waits: whether to wait out a long ``Retry-After``, for Airflow's next try to come after it.
     """
 
@@ -71,6 +73,7 @@ class ResponsesTrigger(BaseTrigger):
         spent: dict[str, float | None] | None = None,
         deadline: float | None = None,
         not_before: float = 0.0,
+        resume_by: float | None = None,
         ends_task: bool = False,
         waits: bool = False,
         **unknown: Any,
@@ -86,6 +89,7 @@ class ResponsesTrigger(BaseTrigger):
         self.spent = spent
         self.deadline = deadline
         self.not_before = not_before
+        self.resume_by = resume_by
         self.ends_task = ends_task
         self.waits = waits
         self.unknown = unknown
@@ -104,6 +108,7 @@ class ResponsesTrigger(BaseTrigger):
             "spent": self.spent,
             "deadline": self.deadline,
             "not_before": self.not_before,
+            "resume_by": self.resume_by,
             "ends_task": self.ends_task,
             "waits": self.waits,
             **self.unknown,
@@ -270,14 +275,18 @@ class ResponsesTrigger(BaseTrigger):
         return values
 
     async def _push(self, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            await self._xcom("set", key, value=value)
+
+    async def _xcom(self, method: str, key: str, **more: Any) -> Any:
+        """Call a method of Airflow's XCom for this task, off the event loop."""
         from airflow.sdk.execution_time.xcom import XCom
 
         ti: Any = self.task_instance
+        which = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
         map_index = -1 if ti.map_index is None else ti.map_index
-        for key, value in values.items():
-            await sync_to_async(XCom.set, thread_sensitive=False)(
-                key, value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index
-            )
+        call = sync_to_async(getattr(XCom, method), thread_sensitive=False)
+        return await call(key=key, **which, map_index=map_index, **more)
 
     async def _hold(self, outcome: runs.Outcome) -> None:
         """Wait until a worker may resume: sooner, the scheduler could take the deferral for a killed task."""
@@ -289,6 +298,8 @@ class ResponsesTrigger(BaseTrigger):
             self.log.info(
                 "Waiting out the server's Retry-After (%.0f s) before the next try", outcome.error.retry_after
             )
+        if self.resume_by is not None:
+            until = min(until, self.resume_by)
         while (left := until - self._now()) > 0:
             await self._sleep(left)
 
@@ -363,6 +374,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
         self.stamp = runs.stamp_of(self.task_instance, cleared=await self._cleared())
+        await self._forget()
         run = arguments.run(stamp=self.stamp, stream=False)
         return replace(run, **await self._typed(self.output_type, self.output_format))
 
@@ -376,11 +388,21 @@ class ResponsesStartTrigger(ResponsesTrigger):
         ti: Any = self.task_instance
         finished = 0
         if ti.try_number > 1 and self.trigger_id is not None:
-            from airflow.sdk.execution_time.xcom import XCom
-
-            key = {"key": runs.FINISHED_TRY_KEY, "dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-            finished = await sync_to_async(XCom.get_one, thread_sensitive=False)(**key, map_index=ti.map_index) or 0
+            finished = await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0
+            if finished >= ti.try_number:  # written by this try, which has started over
+                finished = 0
         return f"{self._run_began}/{finished}"
+
+    async def _forget(self) -> None:
+        """Delete the XComs of earlier tries, as the start of a worker would."""
+        if cast("Any", self.task_instance).try_number > 1 and self.trigger_id is not None:
+            for key in sorted(runs.XCOM_KEYS):
+                await self._xcom("delete", key)
+
+    async def on_kill(self) -> None:
+        """Remember that a user ended this try: what comes after it was cleared, and asks anew."""
+        await super().on_kill()
+        await self._xcom("set", runs.FINISHED_TRY_KEY, value=cast("Any", self.task_instance).try_number)
 
     def _values(self, outcome: runs.Outcome) -> dict[str, Any]:
         return super()._values(outcome) | {runs.FINISHED_TRY_KEY: cast("Any", self.task_instance).try_number}

@@ -38,14 +38,15 @@ ORDERED = {"zeta": "{{ run_id }}", "alpha": "2"}  # PostgreSQL would turn them r
 ANSWERS = ("plain", "typed", "whole", "cleared", "rate_limited", "out_of_credits", "refused", "marked_failed")
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
-RESUMES = ("resume_fails_once",)
+RESUMES = ("resume_fails_once", "reading_dies_once")
 
 DAG_FILE = """
 import datetime
+import os
 from pathlib import Path
 
 from airflow.sdk import DAG, Asset
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
@@ -53,6 +54,19 @@ from airflow_provider_responses.operators.responses import ResponsesOperator
 class Label(BaseModel):  # which the triggerer cannot import
     zeta: str
     alpha: str
+
+
+class DiesOnce(BaseModel):
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def dies_once(cls, text, info):
+        died = Path(__file__).with_suffix("." + os.environ["AIRFLOW_CTX_DAG_ID"])
+        if not died.exists():
+            died.touch()
+            os._exit(1)
+        return text
 
 
 class FailsOnce(ResponsesOperator):
@@ -70,6 +84,8 @@ for name, arguments in {cases!r}.items():
         if "resume" in name:
             # Airflow 3.3 makes asset events for tasks that end on a worker only.
             FailsOnce(task_id="{task}", outlets=[Asset(name)], **arguments)
+        elif "dies" in name:
+            ResponsesOperator(task_id="{task}", output_type=DiesOnce, **arguments)
         elif "typed" in name:
             ResponsesOperator(task_id="{task}", output_type=Label, **arguments)
         elif "whole" in name:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.e2e.conftest import IN_TRIGGERER, KILLS, TRIGGERER_KILLS, Case
+from tests.e2e.conftest import IN_TRIGGERER, KILLS, RESUMES, TRIGGERER_KILLS, Case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -100,8 +100,9 @@ def test_a_killed_triggerer_uses_up_no_try_and_pays_nothing_again_for_what_was_a
 
 
 @pytest.mark.parametrize("way", IN_TRIGGERER)
-def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, way):
-    case = cases[way, "resume_fails_once"]
+@pytest.mark.parametrize("name", RESUMES)
+def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, way, name):
+    case = cases[way, name]
 
     case.start()
     assert case.wait() == "success"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,6 +255,21 @@ class TestTime:
         assert outcome_of(first_event(trigger)).error.retry_after == 400
         assert clock.slept == slept
 
+    def test_no_wait_outlasts_the_task(self, responses_sandbox):
+        responses_sandbox.script({"status": 429, "retry_after": 400})
+        trigger = deferred(ask(min_deferral=50))
+        trigger.waits, trigger.resume_by = True, time.time() + 7
+        clock = Clock(time.time())
+        clock.set_on(trigger)
+        assert outcome_of(first_event(trigger)).error.retry_after == 400
+        assert clock.now == trigger.resume_by
+
+    def test_airflow_2_fails_deferred_tasks_at_their_execution_timeout(self, responses_sandbox):
+        import datetime
+
+        trigger = deferred(ask(execution_timeout=datetime.timedelta(seconds=100)))
+        assert (trigger.resume_by is None) is AIRFLOW_V_3_0_PLUS
+
     @pytest.mark.parametrize(("try_number", "waits"), [(1, True), (2, True), (3, False)])
     def test_it_is_waited_out_only_if_a_try_is_left(self, try_number, waits, responses_sandbox):
         trigger = deferred(ask(), TaskInstance(try_number=try_number, max_tries=2))
@@ -297,6 +312,76 @@ class TestTime:
         trigger.timeout_after = start + datetime.timedelta(seconds=20)
         trigger._now = lambda: start.timestamp() + 19.5
         assert outcome_of(first_event(trigger)).error.kind == "deadline"
+
+
+class XComs:
+    """What the triggerer of Airflow 3 gets at of a task's XComs."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    async def __call__(self, method, key, **more):
+        if method == "get_one":
+            return self.values.get(key)
+        if method == "delete":
+            return self.values.pop(key, None)
+        self.values[key] = more["value"]
+        return None
+
+
+class TestTriesThatStartInTheTriggerer:
+    FINISHED = "airflow_provider_responses.finished_try"
+
+    def start(self, try_number, **values):
+        trigger = revive(started(ask()), TaskInstance(try_number=try_number))
+        trigger._xcom = XComs(**values)
+        return trigger
+
+    def stamp(self, trigger):
+        first_event(trigger)
+        return trigger.stamp
+
+    def test_a_retry_has_the_same_stamp_and_a_clear_another(self, responses_sandbox):
+        first = self.stamp(self.start(1))
+        assert self.stamp(self.start(2)) == first
+        cleared = self.stamp(self.start(2, **{self.FINISHED: 1}))
+        assert cleared != first
+        assert self.stamp(self.start(3, **{self.FINISHED: 1})) == cleared  # a retry of what was cleared
+
+    def test_a_run_that_begins_anew_is_a_clear(self, responses_sandbox):
+        first, second = self.start(1), self.start(2)
+        second._run_began = first._run_began + 60
+        assert self.stamp(first) != self.stamp(second)
+
+    def test_a_user_who_ends_a_try_makes_the_next_ask_anew(self, responses_sandbox):
+        trigger = self.start(1)
+        stamp = self.stamp(trigger)
+        asyncio.run(trigger.on_kill())
+        assert self.stamp(self.start(2, **trigger._xcom.values)) != stamp
+
+    def test_a_kill_that_was_none_changes_nothing_for_this_try(self, responses_sandbox):
+        trigger = self.start(2)
+        stamp = self.stamp(trigger)
+        asyncio.run(trigger.on_kill())
+        assert self.stamp(self.start(2, **trigger._xcom.values)) == stamp
+
+    def test_what_earlier_tries_left_in_xcom_is_deleted(self, responses_sandbox):
+        trigger = self.start(2, return_value="stale", usage={}, **{self.FINISHED: 1})
+        event = first_event(trigger)
+        assert trigger._xcom.values == {self.FINISHED: 1}
+        ti = TaskInstance(try_number=2, max_tries=4)
+        assert ask(start_from_trigger=True).execute_complete(context(ti), event.payload)
+        assert ti.xcoms[self.FINISHED] == 2
+
+    @pytest.mark.parametrize(("status", "try_number", "marked"), [(402, 2, True), (503, 2, False), (503, 5, True)])
+    def test_a_failure_is_the_end_if_no_try_follows(self, status, try_number, marked, responses_sandbox):
+        responses_sandbox.script({"status": status})
+        trigger = revive(started(ask(options={"max_retries": 0})), TaskInstance())
+        event = first_event(trigger)
+        ti = TaskInstance(try_number=try_number, max_tries=4)
+        with pytest.raises(Exception, match=str(status)):
+            ask(start_from_trigger=True).execute_complete(context(ti), event.payload)
+        assert (self.FINISHED in ti.xcoms) is marked
 
 
 class TestBeingEnded:
