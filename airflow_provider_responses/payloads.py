@@ -42,19 +42,21 @@ class Event(dict[str, Any]):
     """
     The payload of a trigger's event: a plain dict that shows ids and costs when it is logged, and never the answer.
 
-    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class), ``stamp``, and
-    ``outcome``, the rest as JSON text; None if the answer has to be fetched again.
+    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class), ``stamp``,
+    ``outcome``, the rest as JSON text, None if the answer has to be fetched again, and ``request``, its fields as JSON
+    text where a worker may have to send it again.
     """
 
     def __repr__(self) -> str:
-        return repr({name: value for name, value in self.items() if name != "outcome"})
+        return repr({name: value for name, value in self.items() if name not in {"outcome", "request"}})
 
 
-def write_event(outcome: Outcome, *, stamp: str | None, kept: bool) -> Event:
+def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapping[str, Any] | None = None) -> Event:
     """
     Pack an outcome.
 
     :param kept: whether OpenRouter keeps the answer, so that a large one need not travel.
+    :param fields: the request's, which a worker could not make the same: a function gave them, or the time did.
     """
     text: str | None = json.dumps(
         {
@@ -77,6 +79,7 @@ def write_event(outcome: Outcome, *, stamp: str | None, kept: bool) -> Event:
         usage=_tokens_and_cost(response) if response else None,
         error=type(outcome.error).__name__ if outcome.error else None,
         outcome=text,
+        request=write_request(fields) if fields is not None and (text is None or outcome.unread) else None,
     )
 
 
@@ -107,12 +110,21 @@ def read_event(event: Any) -> tuple[Outcome | None, str | None]:
             generations=data["generations"],
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ConfigurationError(
-            f"the trigger's event cannot be read ({type(error).__name__}: {error}): a retry sends the same request and "
-            "gets the answer that was kept",
-            retryable=True,
-        ) from error
+        raise _unreadable(error) from error
     return outcome, stamp
+
+
+def read_fields(event: Any) -> dict[str, Any] | None:
+    """
+    Unpack the fields of the request that an event is about, None if it holds none.
+
+    :raises ConfigurationError: retryable, if they cannot be read.
+    """
+    text = event.get("request")
+    try:
+        return None if text is None else dict(json.loads(text).items())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(error) from error
 
 
 def write_request(fields: Mapping[str, Any]) -> str:
@@ -143,6 +155,14 @@ def from_pairs(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: from_pairs(item) for key, item in value["pairs"]}
     return [from_pairs(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _unreadable(error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"the trigger's event cannot be read ({type(error).__name__}: {error}): a retry sends the same request and "
+        "gets the answer that was kept",
+        retryable=True,
+    )
 
 
 def _tokens_and_cost(response: Response) -> dict[str, Any]:

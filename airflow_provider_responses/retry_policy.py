@@ -53,6 +53,10 @@ class ResponsesRetryPolicy(RetryPolicy):
 
 def _find(exception: BaseException | None) -> ResponsesError | None:
     """Give the error, also when it was raised from again."""
-    while exception is not None and not isinstance(exception, ResponsesError):
+    seen: set[int] = set()
+    while exception is not None and id(exception) not in seen:
+        if isinstance(exception, ResponsesError):
+            return exception
+        seen.add(id(exception))  # causes may go round in a circle
         exception = exception.__cause__
-    return exception
+    return None

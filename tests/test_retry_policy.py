@@ -30,6 +30,12 @@ def raised_from(cause):
     return error
 
 
+def in_a_circle():
+    error = raised_from(ValueError("also"))
+    error.__cause__.__cause__ = error
+    return error
+
+
 @pytest.mark.parametrize(
     ("exception", "action", "delay"),
     [
@@ -40,6 +46,7 @@ def raised_from(cause):
         (PaymentRequiredResponseError("402"), "fail", None),
         (raised_from(PaymentRequiredResponseError("402")), "fail", None),
         (ValueError("not ours"), "default", None),
+        (in_a_circle(), "default", None),
     ],
 )
 def test_the_decision(exception, action, delay):

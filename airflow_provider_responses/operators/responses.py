@@ -174,6 +174,8 @@ class ResponsesOperator(BaseOperator):
             outcome, stamp = payloads.read_event(event)
             Arguments.of(self).check(rendered=True)
             run = self._run(stamp)
+            if (fields := payloads.read_fields(event)) is not None:
+                run = replace(run, fields=fields)
             account = self._account(context, run)
             if outcome is None:
                 self.log.info("The answer is too large to travel through Airflow's database: fetching the kept one")

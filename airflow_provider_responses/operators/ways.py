@@ -38,6 +38,15 @@ _RENDERED_IN_TRIGGERER: Final = frozenset(
     }
 )
 
+_LOST_WITHOUT_WORKER: Final = {
+    "outlets": "it has outlets",
+    "on_success_callback": "it has a success callback",
+    "operator_extra_links": "it has links of its own",
+    "multiple_outputs": "it has multiple outputs",
+    "returns_dag_result": "its value is the result of the DAG",
+    "map_index_template": "it has a map_index_template",
+}
+
 
 def needs_worker(task: ResponsesOperator) -> str | None:
     """Say why a task must end on a worker; None lets the trigger end it, since nothing is lost by that."""
@@ -61,6 +70,8 @@ def needs_worker_to_start(task: ResponsesOperator) -> str | None:
         return reason
     if _overrides(task, "execute") or _overrides(task, "pre_execute") or getattr(task, "_pre_execute_hook", None):
         return "it has an execute or a pre_execute hook of its own"
+    if _overrides(task, "render_template_fields"):
+        return f"{type(task).__name__} has a render_template_fields of its own"
     if task.on_execute_callback:
         return "it has a callback for its start"
     if task.pool != "default_pool":
@@ -115,20 +126,13 @@ def hides_secrets(options: Any) -> str | None:
 
 
 def _lost_without_worker(task: ResponsesOperator) -> str | None:
-    if task.outlets:
-        return "it has outlets"
-    if task.on_success_callback:
-        return "it has a success callback"
+    for attribute, reason in _LOST_WITHOUT_WORKER.items():
+        if getattr(task, attribute):
+            return reason
     if _overrides(task, "post_execute") or getattr(task, "_post_execute_hook", None):
         return "it has a post_execute hook"
     if _overrides(task, "execute_complete"):
         return f"{type(task).__name__} has an execute_complete of its own"
-    if task.multiple_outputs:
-        return "it has multiple outputs"
-    if task.returns_dag_result:
-        return "its value is the result of the DAG"
-    if task.map_index_template:
-        return "it has a map_index_template"
     if task.get_dag() is not None and next(iter(task.iter_mapped_dependants()), None) is not None:
         return "a mapped task expands over its value"
     if _has_listeners():
@@ -140,7 +144,8 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
     if dag.render_template_as_native_obj or dag.user_defined_macros or dag.user_defined_filters:
         return "its DAG renders natively, or has macros or filters of its own"
     for name in task.template_fields:
-        if _any_upstream(getattr(task, name)):
+        # Airflow asks while a subclass still takes its arguments.
+        if _any_upstream(getattr(task, name, None)):
             return f"`{name}` comes from another task"
     try:
         if header := hides_secrets(task.options):

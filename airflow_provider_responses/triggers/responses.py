@@ -93,6 +93,7 @@ class ResponsesTrigger(BaseTrigger):
         self.ends_task = ends_task
         self.waits = waits
         self.unknown = unknown
+        self._fields: Mapping[str, Any] | None = None  # of the request, once they are known
         self._now = time.time
         self._sleep = asyncio.sleep
 
@@ -131,7 +132,7 @@ class ResponsesTrigger(BaseTrigger):
 
             yield TaskSuccessEvent()
             return
-        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, kept=kept)
+        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, kept=kept, fields=self._fields)
         event = await asyncio.to_thread(pack) if _is_large(outcome) else pack()
         await self._hold(outcome)
         yield cast("Any", TriggerEvent)(event)
@@ -170,6 +171,7 @@ class ResponsesTrigger(BaseTrigger):
             if isinstance(error, ResponsesError):
                 raise
             raise self._of_another_version(f"cannot be read ({type(error).__name__}: {error})") from error
+        self._fields = run.fields
         request, options = run.prepare(config, given)
         async with AsyncResponsesClient(config) as client:
             outcome = await self._send(client, runs.Asking(run, options), request, ends_at)

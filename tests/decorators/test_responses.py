@@ -6,11 +6,13 @@ import datetime
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred, task
 from pydantic import BaseModel
 
+from airflow_provider_responses import payloads
 from airflow_provider_responses.exceptions import RequestValidationError
 from tests.airflow_fakes import TaskInstance, context
+from tests.ways import first_event, revive, through_the_database
 
 MODEL = "openai/gpt-4o-mini"
 
@@ -125,3 +127,28 @@ def test_outputs_of_their_own_names_do_not_overwrite_the_price():
 
     with pytest.raises(RequestValidationError, match="would overwrite the XCom 'usage'"):
         operator(lambda: "x", task_id="ask", output_type=Reserved, multiple_outputs=True)
+
+
+@pytest.mark.parametrize("why", ["too large", "not as typed"])
+def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, responses_sandbox, monkeypatch):
+    calls = []
+
+    def ask():
+        calls.append("called")
+        return {"input": "Same question", "temperature": 0.5}
+
+    typed = {} if why == "too large" else {"output_type": Answer}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(ask, deferrable=True, min_deferral=0, **typed).execute(context())
+    trigger = revive(deferred.value.trigger, TaskInstance())
+    trigger.ends_task = False
+    if why == "too large":
+        monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
+    else:
+        trigger.settings["output_type"] = None  # as of a class that is defined in a DAG file
+        responses_sandbox.script({"text": "not JSON"})
+    event = through_the_database(first_event(trigger).payload)
+    assert operator(ask, deferrable=True, **typed).execute_complete(context(), event)
+    assert calls == ["called"]
+    assert len({entry.body_sha256 for entry in responses_sandbox.ledger}) == 1
+    assert responses_sandbox.ledger[1].outcome == ("cached" if why == "too large" else "answered")

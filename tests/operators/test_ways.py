@@ -6,7 +6,7 @@ import datetime
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperatorLink, task
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 from pydantic import BaseModel
 
@@ -28,6 +28,13 @@ class InDagFile(BaseModel):
 InDagFile.__module__ = "unusual_prefix_0123_nightly"
 
 
+class XComLink(BaseOperatorLink):
+    name = "Answer"
+
+    def get_link(self, operator, *, ti_key):
+        return "https://example.com"
+
+
 class Completes(ResponsesOperator):
     def execute_complete(self, context, event=None):
         return "mine"
@@ -36,6 +43,24 @@ class Completes(ResponsesOperator):
 class Executes(ResponsesOperator):
     def execute(self, context):
         return "mine"
+
+
+class Renders(ResponsesOperator):
+    def render_template_fields(self, context, jinja_env=None):
+        super().render_template_fields(context, jinja_env)
+        self.input = "mine"
+
+
+class TakesMore(ResponsesOperator):
+    template_fields = (*ResponsesOperator.template_fields, "topic")
+
+    def __init__(self, *, topic="tides", **kwargs):
+        super().__init__(**kwargs)
+        self.topic = topic
+
+
+class Links(ResponsesOperator):
+    operator_extra_links = (XComLink(),)
 
 
 def in_dag(cls=ResponsesOperator, dag=None, **kwargs):
@@ -77,6 +102,7 @@ class TestWhereATaskEnds:
             ({"map_index_template": "x"}, "it has a map_index_template"),
             ({"multiple_outputs": True}, "it has multiple outputs"),
             ({"cls": Completes}, "Completes has an execute_complete of its own"),
+            ({"cls": Links}, "it has links of its own"),
         ],
     )
     def test_for_what_it_has(self, arguments, why):
@@ -111,6 +137,7 @@ class TestWhereATaskStarts:
             {"input": [{"role": "user", "content": "{% if ds %}x{% endif %}"}], "request": {"temperature": 0.1}},
             {"options": {"timeout": "{{ params.seconds }}", "headers": {"X-Team": "data"}}},
             {"execution_timeout": datetime.timedelta(seconds=60)},
+            {"cls": TakesMore, "topic": "{{ ds }}"},
         ],
     )
     def test_in_the_triggerer(self, arguments):
@@ -128,6 +155,8 @@ class TestWhereATaskStarts:
             ({"pre_execute": nothing}, "it has an execute or a pre_execute hook of its own"),
             ({"cls": Executes}, "it has an execute or a pre_execute hook of its own"),
             ({"cls": Completes}, "Completes has an execute_complete of its own"),
+            ({"cls": Renders}, "Renders has a render_template_fields of its own"),
+            ({"cls": Links}, "it has links of its own"),
             ({"pool": "llm"}, "it is in the pool 'llm'"),
             ({"max_active_tis_per_dag": 2}, "it limits how many of it run at once"),
             ({"max_active_tis_per_dagrun": 2}, "it limits how many of it run at once"),
