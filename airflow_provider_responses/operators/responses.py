@@ -31,7 +31,7 @@ __all__ = ["ResponsesOperator"]
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 MIN_DEFERRAL: Final = 5.0  # seconds
-MAX_TRIGGER_BYTES: Final = 48 * 1024  # encrypted, they are a third more; MySQL's column ends at 64 KB
+MAX_TRIGGER_BYTES: Final = 47 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
 
 
 class _InTriggerer:
@@ -267,7 +267,7 @@ class ResponsesOperator(BaseOperator):
     def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
         if self._starts_in_triggerer:
-            mapped = "it is mapped" if ti.map_index >= 0 else "`dag.test()` starts no triggerer"
+            mapped = "it is mapped" if ti.map_index not in {None, -1} else "`dag.test()` starts no triggerer"
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", self._why_on_worker or mapped)
         if header := ways.hides_secrets(self.options):
             self.log.warning(
