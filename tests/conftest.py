@@ -118,6 +118,7 @@ def _operators_run_outside_a_task_runner() -> None:
         from airflow.sdk.bases.operator import ExecutorSafeguard
     except ImportError:
         from airflow.models.baseoperator import ExecutorSafeguard
+
         ExecutorSafeguard._sentinel = SimpleNamespace(callers={})  # Airflow's is known to the main thread only
     ExecutorSafeguard.test_mode = True
 

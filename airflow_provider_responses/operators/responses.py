@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import payloads, runs
 from airflow_provider_responses.arguments import RENDERED, Arguments
@@ -31,6 +31,7 @@ __all__ = ["ResponsesOperator"]
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 MIN_DEFERRAL: Final = 5.0  # seconds
+RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
 MAX_TRIGGER_BYTES: Final = 47 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
 
 
@@ -170,6 +171,8 @@ class ResponsesOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Take what came of the request in the triggerer."""
         self._started = time.monotonic()
+        if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
+            self._started -= time.time() - context["ti"].start_date.timestamp()
         try:
             outcome, stamp = payloads.read_event(event)
             Arguments.of(self).check(rendered=True)
@@ -278,6 +281,14 @@ class ResponsesOperator(BaseOperator):
             return None
         config = self._hook().config
         options = RequestOptions.parse(self.options)
+        seconds = self._seconds(options, config)
+        limited = not AIRFLOW_V_3_0_PLUS and self.execution_timeout is not None
+        if limited and (left := self._left()) is not None:
+            # Airflow ends the deferral with its own timeout, and nobody would read what came.
+            if left < 2 * RESUMING:
+                self.log.info("Not deferred: %.0f s are left of execution_timeout, too few to resume on a worker", left)
+                return None
+            seconds = min(seconds, left - RESUMING)
         run.prepare(config, options)  # what is wrong with the request is said here
         why = ways.needs_worker(self)
         now = time.time()
@@ -289,11 +300,11 @@ class ResponsesOperator(BaseOperator):
             "do_xcom_push": self.do_xcom_push,
             "stamp": run.stamp,
             "spent": account.spent,
-            "deadline": now + self._seconds(options, config),
+            "deadline": now + seconds,
             "not_before": now + self.min_deferral,
             "ends_task": why is None,
             # From 3.3 on, a retry policy makes the next try wait.
-            "waits": not AIRFLOW_V_3_3_PLUS and ti.try_number <= ti.max_tries,
+            "waits": not AIRFLOW_V_3_3_PLUS and not limited and ti.try_number <= ti.max_tries,
         }
         if (size := len(json.dumps(arguments))) > self.max_trigger_bytes:
             self.log.warning(
