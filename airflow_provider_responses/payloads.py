@@ -73,9 +73,9 @@ def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapp
     return Event(
         version=VERSION,
         stamp=stamp,
-        response_id=response.id if response else None,
-        generation_id=response.generation_id if response else None,
-        model=response.model if response else None,
+        response_id=_shown(response.id) if response else None,
+        generation_id=_shown(response.generation_id) if response else None,
+        model=_shown(response.model) if response else None,
         usage=_tokens_and_cost(response) if response else None,
         error=type(outcome.error).__name__ if outcome.error else None,
         outcome=text,
@@ -163,6 +163,11 @@ def _unreadable(error: Exception) -> ConfigurationError:
         "gets the answer that was kept",
         retryable=True,
     )
+
+
+def _shown(text: str | None) -> str | None:
+    """Leave out what a database or a log may choke on: whoever sent it must not bring the triggerer down."""
+    return text if text is None or text.isprintable() else None
 
 
 def _tokens_and_cost(response: Response) -> dict[str, Any]:

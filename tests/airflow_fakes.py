@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ class TaskInstance:
     map_index: int = -1
     max_tries: int = 2
     try_number: int = 1
+    start_date: datetime.datetime | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:

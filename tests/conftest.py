@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +135,8 @@ def _operators_run_outside_a_task_runner() -> None:
         from airflow.sdk.bases.operator import ExecutorSafeguard
     except ImportError:
         from airflow.models.baseoperator import ExecutorSafeguard
+
+        ExecutorSafeguard._sentinel = SimpleNamespace(callers={})  # Airflow's is known to the main thread only
     ExecutorSafeguard.test_mode = True
 
 

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators import ways
+from airflow_provider_responses.triggers.responses import ResponsesStartTrigger
 
 # resumed: a worker reads the trigger's event. ended: the trigger ends the task. started: it never takes a worker.
 WAYS = ("worker", "resumed", *(("ended", "started") if AIRFLOW_V_3_3_PLUS else ()))
@@ -41,14 +42,14 @@ def revive(trigger: Any, ti: Any) -> Any:
     module, _, name = path.rpartition(".")
     revived = getattr(importlib.import_module(module), name)(**through_the_database(arguments))
     revived.trigger_id = 1
-    revived._task_instance = ti
+    revived.task_instance = ti
+    if isinstance(revived, ResponsesStartTrigger):
+        revived._run_began = 0.0  # as if it were rendered
     return revived
 
 
 def started(task: Any) -> Any:
     """Give the trigger that a task starts with in the triggerer."""
-    from airflow_provider_responses.triggers.responses import ResponsesStartTrigger
-
     return ResponsesStartTrigger(**ways.start_fields(task))
 
 
@@ -77,6 +78,7 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
             except TaskDeferred as deferred:
                 trigger = revive(deferred.trigger, ti)
             trigger.ends_task = way == "ended" and trigger.ends_task
+            trigger.waits = False  # for as long as a server asks; that has a test of its own
         if AIRFLOW_V_3_3_PLUS:
             monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", xcoms.set)
         event = first_event(trigger)

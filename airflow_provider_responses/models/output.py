@@ -64,7 +64,7 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
             "Say in `instructions` what each field holds, allow more tokens, or take a model that supports "
             "structured outputs"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the whole triggerer
         raise OutputValidationError(
             f"the answer ({len(text)} characters) made a validator of {output_type.__name__} fail with "
             f"{type(error).__name__}: correct the validator"
@@ -79,7 +79,7 @@ def dump_output(value: BaseModel) -> dict[str, Any]:
     """
     try:
         return value.model_dump(mode="json", by_alias=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OutputValidationError(
             f"a serializer of {type(value).__name__} failed with {type(error).__name__}: correct the serializer"
         ) from error

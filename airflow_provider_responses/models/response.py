@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither JSON nor Airflow carries it
 
 
 def _get(source: Any, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -22,6 +24,11 @@ def _get(source: Any, key: str, kind: type | tuple[type, ...]) -> Any:
 
 def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
     return [item for item in _get(source, key, list) or [] if isinstance(item, dict)]
+
+
+def _count(source: Any, key: str) -> int | None:
+    value: int | None = _get(source, key, int)
+    return value if value is not None and abs(value) <= LARGEST_COUNT else None
 
 
 def _price(value: Any) -> float | None:
@@ -49,11 +56,11 @@ class Usage:
     def from_raw(cls, raw: Any) -> Usage:
         """Read a ``usage`` object; anything missing or of another type is ``None``."""
         return cls(
-            input_tokens=_get(raw, "input_tokens", int),
-            output_tokens=_get(raw, "output_tokens", int),
-            total_tokens=_get(raw, "total_tokens", int),
-            cached_tokens=_get(_get(raw, "input_tokens_details", dict), "cached_tokens", int),
-            reasoning_tokens=_get(_get(raw, "output_tokens_details", dict), "reasoning_tokens", int),
+            input_tokens=_count(raw, "input_tokens"),
+            output_tokens=_count(raw, "output_tokens"),
+            total_tokens=_count(raw, "total_tokens"),
+            cached_tokens=_count(_get(raw, "input_tokens_details", dict), "cached_tokens"),
+            reasoning_tokens=_count(_get(raw, "output_tokens_details", dict), "reasoning_tokens"),
             cost=_price(_get(raw, "cost", (int, float))),
             is_byok=_get(raw, "is_byok", bool),
             raw=raw if isinstance(raw, dict) else {},

@@ -31,7 +31,8 @@ __all__ = ["ResponsesOperator"]
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 MIN_DEFERRAL: Final = 5.0  # seconds
-MAX_TRIGGER_BYTES: Final = 48 * 1024  # encrypted, they are a third more; MySQL's column ends at 64 KB
+RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
+MAX_TRIGGER_BYTES: Final = 47 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
 
 
 class _InTriggerer:
@@ -170,6 +171,8 @@ class ResponsesOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Take what came of the request in the triggerer."""
         self._started = time.monotonic()
+        if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
+            self._started -= time.time() - context["ti"].start_date.timestamp()
         try:
             outcome, stamp = payloads.read_event(event)
             Arguments.of(self).check(rendered=True)
@@ -267,7 +270,7 @@ class ResponsesOperator(BaseOperator):
     def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
         if self._starts_in_triggerer:
-            mapped = "it is mapped" if ti.map_index >= 0 else "`dag.test()` starts no triggerer"
+            mapped = "it is mapped" if ti.map_index not in {None, -1} else "`dag.test()` starts no triggerer"
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", self._why_on_worker or mapped)
         if header := ways.hides_secrets(self.options):
             self.log.warning(
@@ -278,6 +281,14 @@ class ResponsesOperator(BaseOperator):
             return None
         config = self._hook().config
         options = RequestOptions.parse(self.options)
+        seconds = self._seconds(options, config)
+        limited = not AIRFLOW_V_3_0_PLUS and self.execution_timeout is not None
+        if limited and (left := self._left()) is not None:
+            # Airflow ends the deferral with its own timeout, and nobody would read what came.
+            if left < 2 * RESUMING:
+                self.log.info("Not deferred: %.0f s are left of execution_timeout, too few to resume on a worker", left)
+                return None
+            seconds = min(seconds, left - RESUMING)
         run.prepare(config, options)  # what is wrong with the request is said here
         why = ways.needs_worker(self)
         now = time.time()
@@ -289,12 +300,12 @@ class ResponsesOperator(BaseOperator):
             "do_xcom_push": self.do_xcom_push,
             "stamp": run.stamp,
             "spent": account.spent,
-            "deadline": now + self._seconds(options, config),
+            "deadline": now + seconds,
             "not_before": now + self.min_deferral,
             "resume_by": None if AIRFLOW_V_3_0_PLUS or (left := self._left()) is None else now + left,
             "ends_task": why is None,
             # From 3.3 on, a retry policy makes the next try wait.
-            "waits": not AIRFLOW_V_3_3_PLUS and ti.try_number <= ti.max_tries,
+            "waits": not AIRFLOW_V_3_3_PLUS and not limited and ti.try_number <= ti.max_tries,
         }
         if (size := len(json.dumps(arguments))) > self.max_trigger_bytes:
             self.log.warning(

@@ -119,6 +119,9 @@ class ResponsesTrigger(BaseTrigger):
         # Without the prompt: this lands in the triggerer's log.
         return f"<{type(self).__name__} conn_id={self.conn_id} task={getattr(self, 'task_id', None)}>"
 
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render nothing: a worker has, and data that it put in may look like templates."""
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Send the request; yield one event."""
         kept = False
@@ -173,7 +176,7 @@ class ResponsesTrigger(BaseTrigger):
             raise self._of_another_version(f"cannot be read ({type(error).__name__}: {error})") from error
         self._fields = run.fields
         request, options = run.prepare(config, given)
-        async with AsyncResponsesClient(config) as client:
+        async with AsyncResponsesClient(config.for_call(given)) as client:
             outcome = await self._send(client, runs.Asking(run, options), request, ends_at)
             if outcome.response is not None:
                 sources = account.unknown_sources(outcome.response)
@@ -193,26 +196,26 @@ class ResponsesTrigger(BaseTrigger):
         return runs.Account(dict(self.spent or {}))
 
     async def _typed(self, path: str | None, output_format: str | None) -> dict[str, Any]:
+        asked = json.loads(output_format) if output_format else None
         return {
-            "output_type": await self._import(path) if path else None,
-            "output_format": json.loads(output_format) if output_format else None,
+            "output_type": await asyncio.to_thread(self._import, path, asked) if path else None,
+            "output_format": asked,
         }
 
-    async def _import(self, path: str) -> type[BaseModel] | None:
-        """Give the class, None if it cannot be imported here: then a worker reads the answer."""
+    def _import(self, path: str, asked: Mapping[str, Any] | None) -> type[BaseModel] | None:
+        """Give the class, None if it cannot be had here as it was asked for: then a worker reads the answer."""
         module, _, name = path.partition(":")
-
-        def load() -> Any:
+        try:
             found: Any = importlib.import_module(module)
             for part in name.split("."):
                 found = getattr(found, part)
-            return found
-
-        try:
-            return await asyncio.to_thread(load)
-        except (ImportError, AttributeError) as error:
-            self.log.info("A worker reads the answer: the triggerer cannot import %s (%s)", path, error)
-            return None
+            if asked is None or _format(found) == asked:
+                return cast("type[BaseModel]", found)
+            problem = "has loaded it with other fields, and reads it anew when it is started again"
+        except (Exception, SystemExit) as error:  # noqa: BLE001  what a user's module does must not end the triggerer
+            problem = f"cannot import it ({type(error).__name__}: {error})"
+        self.log.info("A worker reads the answer as %s: the triggerer %s", path, problem)
+        return None
 
     async def _send(
         self, client: AsyncResponsesClient, asking: runs.Asking, request: ResponsesRequest, ends_at: float
@@ -357,7 +360,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.output_format = output_format
         self.execution_timeout = execution_timeout
         self.timeout_after: datetime.datetime | None = None  # set by the triggerer
-        self._run_began = 0.0
+        self._run_began: float | None = None  # until its templates are rendered
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments."""
@@ -366,13 +369,19 @@ class ResponsesStartTrigger(ResponsesTrigger):
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render the arguments, as a worker would."""
-        super().render_template_fields(context, jinja_env)
+        BaseTrigger.render_template_fields(self, context, jinja_env)
         self._run_began = context["dag_run"].start_date.timestamp()
 
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(payloads.from_pairs(self.options))
 
     async def _run(self) -> runs.Run:
+        if self._run_began is None and self.trigger_id is not None:
+            raise ConfigurationError(
+                "the task's templates were not rendered: its DAG has changed since it was started. A retry starts it "
+                "as the DAG is now",
+                retryable=True,
+            )
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
         self.stamp = runs.stamp_of(self.task_instance, cleared=await self._cleared())
@@ -423,6 +432,14 @@ class ResponsesStartTrigger(ResponsesTrigger):
     def _may_end(self) -> bool:
         # What earlier tries have spent is known to a worker only, and belongs into the price of the task.
         return super()._may_end() and getattr(self.task_instance, "try_number", 1) == 1
+
+
+@functools.lru_cache(maxsize=256)
+def _format(output_type: type[BaseModel]) -> Any:
+    """Give what asks for a type, as it is after it has travelled."""
+    from airflow_provider_responses.models.output import json_schema_format
+
+    return json.loads(json.dumps(json_schema_format(output_type)))
 
 
 def _path(trigger: BaseTrigger) -> str:
