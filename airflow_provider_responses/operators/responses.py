@@ -32,7 +32,7 @@ SPENT_KEY: Final = "airflow_provider_responses.spent"
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 MIN_DEFERRAL: Final = 5.0  # seconds
 RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
-MAX_TRIGGER_BYTES: Final = 47 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
+MAX_TRIGGER_BYTES: Final = 48 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
 
 
 class _InTriggerer:
@@ -302,7 +302,6 @@ class ResponsesOperator(BaseOperator):
             "spent": account.spent,
             "deadline": now + seconds,
             "not_before": now + self.min_deferral,
-            "resume_by": None if AIRFLOW_V_3_0_PLUS or (left := self._left()) is None else now + left,
             "ends_task": why is None,
             # From 3.3 on, a retry policy makes the next try wait.
             "waits": not AIRFLOW_V_3_3_PLUS and not limited and ti.try_number <= ti.max_tries,

@@ -54,8 +54,6 @@ class ResponsesTrigger(BaseTrigger):
     :param deadline: when the call must have ended, in seconds since the epoch.
     :param not_before: when a worker may resume the task, in seconds since the epoch.
     :param ends_task: whether the trigger ends a successful task itself.
-    :param resume_by: when a worker must resume the task at the latest, in seconds since the epoch, since Airflow 2.11
-        fails deferred tasks at their ``execution_timeout``.
     :param waits: whether to wait out a long ``Retry-After``, for Airflow's next try to come after it.
     """
 
@@ -73,7 +71,6 @@ class ResponsesTrigger(BaseTrigger):
         spent: dict[str, float | None] | None = None,
         deadline: float | None = None,
         not_before: float = 0.0,
-        resume_by: float | None = None,
         ends_task: bool = False,
         waits: bool = False,
         **unknown: Any,
@@ -89,7 +86,6 @@ class ResponsesTrigger(BaseTrigger):
         self.spent = spent
         self.deadline = deadline
         self.not_before = not_before
-        self.resume_by = resume_by
         self.ends_task = ends_task
         self.waits = waits
         self.unknown = unknown
@@ -109,7 +105,6 @@ class ResponsesTrigger(BaseTrigger):
             "spent": self.spent,
             "deadline": self.deadline,
             "not_before": self.not_before,
-            "resume_by": self.resume_by,
             "ends_task": self.ends_task,
             "waits": self.waits,
             **self.unknown,
@@ -211,10 +206,10 @@ class ResponsesTrigger(BaseTrigger):
                 found = getattr(found, part)
             if asked is None or _format(found) == asked:
                 return cast("type[BaseModel]", found)
-            problem = "has loaded it with other fields, and reads it anew when it is started again"
-        except (Exception, SystemExit) as error:  # noqa: BLE001  what a user's module does must not end the triggerer
-            problem = f"cannot import it ({type(error).__name__}: {error})"
-        self.log.info("A worker reads the answer as %s: the triggerer %s", path, problem)
+            self.log.info("A worker reads the answer: the triggerer has loaded %s with other fields", path)
+        except (Exception, SystemExit):
+            # What a user's module does must not end the triggerer.
+            self.log.info("A worker reads the answer: the triggerer cannot import %s", path, exc_info=True)
         return None
 
     async def _send(
@@ -303,8 +298,6 @@ class ResponsesTrigger(BaseTrigger):
             self.log.info(
                 "Waiting out the server's Retry-After (%.0f s) before the next try", outcome.error.retry_after
             )
-        if self.resume_by is not None:
-            until = min(until, self.resume_by)
         while (left := until - self._now()) > 0:
             await self._sleep(left)
 

@@ -197,13 +197,13 @@ class TestClassesOfAnswers:
     @pytest.mark.parametrize(
         ("source", "said"),
         [
-            ("raise SystemExit('SETTING is missing')", "cannot import it (SystemExit: SETTING is missing)"),
-            ("raise RuntimeError('no licence')", "cannot import it (RuntimeError: no licence)"),
-            ("", "cannot import it (AttributeError"),
-            ("Answer = 5", "cannot import it (AttributeError"),
+            ("raise SystemExit('SETTING is missing')", "SystemExit: SETTING is missing"),
+            ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+            ("", "AttributeError"),
+            ("Answer = 5", "AttributeError"),
             (
                 "from pydantic import BaseModel\nclass Answer(BaseModel):\n    name: str",
-                "has loaded it with other fields",
+                "has loaded answers_of_a_user:Answer with other fields",
             ),
         ],
     )
@@ -219,7 +219,9 @@ class TestClassesOfAnswers:
             sys.modules.pop("answers_of_a_user", None)
         assert outcome.unread
         assert outcome.value is None
-        assert said in caplog.text + "".join(capfd.readouterr())
+        logged = caplog.text + "".join(capfd.readouterr())
+        assert "A worker reads the answer" in logged
+        assert said in logged
 
     def test_that_it_has(self, responses_sandbox):
         outcome = outcome_of(first_event(deferred(ask(output_type=Nested))))
@@ -343,21 +345,6 @@ class TestTime:
         clock.set_on(trigger)
         assert outcome_of(first_event(trigger)).error.retry_after == 400
         assert clock.slept == slept
-
-    def test_no_wait_outlasts_the_task(self, responses_sandbox):
-        responses_sandbox.script({"status": 429, "retry_after": 400})
-        trigger = deferred(ask(min_deferral=50))
-        trigger.waits, trigger.resume_by = True, time.time() + 7
-        clock = Clock(time.time())
-        clock.set_on(trigger)
-        assert outcome_of(first_event(trigger)).error.retry_after == 400
-        assert clock.now == trigger.resume_by
-
-    def test_airflow_2_fails_deferred_tasks_at_their_execution_timeout(self, responses_sandbox):
-        import datetime
-
-        trigger = deferred(ask(execution_timeout=datetime.timedelta(seconds=100)))
-        assert (trigger.resume_by is None) is AIRFLOW_V_3_0_PLUS
 
     @pytest.mark.parametrize(("try_number", "waits"), [(1, True), (2, True), (3, False)])
     def test_it_is_waited_out_only_if_a_try_is_left(self, try_number, waits, responses_sandbox):
