@@ -31,6 +31,8 @@ _DETAILS: Final = (
     "generation_id",
     "openrouter_metadata",
 )
+# The others may hold cookies, or what a server repeats of the request's.
+_HEADERS: Final = frozenset({"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id"})
 _OWN_DETAILS: Final = {
     "RequestValidationError": ("fields",),
     "StreamInterruptedError": ("text",),
@@ -180,7 +182,7 @@ def _write_response(response: Response | None) -> dict[str, Any] | None:
         return None
     return {
         "raw": response.raw,
-        "headers": dict(response.headers),
+        "headers": {name: text for name, text in response.headers.items() if name in _HEADERS},
         "previous": [_write_error(error) for error in response.previous],
         "seconds": response.seconds,
     }

@@ -303,8 +303,9 @@ def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None
     found = urllib.request.getproxies()
     without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]
     schemes = [scheme for scheme in ("http", "https", "all") if scheme in found and "*" not in without]
+    urls = {scheme: found[scheme] if "://" in found[scheme] else f"http://{found[scheme]}" for scheme in schemes}
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-        f"{scheme}://": _aiohttp_transport(trust, httpx.Proxy(found[scheme])) for scheme in schemes
+        f"{scheme}://": _aiohttp_transport(trust, httpx.Proxy(url)) for scheme, url in urls.items()
     }
     if mounts:
         mounts |= {f"all://[{host}]" if host.count(":") > 1 else f"all://{host}": None for host in without}

@@ -209,6 +209,7 @@ async def kept_config(conn_id: str) -> ClientConfig:
         return kept
     if not isinstance(kept, asyncio.Task) or kept.done():
         kept = loop.create_task(ResponsesHook(conn_id).aconfig())
+        kept.add_done_callback(_retrieve)
         known[conn_id] = loop.time(), kept
     try:
         # Whoever is cancelled leaves the others their answer, and Airflow's pipe in order.
@@ -222,6 +223,12 @@ async def kept_config(conn_id: str) -> ClientConfig:
         ) from error
     known[conn_id] = loop.time(), config
     return config
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Take note of a failure: if all who waited for it were cancelled, asyncio would complain of it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:

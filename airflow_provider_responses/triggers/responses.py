@@ -175,7 +175,7 @@ class ResponsesTrigger(BaseTrigger):
             outcome = await self._send(client, runs.Asking(run, options), request, ends_at)
             if outcome.response is not None:
                 sources = account.unknown_sources(outcome.response)
-                found = {source: await self._generation(client, source) for source in sources}
+                found = {source: await self._generation(client, source, ends_at) for source in sources}
                 outcome = replace(outcome, generations=found)
         return outcome, runs.caches(options)
 
@@ -240,10 +240,11 @@ class ResponsesTrigger(BaseTrigger):
         """Give the deadline, in seconds since the epoch."""
         return float(cast("float", self.deadline))
 
-    async def _generation(self, client: AsyncResponsesClient, source: str) -> dict[str, Any] | None:
+    async def _generation(self, client: AsyncResponsesClient, source: str, ends_at: float) -> dict[str, Any] | None:
         """Look up what a kept answer cost; the answer itself is here, so not learning this is no failure."""
+        left = max(min(LOOKUP_TIMEOUT, ends_at - self._now()), 0.001)
         try:
-            return await client.get_generation(source, options=RequestOptions(timeout=LOOKUP_TIMEOUT, max_retries=1))
+            return await client.get_generation(source, options=RequestOptions(timeout=left, max_retries=1))
         except ResponsesError as error:
             self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
             return None

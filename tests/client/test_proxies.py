@@ -65,6 +65,13 @@ async def test_the_proxy_of_the_environment_is_used(flavour, proxy):
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_a_proxy_may_be_named_without_its_scheme(flavour, proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.server_port}")
+    assert await send(flavour, "http://llm.example/v1") == "completed"
+    assert proxy.RequestHandlerClass.asked == ["http://llm.example/v1/responses"]
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_hosts_in_no_proxy_go_around_it(flavour, proxy, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "llm.example")
     with pytest.raises(TransportError, match="no connection"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ from airflow_provider_responses.exceptions import (
     TooManyRequestsResponseError,
     TransportError,
 )
-from airflow_provider_responses.hooks.responses import KEPT_SECONDS, ResponsesHook, kept_config
+from airflow_provider_responses.hooks.responses import KEPT_SECONDS, ResponsesHook, _kept_configs, kept_config
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.responses import MAX_TRIGGER_BYTES, RESUMING, ResponsesOperator
 from airflow_provider_responses.triggers.responses import ResponsesStartTrigger, ResponsesTrigger
@@ -485,6 +486,32 @@ class TestBeingEnded:
             await running
         await trigger.on_kill()
         await _until(lambda: responses_sandbox.ledger[0].outcome != "running")
+
+    def test_a_connection_that_fails_once_nobody_waits_for_it_is_no_complaint(self, responses_sandbox, monkeypatch):
+        trigger = deferred(ask())
+        asked, go_on, complaints = asyncio.Event(), asyncio.Event(), []
+
+        async def fail(hook):
+            asked.set()
+            await go_on.wait()
+            raise RuntimeError("the secrets backend is down")
+
+        async def cancel():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, problem: complaints.append(problem))
+            running = asyncio.create_task(anext(trigger.run()))
+            await asked.wait()
+            running.cancel()
+            await asyncio.wait([running])
+            go_on.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            _kept_configs.clear()
+            gc.collect()
+
+        monkeypatch.setattr(ResponsesHook, "aconfig", fail)
+        asyncio.run(cancel())
+        assert not complaints
 
     def test_a_connection_deleted_meanwhile_is_said_and_retried(self, airflow_db, responses_sandbox, monkeypatch):
         trigger = deferred(ask())
