@@ -7,6 +7,7 @@ No I/O and no Airflow: the operator reads its arguments here, and so does a trig
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -184,6 +185,12 @@ def _check_number(name: str, value: Any, least: int, most: int, lazy: Callable[[
         raise RequestValidationError(
             f"{name} is {value!r}; allowed is a whole number from {least} to {most}", fields=(name,)
         )
+
+
+def check_amount(name: str, value: Any) -> None:
+    """Refuse what is no number from 0."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise RequestValidationError(f"{name} is {value!r}; allowed is a number from 0", fields=(name,))
 
 
 def _check_output_type(value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.runs import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -17,7 +18,7 @@ __all__ = ["ResponsesRetryPolicy"]
 
 class ResponsesRetryPolicy(RetryPolicy):
     """
-    Let the service's ``Retry-After`` be the delay of the next try, and fail at once where a retry brings the same.
+    Let the service's ``Retry-After`` (a day at most) delay the next try, and fail at once what would fail again.
 
     Operators of this package have it unless they are given another ``retry_policy``. Give it to tasks of your own
     that call ``ResponsesHook``. What is no ``ResponsesError`` is left to the task's ``retries`` and ``retry_delay``.
@@ -38,7 +39,7 @@ class ResponsesRetryPolicy(RetryPolicy):
             return RetryDecision.fail(reason=f"{type(error).__name__}: a retry would bring the same")
         if error.retry_after is None:
             return RetryDecision.default()
-        delay = datetime.timedelta(seconds=error.retry_after)
+        delay = datetime.timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
         return RetryDecision.retry(delay=delay, reason=f"{type(error).__name__}: asked to wait {error.retry_after:g} s")
 
     def serialize(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ XCOM_KEYS: Final = frozenset({"return_value", "status", "response_id", "generati
 FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
 LONGEST_CACHE_TTL: Final = 86_400
+LONGEST_WAIT: Final = 86_400.0  # seconds: a service that asks for more does not stop a task for longer
 TIMEOUT_MARGIN: Final = 1.0  # seconds that a call ends before its task would, at most a twentieth of the time
 
 

@@ -41,6 +41,7 @@ def in_a_circle():
     [
         (TooManyRequestsResponseError("429", retry_after=90), "retry", 90),
         (ServiceUnavailableResponseError("503", retry_after=0.5), "retry", 0.5),
+        (TooManyRequestsResponseError("429", retry_after=1e9), "retry", 86_400),
         (raised_from(TooManyRequestsResponseError("429", retry_after=90)), "retry", 90),
         (TransportError("broke"), "default", None),
         (PaymentRequiredResponseError("402"), "fail", None),

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import payloads, runs
-from airflow_provider_responses.arguments import RENDERED, Arguments
+from airflow_provider_responses.arguments import RENDERED, Arguments, check_amount
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
 from airflow_provider_responses.operators import ways
@@ -144,6 +144,8 @@ class ResponsesOperator(BaseOperator):
         if not mapped_validation_only:
             try:
                 Arguments.of(self).check()
+                check_amount("min_deferral", min_deferral)
+                check_amount("max_trigger_bytes", max_trigger_bytes)
             except ResponsesError as error:
                 raise error.about(f"Task {self.task_id!r}") from None
         self._starts_in_triggerer = start_from_trigger

@@ -295,10 +295,9 @@ class ResponsesTrigger(BaseTrigger):
             return
         until = self.not_before
         if self.waits and outcome.error is not None and outcome.error.retryable and outcome.error.retry_after:
-            until = max(until, self._now() + outcome.error.retry_after)
-            self.log.info(
-                "Waiting out the server's Retry-After (%.0f s) before the next try", outcome.error.retry_after
-            )
+            wait = min(outcome.error.retry_after, runs.LONGEST_WAIT)
+            until = max(until, self._now() + wait)
+            self.log.info("Waiting out the server's Retry-After (%.0f s) before the next try", wait)
         while (left := until - self._now()) > 0:
             await self._sleep(left)
 

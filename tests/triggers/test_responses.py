@@ -337,14 +337,16 @@ class TestTime:
         first_event(trigger)
         assert clock.slept == []
 
-    @pytest.mark.parametrize(("waits", "slept"), [(True, [400]), (False, [])])
-    def test_a_long_retry_after_is_waited_out_where_airflow_cannot(self, waits, slept, responses_sandbox):
-        responses_sandbox.script({"status": 429, "retry_after": 400})
+    @pytest.mark.parametrize(
+        ("waits", "asked", "slept"), [(True, 400, [400]), (False, 400, []), (True, 10**6, [86_400])]
+    )
+    def test_a_long_retry_after_is_waited_out_where_airflow_cannot(self, waits, asked, slept, responses_sandbox):
+        responses_sandbox.script({"status": 429, "retry_after": asked})
         trigger = deferred(ask(min_deferral=0))
         trigger.waits = waits
         clock = Clock(time.time())
         clock.set_on(trigger)
-        assert outcome_of(first_event(trigger)).error.retry_after == 400
+        assert outcome_of(first_event(trigger)).error.retry_after == asked
         assert clock.slept == slept
 
     @pytest.mark.parametrize(("try_number", "waits"), [(1, True), (2, True), (3, False)])
