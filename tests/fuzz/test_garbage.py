@@ -142,7 +142,7 @@ def check_response(response: Response) -> None:
             if name == "to_input":
                 value()
     account = Account()
-    usage = account.usage(response, generation=None)
+    usage = account.usage(response, generations=dict.fromkeys(account.unknown_sources(response)))
     json.dumps(xcoms(response, usage), allow_nan=False)
     assert log_line(response, usage)
 
