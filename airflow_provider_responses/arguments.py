@@ -109,7 +109,7 @@ RENDERED: Final = tuple(f.name for f in fields(Arguments) if f.name != "output_t
 
 def is_lazy(value: Any) -> bool:
     """Whether the value is known only when the task runs: a template, or an upstream task's output."""
-    return is_template(value) or _any_part(value, comes_from_upstream)
+    return is_template(value) or comes_from_upstream(value)
 
 
 def is_template(value: Any) -> bool:
@@ -118,8 +118,8 @@ def is_template(value: Any) -> bool:
 
 
 def comes_from_upstream(value: Any) -> bool:
-    """Whether the value is another task's output."""
-    return hasattr(value, "resolve") and not isinstance(value, (type, os.PathLike))
+    """Whether the value is, or holds, another task's output."""
+    return _any_part(value, lambda part: hasattr(part, "resolve") and not isinstance(part, (type, os.PathLike)))
 
 
 def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:

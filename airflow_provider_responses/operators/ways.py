@@ -145,7 +145,7 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
         return "its DAG renders natively, or has macros or filters of its own"
     for name in task.template_fields:
         # Airflow asks while a subclass still takes its arguments.
-        if _any_upstream(getattr(task, name, None)):
+        if comes_from_upstream(getattr(task, name, None)):
             return f"`{name}` comes from another task"
     try:
         if header := hides_secrets(task.options):
@@ -156,14 +156,6 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
     if (size := len(json.dumps(fields))) > task.max_trigger_bytes:
         return f"the request has {size} bytes, and max_trigger_bytes is {task.max_trigger_bytes}"
     return _unknown_names(fields)
-
-
-def _any_upstream(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_any_upstream(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_any_upstream(item) for item in value)
-    return comes_from_upstream(value)
 
 
 def _unknown_names(value: Any) -> str | None:

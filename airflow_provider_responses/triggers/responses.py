@@ -276,8 +276,8 @@ class ResponsesTrigger(BaseTrigger):
         return values
 
     async def _push(self, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            await self._xcom("set", key, value=value)
+        # All at once: the supervisor looks at what it is sent between its turns at the database.
+        await asyncio.gather(*(self._xcom("set", key, value=value) for key, value in values.items()))
 
     async def _xcom(self, method: str, key: str, **more: Any) -> Any:
         """Call a method of Airflow's XCom for this task, off the event loop."""
@@ -400,8 +400,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
     async def _forget(self) -> None:
         """Delete the XComs of earlier tries, as the start of a worker would."""
         if cast("Any", self.task_instance).try_number > 1 and self.trigger_id is not None:
-            for key in sorted(runs.XCOM_KEYS):
-                await self._xcom("delete", key)
+            await asyncio.gather(*(self._xcom("delete", key) for key in sorted(runs.XCOM_KEYS)))
 
     async def on_kill(self) -> None:
         """Remember that a user ended this try: what comes after it was cleared, and asks anew."""

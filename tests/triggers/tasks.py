@@ -1,0 +1,33 @@
+"""Deferred tasks, and what comes of them."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_responses import payloads
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, context
+from tests.ways import revive, through_the_database
+
+
+def ask(**kwargs):
+    return ResponsesOperator(
+        task_id="ask",
+        **({"model": "vendor/m", "input": "purple elephants", "deferrable": True, "min_deferral": 0} | kwargs),
+    )
+
+
+def deferred(task, ti=None):
+    """Give the trigger of a task, made again from what it stores."""
+    ti = ti or TaskInstance()
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute(context(ti))
+    trigger = revive(caught.value.trigger, ti)
+    trigger.ends_task = False
+    return trigger
+
+
+def outcome_of(event):
+    outcome, _ = payloads.read_event(through_the_database(event.payload))
+    return outcome

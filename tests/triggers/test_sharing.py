@@ -1,0 +1,166 @@
+"""Triggers that share connections, and triggers that are ended."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+)
+from airflow_provider_responses.hooks.responses import KEPT_SECONDS, ResponsesHook, _kept_configs, kept_config
+from tests.airflow_fakes import TaskInstance, context
+from tests.triggers.tasks import ask, deferred
+from tests.ways import first_event, revive
+
+
+class TestBeingEnded:
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_cancelled_trigger_drops_its_connection(self, stream, responses_sandbox):
+        responses_sandbox.script({"hang": True})
+        trigger = await asyncio.to_thread(deferred, ask(stream=stream))
+        running = asyncio.create_task(anext(trigger.run()))
+        await _until(lambda: responses_sandbox.ledger)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await trigger.on_kill()
+        await _until(lambda: responses_sandbox.ledger[0].outcome != "running")
+
+    def test_a_connection_that_fails_once_nobody_waits_for_it_is_no_complaint(self, responses_sandbox, monkeypatch):
+        trigger = deferred(ask())
+        asked, go_on, complaints = asyncio.Event(), asyncio.Event(), []
+
+        async def fail(hook):
+            asked.set()
+            await go_on.wait()
+            raise RuntimeError("the secrets backend is down")
+
+        async def cancel():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, problem: complaints.append(problem))
+            running = asyncio.create_task(anext(trigger.run()))
+            await asked.wait()
+            running.cancel()
+            await asyncio.wait([running])
+            go_on.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            _kept_configs.clear()
+            gc.collect()
+
+        monkeypatch.setattr(ResponsesHook, "aconfig", fail)
+        asyncio.run(cancel())
+        assert not complaints
+
+    def test_a_connection_deleted_meanwhile_is_said_and_retried(self, airflow_db, responses_sandbox, monkeypatch):
+        trigger = deferred(ask())
+        monkeypatch.delenv("AIRFLOW_CONN_RESPONSES_DEFAULT")
+        event = first_event(trigger)
+        monkeypatch.undo()
+        with pytest.raises(ConfigurationError, match="'responses_default' could not be read") as caught:
+            ask().execute_complete(context(), event.payload)
+        assert caught.value.retryable
+
+    def test_a_connection_broken_meanwhile_fails_at_once(self, responses_sandbox, monkeypatch):
+        trigger = deferred(ask())
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({"conn_type": "responses"}))
+        event = first_event(trigger)
+        with pytest.raises(AirflowFailException, match="password is missing"):
+            ask().execute_complete(context(), event.payload)
+
+
+async def _until(condition):
+    await asyncio.to_thread(_wait, condition)
+
+
+def _wait(condition):
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+class TestSharing:
+    async def test_a_connection_is_read_once_for_many(self, responses_sandbox, monkeypatch):
+        reads = []
+        real = ResponsesHook.aconfig
+
+        async def aconfig(self):
+            reads.append(self.conn_id)
+            await asyncio.sleep(0)
+            return await real(self)
+
+        monkeypatch.setattr(ResponsesHook, "aconfig", aconfig)
+        configs = await asyncio.gather(*[kept_config("responses_default") for _ in range(50)])
+        assert reads == ["responses_default"]
+        assert all(config is configs[0] for config in configs)
+        await kept_config("responses_default")
+        assert len(reads) == 1
+        loop = asyncio.get_running_loop()
+        later = loop.time() + KEPT_SECONDS + 1
+        monkeypatch.setattr(loop, "time", lambda: later)
+        await kept_config("responses_default")
+        assert len(reads) == 2
+
+    async def test_whoever_is_cancelled_leaves_the_others_their_connection(self, responses_sandbox, monkeypatch):
+        gate = asyncio.Event()
+        real = ResponsesHook.aconfig
+
+        async def aconfig(self):
+            await gate.wait()
+            return await real(self)
+
+        monkeypatch.setattr(ResponsesHook, "aconfig", aconfig)
+        first, second = (asyncio.create_task(kept_config("responses_default")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        gate.set()
+        assert (await second).api_key
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    async def test_a_failure_is_not_kept(self, responses_sandbox, monkeypatch):
+        good = json.dumps(responses_sandbox.connection)
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({"conn_type": "responses"}))
+        with pytest.raises(ConfigurationError, match="password is missing"):
+            await kept_config("responses_default")
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", good)
+        assert (await kept_config("responses_default")).api_key
+
+    async def test_many_triggers_share_connections_and_close_them_with_the_last(self, responses_sandbox):
+        from airflow_provider_responses.client import transport
+
+        task = ask()
+        trigger = await asyncio.to_thread(deferred, task)
+        before = len(transport._loop_pools.get(asyncio.get_running_loop(), {}))
+        made = []
+        real = transport.AsyncPool
+
+        class Counted(real):
+            def __init__(self, **kwargs):
+                made.append(self)
+                super().__init__(**kwargs)
+
+        transport.AsyncPool = Counted
+        try:
+            again = [revive(trigger, TaskInstance()) for _ in range(20)]
+            await asyncio.gather(*[anext(one.run()) for one in again])
+        finally:
+            transport.AsyncPool = real
+        assert len(made) == 1
+        assert made[0].http.is_closed
+        assert len(transport._loop_pools.get(asyncio.get_running_loop(), {})) == before
+
+    async def test_nothing_blocks_the_loop(self, responses_sandbox):
+        from blockbuster import blockbuster_ctx
+
+        trigger = await asyncio.to_thread(deferred, ask())
+        await asyncio.to_thread(first_event, revive(trigger, TaskInstance()))  # what is imported once
+        with blockbuster_ctx():
+            assert (await anext(trigger.run())).payload["error"] is None
