@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
 
 log = logging.getLogger(__name__)
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 STAMP_KEY: Final = "airflow"
-XCOM_KEYS: Final = frozenset({"return_value", "status", "response_id", "generation_id", "model", "usage"})
+EXTRA_XCOMS: Final = ("status", "response_id", "generation_id", "model", "usage")
+XCOM_KEYS: Final = frozenset({"return_value", *EXTRA_XCOMS})
 # The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
 FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
@@ -74,6 +78,7 @@ class Run:
     :param cache: whether a retry may get the answer kept by OpenRouter.
     :param cache_ttl: seconds that OpenRouter keeps it.
     :param output_format: the ``text.format`` that stands for the ``output_type``, whose class may not be at hand.
+    :param extra_xcoms: what is pushed beside the return value, of ``EXTRA_XCOMS``.
     :param stamp: see :func:`make_stamp`; None for a request outside a task.
     """
 
@@ -86,6 +91,7 @@ class Run:
     cache: bool = True
     cache_ttl: int = CACHE_TTL
     stream: bool = True
+    extra_xcoms: Sequence[str] = EXTRA_XCOMS
     stamp: str | None = None
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
@@ -150,10 +156,19 @@ class Run:
                     error.generation_id = response.generation_id
                     raise
         if self.result == "response":
-            return response.raw
-        if parsed is not None:
-            return parsed
-        return response.output_text or response.refusal or ""
+            return storable(response.raw)
+        return storable(parsed if parsed is not None else response.output_text or response.refusal or "")
+
+    def xcoms(self, response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what is pushed beside the return value."""
+        known = {
+            "status": "refused" if response.refusal is not None else response.status,
+            "response_id": response.id,
+            "generation_id": response.generation_id,
+            "model": response.model,
+            "usage": dict(usage),
+        }
+        return {name: storable(known[name]) for name in self.extra_xcoms}
 
     @staticmethod
     def _typed_text(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
@@ -368,15 +383,19 @@ def _source(response: Response) -> str:
     return response.cache_source_id or _identity(response)
 
 
-def xcoms(response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what is pushed beside the return value."""
-    return {
-        "status": "refused" if response.refusal is not None else response.status,
-        "response_id": response.id,
-        "generation_id": response.generation_id,
-        "model": response.model,
-        "usage": dict(usage),
-    }
+def storable(value: Any) -> Any:
+    """
+    Replace what PostgreSQL's JSON cannot hold.
+
+    NUL and halves of surrogate pairs become U+FFFD, NaN and infinity None.
+    """
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [storable(item) for item in value] if isinstance(value, list) else value
 
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:

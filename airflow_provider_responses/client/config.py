@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import math
 import os
@@ -146,17 +147,19 @@ class ClientConfig:
         """Give the settings of one call: these, with its options on top."""
         if options is None:
             return self
-        given: dict[str, Any] = {
-            "timeout": options.timeout,
-            "max_retries": options.max_retries,
-            "base_url": options.base_url,
-        }
-        changes = {name: value for name, value in given.items() if value is not None}
+        config = self
         if options.base_url:
             check_secure("options.base_url", options.base_url, allow_insecure_http=self.allow_insecure_http)
-        if options.base_url and urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc:
-            changes["dialect"] = None  # another server speaks for itself
-        return replace(self, **changes) if changes else self
+            elsewhere = urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc
+            # Another server speaks for itself.
+            config = replace(self, base_url=options.base_url, dialect=None if elsewhere else self.dialect)
+        given = {"timeout": options.timeout, "max_retries": options.max_retries}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if changes:
+            config = copy.copy(config)  # each call makes one: what stays as it is need not be checked again
+            for name, value in changes.items():
+                object.__setattr__(config, name, value)
+        return config
 
     @property
     def route(self) -> Route:

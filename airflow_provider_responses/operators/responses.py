@@ -55,7 +55,7 @@ class ResponsesOperator(BaseOperator):
     """
     Send one Responses API request; the answer, its price and its ids go to XCom.
 
-    XCom: ``return_value`` (the text, the typed output, or the whole answer), ``response_id``,
+    XCom: ``return_value`` (the text, the typed output, or the whole answer), ``status``, ``response_id``,
     ``generation_id``, ``model`` (what really served) and ``usage`` (tokens, cost in US dollars, tries).
 
     :param input: the text, or the list of input items, to answer.
@@ -70,6 +70,7 @@ class ResponsesOperator(BaseOperator):
     :param cache_ttl: seconds that OpenRouter keeps it; 1 to 86400.
     :param stream: whether the answer is streamed; by default it is on a worker, since dropping a stream stops its
         cost, and is not in the triggerer, where an answer is to be made even if the triggerer goes down.
+    :param extra_xcoms: which XComs are pushed beside ``return_value``; fewer are quicker, above all in the triggerer.
     :param options: this task's ``RequestOptions``, or a dict of them.
     :param conn_id: a connection of type ``responses``.
     :param deferrable: whether the call waits in the triggerer and holds no worker; by default what
@@ -101,6 +102,7 @@ class ResponsesOperator(BaseOperator):
         cache: bool = True,
         cache_ttl: int = runs.CACHE_TTL,
         stream: bool | None = None,
+        extra_xcoms: Sequence[str] = runs.EXTRA_XCOMS,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
         deferrable: bool | None = None,
@@ -128,6 +130,7 @@ class ResponsesOperator(BaseOperator):
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
+        self.extra_xcoms = extra_xcoms
         # A dict, since templates are rendered in dicts but not in dataclasses.
         self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
         self.conn_id = conn_id
@@ -250,7 +253,7 @@ class ResponsesOperator(BaseOperator):
             store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
             if store is not None:
                 store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
-            for key, value in runs.xcoms(outcome.response, usage).items():
+            for key, value in run.xcoms(outcome.response, usage).items():
                 context["ti"].xcom_push(key=key, value=value)
             self.log.info("%s", runs.log_line(outcome.response, usage))
         if outcome.error is not None:

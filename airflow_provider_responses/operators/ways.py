@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
@@ -86,13 +87,16 @@ def import_path(cls: type) -> str | None:
     # Airflow gives DAG files module names that begin so.
     if cls.__module__.startswith("unusual_prefix_") or cls.__module__ == "__main__" or "<" in cls.__qualname__:
         return None
-    return f"{cls.__module__}:{cls.__qualname__}"
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return f"{cls.__module__}:{cls.__qualname__}" if found is cls else None
 
 
 def settings(run: Run) -> dict[str, Any]:
     """Give how a trigger reads the answer of a run."""
     names = ("result", "on_incomplete", "cache", "cache_ttl", "stream", "output_retries")
-    given = {name: getattr(run, name) for name in names}
+    given = {name: getattr(run, name) for name in names} | {"extra_xcoms": list(run.extra_xcoms)}
     if run.output_type is not None:
         # As text: a schema keeps its order.
         given["output_format"] = json.dumps(run.format())

@@ -20,7 +20,7 @@ from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.transport import SyncPool
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models import Response
-from airflow_provider_responses.runs import Account, log_line, xcoms
+from airflow_provider_responses.runs import Account, Run, log_line
 
 KEY = "key-of-the-fuzz-tests"
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
@@ -143,7 +143,8 @@ def check_response(response: Response) -> None:
                 value()
     account = Account()
     usage = account.usage(response, generations=dict.fromkeys(account.unknown_sources(response)))
-    json.dumps(xcoms(response, usage), allow_nan=False)
+    run = Run(fields={}, result="response")
+    json.dumps([run.xcoms(response, usage), run.value(response)], allow_nan=False)
     assert log_line(response, usage)
 
 

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel, field_validator
 
+from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, RequestOptions, ResponsesClient
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -63,6 +64,8 @@ class TestRefusedAtParse:
             ({"min_deferral": None}, "min_deferral is None; allowed is a number from 0"),
             ({"max_trigger_bytes": "48 KB"}, "max_trigger_bytes is '48 KB'; allowed is a number from 0"),
             ({"cache": "yes"}, "cache is 'yes'"),
+            ({"extra_xcoms": "usage"}, "extra_xcoms is 'usage'; allowed is a list of some of 'status', 'response_id'"),
+            ({"extra_xcoms": ["price"]}, "extra_xcoms is ['price']"),
             ({"stream": 1}, "stream is 1"),
         ],
     )
@@ -174,6 +177,22 @@ class TestAnswers:
         assert ti.xcoms["usage"]["cached"] is False
         assert ti.xcoms["usage"]["tries"] == 1
         json.dumps(ti.xcoms)
+
+    @pytest.mark.parametrize("wanted", [["usage"], ("model", "status"), []])
+    def test_only_the_xcoms_that_are_wanted(self, perform, wanted, responses_sandbox):
+        ti = TaskInstance()
+        assert perform(ask(extra_xcoms=wanted), context(ti))
+        assert set(ti.xcoms) == set(wanted)
+
+    def test_what_postgresql_cannot_store_is_replaced(self, perform, responses_sandbox):
+        said = "a\x00b"
+        responses_sandbox.script({"text": said}, {"text": json.dumps({"topic": "good", "why": said})}, {"text": said})
+        assert perform(ask(), context()) == "a\ufffdb"
+        assert perform(ask(input="typed", output_type=Label), context())["why"] == "a\ufffdb"
+        whole = json.dumps(perform(ask(input="whole", result="response"), context()))
+        assert "a\\ufffdb" in whole
+        assert "\\u0000" not in whole
+        assert runs.storable({"x\x00": ["\ud83d", 1, "😀", float("nan")]}) == {"x\ufffd": ["\ufffd", 1, "😀", None]}
 
     def test_typed_output_is_a_plain_dict_of_a_strict_schema(self, perform, responses_sandbox):
         value = perform(ask(output_type=Label), context())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_responses import runs
 from tests.airflow_fakes import TaskInstance, context
 from tests.triggers.tasks import ask
 from tests.ways import first_event, revive, started
@@ -37,6 +40,16 @@ class TestTriesThatStartInTheTriggerer:
     def stamp(self, trigger):
         first_event(trigger)
         return trigger.stamp
+
+    @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="a trigger ends a task from 3.3 on")
+    def test_a_success_is_remembered_by_the_event_that_ends_the_task(self, responses_sandbox):
+        trigger = self.start(1)
+        event = first_event(trigger)
+        assert event.xcoms == {self.FINISHED: 1}
+        assert set(trigger._xcom.values) == runs.XCOM_KEYS
+        # Airflow stores what comes with an event as text.
+        kept = {self.FINISHED: json.dumps(event.xcoms[self.FINISHED])}
+        assert self.stamp(self.start(2, **kept)) == self.stamp(self.start(2, **{self.FINISHED: 1})) != trigger.stamp
 
     def test_a_retry_has_the_same_stamp_and_a_clear_another(self, responses_sandbox):
         first = self.stamp(self.start(1))
