@@ -1,0 +1,7 @@
+"""A table in, an enriched table out: the engine of ``ResponsesEnrichOperator``, without Airflow."""
+
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.sources import Sql
+
+__all__ = ["Limits", "Sql", "merge_shards"]

@@ -1,0 +1,200 @@
+"""
+The output folder: part files, which are the truth, and the lease of whoever writes them.
+
+Object storage has neither appends nor locks: every file is written once and whole, under a name that no other writer
+takes, and the lease is a file that is looked at now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+
+PARTS: Final = "parts"
+LEASE: Final = "lease.json"
+MANIFEST: Final = "manifest.json"
+LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
+
+
+class LeaseLostError(ResponsesError):
+    """Another writer has taken the output over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """
+    Who writes.
+
+    :param owner: the task instance, such as ``dag.task run=… map_index=-1``.
+    :param try_number: of the task instance.
+    :param stamp: changes when the task is cleared, and not between tries.
+    """
+
+    owner: str
+    try_number: int = 1
+    stamp: str = ""
+
+
+class Folder:
+    """
+    See the module.
+
+    :param path: a ``Path``, or what works like one, such as Airflow's ``ObjectStoragePath``.
+    :param writer: who writes.
+    :param now: the time, in seconds since the epoch.
+    """
+
+    def __init__(self, path: Any, writer: Writer, now: Callable[[], float]) -> None:
+        self.path = path
+        self.writer = writer
+        self.generation = 1
+        self._now = now
+        self._token = secrets.token_hex(4)
+        self._parts = 0
+
+    def acquire(self, *, resume: bool) -> None:
+        """
+        Take the lease.
+
+        :param resume: whether answers that are there are used; else a new generation begins, unless this task has
+            begun it.
+        :raises ConfigurationError: retryable, if another task writes here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        found = self._lease()
+        if found is not None:
+            mine = found["owner"] == self.writer.owner and found["try_number"] <= self.writer.try_number
+            left = found["expires"] - self._now()
+            if left > 0 and not mine:
+                raise ConfigurationError(
+                    f"output_path {str(self.path)!r} is being written by {found['owner']}, try {found['try_number']}. "
+                    f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
+                    retryable=True,
+                )
+            self.generation = found["generation"]
+        if not resume and (found is None or found["stamp"] != self.writer.stamp):
+            self.generation = max([self.generation if found else 0, *(_generation(p) for p in self._part_paths())]) + 1
+        self._write_lease(LEASE_SECONDS)
+
+    def renew(self) -> None:
+        """
+        Keep the lease.
+
+        :raises LeaseLostError: if another writer has taken it.
+        """
+        found = self._lease()
+        if found is None or found["token"] != self._token:
+            who = f"{found['owner']}, try {found['try_number']}," if found else "somebody who deleted the lease"
+            raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
+        self._write_lease(LEASE_SECONDS)
+
+    def release(self) -> None:
+        """Let others write; the file stays, since it holds the generation."""
+        with suppress(LeaseLostError):
+            self.renew()
+            self._write_lease(0.0)
+
+    def write_part(self, lines: list[str]) -> str:
+        """Write rows, each a JSON object; give the file's name."""
+        # The token keeps two writers apart who both think that they are this try.
+        name = f"part-g{self.generation:04d}-t{self.writer.try_number:04d}-{self._token}-{self._parts:06d}.jsonl"
+        self._parts += 1
+        folder = self.path / PARTS
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode())
+        return name
+
+    def read_parts(self) -> Iterator[list[dict[str, Any]]]:
+        """Give the rows of each part of this generation; of one that is torn, those that are whole."""
+        for path in self._part_paths():
+            if _generation(path) != self.generation:
+                continue
+            rows = []
+            for line in path.read_bytes().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:  # torn: its rows are sent again
+                    break
+                if not isinstance(row, dict) or not {"_fingerprint", "_status"} <= row.keys():
+                    break
+                rows.append(row)
+            yield rows
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write what a run came to."""
+        write_whole(self.path / MANIFEST, json.dumps(manifest, indent=2).encode())
+
+    def delete_parts(self, *, but_not: int) -> None:
+        """Delete the parts of other generations."""
+        for path in self._part_paths():
+            if _generation(path) != but_not:
+                path.unlink()
+
+    def _part_paths(self) -> list[Any]:
+        folder = self.path / PARTS
+        try:
+            found = [
+                path for path in folder.iterdir() if path.name.startswith("part-") and path.name.endswith(".jsonl")
+            ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(found, key=lambda path: path.name)
+
+    def _lease(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.path / LEASE).read_bytes())
+            return {name: found[name] for name in ("owner", "try_number", "stamp", "token", "generation", "expires")}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            return None  # torn: nobody can be told from it, and parts are kept apart by their names
+
+    def _write_lease(self, seconds: float) -> None:
+        lease = asdict(self.writer) | {
+            "token": self._token,
+            "generation": self.generation,
+            "expires": self._now() + seconds,
+        }
+        write_whole(self.path / LEASE, json.dumps(lease).encode())
+
+
+def _generation(path: Any) -> int:
+    text = path.name.removeprefix("part-g").split("-")[0]
+    return int(text) if text.isdigit() else 0
+
+
+def write_whole(path: Any, data: bytes) -> None:
+    """Write a file that is there whole or not at all. An object of an object store is so by itself."""
+    if not isinstance(path, Path):
+        path.write_bytes(data)
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def put(local: Path, path: Any) -> None:
+    """Put a local file in its place, whole or not at all."""
+    if isinstance(path, Path):
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        shutil.copyfile(local, draft)
+        draft.replace(path)
+        return
+    with local.open("rb") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, 1024 * 1024)

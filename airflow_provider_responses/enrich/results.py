@@ -1,0 +1,153 @@
+"""The result: all rows in the order of the source, as JSONL or Parquet, of one run or of many shards."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_responses.enrich.folder import MANIFEST, put, write_whole
+from airflow_provider_responses.enrich.index import INVALID
+from airflow_provider_responses.enrich.sources import CHUNK, pyarrow
+from airflow_provider_responses.enrich.values import dump, joined
+from airflow_provider_responses.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.enrich.index import Index
+
+FORMATS: Final = ("jsonl", "parquet")
+_ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "cost", "cost_this_try", "tokens", "rows")
+
+
+def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
+    """Give the result's rows as JSON objects."""
+    missing = dump({**unanswered, "_status": "missing"})
+    for position, _, columns, error, answer, is_shared in index.results():
+        text = answer or missing
+        if error is not None:
+            text = dump({**unanswered, "_status": INVALID, "_error": error, "_cost": 0.0, "_tries": 0})
+        elif is_shared and answer:
+            text = shared(answer)
+        yield joined(dump({"_row": position}), joined(columns, text))
+
+
+def shared(answer: str) -> str:
+    """Give an answer as it is for a further row with the same request: it was paid once."""
+    row = json.loads(answer)
+    row["_cost"] = 0.0 if row["_cost"] is not None else None
+    return dump(row)
+
+
+def write(index: Index, folder: Any, scratch: Path, *, output_format: str, unanswered: Mapping[str, Any]) -> str:
+    """Write the result; give its path."""
+    return _write(lines(index, unanswered), folder, scratch, output_format)
+
+
+def first_error(index: Index) -> str:
+    """Say what is wrong with the first row that failed."""
+    for position, key, _, error, answer, _ in index.results():
+        said = error or (json.loads(answer)["_error"] if answer else None)
+        if said:
+            return f"The first, row {position} (key {key}): {said}"
+    return ""
+
+
+def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str, Any]:
+    """
+    Put the results of all shards under a path together, in the order of the source.
+
+    :param output_path: that of the shards: a text, a ``Path``, or what works like one.
+    :returns: the manifest of all, which is also written.
+    :raises ConfigurationError: if a shard is missing or did not end well, naming it.
+    """
+    import tempfile
+
+    folder = Path(output_path) if isinstance(output_path, str) else output_path
+    found = sorted((path for path in folder.iterdir() if path.name.startswith("shard-")), key=lambda path: path.name)
+    manifests = [_manifest(path) for path in found]
+    if not manifests:
+        raise ConfigurationError(f"output_path {str(folder)!r} has no shards")
+    shares = manifests[0]["shard"][1]
+    if missing := sorted(set(range(shares)) - {m["shard"][0] for m in manifests if m["shard"][1] == shares}):
+        raise ConfigurationError(
+            f"output_path {str(folder)!r}: shard {missing[0]} of {shares} is missing; run it first"
+        )
+    for path, manifest in zip(found, manifests, strict=True):
+        if not manifest["complete"]:
+            raise ConfigurationError(f"{path}: the shard did not run to its end; run its task again")
+        if manifest["output_format"] != "jsonl":
+            raise ConfigurationError(f"{path}: shards are merged from JSONL; leave output_format to the merge")
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        files = [stack.enter_context((path / "result.jsonl").open("rb")) for path in found]
+        rows = heapq.merge(*(_numbered(file) for file in files))
+        written = _write((text for _, text in rows), folder, Path(scratch), output_format)
+    counts: Counter[str] = Counter()
+    for manifest in manifests:
+        counts.update(manifest["counts"])
+    total = {name: sum(manifest[name] for manifest in manifests) for name in _ADDED}
+    merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
+    write_whole(folder / MANIFEST, json.dumps(merged, indent=2).encode())
+    return merged
+
+
+def _manifest(folder: Any) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ConfigurationError(f"{folder}: the shard has no manifest, so it has not ended; run its task") from None
+    return manifest
+
+
+def _numbered(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for line in file:
+        text = line.decode().rstrip("\n")
+        yield json.loads(text)["_row"], text
+
+
+def _write(texts: Iterable[str], folder: Any, scratch: Path, output_format: str) -> str:
+    local = scratch / "result.jsonl"
+    with local.open("w", encoding="utf-8") as file:
+        file.writelines(f"{text}\n" for text in texts)
+    if output_format == "parquet":
+        local = _to_parquet(local, scratch / "result.parquet")
+    target = folder / local.name
+    put(local, target)
+    for other in FORMATS:
+        if other != output_format:
+            (folder / f"result.{other}").unlink(missing_ok=True)
+    return str(target)
+
+
+def _to_parquet(source: Path, target: Path) -> Path:
+    """Write JSON lines as Parquet, with columns that fit all rows."""
+    parquet = pyarrow()
+    import pyarrow as arrow
+
+    try:
+        schemas = [arrow.Table.from_pylist(rows).schema for rows in _rows(source)]
+        schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
+        with parquet.ParquetWriter(target, schema) as writer:
+            for rows in _rows(source):
+                writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise ConfigurationError(
+            f"output_format 'parquet' wants one type per column ({error}); make them the same in the source, or take "
+            "'jsonl'. What is answered stays: the next try sends nothing again"
+        ) from None
+    return target
+
+
+def _rows(source: Path) -> Iterator[Sequence[dict[str, Any]]]:
+    with source.open(encoding="utf-8") as file:
+        rows = []
+        for line in file:
+            rows.append(json.loads(line))
+            if len(rows) == CHUNK:
+                yield rows
+                rows = []
+        if rows:
+            yield rows

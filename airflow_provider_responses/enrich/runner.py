@@ -1,0 +1,359 @@
+"""
+Sends the requests of all rows: bounded, adapting to the service, and never one more than is needed.
+
+One coroutine decides what is sent next; each request in flight is a task. No Airflow, and no clock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_responses.client.retries import next_wait
+from airflow_provider_responses.enrich.index import FAILED, OK, Pending
+from airflow_provider_responses.enrich.limits import Limits, Pace
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BudgetExceededError,
+    ConfigurationError,
+    ForbiddenResponseError,
+    IncompleteResponseError,
+    OutputValidationError,
+    RefusalError,
+    ResponsesError,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.client.config import ClientConfig
+    from airflow_provider_responses.models.response import Response
+    from airflow_provider_responses.runs import Outcome
+
+log = logging.getLogger(__name__)
+
+BUSY: Final = frozenset({429, 503, 529})
+HOPELESS: Final = frozenset({401, 402, 404})  # for one row as for all
+OF_THE_ROW: Final = frozenset({"guardrail-blocked", "moderation"})
+_IMAGES: Final = frozenset({"image_not_found", "image_file_not_found"})  # also a 404
+REFUSED, INCOMPLETE, UNREADABLE = "refused", "incomplete", "unreadable"
+READ_AHEAD: Final = 500  # requests
+MOST_BUSY: Final = 50  # times that a row is told to wait; others come through meanwhile
+
+
+@dataclass(slots=True)
+class Job:
+    """A request, and how often it was sent."""
+
+    pending: Pending
+    plain: int = 0  # failures that billed nothing
+    ambiguous: int = 0  # failures that may have been billed
+    busy: int = 0  # times that the service was too busy
+    sends: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request."""
+
+    pending: Pending
+    status: str
+    value: Any = None
+    error: str | None = None
+    response: Response | None = None
+    cost: float | None = 0.0  # US dollars that were paid in this try, all sends together; None is unknown
+    tries: int = 1
+
+
+@dataclass
+class Progress:
+    """What a try has done so far; costs in US dollars."""
+
+    done: int = 0  # requests
+    sent: int = 0
+    cost: float = 0.0
+    unpriced: int = 0  # answers whose price the server did not tell
+    tokens: int = 0
+    cache_hits: int = 0
+    in_flight: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    dearest: float = 0.0
+
+
+class Runner:
+    """
+    See the module.
+
+    :param ask: sends a request and reads its answer; an outcome with an error, or raises one.
+    :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
+    :param keep: takes an answer; it must be quick.
+    :param spent: US dollars that earlier tries have spent.
+    :param clock: seconds, as of ``time.monotonic``.
+    :param draw: a random number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        ask: Callable[[Pending], Awaitable[Outcome]],
+        take: Callable[[int], list[Pending]],
+        keep: Callable[[Answer], None],
+        limits: Limits,
+        config: ClientConfig,
+        spent: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        draw: Callable[[], float],
+    ) -> None:
+        self.pace = Pace(limits)
+        self.progress = Progress()
+        self._ask, self._take, self._keep = ask, take, keep
+        self._limits, self._config, self._spent = limits, config, spent
+        self._clock, self._sleep, self._draw = clock, sleep, draw
+        self._fresh: list[Pending] = []  # in reverse
+        self._exhausted = False
+        self._later: list[tuple[float, int, Job]] = []  # when, a number that breaks ties, and what
+        self._streak: list[Job] = []  # jobs that failed in a row, though nothing is wrong with them
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stop: BaseException | None = None
+        self._number = 0
+
+    async def run(self) -> BaseException | None:
+        """Send all; give why it stopped before the end, if it did. What was in flight then has been waited for."""
+        try:
+            while self._stop is None:
+                now = self._clock()
+                wait = self.pace.delay(now)
+                if not wait and self.pace.has_room(len(self._tasks)) and self._affords():
+                    job = self._next(now)
+                    if job is not None:
+                        self._start(job, now)
+                        if self.progress.sent % 32 == 0:
+                            await asyncio.sleep(0)  # answers are read in between
+                        continue
+                    if not self._tasks and not self._later:
+                        break
+                await self._something(wait, now)
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        return self._stop
+
+    def stop(self, why: BaseException) -> None:
+        """Send no more; the first reason counts."""
+        self._stop = self._stop or why
+        self._wake.set()
+
+    def cancel(self, why: BaseException) -> None:
+        """Send no more, and drop what is in flight."""
+        self.stop(why)
+        for task in self._tasks:
+            task.cancel()
+
+    def _affords(self) -> bool:
+        """Whether one more answer fits into the budget, with those that are in flight."""
+        limit = self._limits.max_cost
+        if limit is None:
+            return True
+        spent, dearest = self._spent + self.progress.cost, self.progress.dearest
+        if spent < limit and spent + dearest * (len(self._tasks) + 1) <= limit:
+            return True
+        if not self._tasks and (self._fresh or self._later or self._read()):
+            self.stop(
+                BudgetExceededError(
+                    f"limits.max_cost of ${limit:g} is spent: ${spent:.4f} so far, and the dearest answer was "
+                    f"${dearest:.4f}. What is done stays; raise the limit to go on from there"
+                )
+            )
+        return False
+
+    def _read(self) -> bool:
+        if not self._fresh and not self._exhausted:
+            self._fresh = self._take(READ_AHEAD)[::-1]
+            self._exhausted = not self._fresh
+        return bool(self._fresh)
+
+    def _next(self, now: float) -> Job | None:
+        if self._later and self._later[0][0] <= now:
+            return heapq.heappop(self._later)[2]
+        return Job(self._fresh.pop()) if self._read() else None
+
+    def _start(self, job: Job, now: float) -> None:
+        job.sends += 1
+        self.progress.sent += 1
+        tokens = self.pace.sent(now, len(job.pending.fields))
+        task = asyncio.create_task(self._one(job, now, tokens))
+        self._tasks.add(task)
+        self.progress.in_flight = len(self._tasks)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.progress.in_flight = len(self._tasks)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stop(error)
+        self._wake.set()
+
+    async def _something(self, wait: float, now: float) -> None:
+        """Wait until an answer comes, or the time for the next request."""
+        self._wake.clear()
+        room = self.pace.has_room(len(self._tasks))
+        times = [wait] if wait else []
+        if self._later and room:
+            times.append(max(wait, self._later[0][0] - now))
+        if not times:
+            await self._wake.wait()
+            return
+        woken, slept = (asyncio.ensure_future(it) for it in (self._wake.wait(), self._sleep(max(min(times), 0.001))))
+        try:
+            await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (woken, slept):
+                waiting.cancel()
+
+    async def _one(self, job: Job, started: float, tokens: float) -> None:
+        try:
+            outcome = await self._ask(job.pending)
+        except ResponsesError as error:
+            self._failed(job, error, started)
+            return
+        if outcome.error is not None:
+            self._failed(job, outcome.error, started)
+            return
+        response = outcome.response
+        assert response is not None  # noqa: S101  an outcome has one of both
+        self._streak.clear()
+        self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=tokens)
+        status = OK if response.status == "completed" else INCOMPLETE
+        if response.refusal is not None:
+            status = REFUSED
+        self._finish(job, status, value=outcome.value, response=response)
+
+    def _failed(self, job: Job, error: ResponsesError, started: float) -> None:
+        now = self._clock()
+        code = error.status_code if isinstance(error, APIError) else None
+        if error.response is not None:  # an answer came, and was paid for
+            self._streak.clear()
+            usage = error.response.usage
+            self.pace.answered(in_flight=len(self._tasks), tokens=usage.total_tokens, taken=0.0)
+        if isinstance(error, (RefusalError, IncompleteResponseError, OutputValidationError)):
+            kinds = {RefusalError: REFUSED, IncompleteResponseError: INCOMPLETE, OutputValidationError: UNREADABLE}
+            self._finish(job, kinds[type(error)], error=error, response=error.response)
+            return
+        if _is_hopeless(error, code):
+            self.stop(error)
+            return
+        if code in BUSY:
+            self._streak.clear()
+            if (error.retry_after or 0.0) > self._limits.max_outage:
+                self.stop(error)  # Airflow can wait that long without holding a worker
+                return
+            self.pace.busy(now=now, started=started, retry_after=error.retry_after)
+            self._give_up_if_over(error, now)
+            job.busy += 1
+        elif error.retryable:
+            self._streak.append(job)
+            if self.pace.failed(now=now, started=started):
+                self._wait_for_service(error, now)
+        self._again(job, error, now)
+
+    def _wait_for_service(self, error: ResponsesError, now: float) -> None:
+        """The service is down, and no row is to blame: their tries are not used up."""
+        for waiting in self._streak:
+            waiting.plain = 0
+        self._streak.clear()
+        if self.pace.down_since == now:
+            log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, error)
+        self._give_up_if_over(error, now)
+
+    def _give_up_if_over(self, error: ResponsesError, now: float) -> None:
+        if self.pace.is_over(now):
+            self.stop(error.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
+
+    def _again(self, job: Job, error: ResponsesError, now: float) -> None:
+        """Send a failed request again later, if it may get better."""
+        wait = next_wait(
+            error,
+            plain=job.plain,
+            ambiguous=job.ambiguous,
+            config=self._config,
+            remaining=float("inf"),
+            draw=self._draw(),
+        )
+        busy = isinstance(error, APIError) and error.status_code in BUSY and job.busy < MOST_BUSY
+        down = self.pace.down_since is not None and error.retryable
+        # Neither is the row's fault, and both are waited out for all rows together.
+        free = (busy or down) and not error.ambiguous
+        if wait is None and not free:
+            self._finish(job, FAILED, error=error, response=error.response)
+            return
+        if error.ambiguous:
+            job.ambiguous += 1
+        elif not free:
+            job.plain += 1
+        self._number += 1
+        heapq.heappush(self._later, (now + (wait or 0.0), self._number, job))
+
+    def _finish(
+        self,
+        job: Job,
+        status: str,
+        *,
+        value: Any = None,
+        error: ResponsesError | None = None,
+        response: Response | None = None,
+    ) -> None:
+        progress = self.progress
+        progress.done += 1
+        cost: float | None = 0.0
+        if response is not None:
+            cost = _cost(response)
+            progress.tokens += response.usage.total_tokens or 0
+            progress.cache_hits += response.cached
+            progress.cost += cost or 0.0
+            progress.dearest = max(progress.dearest, cost or 0.0)
+            if cost is None:
+                progress.unpriced += 1
+                if self._limits.max_cost is not None:
+                    self.stop(
+                        ConfigurationError(
+                            "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "
+                            "limit out, or set limits.tokens_per_minute and a limit of the key"
+                        )
+                    )
+        elif error is not None and error.ambiguous:
+            cost = None
+        if error is not None:
+            progress.failures[type(error).__name__] += 1
+        self._keep(
+            Answer(
+                pending=job.pending,
+                status=status,
+                value=value,
+                error=None if error is None else f"{type(error).__name__}: {error}"[:1000],
+                response=response,
+                cost=cost,
+                tries=job.sends + len(response.previous if response is not None else ()),
+            )
+        )
+
+
+def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
+    if isinstance(error, ForbiddenResponseError):
+        return error.kind not in OF_THE_ROW
+    of_an_image = error.error_type in _IMAGES or error.code in _IMAGES
+    return (code in HOPELESS and not of_an_image) or isinstance(error, ConfigurationError)
+
+
+def _cost(response: Response) -> float | None:
+    """What an answer, with those before it that would not do, has cost now; a kept one costs nothing."""
+    answers = [response, *(e.response for e in response.previous if isinstance(e, ResponsesError) and e.response)]
+    costs = [0.0 if answer.cached else answer.usage.cost for answer in answers]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)

@@ -1,0 +1,168 @@
+"""Where rows come from: lists, CSV, JSONL and Parquet. All are read in chunks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar, Final, cast
+
+from airflow_provider_responses.exceptions import ConfigurationError
+
+CHUNK: Final = 1000  # rows
+FORMATS: Final = ("csv", "jsonl", "parquet")
+_SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Sql:
+    """
+    Rows of a query, read as the run goes over them.
+
+    :param conn_id: a connection whose hook is a ``DbApiHook``, such as PostgreSQL's or SQLite's.
+    :param sql: the query; templates are rendered. Give it an ``ORDER BY``: the order is the result's.
+    :param parameters: of the query.
+    """
+
+    conn_id: str
+    sql: str
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None
+
+    template_fields: ClassVar[Sequence[str]] = ("conn_id", "sql", "parameters")
+
+
+def format_of(path: Any) -> tuple[str, bool]:
+    """
+    Tell a file's format by its name, and whether it is gzipped.
+
+    :raises ConfigurationError: naming the file and what is allowed.
+    """
+    name = str(path).lower()
+    zipped = name.endswith(".gz")
+    plain = name.removesuffix(".gz")
+    for suffix, kind in _SUFFIXES.items():
+        if plain.endswith(suffix) and not (zipped and kind == "parquet"):
+            return kind, zipped
+    raise ConfigurationError(
+        f"source: the format of {str(path)!r} is unknown; allowed are {', '.join(_SUFFIXES)}, the texts also as .gz"
+    )
+
+
+def read_rows(rows: Iterable[Any]) -> Iterator[list[Row]]:
+    """Give the rows of a list."""
+    chunk: list[Row] = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise ConfigurationError(f"rows: row {number} is a {type(row).__name__}; allowed is a dict per row")
+        chunk.append(dict(row))
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def read_file(path: Any) -> Iterator[list[Row]]:
+    """
+    Give the rows of a file.
+
+    :param path: a ``Path``, or what opens like one.
+    :raises ConfigurationError: naming the file and, for text, the row; rows are counted from 0 and lines from 1.
+    """
+    kind, zipped = format_of(path)
+    try:
+        with path.open("rb") as file:
+            if kind == "parquet":
+                yield from _parquet(file, path)
+                return
+            binary = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
+            # A spreadsheet's byte order mark is no part of the first column's name.
+            text = io.TextIOWrapper(cast("Any", binary), encoding="utf-8-sig", newline="")
+            yield from (_csv if kind == "csv" else _jsonl)(text, path)
+    except FileNotFoundError:
+        raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"source: {str(path)!r} is not UTF-8 (byte 0x{error.object[error.start]:02x}: {error.reason}); convert it, "
+            "for example with `iconv -t utf-8`"
+        ) from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ConfigurationError(f"source: {str(path)!r} cannot be unzipped, or is cut short ({error})") from None
+
+
+def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
+    reader = csv.reader(file, strict=True)
+    try:
+        names = next(reader, None)
+        if names is None:
+            return
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigurationError(f"source: {str(path)!r} has two columns {twice[0]!r}; rename one")
+        chunk: list[Row] = []
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(names):
+                raise ConfigurationError(
+                    f"source: {str(path)!r}, line {reader.line_num}: {len(values)} values for {len(names)} columns"
+                )
+            chunk.append(dict(zip(names, values, strict=True)))
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+    except csv.Error as error:
+        raise ConfigurationError(f"source: {str(path)!r}, line {reader.line_num}: no CSV ({error})") from None
+
+
+def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigurationError(f"source: {str(path)!r}, line {number}: no JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise ConfigurationError(
+                f"source: {str(path)!r}, line {number}: a {type(row).__name__}; allowed is an object per line"
+            )
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def pyarrow() -> Any:
+    """
+    Import pyarrow's parquet.
+
+    :raises ConfigurationError: if it is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: install airflow-provider-responses[parquet] on the workers"
+        ) from None
+    return pyarrow.parquet
+
+
+def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
+    parquet = pyarrow()
+    import pyarrow as arrow
+
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=CHUNK):
+            yield batch.to_pylist()
+    except (arrow.ArrowException, OSError) as error:
+        raise ConfigurationError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})") from None

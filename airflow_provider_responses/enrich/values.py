@@ -1,0 +1,68 @@
+"""What rows hold, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import enum
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from airflow_provider_responses.exceptions import RequestValidationError
+
+_PLAIN: Final = frozenset({str, int, bool})
+# The first that fits counts: an enum may be a string as well.
+_FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (enum.Enum, lambda value: to_json(value.value, value.name)),
+    ((str, int), lambda value: value),
+    (float, lambda value: float(value) if math.isfinite(value) else None),
+    ((datetime.date, datetime.time), lambda value: value.isoformat()),
+    (datetime.timedelta, lambda value: value.total_seconds()),
+    (decimal.Decimal, lambda value: str(value) if value.is_finite() else None),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
+    (uuid.UUID, str),
+)
+
+
+def to_json(value: Any, column: str) -> Any:
+    """
+    Give the JSON form of a value.
+
+    Dates and times are ISO 8601, durations seconds, decimals text with all their digits, bytes base64; NaN and infinity
+    are null; tuples, sets and arrays are lists; numbers of numpy are numbers.
+
+    :raises RequestValidationError: naming the column, for what has no such form.
+    """
+    if value is None or type(value) in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): to_json(item, f"{column}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item, column) for item in value]
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    for method in ("tolist", "model_dump"):  # arrays and numbers of numpy, models of pydantic
+        if callable(convert := getattr(value, method, None)):
+            return to_json(convert(), column)
+    raise RequestValidationError(
+        f"column {column!r} holds a {type(value).__name__}, which has no JSON form; make it text, or leave the column "
+        "out of the source",
+        fields=(column,),
+    )
+
+
+def dump(value: Any) -> str:
+    """Write JSON, compactly."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def joined(first: str, second: str) -> str:
+    """Put two JSON objects, as text, together."""
+    if first == "{}":
+        return second
+    return first if second == "{}" else f"{first[:-1]},{second[1:]}"
