@@ -129,6 +129,7 @@ class Enrichment:
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left = 0
+        self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
         """
@@ -415,7 +416,7 @@ class Enrichment:
             output_format=self.job.output_format,
             unanswered=dict.fromkeys((*self.fields, *META)),
         )
-        manifest = self._manifest(path, counts, total, reused, stopped)
+        self.manifest = manifest = self._manifest(path, counts, total, reused, stopped)
         self.folder.write_manifest(manifest)
         self.folder.delete_parts(but_not=self.folder.generation)
         log.info("%s", _sentence(manifest))

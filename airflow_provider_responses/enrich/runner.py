@@ -204,6 +204,8 @@ class Runner:
     async def _something(self, wait: float, now: float) -> None:
         """Wait until an answer comes, or the time for the next request."""
         self._wake.clear()
+        if self._stop is not None:
+            return
         room = self.pace.has_room(len(self._tasks))
         times = [wait] if wait else []
         if self._later and room:
