@@ -46,4 +46,4 @@ def test_what_it_cannot_be(tmp_path):
     with pytest.raises(RequestValidationError, match="takes no `row`"):
         operator(lambda text: text, tmp_path)
     with pytest.raises(RequestValidationError, match="input: is what the decorated function returns"):
-        task.responses_enrich(input="x", output_path="x", rows=ROWS)(lambda row: "x")()
+        task.responses_enrich(input="x", output_path="x", rows=ROWS)(lambda row: row["text"])()
