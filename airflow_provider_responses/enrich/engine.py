@@ -27,7 +27,7 @@ from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Leas
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, IndexedRow, Pending
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.runner import Answer, Progress, Runner
-from airflow_provider_responses.enrich.sources import CHUNK, Row
+from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, joined, to_json
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -121,6 +121,8 @@ class Enrichment:
         self.around = around or Surroundings()
         self.folder = Folder(job.folder, job.writer, self.around.now)
         self.fields = _output_fields(job.run)
+        # A schema is built once, and not for each row.
+        self._common = replace(job.run, output_format=job.run.format())
         self._answered: list[Answer] = []
         self._flushed_at = self._began = self.around.clock()
         self._progress = Progress()
@@ -238,12 +240,10 @@ class Enrichment:
 
     def _body(self, fields: Mapping[str, Any]) -> bytes:
         request, _ = self._asked(fields).prepare(self.job.config, self.job.options)
-        from airflow_provider_responses.client import protocol
-
-        return protocol.prepare(request, self.job.config).to_bytes()
+        return request.to_bytes()
 
     def _asked(self, fields: Mapping[str, Any]) -> runs.Run:
-        return replace(self.job.run, fields=fields, stamp=self._salt())
+        return replace(self._common, fields=fields, stamp=self._salt())
 
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
@@ -528,6 +528,3 @@ def _sentence(manifest: Mapping[str, Any]) -> str:
         f"known before, {manifest['cache_hits']} cache hits; ${manifest['cost_this_try']:.4f} in this try, "
         f"${manifest['cost']:.4f} in all; {manifest['seconds']:.1f} s. Result: {manifest['output']}"
     )
-
-
-__all__ = ["CHUNK", "Enrichment", "Job", "Surroundings", "TooManyFailuresError", "Writer"]

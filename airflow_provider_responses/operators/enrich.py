@@ -249,7 +249,8 @@ class ResponsesEnrichOperator(BaseOperator):
         return number, of
 
     def _job(self, context: Context, began: float) -> Any:
-        from airflow_provider_responses.enrich.engine import Job, Writer
+        from airflow_provider_responses.enrich.engine import Job
+        from airflow_provider_responses.enrich.folder import Writer
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         ti: Any = context["ti"]
