@@ -20,8 +20,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (enum.Enum, lambda value: to_json(value.value, value.name)),
     ((str, int), lambda value: value),
     (float, lambda value: float(value) if math.isfinite(value) else None),
-    # Of pandas, no time at all is a time too, and like NaN not itself.
-    ((datetime.date, datetime.time), lambda value: value.isoformat() if value == value else None),
+    ((datetime.date, datetime.time), lambda value: value.isoformat() if _is_time(value) else None),
     (datetime.timedelta, lambda value: value.total_seconds()),
     (decimal.Decimal, lambda value: str(value) if value.is_finite() else None),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
@@ -59,6 +58,10 @@ def to_json(value: Any, column: str) -> Any:
         "out of the source",
         fields=(column,),
     )
+
+
+def _is_time(value: Any) -> bool:
+    return bool(value == value)  # noqa: PLR0124  pandas' missing time is a datetime, and like NaN not itself
 
 
 def dump(value: Any) -> str:

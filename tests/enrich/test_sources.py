@@ -26,15 +26,15 @@ from airflow_provider_responses.exceptions import ConfigurationError
 class Memory:
     """A path that is no ``Path``: it has a name, and opens."""
 
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name, self.data = name, data
+    def __init__(self, name: str, data: bytes, kind: type[io.BytesIO] = io.BytesIO) -> None:
+        self.name, self.data, self.kind = name, data, kind
 
     def __str__(self) -> str:
         return self.name
 
     def open(self, mode: str) -> io.BytesIO:
         assert mode == "rb"
-        return io.BytesIO(self.data)
+        return self.kind(self.data)
 
 
 def rows_of(name: str, data: bytes) -> list[Row]:
@@ -120,7 +120,7 @@ def test_every_table_written_as_csv_reads_back(data: st.DataObject) -> None:
     names = data.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     if names[0].startswith("\ufeff"):
         names[0] = f" {names[0]}"  # else it would be a byte order mark
-    rows = data.draw(st.lists(st.fixed_dictionaries({name: TEXTS for name in names}), max_size=20))
+    rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXTS)), max_size=20))
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, names, quoting=data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
     writer.writeheader()
@@ -217,8 +217,7 @@ def test_a_storage_that_fails_is_not_taken_for_a_bad_parquet() -> None:
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionResetError(104, "reset")
 
-    path = Memory("in.parquet", b"")
-    path.open = lambda mode: Broken(parquet(arrow.table({"a": [1]})))  # type: ignore[method-assign]
+    path = Memory("in.parquet", parquet(arrow.table({"a": [1]})), Broken)
     with pytest.raises(ConnectionResetError):
         list(read_file(path))
 
@@ -282,9 +281,7 @@ def test_a_large_file_is_not_read_whole() -> None:
             return data
 
     data = b"a\n" + b"12345678\n" * 200_000
-    path = Memory("in.csv", data)
-    path.open = lambda mode: Counting(data)  # type: ignore[method-assign]
-    assert len(next(read_file(path))) == CHUNK
+    assert len(next(read_file(Memory("in.csv", data, Counting)))) == CHUNK
     assert 0 < Counting.taken < len(data) / 10
 
 
