@@ -12,9 +12,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Final
 
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
@@ -23,6 +23,7 @@ PARTS: Final = "parts"
 LEASE: Final = "lease.json"
 MANIFEST: Final = "manifest.json"
 LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
+_LOCAL: Final = (PosixPath, WindowsPath)  # with Airflow 2.11 an ObjectStoragePath is a Path as well
 
 
 class LeaseLostError(ResponsesError):
@@ -81,8 +82,10 @@ class Folder:
                     retryable=True,
                 )
             self.generation = found["generation"]
-        if not resume and (found is None or found["stamp"] != self.writer.stamp):
-            self.generation = max([self.generation if found else 0, *(_generation(p) for p in self._part_paths())]) + 1
+        begins = not resume and (found is None or found["stamp"] != self.writer.stamp)
+        if begins or found is None:
+            latest = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
+            self.generation = latest + 1 if begins else max(latest, 1)
         self._write_lease(LEASE_SECONDS)
 
     def renew(self) -> None:
@@ -137,7 +140,7 @@ class Folder:
         """Delete the parts of other generations."""
         for path in self._part_paths():
             if _generation(path) != but_not:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def _part_paths(self) -> list[Any]:
         folder = self.path / PARTS
@@ -174,27 +177,32 @@ def _generation(path: Any) -> int:
 
 def write_whole(path: Any, data: bytes) -> None:
     """Write a file that is there whole or not at all. An object of an object store is so by itself."""
-    if not isinstance(path, Path):
+    if not isinstance(path, _LOCAL):
         path.write_bytes(data)
         return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with _draft_of(path) as draft, draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def put(local: Path, path: Any) -> None:
     """Put a local file in its place, whole or not at all."""
-    if isinstance(path, Path):
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        shutil.copyfile(local, draft)
-        draft.replace(path)
+    if isinstance(path, _LOCAL):
+        with _draft_of(path) as draft:
+            shutil.copyfile(local, draft)
         return
     with local.open("rb") as source, path.open("wb") as target:
         shutil.copyfileobj(source, target, 1024 * 1024)
+
+
+@contextmanager
+def _draft_of(path: Path) -> Iterator[Path]:
+    """Take the place of a file when all of it is written."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar, Final, cast
@@ -13,6 +14,7 @@ from typing import IO, Any, ClassVar, Final, cast
 from airflow_provider_responses.exceptions import ConfigurationError
 
 CHUNK: Final = 1000  # rows
+LONGEST_FIELD: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
 FORMATS: Final = ("csv", "jsonl", "parquet")
 _SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -80,29 +82,43 @@ def read_file(path: Any) -> Iterator[list[Row]]:
             if kind == "parquet":
                 yield from _parquet(file, path)
                 return
-            binary = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
             # A spreadsheet's byte order mark is no part of the first column's name.
-            text = io.TextIOWrapper(cast("Any", binary), encoding="utf-8-sig", newline="")
+            text = io.TextIOWrapper(cast("Any", _unzipped(file, zipped)), encoding="utf-8-sig", newline="")
             yield from (_csv if kind == "csv" else _jsonl)(text, path)
     except FileNotFoundError:
         raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"source: {str(path)!r} is not UTF-8 (byte 0x{error.object[error.start]:02x}: {error.reason}); convert it, "
-            "for example with `iconv -t utf-8`"
+            f"source: {str(path)!r}{_line_of(path, zipped)} is not UTF-8 (byte 0x{error.object[error.start]:02x}: "
+            f"{error.reason}); convert it, for example with `iconv -t utf-8`"
         ) from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ConfigurationError(f"source: {str(path)!r} cannot be unzipped, or is cut short ({error})") from None
 
 
+def _unzipped(file: IO[bytes], zipped: bool) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
+
+
+def _line_of(path: Any, zipped: bool) -> str:
+    """Tell the line that is not UTF-8; text is decoded ahead of the lines."""
+    with path.open("rb") as file:
+        for number, line in enumerate(_unzipped(file, zipped), 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f", line {number},"
+    return ""
+
+
 def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     reader = csv.reader(file, strict=True)
     try:
-        names = next(reader, None)
+        names = next(filter(None, reader), None)
         if names is None:
             return
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigurationError(f"source: {str(path)!r} has two columns {twice[0]!r}; rename one")
+        _check_names(names, path)
         chunk: list[Row] = []
         for values in reader:
             if not values:
@@ -128,7 +144,7 @@ def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"source: {str(path)!r}, line {number}: no JSON ({error})") from None
         if not isinstance(row, dict):
             raise ConfigurationError(
@@ -162,7 +178,30 @@ def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
     import pyarrow as arrow
 
     try:
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=CHUNK):
-            yield batch.to_pylist()
+        source = parquet.ParquetFile(file)
+        _check_names(source.schema_arrow.names, path)
+        for batch in source.iter_batches(batch_size=CHUNK):
+            yield _plain(batch, path)
     except (arrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the storage's; pyarrow's own have none
+            raise
         raise ConfigurationError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})") from None
+
+
+def _plain(batch: Any, path: Any) -> list[Row]:
+    try:
+        return cast("list[Row]", batch.to_pylist())
+    except (ValueError, OverflowError):  # single nanoseconds, years after 9999
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column.to_pylist()
+            except (ValueError, OverflowError) as error:
+                raise ConfigurationError(
+                    f"source: {str(path)!r}, column {name!r} holds what Python has no type for ({error})"
+                ) from None
+        raise
+
+
+def _check_names(names: list[str], path: Any) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"source: {str(path)!r} has two columns {twice[0]!r}; rename one")

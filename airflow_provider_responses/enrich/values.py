@@ -20,7 +20,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (enum.Enum, lambda value: to_json(value.value, value.name)),
     ((str, int), lambda value: value),
     (float, lambda value: float(value) if math.isfinite(value) else None),
-    ((datetime.date, datetime.time), lambda value: value.isoformat()),
+    ((datetime.date, datetime.time), lambda value: value.isoformat() if _is_time(value) else None),
     (datetime.timedelta, lambda value: value.total_seconds()),
     (decimal.Decimal, lambda value: str(value) if value.is_finite() else None),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
@@ -33,7 +33,7 @@ def to_json(value: Any, column: str) -> Any:
     Give the JSON form of a value.
 
     Dates and times are ISO 8601, durations seconds, decimals text with all their digits, bytes base64; NaN and infinity
-    are null; tuples, sets and arrays are lists; numbers of numpy are numbers.
+    are null; tuples, sets (sorted) and arrays are lists; numbers of numpy are numbers.
 
     :raises RequestValidationError: naming the column, for what has no such form.
     """
@@ -41,14 +41,18 @@ def to_json(value: Any, column: str) -> Any:
         return value
     if isinstance(value, Mapping):
         return {str(name): to_json(item, f"{column}.{name}") for name, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple)):
         return [to_json(item, column) for item in value]
+    if isinstance(value, (set, frozenset)):  # its order is another one in each process
+        return sorted((to_json(item, column) for item in value), key=dump)
     for kinds, form in _FORMS:
         if isinstance(value, kinds):
             return form(value)
     for method in ("tolist", "model_dump"):  # arrays and numbers of numpy, models of pydantic
-        if callable(convert := getattr(value, method, None)):
-            return to_json(convert(), column)
+        if not isinstance(value, type) and callable(convert := getattr(value, method, None)):
+            converted = convert()
+            if type(converted) is not type(value):  # numpy's long double gives itself
+                return to_json(converted, column)
     raise RequestValidationError(
         f"column {column!r} holds a {type(value).__name__}, which has no JSON form; make it text, or leave the column "
         "out of the source",
@@ -56,9 +60,14 @@ def to_json(value: Any, column: str) -> Any:
     )
 
 
+def _is_time(value: Any) -> bool:
+    return bool(value == value)  # noqa: PLR0124  pandas' missing time is a datetime, and like NaN not itself
+
+
 def dump(value: Any) -> str:
-    """Write JSON, compactly."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Write JSON, compactly; half a surrogate pair, which no UTF-8 can hold, becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def joined(first: str, second: str) -> str:

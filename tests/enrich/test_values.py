@@ -1,0 +1,178 @@
+"""What rows hold, as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import json
+import math
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from airflow_provider_responses.enrich.values import dump, joined, to_json
+from airflow_provider_responses.exceptions import RequestValidationError
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Point(BaseModel):
+    x: float
+    at: datetime.date
+
+
+class Array:
+    """As numpy's arrays and numbers: what they hold comes from ``tolist``."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def tolist(self) -> Any:
+        return self.value
+
+
+class LongDouble:
+    """As numpy's, whose ``tolist`` gives itself."""
+
+    def tolist(self) -> LongDouble:
+        return self
+
+
+class NoTime(datetime.datetime):
+    """As pandas' missing time, which is a time and not equal to itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.datetime.__hash__
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (10**40, 10**40),
+        ("ä\x00", "ä\x00"),
+        (Text("a"), "a"),
+        (0.1, 0.1),
+        (math.nan, None),
+        (math.inf, None),
+        (-math.inf, None),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (datetime.datetime(2024, 2, 29, 1, 2, 3, 4), "2024-02-29T01:02:03.000004"),
+        (datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC), "2024-02-29T00:00:00+00:00"),
+        (datetime.time(1, 2), "01:02:00"),
+        (datetime.timedelta(days=1, milliseconds=5), 86400.005),
+        (NoTime(2024, 1, 1), None),
+        (decimal.Decimal("12.3400"), "12.3400"),
+        (decimal.Decimal("NaN"), None),
+        (decimal.Decimal("sNaN"), None),
+        (decimal.Decimal("-Infinity"), None),
+        (b"\x00\xff", "AP8="),
+        (bytearray(b"a"), "YQ=="),
+        (memoryview(b"a"), "YQ=="),
+        (Mood.GOOD, "good"),
+        (Level.HIGH, 3),
+        (Word.YES, "yes"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ((1, (2.0, None)), [1, [2.0, None]]),
+        ({"b", "a", "c"}, ["a", "b", "c"]),
+        (frozenset({2, "x"}), ["x", 2]),
+        (Array([1, math.nan]), [1, None]),
+        (Array(7), 7),
+        (Point(x=math.nan, at=datetime.date(2024, 1, 1)), {"x": None, "at": "2024-01-01"}),
+        ({1: {"a": [decimal.Decimal("1.0")]}}, {"1": {"a": ["1.0"]}}),
+    ],
+    ids=repr,
+)
+def test_every_kind_of_value_has_one_form(value: Any, expected: Any) -> None:
+    form = to_json(value, "column")
+    assert form == expected
+    assert json.loads(dump(form)) == expected
+
+
+@pytest.mark.parametrize("value", [1j, object(), LongDouble(), Point, Point.model_validate], ids=str)
+def test_what_has_no_form_names_its_column(value: Any) -> None:
+    with pytest.raises(RequestValidationError, match=r"column 'a\.b' holds a .*no JSON form") as caught:
+        to_json({"b": [value]}, "a")
+    assert caught.value.fields == ("a.b",)
+
+
+def test_half_a_surrogate_pair_does_not_keep_a_row_from_being_written() -> None:
+    assert dump({"a": "ä\ud800"}) == '{"a":"ä?"}'
+
+
+def test_json_is_compact_and_holds_no_nan() -> None:
+    assert dump({"a": [1, "ä"]}) == '{"a":[1,"ä"]}'
+    with pytest.raises(ValueError, match="JSON"):
+        dump(math.nan)
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())  # halves of surrogate pairs among them
+    | st.binary()
+    | st.decimals()
+    | st.datetimes(timezones=st.none() | st.just(datetime.UTC))
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.uuids()
+    | st.sampled_from([*Mood, *Level])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.sets(st.integers() | st.text())
+    ),
+    max_leaves=10,
+)
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@given(VALUES)
+def test_every_value_is_strict_json_in_utf8(value: Any) -> None:
+    text = dump(to_json(value, "column"))
+    assert "\n" not in text
+    json.loads(text.encode(), parse_constant=refuse)
+
+
+NAMES = st.text(max_size=5)
+
+
+@given(st.dictionaries(NAMES, SCALARS), st.dictionaries(NAMES, SCALARS))
+def test_two_objects_together_are_their_union(first: dict[str, Any], second: dict[str, Any]) -> None:
+    one = to_json({f"a{name}": value for name, value in first.items()}, "column")
+    two = to_json({f"b{name}": value for name, value in second.items()}, "column")
+    together = joined(dump(one), dump(two))
+    assert json.loads(together) == json.loads(dump(one | two))
+    assert list(json.loads(together)) == list(json.loads(dump(one | two)))
