@@ -80,9 +80,10 @@ class Folder:
                     f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
                     retryable=True,
                 )
-            self.generation = found["generation"]
-        if not resume and (found is None or found["stamp"] != self.writer.stamp):
-            self.generation = max([self.generation if found else 0, *(_generation(p) for p in self._part_paths())]) + 1
+        # The lease may be torn or deleted.
+        last = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
+        begins = not resume and (found is None or found["stamp"] != self.writer.stamp)
+        self.generation = last + 1 if begins else max(last, 1)
         self._write_lease(LEASE_SECONDS)
 
     def renew(self) -> None:
@@ -133,10 +134,10 @@ class Folder:
         """Write what a run came to."""
         write_whole(self.path / MANIFEST, json.dumps(manifest, indent=2).encode())
 
-    def delete_parts(self, *, but_not: int) -> None:
-        """Delete the parts of other generations."""
+    def delete_parts(self, *, before: int) -> None:
+        """Delete the parts of earlier generations."""
         for path in self._part_paths():
-            if _generation(path) != but_not:
+            if _generation(path) < before:
                 path.unlink()
 
     def _part_paths(self) -> list[Any]:
