@@ -164,6 +164,7 @@ class Enrichment:
             if isinstance(stopped, LeaseLostError):
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
+            self.folder.delete_parts(but_not=self.folder.generation)
             return self._close(index, scratch, total, reused, stopped)
         except LeaseLostError:
             lost = True
@@ -209,7 +210,7 @@ class Enrichment:
     def _indexed(self, position: int, row: Row) -> IndexedRow | None:
         key = self._key(position, row)
         share, shares = self.job.shard
-        if shares > 1 and (zlib.crc32(key.encode(errors="replace")) if self.job.key else position) % shares != share:
+        if shares > 1 and (zlib.crc32(key.encode()) if self.job.key else position) % shares != share:
             return None
         columns = self._columns(position, row)
         try:
@@ -228,15 +229,9 @@ class Enrichment:
                 self._check_columns(row)
             # A JSONL row need not have them all.
             names = row if self._chosen is None else self._chosen
-            columns = dump({name: to_json(row.get(name), name) for name in names})
-            columns.encode()
+            return dump({name: to_json(row.get(name), name) for name in names})
         except RequestValidationError as error:
             raise error.about(f"row {position}") from None
-        except UnicodeEncodeError:
-            raise RequestValidationError(
-                f"row {position} holds half of a surrogate pair, which is no text: decode the source as what it is"
-            ) from None
-        return columns
 
     def _key(self, position: int, row: Row) -> str:
         if self.job.key is None:
@@ -252,7 +247,16 @@ class Enrichment:
                 f"key: row {position} has no value in {self.job.key!r}; give every row one, or leave `key` out",
                 fields=("key",),
             )
-        return value if isinstance(value, str) else dump(value)
+        key = value if isinstance(value, str) else dump(value)
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise RequestValidationError(
+                f"key: row {position} holds half of a surrogate pair in {self.job.key!r}, which is no text: decode the "
+                "source as what it is",
+                fields=("key",),
+            ) from None
+        return key
 
     def _body(self, fields: Mapping[str, Any]) -> bytes:
         request, _ = self._asked(fields).prepare(self.job.config, self.job.options)
@@ -435,7 +439,6 @@ class Enrichment:
         )
         manifest = self._manifest(path, counts, total, reused, stopped)
         self.folder.write_manifest(manifest)
-        self.folder.delete_parts(before=self.folder.generation)
         log.info("%s", _sentence(manifest))
         if stopped is not None:
             raise stopped

@@ -80,10 +80,11 @@ class Folder:
                     f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
                     retryable=True,
                 )
-        # The lease may be torn or deleted.
-        last = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
+            self.generation = found["generation"]
         begins = not resume and (found is None or found["stamp"] != self.writer.stamp)
-        self.generation = last + 1 if begins else max(last, 1)
+        if begins or found is None:
+            latest = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
+            self.generation = latest + 1 if begins else max(latest, 1)
         self._write_lease(LEASE_SECONDS)
 
     def renew(self) -> None:
@@ -134,10 +135,10 @@ class Folder:
         """Write what a run came to."""
         write_whole(self.path / MANIFEST, json.dumps(manifest, indent=2).encode())
 
-    def delete_parts(self, *, before: int) -> None:
-        """Delete the parts of earlier generations."""
+    def delete_parts(self, *, but_not: int) -> None:
+        """Delete the parts of other generations."""
         for path in self._part_paths():
-            if _generation(path) < before:
+            if _generation(path) != but_not:
                 path.unlink()
 
     def _part_paths(self) -> list[Any]:
