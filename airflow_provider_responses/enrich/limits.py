@@ -136,6 +136,9 @@ class Pace:
         self.down_since = None
         self.busy_since = now if self.busy_since is None else self.busy_since
         if started > self._cut_at:  # what was in flight at the last cut says nothing new
+            if self.window == 1.0 and self.busy_since < now:  # nothing came through, and less cannot be asked
+                self.hold(now + self._probe_wait)
+                self._probe_wait = min(self._probe_wait * 2, LONGEST_PROBE)
             self.window = max(1.0, self.window / 2)
             self._cut_at = now
             self._climbing = False

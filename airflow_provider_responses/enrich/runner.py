@@ -25,6 +25,7 @@ from airflow_provider_responses.exceptions import (
     IncompleteResponseError,
     OutputValidationError,
     RefusalError,
+    RequestCancelledError,
     ResponsesError,
 )
 
@@ -53,6 +54,7 @@ class Job:
     ambiguous: int = 0  # failures that may have been billed
     busy: int = 0  # times that the service was too busy
     sends: int = 0
+    paid: float | None = 0.0  # US dollars, of all answers; None is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,9 @@ class Runner:
 
     async def _something(self, wait: float, now: float) -> None:
         """Wait until an answer comes, or the time for the next request."""
-        self._wake.clear()
         if self._stop is not None:
             return
+        self._wake.clear()
         room = self.pace.has_room(len(self._tasks))
         times = [wait] if wait else []
         if self._later and room:
@@ -220,16 +222,29 @@ class Runner:
             for waiting in (woken, slept):
                 waiting.cancel()
 
+    async def turn(self, pending: Pending) -> None:
+        """
+        Wait until a request that is in flight may be sent once more.
+
+        :raises RequestCancelledError: if the run has stopped.
+        """
+        while (wait := self.pace.delay(self._clock())) and self._stop is None:
+            await self._sleep(min(wait, 1.0))
+        if self._stop is not None:
+            raise RequestCancelledError("the run stopped before this request was sent once more")
+        self.pace.sent(self._clock(), len(pending.fields))
+
     async def _one(self, job: Job, started: float, tokens: float) -> None:
         try:
             outcome = await self._ask(job.pending)
         except ResponsesError as error:
-            self._failed(job, error, started)
-            return
-        if outcome.error is not None:
-            self._failed(job, outcome.error, started)
+            self._failed(job, error, started, error.response)
             return
         response = outcome.response
+        if outcome.error is not None:
+            self._failed(job, outcome.error, started, response)
+            return
+        self._pay(job, response)
         assert response is not None  # noqa: S101  an outcome has one of both
         self._streak.clear()
         self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=tokens)
@@ -238,8 +253,9 @@ class Runner:
             status = REFUSED
         self._finish(job, status, value=outcome.value, response=response)
 
-    def _failed(self, job: Job, error: ResponsesError, started: float) -> None:
+    def _failed(self, job: Job, error: ResponsesError, started: float, response: Response | None) -> None:
         now = self._clock()
+        self._pay(job, response)
         code = error.status_code if isinstance(error, APIError) else None
         if error.response is not None:  # an answer came, and was paid for
             self._streak.clear()
@@ -264,7 +280,7 @@ class Runner:
             self._streak.append(job)
             if self.pace.failed(now=now, started=started):
                 self._wait_for_service(error, now)
-        self._again(job, error, now)
+        self._again(job, error, now, response)
 
     def _wait_for_service(self, error: ResponsesError, now: float) -> None:
         """The service is down, and no row is to blame: their tries are not used up."""
@@ -279,7 +295,7 @@ class Runner:
         if self.pace.is_over(now):
             self.stop(error.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
 
-    def _again(self, job: Job, error: ResponsesError, now: float) -> None:
+    def _again(self, job: Job, error: ResponsesError, now: float, response: Response | None) -> None:
         """Send a failed request again later, if it may get better."""
         wait = next_wait(
             error,
@@ -294,7 +310,7 @@ class Runner:
         # Neither is the row's fault, and both are waited out for all rows together.
         free = (busy or down) and not error.ambiguous
         if wait is None and not free:
-            self._finish(job, FAILED, error=error, response=error.response)
+            self._finish(job, FAILED, error=error, response=response)
             return
         if error.ambiguous:
             job.ambiguous += 1
@@ -314,24 +330,7 @@ class Runner:
     ) -> None:
         progress = self.progress
         progress.done += 1
-        cost: float | None = 0.0
-        if response is not None:
-            cost = _cost(response)
-            progress.tokens += response.usage.total_tokens or 0
-            progress.cache_hits += response.cached
-            progress.cost += cost or 0.0
-            progress.dearest = max(progress.dearest, cost or 0.0)
-            if cost is None:
-                progress.unpriced += 1
-                if self._limits.max_cost is not None:
-                    self.stop(
-                        ConfigurationError(
-                            "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "
-                            "limit out, or set limits.tokens_per_minute and a limit of the key"
-                        )
-                    )
-        elif error is not None and error.ambiguous:
-            cost = None
+        unknown = response is None and error is not None and error.ambiguous
         if error is not None:
             progress.failures[type(error).__name__] += 1
         self._keep(
@@ -341,10 +340,36 @@ class Runner:
                 value=value,
                 error=None if error is None else f"{type(error).__name__}: {error}"[:1000],
                 response=response,
-                cost=cost,
-                tries=job.sends + len(response.previous if response is not None else ()),
+                cost=None if unknown else job.paid,
+                tries=job.sends,
             )
         )
+
+    def _pay(self, job: Job, response: Response | None) -> None:
+        """Take note of what came of one send, or of two, if the first answer would not do."""
+        if response is None:
+            return
+        progress = self.progress
+        job.sends += len(response.previous)
+        progress.sent += len(response.previous)
+        for answer in _answers(response):
+            cost = 0.0 if answer.cached else answer.usage.cost
+            progress.tokens += answer.usage.total_tokens or 0
+            progress.cache_hits += answer.cached
+            progress.cost += cost or 0.0
+            progress.dearest = max(progress.dearest, cost or 0.0)
+            if cost is None and (answer.status == "failed" or answer.error is not None):
+                continue  # it was not billed
+            job.paid = None if job.paid is None or cost is None else job.paid + cost
+            if cost is None:
+                progress.unpriced += 1
+                if self._limits.max_cost is not None:
+                    self.stop(
+                        ConfigurationError(
+                            "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "
+                            "limit out, or set limits.tokens_per_minute and a limit of the key"
+                        )
+                    )
 
 
 def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
@@ -354,8 +379,7 @@ def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
     return (code in HOPELESS and not of_an_image) or isinstance(error, ConfigurationError)
 
 
-def _cost(response: Response) -> float | None:
-    """What an answer, with those before it that would not do, has cost now; a kept one costs nothing."""
-    answers = [response, *(e.response for e in response.previous if isinstance(e, ResponsesError) and e.response)]
-    costs = [0.0 if answer.cached else answer.usage.cost for answer in answers]
-    return None if None in costs else sum(cost for cost in costs if cost is not None)
+def _answers(response: Response) -> list[Response]:
+    """Give an answer and those before it that would not do, each once."""
+    before = [e.response for e in response.previous if isinstance(e, ResponsesError) and e.response is not None]
+    return list({answer.generation_id or answer.id or id(answer): answer for answer in (*before, response)}.values())
