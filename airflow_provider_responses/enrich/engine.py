@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.enrich import results
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, LeaseLostError, Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, IndexedRow, Pending
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.runner import Answer, Progress, Runner
@@ -31,9 +31,11 @@ from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, joined, to_json
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
+    LeaseLostError,
     RequestCancelledError,
     RequestValidationError,
     ResponsesError,
+    TooManyFailuresError,
     TransportError,
 )
 
@@ -54,10 +56,6 @@ PROGRESS_SECONDS: Final = 10.0
 TICK: Final = 1.0  # seconds between looks at what has to be flushed, renewed or said
 
 Ask = Callable[[Row], Mapping[str, Any]]
-
-
-class TooManyFailuresError(ResponsesError):
-    """More rows have failed than ``limits.max_failures`` allows. What is done stays."""
 
 
 @dataclass(frozen=True, kw_only=True)

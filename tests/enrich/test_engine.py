@@ -13,18 +13,20 @@ from pydantic import BaseModel, RootModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, TooManyFailuresError, Writer
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, LeaseLostError
+from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.sources import read_rows
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,
+    LeaseLostError,
     PaymentRequiredResponseError,
     RequestCancelledError,
     RequestValidationError,
     ResponsesError,
+    TooManyFailuresError,
     TransportError,
     UnauthorizedResponseError,
 )
