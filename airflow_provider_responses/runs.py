@@ -108,13 +108,13 @@ class Run:
         fields = dict(self.fields)
         if (output_format := self.format()) is not None:
             fields["text"] = self._typed_text(fields.get("text"), output_format)
+        metadata = fields.get("metadata") or {}
+        if config.is_openrouter and self.stamp and isinstance(metadata, Mapping):
+            fields["metadata"] = self._stamped(metadata, self.stamp)
         request = protocol.prepare(ResponsesRequest.parse(fields), config)
-        if config.is_openrouter:
-            if self.stamp:
-                request = request.replace(metadata=self._stamped(request.metadata or {}, self.stamp))
-            if self.cache and not _asks_for_no_trace(request):
-                caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
-                options = options.with_headers(caching, but_not=config.extra_headers)
+        if config.is_openrouter and self.cache and not _asks_for_no_trace(request):
+            caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
+            options = options.with_headers(caching, but_not=config.extra_headers)
         return (request.replace(stream=True) if self.stream else request), options
 
     def format(self) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ No Airflow: whoever calls gives the rows, says what to ask about each, and opens
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import random
@@ -264,8 +265,9 @@ class Enrichment:
         return request.to_bytes()
 
     def _asked(self, fields: Mapping[str, Any]) -> runs.Run:
-        return replace(self._common, fields=fields, stamp=self._salt())
+        return replace(self._common, fields=fields, stamp=self._salt)
 
+    @functools.cached_property
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
         salt = f"{self.job.folder}\0{self.folder.generation}"

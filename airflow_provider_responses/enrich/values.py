@@ -64,9 +64,12 @@ def _is_time(value: Any) -> bool:
     return bool(value == value)  # noqa: PLR0124  pandas' missing time is a datetime, and like NaN not itself
 
 
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def dump(value: Any) -> str:
     """Write JSON, compactly; half a surrogate pair, which no UTF-8 can hold, becomes a question mark."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _encoder.encode(value)
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 

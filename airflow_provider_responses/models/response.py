@@ -7,6 +7,7 @@ may raise. What has an unexpected type reads as missing, and ``raw`` keeps every
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ class Response:
         """The output items."""
         return _dicts(self.raw, "output")
 
-    @property
+    @functools.cached_property
     def usage(self) -> Usage:
         """Tokens and cost."""
         return Usage.from_raw(self.raw.get("usage"))
