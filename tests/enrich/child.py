@@ -1,0 +1,33 @@
+"""One try of an enrichment, in a process that may be killed: ``python -m tests.enrich.child URL FOLDER TRY CACHE``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich import engine
+from airflow_provider_responses.enrich.engine import Surroundings, Writer
+from airflow_provider_responses.enrich.limits import Limits
+from tests.enrich.jobs import Label, enrich, table
+
+ROWS = 2000
+CONCURRENCY = 16
+
+
+def main(url: str, folder: str, try_number: str, cache: str) -> None:
+    engine.TICK = 0.02
+    enrich(
+        SimpleNamespace(base_url=url),
+        Path(folder),
+        table(ROWS),
+        Surroundings(part_rows=20, flush_seconds=0.05),
+        run=runs.Run(fields={}, output_type=Label, stream=False, cache=cache == "yes"),
+        writer=Writer(owner="task", try_number=int(try_number)),
+        limits=Limits(concurrency=CONCURRENCY),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

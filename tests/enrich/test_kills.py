@@ -1,0 +1,125 @@
+"""A run that is killed again and again: no row is lost, and none is paid for again that was written. Real processes."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_responses.sandbox import Sandbox
+from tests.conftest import ROOT
+from tests.enrich.child import CONCURRENCY, ROWS
+from tests.enrich.jobs import manifest, parts, result, table, tear
+
+KILLS = 10
+AT_MOST = (ROWS - 1) // KILLS  # requests in a try before it is killed, so that the last try has something to do
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """One of its own: the bodies of so many requests take the session's long to check."""
+    with Sandbox() as started:
+        yield started
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait for what other processes and threads do; the limit only ends a test that has failed."""
+    limit = time.monotonic() + 50
+    while not condition():
+        assert time.monotonic() < limit, "it never came to that"
+        assert process is None or process.poll() is None, "the process ended by itself"
+        time.sleep(0.002)
+
+
+def start(sandbox: Sandbox, folder: Path, try_number: int, *, cache: bool) -> subprocess.Popen[bytes]:
+    arguments = [sandbox.base_url, str(folder), str(try_number), "yes" if cache else "no"]
+    return subprocess.Popen([sys.executable, "-m", "tests.enrich.child", *arguments], cwd=ROOT)
+
+
+def is_idle(sandbox: Sandbox) -> bool:
+    """Whether all that was sent has been read and answered."""
+    assert sandbox._server is not None
+    state = sandbox._server.server_state
+    return not state.connections and not state.tasks
+
+
+def written(folder: Path) -> set[str]:
+    """The rows that are in a part; of one that is torn, those that are whole."""
+    found = set()
+    for part in parts(folder) if (folder / "parts").exists() else ():
+        for line in part.read_bytes().splitlines() if part.suffix == ".jsonl" else ():
+            try:
+                found.add(json.loads(line)["id"])
+            except ValueError:
+                break
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cache", "torn", "seed"),
+    [
+        pytest.param(True, False, 1, id="kept answers"),
+        pytest.param(False, False, 2, id="no kept answers"),
+        pytest.param(True, True, 3, id="the last part torn"),
+    ],
+)
+def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
+    draw = random.Random(seed)  # noqa: S311
+    entries = sandbox.state._entries  # `ledger` copies them all
+    asked = lambda entry: f"r{entry.body['input'].split()[-1]}"  # noqa: E731
+    before: set[str] = set()
+    lost: list[set[str]] = []  # by each kill: paid, and not written
+
+    for number in range(1, KILLS + 1):
+        begun = len(entries)
+        moment = begun + draw.randint(1, AT_MOST)
+        process = start(sandbox, tmp_path, number, cache=cache)
+        try:
+            until(lambda: len(entries) >= moment, process)  # noqa: B023
+        finally:
+            process.kill()
+            process.wait()
+        until(lambda: is_idle(sandbox))
+        if torn and (tmp_path / "parts").exists():
+            tear(parts(tmp_path)[-1])
+        kept = written(tmp_path)
+        ledger = sandbox.ledger
+        lost.append({asked(entry) for entry in ledger if entry.billed} - kept)
+        assert not {asked(entry) for entry in ledger[begun:]} & before, "rows that were written are sent again"
+        before = kept
+        assert not (tmp_path / "result.jsonl").exists()
+
+    begun = len(entries)
+    process = start(sandbox, tmp_path, KILLS + 1, cache=cache)
+    try:
+        assert process.wait(timeout=50) == 0
+    finally:
+        process.kill()
+        process.wait()
+    ledger = sandbox.ledger
+    assert not {asked(entry) for entry in ledger[begun:]} & before
+
+    rows = result(tmp_path)
+    assert [row["_row"] for row in rows] == list(range(ROWS))
+    assert [(row["id"], row["text"]) for row in rows] == [(row["id"], row["text"]) for row in table(ROWS)]
+    assert {row["_status"] for row in rows} == {"ok"}
+    assert manifest(tmp_path)["counts"] == {"ok": ROWS}
+    assert manifest(tmp_path)["requests_reused"] == len(before) > 0
+
+    billed = Counter(asked(entry) for entry in ledger if entry.billed)
+    assert len(billed) == ROWS
+    if cache:
+        # An answer that was in flight at the kill may not be kept yet when it is asked for again.
+        assert billed.total() <= ROWS + KILLS * CONCURRENCY
+    else:
+        assert billed.total() <= ROWS + sum(map(len, lost))
+        assert all(times <= 1 + sum(row in gone for gone in lost) for row, times in billed.items())
+    # What was in flight or not written when the process died is little.
+    assert any(lost)
