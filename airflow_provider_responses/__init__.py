@@ -27,7 +27,10 @@ def get_provider_info() -> dict[str, object]:
         "operators": [
             {
                 "integration-name": "Responses API",
-                "python-modules": ["airflow_provider_responses.operators.responses"],
+                "python-modules": [
+                    "airflow_provider_responses.operators.responses",
+                    "airflow_provider_responses.operators.enrich",
+                ],
             }
         ],
         "triggers": [
@@ -40,7 +43,11 @@ def get_provider_info() -> dict[str, object]:
             {
                 "name": "responses",
                 "class-name": "airflow_provider_responses.decorators.responses.responses_task",
-            }
+            },
+            {
+                "name": "responses_enrich",
+                "class-name": "airflow_provider_responses.decorators.enrich.responses_enrich_task",
+            },
         ],
         "connection-types": [
             {

@@ -26,6 +26,8 @@ ResponsesError
     TransportError                        no answer arrived (connect, read, timeout); retryable
     RequestCancelledError                 the task was killed while the call was under way
     BudgetExceededError                   a limit of the user's own is spent
+    TooManyFailuresError                  more rows of a table have failed than allowed
+    LeaseLostError                        another try writes the output of this one
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ __all__ = [
     "ForbiddenResponseError",
     "IncompleteResponseError",
     "InternalServerResponseError",
+    "LeaseLostError",
     "NotFoundResponseError",
     "OutputValidationError",
     "PayloadTooLargeResponseError",
@@ -58,6 +61,7 @@ __all__ = [
     "ResponsesError",
     "ServiceUnavailableResponseError",
     "StreamInterruptedError",
+    "TooManyFailuresError",
     "TooManyRequestsResponseError",
     "TransportError",
     "UnauthorizedResponseError",
@@ -293,6 +297,14 @@ class RequestCancelledError(ResponsesError):
 
 class BudgetExceededError(ResponsesError):
     """A limit that the user set is spent."""
+
+
+class TooManyFailuresError(ResponsesError):
+    """More rows have failed than ``limits.max_failures`` allows. What is done stays."""
+
+
+class LeaseLostError(ResponsesError):
+    """Another writer has taken an output over."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

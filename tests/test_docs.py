@@ -38,6 +38,7 @@ LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 DOCUMENTED = (  # the modules with an `__all__`
     *("client", "exceptions", "models", "sandbox", "testing"),
     *("decorators.responses", "hooks.responses", "operators.responses", "triggers.responses", "retry_policy"),
+    *("decorators.enrich", "enrich", "operators.enrich"),
 )
 FROM_3_3 = frozenset() if AIRFLOW_V_3_3_PLUS else frozenset({"airflow_provider_responses.retry_policy"})
 
@@ -174,7 +175,7 @@ def test_what_the_table_says_about_errors_is_so():
         status = rows[0].split("|")[2].strip()
         if status.isdecimal():
             assert exceptions.error_class_for_status(int(status)) == (cls, cls.default_retryable)
-        if len(rows) == 1 and name not in {"BudgetExceededError", "ResponsesError"}:
+        if len(rows) == 1 and name != "ResponsesError":
             assert ("is left to `retries`" in rows[0]) == cls.default_retryable
 
 

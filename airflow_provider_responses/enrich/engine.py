@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.enrich import results
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, LeaseLostError, Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, IndexedRow, Pending
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.runner import Answer, Progress, Runner
-from airflow_provider_responses.enrich.sources import CHUNK, Row
+from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, joined, to_json
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
+    LeaseLostError,
     RequestCancelledError,
     RequestValidationError,
     ResponsesError,
+    TooManyFailuresError,
     TransportError,
 )
 
@@ -54,10 +56,6 @@ PROGRESS_SECONDS: Final = 10.0
 TICK: Final = 1.0  # seconds between looks at what has to be flushed, renewed or said
 
 Ask = Callable[[Row], Mapping[str, Any]]
-
-
-class TooManyFailuresError(ResponsesError):
-    """More rows have failed than ``limits.max_failures`` allows. What is done stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +119,10 @@ class Enrichment:
         self.around = around or Surroundings()
         self.folder = Folder(job.folder, job.writer, self.around.now)
         self.fields = _output_fields(job.run)
+        # A schema is built once, and not for each row.
+        self._common = replace(job.run, output_format=job.run.format())
+        self._taken = OWN | set(self.fields)
+        self._chosen = None if job.columns is None else _with_key(job.columns, job.key)
         self._answered: list[Answer] = []
         self._flushed_at = self._began = self.around.clock()
         self._progress = Progress()
@@ -129,6 +131,7 @@ class Enrichment:
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left = 0
+        self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
         """
@@ -136,7 +139,7 @@ class Enrichment:
 
         :raises ResponsesError: why the run stopped or failed; what is done is in the folder, and the next try goes on.
         """
-        self._check_columns(self.job.columns or ())
+        self._check_columns(self._chosen or ())
         with tempfile.TemporaryDirectory(prefix="responses-enrich-") as folder:
             scratch = Path(folder)
             index = Index(scratch / "index.sqlite")
@@ -157,14 +160,16 @@ class Enrichment:
         lost = False
         try:
             total = self._index(index)
-            if total == 0 and not self.job.allow_empty:
-                raise ConfigurationError("the source has no rows, and allow_empty is False")
             reused = self._recall(index)
             stopped = asyncio.run(self._send(index))
             if isinstance(stopped, LeaseLostError):
-                lost = True
                 raise stopped
+            self.folder.renew()  # whoever took over writes the result
+            self.folder.delete_parts(but_not=self.folder.generation)
             return self._close(index, scratch, total, reused, stopped)
+        except LeaseLostError:
+            lost = True
+            raise
         finally:
             if not lost:
                 self.folder.release()
@@ -175,9 +180,10 @@ class Enrichment:
         """Read the source; give how many rows are this run's."""
         position = total = 0
         checked = self.around.now()
+        unseen = dict.fromkeys(self._chosen or ())
         for chunk in self.job.chunks():
-            if position == 0:
-                self._check_columns(chunk[0] if chunk else ())
+            if unseen:
+                unseen = {name: None for name in unseen if not any(name in row for row in chunk)}
             rows = [
                 indexed
                 for number, row in enumerate(chunk, position)
@@ -191,6 +197,10 @@ class Enrichment:
             if self.around.now() - checked > LEASE_SECONDS / 4:
                 self.folder.renew()
                 checked = self.around.now()
+        if position == 0 and not self.job.allow_empty:
+            raise ConfigurationError("the source has no rows, and allow_empty is False")
+        if position and unseen:
+            raise RequestValidationError(f"columns: no row has a column {next(iter(unseen))!r}", fields=("columns",))
         index.seal(self.job.key)
         invalid = index.first_invalid()
         if invalid is not None and index.requests_left() == 0:
@@ -203,14 +213,9 @@ class Enrichment:
         share, shares = self.job.shard
         if shares > 1 and (zlib.crc32(key.encode()) if self.job.key else position) % shares != share:
             return None
-        names = row if self.job.columns is None else self.job.columns
+        columns = self._columns(position, row)
         try:
-            # A JSONL row need not have them all.
-            columns = dump({name: to_json(row.get(name), name) for name in names})
-        except RequestValidationError as error:
-            raise error.about(f"row {position}") from None
-        try:
-            fields = dict(self.job.ask(row))
+            fields = to_json(dict(self.job.ask(row)), "request")
             body = self._body(fields)
         except ResponsesError as error:
             return IndexedRow(position, key, None, columns, str(error), None)
@@ -218,6 +223,16 @@ class Enrichment:
             said = f"the request has {len(body)} bytes, and limits.max_request_bytes is {most}"
             return IndexedRow(position, key, None, columns, said, None)
         return IndexedRow(position, key, blake2b(body, digest_size=16).digest(), columns, None, dump(fields))
+
+    def _columns(self, position: int, row: Row) -> str:
+        try:
+            if self._chosen is None and not self._taken.isdisjoint(row):
+                self._check_columns(row)
+            # A JSONL row need not have them all.
+            names = row if self._chosen is None else self._chosen
+            return dump({name: to_json(row.get(name), name) for name in names})
+        except RequestValidationError as error:
+            raise error.about(f"row {position}") from None
 
     def _key(self, position: int, row: Row) -> str:
         if self.job.key is None:
@@ -233,16 +248,23 @@ class Enrichment:
                 f"key: row {position} has no value in {self.job.key!r}; give every row one, or leave `key` out",
                 fields=("key",),
             )
-        return value if isinstance(value, str) else dump(value)
+        key = value if isinstance(value, str) else dump(value)
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise RequestValidationError(
+                f"key: row {position} holds half of a surrogate pair in {self.job.key!r}, which is no text: decode the "
+                "source as what it is",
+                fields=("key",),
+            ) from None
+        return key
 
     def _body(self, fields: Mapping[str, Any]) -> bytes:
         request, _ = self._asked(fields).prepare(self.job.config, self.job.options)
-        from airflow_provider_responses.client import protocol
-
-        return protocol.prepare(request, self.job.config).to_bytes()
+        return request.to_bytes()
 
     def _asked(self, fields: Mapping[str, Any]) -> runs.Run:
-        return replace(self.job.run, fields=fields, stamp=self._salt())
+        return replace(self._common, fields=fields, stamp=self._salt())
 
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
@@ -250,8 +272,7 @@ class Enrichment:
         return blake2b(salt.encode(), digest_size=16).hexdigest()
 
     def _check_columns(self, names: Iterable[str]) -> None:
-        taken = OWN | set(self.fields)
-        if clash := next((name for name in names if name in taken), None):
+        if clash := next((name for name in names if name in self._taken), None):
             what = "a field of output_type" if clash in self.fields and clash != TEXT else "a column of the result"
             raise RequestValidationError(
                 f"column {clash!r} of the source is also {what}; rename one, or choose the source's `columns`",
@@ -279,17 +300,16 @@ class Enrichment:
         """Send what has no answer; give why it was stopped, if it was."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
-        # A row's tries are the runner's, which looks at all rows together.
-        config = replace(self.job.config, max_retries=0, max_ambiguous_retries=0)
+        config = replace(self.job.config, max_ambiguous_retries=0)
         self._left = index.requests_left()
         make = self.around.client or AsyncResponsesClient
         async with make(config) as client:
             self._runner = runner = Runner(
-                ask=lambda pending: self._ask(client, pending),
+                ask=lambda pending: self._ask(client, runner, pending),
                 take=index.pending,
                 keep=self._answered.append,
                 limits=self.job.limits,
-                config=self.job.config,
+                config=self.job.config.for_call(self.job.options),
                 spent=self._spent,
                 clock=self.around.clock,
                 sleep=self.around.sleep,
@@ -299,36 +319,37 @@ class Enrichment:
             self._loop = asyncio.get_running_loop()
             if self._cancelled is not None:
                 runner.stop(self._cancelled)
-            ticking = asyncio.create_task(self._tick(index, runner))
+            ended = asyncio.Event()
+            ticking = asyncio.create_task(self._tick(index, runner, ended))
             try:
                 return await runner.run()
             finally:
-                ticking.cancel()
-                await asyncio.gather(ticking, return_exceptions=True)
+                ended.set()
+                await asyncio.wait({ticking})  # else a part that is being written would be written twice
                 self._loop = None
                 self._flush(index)
 
-    async def _ask(self, client: AsyncResponsesClient, pending: Pending) -> Outcome:
+    async def _ask(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
         """Send a request, and once more where its answer is not as typed."""
         run = self._asked(json.loads(pending.fields))
         request, options = run.prepare(self.job.config, self.job.options)
-        asking = runs.Asking(run, options)
-        ends_at = self.around.clock() + self.job.config.for_call(self.job.options).timeout
-        outcome = None
-        while outcome is None:
-            left = max(ends_at - self.around.clock(), 0.001)
+        # A row's tries are the runner's, which looks at all rows together.
+        asking = runs.Asking(run, replace(options, max_retries=0))
+        timeout = self.job.config.for_call(self.job.options).timeout
+        while True:
             try:
-                outcome = asking.answered(await client.send(request, options=asking.options(left)))
+                outcome = asking.answered(await client.send(request, options=asking.options(timeout)))
+                if outcome is not None:
+                    return outcome
+                await runner.turn(pending)
             except ResponsesError as error:
-                outcome = asking.failed(error)
-        return outcome
+                return asking.failed(error)
 
-    async def _tick(self, index: Index, runner: Runner) -> None:
+    async def _tick(self, index: Index, runner: Runner, ended: asyncio.Event) -> None:
         """Flush, renew the lease and tell how it goes, now and then."""
         said = renewed = self.around.clock()
         try:
-            while True:
-                await asyncio.sleep(TICK)
+            while not await _is_set(ended, TICK):
                 now = self.around.clock()
                 due = now - self._flushed_at >= self.around.flush_seconds
                 while len(self._answered) >= self.around.part_rows or (due and self._answered):
@@ -415,9 +436,8 @@ class Enrichment:
             output_format=self.job.output_format,
             unanswered=dict.fromkeys((*self.fields, *META)),
         )
-        manifest = self._manifest(path, counts, total, reused, stopped)
+        self.manifest = manifest = self._manifest(path, counts, total, reused, stopped)
         self.folder.write_manifest(manifest)
-        self.folder.delete_parts(but_not=self.folder.generation)
         log.info("%s", _sentence(manifest))
         if stopped is not None:
             raise stopped
@@ -506,11 +526,25 @@ class Enrichment:
 
 
 def _output_fields(run: runs.Run) -> tuple[str, ...]:
+    from pydantic import RootModel
+
     kind: type[BaseModel] | None = run.output_type
-    if kind is None or run.result == "response":
+    if kind is None or run.result == "response" or issubclass(kind, RootModel):
         return (TEXT,)
     names = kind.model_fields.items()
     return tuple(info.serialization_alias or info.alias or name for name, info in names)
+
+
+def _with_key(columns: Sequence[str], key: str | None) -> Sequence[str]:
+    return columns if key is None or key in columns else (key, *columns)
+
+
+async def _is_set(event: asyncio.Event, within: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), within)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _out_of_time(seconds: float) -> TransportError:
@@ -527,6 +561,3 @@ def _sentence(manifest: Mapping[str, Any]) -> str:
         f"known before, {manifest['cache_hits']} cache hits; ${manifest['cost_this_try']:.4f} in this try, "
         f"${manifest['cost']:.4f} in all; {manifest['seconds']:.1f} s. Result: {manifest['output']}"
     )
-
-
-__all__ = ["CHUNK", "Enrichment", "Job", "Surroundings", "TooManyFailuresError", "Writer"]

@@ -17,17 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Final
 
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
 
 PARTS: Final = "parts"
 LEASE: Final = "lease.json"
 MANIFEST: Final = "manifest.json"
 LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
 _LOCAL: Final = (PosixPath, WindowsPath)  # with Airflow 2.11 an ObjectStoragePath is a Path as well
-
-
-class LeaseLostError(ResponsesError):
-    """Another writer has taken the output over."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,12 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     if not manifests:
         raise ConfigurationError(f"output_path {str(folder)!r} has no shards")
     shares = manifests[0]["shard"][1]
-    if missing := sorted(set(range(shares)) - {m["shard"][0] for m in manifests if m["shard"][1] == shares}):
+    for path, manifest in zip(found, manifests, strict=True):
+        if manifest["shard"][1] != shares:
+            raise ConfigurationError(
+                f"{path}: a shard of {manifest['shard'][1]}, beside shards of {shares}; delete those that are no more"
+            )
+    if missing := sorted(set(range(shares)) - {manifest["shard"][0] for manifest in manifests}):
         raise ConfigurationError(
             f"output_path {str(folder)!r}: shard {missing[0]} of {shares} is missing; run it first"
         )
@@ -128,17 +133,25 @@ def _to_parquet(source: Path, target: Path) -> Path:
     import pyarrow as arrow
 
     try:
-        schemas = [arrow.Table.from_pylist(rows).schema for rows in _rows(source)]
+        schemas = [
+            # Without names it takes the first row's, and a JSONL row need not have them all.
+            arrow.Table.from_pydict({name: [row.get(name) for row in rows] for name in _names(rows)}).schema
+            for rows in _rows(source)
+        ]
         schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
         with parquet.ParquetWriter(target, schema) as writer:
             for rows in _rows(source):
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+    except (arrow.ArrowException, OverflowError) as error:
         raise ConfigurationError(
             f"output_format 'parquet' wants one type per column ({error}); make them the same in the source, or take "
             "'jsonl'. What is answered stays: the next try sends nothing again"
         ) from None
     return target
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    return dict.fromkeys(name for row in rows for name in row)
 
 
 def _rows(source: Path) -> Iterator[Sequence[dict[str, Any]]]:

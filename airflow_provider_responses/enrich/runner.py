@@ -25,6 +25,7 @@ from airflow_provider_responses.exceptions import (
     IncompleteResponseError,
     OutputValidationError,
     RefusalError,
+    RequestCancelledError,
     ResponsesError,
 )
 
@@ -53,7 +54,7 @@ class Job:
     ambiguous: int = 0  # failures that may have been billed
     busy: int = 0  # times that the service was too busy for it, though not for others
     sends: int = 0
-    cost: float | None = 0.0  # US dollars that were paid for it; None is unknown
+    paid: float | None = 0.0  # US dollars, of all answers; None is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +221,25 @@ class Runner:
             for waiting in (woken, slept):
                 waiting.cancel()
 
+    async def turn(self, pending: Pending) -> None:
+        """
+        Wait until a request that is in flight may be sent once more.
+
+        :raises RequestCancelledError: if the run has stopped.
+        """
+        while (wait := self.pace.delay(self._clock())) and self._stop is None:
+            await self._sleep(min(wait, 1.0))
+        if self._stop is not None:
+            raise RequestCancelledError("the run stopped before this request was sent once more")
+        self.pace.sent(self._clock(), len(pending.fields))
+
     async def _one(self, job: Job, started: float, tokens: float) -> None:
         try:
             outcome = await self._ask(job.pending)
             error, response, value = outcome.error, outcome.response, outcome.value
         except ResponsesError as raised:
             error, response, value = raised, raised.response, None
-        if response is not None:
-            self._pay(job, response)
+        self._pay(job, response)
         if error is not None:
             self._failed(job, error, response, started, tokens)
             return
@@ -241,26 +253,6 @@ class Runner:
     def _came(self, response: Response, taken: float) -> None:
         self._streak.clear()
         self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=taken)
-
-    def _pay(self, job: Job, response: Response) -> None:
-        """Count an answer's price, also where the job is sent again."""
-        progress, cost = self.progress, _cost(response)
-        progress.tokens += response.usage.total_tokens or 0
-        progress.cache_hits += response.cached
-        job.cost = None if cost is None or job.cost is None else job.cost + cost
-        if cost is not None:
-            progress.cost += cost
-            progress.dearest = max(progress.dearest, cost)
-            progress.priced = progress.priced or not response.cached
-            return
-        progress.unpriced += 1
-        if self._limits.max_cost is not None:
-            self.stop(
-                ConfigurationError(
-                    "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "
-                    "limit out, or set limits.tokens_per_minute and a limit of the key"
-                )
-            )
 
     def _failed(
         self, job: Job, error: ResponsesError, response: Response | None, started: float, tokens: float
@@ -353,10 +345,37 @@ class Runner:
                 value=value,
                 error=None if error is None else f"{type(error).__name__}: {error}"[:1000],
                 response=response,
-                cost=None if is_unknown else job.cost,
-                tries=job.sends + len(response.previous if response is not None else ()),
+                cost=None if is_unknown else job.paid,
+                tries=job.sends,
             )
         )
+
+    def _pay(self, job: Job, response: Response | None) -> None:
+        """Take note of what came of one send, or of two, if the first answer would not do."""
+        if response is None:
+            return
+        progress = self.progress
+        job.sends += len(response.previous)
+        progress.sent += len(response.previous)
+        for answer in _answers(response):
+            cost = 0.0 if answer.cached else answer.usage.cost
+            progress.tokens += answer.usage.total_tokens or 0
+            progress.cache_hits += answer.cached
+            progress.cost += cost or 0.0
+            progress.dearest = max(progress.dearest, cost or 0.0)
+            progress.priced = progress.priced or (cost is not None and not answer.cached)
+            if cost is None and (answer.status == "failed" or answer.error is not None):
+                continue  # it was not billed
+            job.paid = None if job.paid is None or cost is None else job.paid + cost
+            if cost is None:
+                progress.unpriced += 1
+                if self._limits.max_cost is not None:
+                    self.stop(
+                        ConfigurationError(
+                            "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "
+                            "limit out, or set limits.tokens_per_minute and a limit of the key"
+                        )
+                    )
 
 
 def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
@@ -366,8 +385,7 @@ def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
     return (code in HOPELESS and not of_an_image) or isinstance(error, ConfigurationError)
 
 
-def _cost(response: Response) -> float | None:
-    """What an answer, with those before it that would not do, has cost now; a kept one costs nothing."""
-    answers = [response, *(e.response for e in response.previous if isinstance(e, ResponsesError) and e.response)]
-    costs = [0.0 if answer.cached else answer.usage.cost for answer in answers]
-    return None if None in costs else sum(cost for cost in costs if cost is not None)
+def _answers(response: Response) -> list[Response]:
+    """Give an answer and those before it that would not do, each once."""
+    before = [e.response for e in response.previous if isinstance(e, ResponsesError) and e.response is not None]
+    return list({answer.generation_id or answer.id or id(answer): answer for answer in (*before, response)}.values())

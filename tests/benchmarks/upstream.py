@@ -48,7 +48,7 @@ def http(body: bytes, content_type: str) -> bytes:
 class Upstream(asyncio.Protocol):
     """Answers every whole request after the delay that its path names: ``/1.0/responses``."""
 
-    plain = http(json.dumps(answer("Hello there, this is an answer.")).encode(), "application/json")
+    plain = b""
     streamed = http(stream(), "text/event-stream")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,17 +74,18 @@ class Upstream(asyncio.Protocol):
                 self.transport.write(content)  # type: ignore[attr-defined]
 
 
-async def serve() -> None:
+async def serve(text: str) -> None:
     """Serve until the process is stopped."""
+    Upstream.plain = http(json.dumps(answer(text)).encode(), "application/json")
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextlib.contextmanager
-def running() -> Iterator[str]:
-    """Run the upstream in a process of its own; gives its address without a path."""
-    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as process:
+def running(text: str = "Hello there, this is an answer.") -> Iterator[str]:
+    """Run the upstream, whose answers have this text, in a process of its own; gives its address without a path."""
+    with subprocess.Popen([sys.executable, __file__, text], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -94,4 +95,4 @@ def running() -> Iterator[str]:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+        asyncio.run(serve(sys.argv[1]))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses.enrich import folder as module
-from airflow_provider_responses.enrich.folder import LEASE, LEASE_SECONDS, PARTS, Folder, LeaseLostError, Writer
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.enrich.folder import LEASE, LEASE_SECONDS, PARTS, Folder, Writer
+from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
 
 # Of the path library that Airflow 2.11 has, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")

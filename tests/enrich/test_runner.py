@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -261,18 +261,21 @@ def test_what_is_wrong_with_a_row_only_marks_it(outcome: Said, status: str, said
 
 def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
     """An answer was not as typed, and when it was asked for again the service failed."""
-    unreadable = OutputValidationError("bad", response=response(0.25))
+    first = response(0.25)
+    unreadable = OutputValidationError("bad", response=first)
 
     def say(sent: Send) -> Said:
         if sent.nth > 1:
             return None
-        error = status_error(500, previous=(unreadable,))
-        return Outcome(response=Response(raw=response(0.5).raw, previous=(unreadable,)), error=error)
+        previous = (unreadable,)
+        return Outcome(response=replace(first, previous=previous), error=status_error(500, previous=previous))
 
     ended = run(Service(say), 1)
-    assert ended.of(0).cost == pytest.approx(0.751)
-    assert ended.runner.progress.cost == pytest.approx(0.751)
     assert ended.statuses == {"ok": 1}
+    assert ended.of(0).cost == pytest.approx(0.251)
+    assert ended.of(0).tries == 3
+    assert ended.runner.progress.cost == pytest.approx(0.251)
+    assert ended.runner.progress.tokens == 200
 
 
 def test_kept_answers_cost_nothing() -> None:

@@ -1,0 +1,436 @@
+"""Many rows as one task: a table in, an enriched table out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.arguments import Arguments, is_lazy
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, format_of, read_file, read_rows
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.templates import RowTemplate
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from pydantic import BaseModel
+
+    from airflow_provider_responses.enrich.engine import Enrichment
+
+__all__ = ["ResponsesEnrichOperator", "SqlTable"]
+
+METRICS: Final = "airflow_provider_responses.enrich"
+FORMATS: Final = ("jsonl", "parquet")
+# What only one of many requests could have.
+_NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
+
+
+@dataclass
+class SqlTable:
+    """
+    A table that the result is loaded into; it has to be there.
+
+    :param conn_id: a connection whose hook is a ``DbApiHook``.
+    :param table: its name.
+    :param columns: of the result, that it has; by default the source's and the answers', without those that begin
+        with an underscore.
+    :param mode: ``upsert`` replaces rows with the same key, which the table has to know as unique; ``insert`` adds.
+    """
+
+    conn_id: str
+    table: str
+    columns: Sequence[str] | None = None
+    mode: Literal["upsert", "insert"] = "upsert"
+
+    template_fields: ClassVar[Sequence[str]] = ("conn_id", "table")
+
+
+class ResponsesEnrichOperator(BaseOperator):
+    """
+    Ask about each row of a table; write all rows with their answers, in order, and resume where a try ended.
+
+    XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
+    rows a second. Rows never go to XCom.
+
+    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, or an ``Sql`` query.
+    :param rows: instead of it, a list of dicts, such as another task's output.
+    :param input: what to ask about a row: Jinja, with ``row`` beside the task's context, or a function that takes the
+        row, a dict, and gives the input, or a whole request as a dict.
+    :param key: the column that tells rows apart; by default their position and content do.
+    :param columns: of the source, that go into the result; all by default.
+    :param output_path: the folder of the result; what is in it is resumed from.
+    :param output_format: ``jsonl`` or ``parquet``.
+    :param resume: whether answers that are in ``output_path`` are used; otherwise all rows are asked about anew.
+    :param limits: ``Limits``, or a dict of them.
+    :param shard: which share of the rows is this task's, and of how many, as ``(0, 4)``.
+    :param load_to: an ``SqlTable`` that rows with an answer are loaded into.
+    :param allow_empty: whether a source without rows is a success.
+    :param model: the model's name; by default the connection's.
+    :param instructions: the system prompt.
+    :param request: any other field of ``ResponsesRequest``.
+    :param output_type: a pydantic model; its fields become columns. Without it, the text is the column ``output``.
+    :param output_retries: how often an answer that is not as typed is asked for again; 0 to 10.
+    :param result: ``text``, or ``response`` for the whole answer, as the column ``output``.
+    :param on_incomplete: ``fail``, or ``return`` to take answers that are cut off, refused or not as typed.
+    :param cache: whether OpenRouter keeps answers, so that those that a dead worker lost come back for nothing.
+    :param cache_ttl: seconds that OpenRouter keeps them; 1 to 86400.
+    :param options: every request's ``RequestOptions``, or a dict of them.
+    :param conn_id: a connection of type ``responses``.
+    """
+
+    template_fields: Sequence[str] = (
+        "source",
+        "rows",
+        "output_path",
+        "key",
+        "columns",
+        "shard",
+        "limits",
+        "load_to",
+        "resume",
+        "model",
+        "instructions",
+        "request",
+        "options",
+        "conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
+    ui_color = "#eef0ff"
+
+    def __init__(
+        self,
+        *,
+        output_path: str,
+        source: str | Path | Sql | None = None,
+        rows: Iterable[Mapping[str, Any]] | None = None,
+        input: str | Callable[[Row], Any] | None = None,
+        key: str | None = None,
+        columns: Sequence[str] | None = None,
+        output_format: str = "jsonl",
+        resume: bool = True,
+        limits: Limits | Mapping[str, Any] | None = None,
+        shard: Sequence[int] = (0, 1),
+        load_to: SqlTable | None = None,
+        allow_empty: bool = True,
+        model: str | None = None,
+        instructions: str | None = None,
+        request: Mapping[str, Any] | None = None,
+        output_type: type[BaseModel] | None = None,
+        output_retries: int = 1,
+        result: str = "text",
+        on_incomplete: str = "fail",
+        cache: bool = True,
+        cache_ttl: int = runs.CACHE_TTL,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+        conn_id: str = "responses_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
+            from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+            self.retry_policy = ResponsesRetryPolicy()
+        self.source = source
+        self.rows = rows
+        self.input = input
+        self.key = key
+        self.columns = columns
+        self.output_path = output_path
+        self.output_format = output_format
+        self.resume = resume
+        self.limits = limits
+        self.shard = shard
+        self.load_to = load_to
+        self.allow_empty = allow_empty
+        self.model = model
+        self.instructions = instructions
+        self.request = request
+        self.output_type = output_type
+        self.output_retries = output_retries
+        self.result = result
+        self.on_incomplete = on_incomplete
+        self.cache = cache
+        self.cache_ttl = cache_ttl
+        self.stream = False
+        # A dict, since templates are rendered in dicts but not in dataclasses.
+        self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
+        self.conn_id = conn_id
+        self._enrichment: Enrichment | None = None
+        self._killed = False
+        if not kwargs.get("_airflow_mapped_validation_only", False):
+            try:
+                self._check()
+            except ResponsesError as error:
+                raise error.about(f"Task {self.task_id!r}") from None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read, ask, write; see the class."""
+        from airflow_provider_responses.enrich.engine import Enrichment, Surroundings
+
+        began = time.monotonic()
+        try:
+            self._check(rendered=True)
+            enrichment = Enrichment(self._job(context, began), Surroundings(report=self._report))
+        except ResponsesError as error:
+            self._fail(error)
+        self._enrichment = enrichment
+        if self._killed:  # on_kill came before there was anything to tell
+            enrichment.cancel()
+        try:
+            manifest = enrichment.run()
+            if self.load_to is not None:
+                self._load(self.load_to, manifest)
+        except ResponsesError as error:
+            if enrichment.manifest is not None:
+                context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
+            self._fail(error)
+        return manifest
+
+    def on_kill(self) -> None:
+        """Write what is answered, and drop what is in flight."""
+        self._killed = True
+        if self._enrichment is not None:
+            self._enrichment.cancel()
+
+    def _check(self, *, rendered: bool = False) -> None:
+        """Refuse what can be seen without the source."""
+        self._arguments().check(rendered=rendered)
+        if (self.source is None) == (self.rows is None):
+            raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
+        if self.input is None and "prompt" not in (self.request or {}):
+            raise RequestValidationError(
+                "input: missing; give a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
+                fields=("input",),
+            )
+        if self.output_format not in FORMATS:
+            raise RequestValidationError(
+                f"output_format is {self.output_format!r}; allowed are {', '.join(map(repr, FORMATS))}",
+                fields=("output_format",),
+            )
+        if isinstance(self.source, Sql) and self.key is None:
+            raise RequestValidationError(
+                "key: missing; a query may give its rows in another order the next time, so name a column that tells "
+                "them apart",
+                fields=("key",),
+            )
+        if self.load_to is not None and self.load_to.mode == "upsert" and self.key is None:
+            raise RequestValidationError(
+                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
+            )
+        if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
+            format_of(self.source)
+        if not is_lazy(self.limits):
+            Limits.parse(self.limits)
+        if not is_lazy(self.shard):
+            self._shard()
+
+    def _arguments(self) -> Arguments:
+        return Arguments(**{f.name: getattr(self, f.name) for f in fields(Arguments) if f.name not in _NOT_HERE})
+
+    def _shard(self) -> tuple[int, int]:
+        try:
+            number, of = (int(part) for part in self.shard)
+        except (TypeError, ValueError):
+            number = of = -1
+        if not 0 <= number < of:
+            raise RequestValidationError(
+                f"shard is {self.shard!r}; allowed are two whole numbers such as (0, 4), the first from 0 and smaller",
+                fields=("shard",),
+            )
+        return number, of
+
+    def _job(self, context: Context, began: float) -> Any:
+        from airflow_provider_responses.enrich.engine import Job
+        from airflow_provider_responses.enrich.folder import Writer
+        from airflow_provider_responses.hooks.responses import ResponsesHook
+
+        ti: Any = context["ti"]
+        folder = _path(self.output_path)
+        number, of = self._shard()
+        if of > 1:
+            folder /= f"shard-{number:04d}-of-{of:04d}"
+        map_index = -1 if ti.map_index is None else ti.map_index
+        seconds = None
+        if self.execution_timeout is not None:
+            seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
+        ask, names = self._asking(context)
+        return Job(
+            chunks=lambda: _with_columns(self._chunks(), names),
+            ask=ask,
+            run=self._arguments().run(stamp=None, stream=False),
+            config=ResponsesHook(self.conn_id).config,
+            folder=folder,
+            writer=Writer(
+                owner=f"{ti.dag_id}.{ti.task_id} run={ti.run_id} map_index={map_index}",
+                try_number=ti.try_number,
+                stamp=runs.stamp_of(ti, cleared=ti.max_tries),
+            ),
+            limits=Limits.parse(self.limits),
+            key=self.key,
+            columns=self.columns,
+            shard=(number, of),
+            options=RequestOptions.parse(self.options),
+            resume=str(self.resume).lower() == "true",
+            output_format=self.output_format,
+            allow_empty=self.allow_empty,
+            seconds=seconds,
+        )
+
+    def _asking(self, context: Context) -> tuple[Callable[[Row], Mapping[str, Any]], frozenset[str]]:
+        """Give what makes a request about a row, and the columns that it names."""
+        common = self._arguments().fields()
+        if self.input is None:
+            return (lambda _: common), frozenset()
+        if callable(self.input):
+            return self._calling(self.input, common, context), frozenset()
+        dag = self.get_dag()
+        env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
+        template = RowTemplate(self.input, env, context)
+        return (lambda row: runs.merge_fields({"input": template.render(row)}, common)), template.columns
+
+    def _calling(
+        self, function: Callable[[Row], Any], common: Mapping[str, Any], context: Context
+    ) -> Callable[[Row], Mapping[str, Any]]:
+        def ask(row: Row) -> Mapping[str, Any]:
+            try:
+                given = self._call(function, row, context)
+            except Exception as error:  # a row that the function cannot take marks itself, whatever it raises
+                raise RequestValidationError(f"the function raised {type(error).__name__}: {error}") from error
+            if isinstance(given, Mapping):
+                return runs.merge_fields(common, given)
+            if isinstance(given, (str, Sequence)) and not isinstance(given, bytes):
+                return runs.merge_fields({"input": given}, common)
+            raise RequestValidationError(
+                f"the function returned {type(given).__name__}; allowed are the input as a str or a list of items, or "
+                "a whole request as a dict",
+                fields=("input",),
+            )
+
+        return ask
+
+    def _call(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  the decorator's wants it
+        return function(row)
+
+    def _chunks(self) -> Iterator[list[Row]]:
+        if self.rows is not None:
+            return read_rows(self.rows)
+        if isinstance(self.source, Sql):
+            return _query(self.source)
+        return read_file(_path(self.source))
+
+    def _report(self, figures: Mapping[str, float]) -> None:
+        from airflow.providers.common.compat.sdk import Stats
+
+        for name, value in figures.items():
+            Stats.gauge(f"{METRICS}.{name}", value, tags={"dag_id": self.dag_id, "task_id": self.task_id})
+
+    def _load(self, table: SqlTable, manifest: Mapping[str, Any]) -> None:
+        """Load the rows with an answer into a table."""
+        hook = _hook(table.conn_id)
+        taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
+        rows = (row for chunk in self._result(manifest) for row in chunk if row["_status"] in taken)
+        first = next(rows, None)
+        if first is None:
+            return
+        names = list(table.columns or (name for name in first if not name.startswith("_")))
+        if missing := [name for name in names if name not in first]:
+            raise ConfigurationError(
+                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(first)}"
+            )
+
+        def values() -> Iterator[tuple[Any, ...]]:
+            yield tuple(_cell(first[name]) for name in names)
+            for row in rows:
+                yield tuple(_cell(row.get(name)) for name in names)
+
+        if table.mode == "upsert":
+            hook.insert_rows(
+                table.table, values(), target_fields=names, commit_every=CHUNK, replace=True, replace_index=[self.key]
+            )
+        else:  # all or nothing: a retry adds all of them again
+            hook.insert_rows(table.table, values(), target_fields=names, commit_every=max(manifest["rows"], 1))
+        self.log.info("Loaded into %s of %s", table.table, table.conn_id)
+
+    def _result(self, manifest: Mapping[str, Any]) -> Iterator[list[Row]]:
+        return read_file(_path(manifest["output"]))
+
+    def _fail(self, error: ResponsesError) -> NoReturn:
+        if error.retryable:
+            error.add_note(f"Task {self.task_id!r}: Airflow's retries apply, and go on from what is done")
+            raise error
+        raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
+
+
+def _path(given: Any) -> Any:
+    """Give a ``Path`` for what is on this machine, else an ``ObjectStoragePath``."""
+    if isinstance(given, Path) or "://" not in str(given):
+        return Path(given)
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    path = ObjectStoragePath(str(given))
+    return Path(path.path) if path.protocol == "file" else path
+
+
+def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
+    """
+    Pass chunks through, and look at the first.
+
+    :raises RequestValidationError: if a template names a column that no row has.
+    """
+    for number, chunk in enumerate(chunks):
+        if number == 0 and names:
+            known = {name: None for row in chunk for name in row}
+            if unknown := sorted(names - known.keys()):
+                import difflib
+
+                close = difflib.get_close_matches(unknown[0], [str(name) for name in known], n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
+                raise RequestValidationError(
+                    f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
+                    fields=("input",),
+                )
+        yield chunk
+
+
+def _hook(conn_id: str) -> Any:
+    from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+
+    connection: Any = BaseHook.get_connection(conn_id)
+    try:
+        hook = connection.get_hook()
+    except AirflowException as error:
+        raise ConfigurationError(f"connection {conn_id!r}: {error}; install the provider of its type") from error
+    if not hasattr(hook, "insert_rows"):
+        raise ConfigurationError(
+            f"connection {conn_id!r} is of type {connection.conn_type!r}, which runs no SQL; take one whose hook is a "
+            "DbApiHook"
+        )
+    return hook
+
+
+def _query(source: Sql) -> Iterator[list[Row]]:
+    """Give the rows of a query, as the database gives them."""
+    from contextlib import closing
+
+    with closing(_hook(source.conn_id).get_conn()) as connection:
+        # psycopg's plain cursors read all rows at once; named ones leave them on the server.
+        named = type(connection).__module__.startswith("psycopg")
+        with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
+            cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
+            names: list[str] = []
+            while rows := cursor.fetchmany(CHUNK):
+                names = names or [column[0] for column in cursor.description]
+                yield [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value

@@ -1,0 +1,74 @@
+"""Small jobs against the sandbox, for the tests of the engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.enrich.engine import Enrichment, Job, Surroundings, Writer
+from airflow_provider_responses.enrich.sources import read_rows
+
+MODEL = "openai/gpt-4o-mini"
+
+
+class Label(BaseModel):
+    mood: str
+
+
+def table(size: int) -> list[dict[str, Any]]:
+    return [{"id": f"r{number}", "text": f"hello {number}"} for number in range(size)]
+
+
+def ask(row: dict[str, Any]) -> dict[str, Any]:
+    return {"model": MODEL, "input": f"Mood of {row['text']}"}
+
+
+def connect(url: str, key: str = "sandbox-key") -> ClientConfig:
+    return ClientConfig(api_key=key, base_url=url, dialect="openrouter")
+
+
+def job(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> Job:
+    """One that asks for the mood of each row; what is given goes first."""
+    defaults = {
+        "chunks": lambda: read_rows(rows),
+        "ask": ask,
+        "run": runs.Run(fields={}, output_type=Label, stream=False),
+        "config": connect(sandbox.base_url),
+        "folder": folder,
+        "writer": Writer(owner="task"),
+        "key": "id",
+    }
+    return Job(**{**defaults, **given})
+
+
+def enrich(
+    sandbox: Any, folder: Path, rows: list[Any], around: Surroundings | None = None, **given: Any
+) -> dict[str, Any]:
+    return Enrichment(job(sandbox, folder, rows, **given), around).run()
+
+
+def result(folder: Path) -> list[dict[str, Any]]:
+    return lines(folder / "result.jsonl")
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted((folder / "parts").iterdir())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tear(path: Path) -> None:
+    """Keep the first half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])

@@ -1,0 +1,253 @@
+"""Many rows as one task, against the sandbox."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import sqlite3
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from pydantic import BaseModel
+
+from airflow_provider_responses.enrich import Limits, Sql
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
+from tests.airflow_fakes import TaskInstance, context
+
+MODEL = "openai/gpt-4o-mini"
+ROWS = [{"id": f"r{n}", "text": f"review {n}"} for n in range(5)]
+
+
+class Label(BaseModel):
+    mood: str
+
+
+def enrich(folder, **kwargs):
+    given = {"rows": ROWS, "input": "Mood of: {{ row.text }}", "model": MODEL, "output_path": str(folder / "out")}
+    return ResponsesEnrichOperator(task_id="label", **(given | kwargs))
+
+
+def result(folder):
+    return [json.loads(line) for line in (folder / "out" / "result.jsonl").read_text().splitlines()]
+
+
+def inputs(sandbox):
+    return sorted(entry.body["input"] for entry in sandbox.ledger)
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    path = tmp_path / "warehouse.sqlite"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE reviews (id TEXT, text TEXT)")
+        connection.executemany("INSERT INTO reviews VALUES (?, ?)", [tuple(row.values()) for row in ROWS])
+        connection.execute("CREATE TABLE labels (id TEXT PRIMARY KEY, text TEXT, mood TEXT)")
+    return path
+
+
+class TestRefusedAtParse:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"rows": None}, "source: give either `source` or `rows`"),
+            ({"source": "a.csv"}, "source: give either `source` or `rows`"),
+            ({"input": None}, "input: missing; give a template"),
+            ({"rows": None, "source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
+            (
+                {"rows": None, "source": Sql("db", "SELECT 1")},
+                "key: missing; a query may give its rows in another order",
+            ),
+            ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
+            ({"output_format": "csv"}, "output_format is 'csv'; allowed are 'jsonl', 'parquet'"),
+            ({"shard": (4, 4)}, "shard is (4, 4); allowed are two whole numbers"),
+            ({"limits": {"concurency": 5}}, "limits.concurency: no such limit"),
+            ({"limits": {"concurrency": 0}}, "limits.concurrency is 0; allowed is a whole number from 1"),
+            ({"request": {"temprature": 1}}, "request.temprature: is no field"),
+            ({"output_type": dict}, "output_type is <class 'dict'>"),
+            ({"options": {"timeut": 5}}, "options.timeut: no such option"),
+        ],
+    )
+    def test_names_task_and_field(self, arguments, said, tmp_path):
+        with pytest.raises(ResponsesError, match="Task 'label'") as caught:
+            enrich(tmp_path, **arguments)
+        assert said in str(caught.value)
+
+    def test_templates_wait(self, tmp_path):
+        enrich(tmp_path, rows=None, source="{{ ds }}/x.csv", key="{{ params.key }}", limits={"concurrency": 2})
+
+
+class TestRows:
+    def test_all_with_their_answers_in_order(self, tmp_path, responses_sandbox):
+        manifest = enrich(tmp_path, output_type=Label, key="id").execute(context())
+        rows = result(tmp_path)
+        assert [row["id"] for row in rows] == ["r0", "r1", "r2", "r3", "r4"]
+        assert all(row["mood"] and row["_status"] == "ok" for row in rows)
+        assert manifest["counts"] == {"ok": 5}
+        assert manifest["cost"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.billed))
+        json.dumps(manifest)
+
+    def test_a_second_try_sends_nothing_again(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context())
+        enrich(tmp_path).execute(context(TaskInstance(try_number=2)))
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_a_row_stamp_does_not_come_from_the_task(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context())
+        enrich(tmp_path).execute(context(TaskInstance(run_id="another")))
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_resume_false_asks_anew_once_per_task_run(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context())
+        enrich(tmp_path, resume=False).execute(context(TaskInstance(run_id="another")))
+        enrich(tmp_path, resume=False).execute(context(TaskInstance(run_id="another", try_number=2)))
+        assert len(responses_sandbox.billed) == 10
+
+    def test_from_a_file(self, tmp_path, responses_sandbox):
+        with (tmp_path / "reviews.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text"])
+            writer.writeheader()
+            writer.writerows(ROWS)
+        for source in (str(tmp_path / "reviews.csv"), f"file://{tmp_path}/reviews.csv", tmp_path / "reviews.csv"):
+            enrich(tmp_path, rows=None, source=source).execute(context())
+        assert inputs(responses_sandbox) == [f"Mood of: review {n}" for n in range(5)]
+
+    def test_from_and_into_a_database(self, tmp_path, database, responses_sandbox):
+        task = enrich(
+            tmp_path,
+            rows=None,
+            source=Sql("warehouse", "SELECT * FROM reviews WHERE id <> ? ORDER BY id", ["r0"]),
+            key="id",
+            output_type=Label,
+            load_to=SqlTable("warehouse", "labels"),
+        )
+        task.execute(context())
+        task.execute(context(TaskInstance(try_number=2)))  # loads the same rows once more
+        with sqlite3.connect(database) as connection:
+            found = connection.execute("SELECT id, text, mood FROM labels ORDER BY id").fetchall()
+        assert found == [(row["id"], row["text"], row["mood"]) for row in result(tmp_path)]
+        assert len(found) == len(responses_sandbox.billed) == 4
+
+    def test_shards_have_all_rows_between_them(self, tmp_path, responses_sandbox):
+        for number in range(2):
+            enrich(tmp_path, shard=(number, 2), key="id").execute(context(TaskInstance(map_index=number)))
+        assert inputs(responses_sandbox) == [f"Mood of: review {n}" for n in range(5)]
+
+    def test_the_whole_request_may_be_a_rows(self, tmp_path, responses_sandbox):
+        enrich(tmp_path, input=lambda row: {"input": row["text"], "max_output_tokens": 20}).execute(context())
+        assert {entry.body["max_output_tokens"] for entry in responses_sandbox.ledger} == {20}
+
+    def test_every_other_field_arrives(self, tmp_path, responses_sandbox):
+        enrich(tmp_path, instructions="Short.", request={"temperature": 0.5}).execute(context())
+        assert {(e.body["instructions"], e.body["temperature"]) for e in responses_sandbox.ledger} == {("Short.", 0.5)}
+
+
+class TestTemplates:
+    def test_context_macros_and_columns_named_as_methods(self, tmp_path, responses_sandbox):
+        rows = [{"items": "three", "when": datetime.date(2026, 1, 2), "none": None}]
+        text = "{{ ds }} {{ row.items }} {{ row['when'].year }}{{ row.none }} {{ row.when | string | upper }}"
+        with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+            task = enrich(tmp_path, rows=rows, input=text)
+        task.execute(context(ds="2026-11-01"))
+        assert inputs(responses_sandbox) == ["2026-11-01 three 2026 2026-01-02"]
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("{{ row.txt }}", "the template names row.txt, and the source has no such column; did you mean 'text'?"),
+            (
+                "{{ row['zzz'] }}",
+                "the template names row.zzz, and the source has no such column; its columns are id, text",
+            ),
+            ("{{ text }}", "the template names 'text', which is neither `row` nor in the task's context"),
+            ("{{ row.text", "the template cannot be read"),
+            (
+                "{{ row.text.nothing.at_all }}",
+                "no row can be sent. The first, row 0 (key 0): input: the template cannot be",
+            ),
+            ("{{ '' }}", "no row can be sent. The first, row 0 (key 0): the request is not valid: input: is empty"),
+        ],
+    )
+    def test_what_cannot_be_rendered_costs_nothing(self, text, said, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException) as caught:
+            enrich(tmp_path, input=text).execute(context())
+        assert said in str(caught.value)
+        assert not responses_sandbox.ledger
+
+    def test_a_row_that_cannot_be_asked_about_marks_itself(self, tmp_path, responses_sandbox):
+        rows = [*ROWS, {"id": "r5", "text": None}]
+        enrich(tmp_path, rows=rows, input="{{ row.text }}", limits=Limits(max_failures=1)).execute(context())
+        last = result(tmp_path)[-1]
+        assert (last["_status"], last["_tries"]) == ("invalid", 0)
+        assert "input: is empty" in last["_error"]
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_a_function_that_fails_for_a_row_marks_it(self, tmp_path, responses_sandbox):
+        def ask(row):
+            return {"r1": 5}.get(row["id"]) or row["text"][9 if row["id"] == "r2" else 0 :] or row["none"]
+
+        enrich(tmp_path, input=ask, limits={"max_failures": 2}).execute(context())
+        errors = [row["_error"] for row in result(tmp_path)]
+        assert "the function returned int" in errors[1]
+        assert "the function raised KeyError: 'none'" in errors[2]
+
+
+class TestFailures:
+    def test_too_many_are_left_to_a_retry_which_sends_only_those(self, tmp_path, responses_sandbox):
+        responses_sandbox.script(*[{"status": 400}] * 2)
+        ti = TaskInstance()
+        with pytest.raises(ResponsesError, match=r"2 of 5 rows failed .2 failed., and limits.max_failures is 1"):
+            enrich(tmp_path, limits={"max_failures": 1}).execute(context(ti))
+        assert ti.xcoms["return_value"]["counts"] == {"ok": 3, "failed": 2}
+        assert enrich(tmp_path).execute(context(TaskInstance(try_number=2)))["counts"] == {"ok": 5}
+        assert len(responses_sandbox.billed) == 5
+
+    def test_a_spent_budget_fails_at_once_and_keeps_what_is_done(self, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=r"limits.max_cost of .* is spent"):
+            enrich(tmp_path, limits={"max_cost": 1e-9, "concurrency": 1}).execute(context())
+        assert [row["_status"] for row in result(tmp_path)].count("ok") == len(responses_sandbox.billed) > 0
+
+    def test_a_key_that_is_refused_fails_at_once(self, tmp_path, responses_sandbox):
+        responses_sandbox.script(*[{"status": 401}] * 5)
+        with pytest.raises(AirflowFailException, match="401"):
+            enrich(tmp_path, limits={"concurrency": 1}).execute(context())
+        assert len(responses_sandbox.ledger) == 1
+
+    def test_a_kill_keeps_what_is_answered(self, tmp_path, responses_sandbox):
+        task = enrich(tmp_path)
+        task.on_kill()
+        with pytest.raises(Exception, match="the task was ended"):
+            task.execute(context())
+        assert not responses_sandbox.ledger
+
+    def test_another_task_on_the_same_output_is_refused(self, tmp_path, responses_sandbox):
+        inside = []
+
+        def ask(row):
+            if row["id"] == "r0":
+                with pytest.raises(ConfigurationError) as caught:
+                    enrich(tmp_path).execute(context(TaskInstance(task_id="other")))
+                inside.append(str(caught.value))
+            return row["text"]
+
+        enrich(tmp_path, input=ask).execute(context())
+        assert "is being written by nightly.ask run=scheduled__2026-01-01 map_index=-1, try 1" in inside[0]
+
+    def test_a_connection_without_sql(self, tmp_path, responses_sandbox):
+        task = enrich(tmp_path, rows=None, source=Sql("responses_default", "SELECT 1"), key="id")
+        with pytest.raises(Exception, match="responses_default"):
+            task.execute(context())
+
+    @pytest.mark.parametrize("columns", [["mood", "prize"]])
+    def test_a_column_that_the_result_lacks(self, columns, tmp_path, database, responses_sandbox):
+        task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", columns))
+        with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
+            task.execute(context())
+
+    def test_a_column_that_an_answer_would_overwrite(self, tmp_path, responses_sandbox):
+        rows = [{"mood": "x", "text": "y"}]
+        with pytest.raises(AirflowFailException, match="column 'mood' of the source is also a field of output_type"):
+            enrich(tmp_path, rows=rows, output_type=Label).execute(context())
+        assert not responses_sandbox.ledger
