@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from airflow_provider_responses.exceptions import RequestValidationError
 
 FIRST_WINDOW: Final = 8  # requests in flight until the service has shown that it keeps up
-BURST: Final = 1.0  # seconds' worth of the rate that may go out at once
+MINUTE: Final = 60.0
+BURST: Final = 0.5  # seconds that requests may make up for after they were held up
 FIRST_PROBE, LONGEST_PROBE = 1.0, 30.0  # seconds between probes of a service that is down
 FEWEST_FAILURES, MOST_FAILURES = 5, 32  # in a row, after which all is down and not single rows
 
@@ -52,6 +54,8 @@ class Limits:
         """Read limits given as such, as a dict of them, or as None for the defaults."""
         if isinstance(value, Limits):
             return value
+        if not isinstance(value, (Mapping, type(None))):
+            raise RequestValidationError(f"limits is a {type(value).__name__}; allowed is Limits or a dict of them")
         given = dict(value or {})
         if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
             allowed = ", ".join(f.name for f in fields(cls))
@@ -60,8 +64,9 @@ class Limits:
 
     def allows(self, failed: int, of: int) -> bool:
         """Whether so many failures of so many rows are within the limit."""
-        share = isinstance(self.max_failures, float) and self.max_failures < 1
-        return failed <= (self.max_failures * of if share else self.max_failures)
+        if isinstance(self.max_failures, float) and self.max_failures < 1:
+            return not failed or failed / of <= self.max_failures
+        return failed <= self.max_failures
 
 
 def _check(name: str, value: Any, *, whole: bool = False, least: float = 0, above: bool = False) -> None:
@@ -90,6 +95,7 @@ class Pace:
         self._next_request = self._next_token = -math.inf
         self._tokens_seen, self._answers_seen = 0, 0
         self._failures = 0  # in a row
+        self._failing_since = 0.0  # the first of them
         self._probe_wait = FIRST_PROBE
 
     def delay(self, now: float) -> float:
@@ -109,39 +115,50 @@ class Pace:
         :returns: the tokens that it is taken to need; give them back to :meth:`answered`.
         """
         if self.limits.requests_per_minute:
-            self._next_request = max(now, self._next_request) + 60.0 / self.limits.requests_per_minute
+            self._next_request = max(now, self._next_request) + (MINUTE + BURST) / self.limits.requests_per_minute
         if not self.limits.tokens_per_minute:
             return 0.0
         # Four bytes are about a token.
         tokens = self._tokens_seen / self._answers_seen if self._answers_seen else size / 4
-        self._next_token = max(now, self._next_token) + tokens * 60.0 / self.limits.tokens_per_minute
+        self._next_token = max(now, self._next_token) + self._seconds_of(tokens)
         return tokens
+
+    def _seconds_of(self, tokens: float) -> float:
+        """How long a request of so many tokens holds the next one back, so that a minute holds only whole ones."""
+        limit = self.limits.tokens_per_minute
+        if not limit or tokens <= 0:
+            return 0.0
+        return (MINUTE + BURST) / (limit // tokens or limit / tokens)
 
     def answered(self, *, in_flight: int, tokens: int | None, taken: float) -> None:
         """Take note of an answer."""
         if self.limits.tokens_per_minute and tokens is not None:
             self._tokens_seen += tokens
-            self._answers_seen += 1
-            self._next_token += (tokens - taken) * 60.0 / self.limits.tokens_per_minute
-        self._failures = 0
-        self.down_since = self.busy_since = None
-        self._probe_wait = FIRST_PROBE
-        if in_flight >= int(self.window) - 1:  # else it is not the window that holds the run back
+            self._answers_seen += tokens > 0  # a kept answer tells nothing of the next
+            self._next_token += self._seconds_of(tokens) - self._seconds_of(taken)
+        self.busy_since = None
+        self.heard()
+        if in_flight * 2 > self.window:  # else it is not the window that holds the run back
             step = 1.0 if self._climbing else 1.0 / self.window
             self.window = min(self.window + step, float(self.limits.concurrency))
 
+    def heard(self) -> None:
+        """Take note that the service is there, whatever it said."""
+        self._failures = 0
+        self.down_since = None
+        if self.busy_since is None:
+            self._probe_wait = FIRST_PROBE
+
     def busy(self, *, now: float, started: float, retry_after: float | None) -> None:
         """Take note that the service is too busy, as it said to a request that was started then."""
-        self._failures = 0  # it is there
-        self.down_since = None
-        self.busy_since = now if self.busy_since is None else self.busy_since
+        self.heard()
         if started > self._cut_at:  # what was in flight at the last cut says nothing new
-            if self.window == 1.0 and self.busy_since < now:  # nothing came through, and less cannot be asked
-                self.hold(now + self._probe_wait)
-                self._probe_wait = min(self._probe_wait * 2, LONGEST_PROBE)
+            if self.window <= 1 and self.busy_since is not None and retry_after is None:
+                self._wait_longer(now)
             self.window = max(1.0, self.window / 2)
             self._cut_at = now
             self._climbing = False
+        self.busy_since = now if self.busy_since is None else self.busy_since
         self.hold(now + (retry_after or 0.0))
 
     def hold(self, until: float) -> None:
@@ -151,6 +168,8 @@ class Pace:
     def failed(self, *, now: float, started: float) -> bool:
         """Take note of a failure that is not a row's own; say whether the service is taken to be down."""
         self._failures += 1
+        if self._failures == 1:
+            self._failing_since = now
         if self.down_since is not None and started < self.down_since:
             return True  # no probe: it was in flight already
         if self.down_since is None:
@@ -158,11 +177,15 @@ class Pace:
                 return False
             self.down_since = now
             self.window = max(1.0, self.window / 2)
+        self._wait_longer(now)
+        return True
+
+    def _wait_longer(self, now: float) -> None:
         self.hold(now + self._probe_wait)
         self._probe_wait = min(self._probe_wait * 2, LONGEST_PROBE)
-        return True
 
     def is_over(self, now: float) -> bool:
         """Whether the service has been down, or too busy for any answer, for too long."""
-        since = self.down_since if self.busy_since is None else self.busy_since
-        return since is not None and now - since >= self.limits.max_outage
+        if self.busy_since is not None:
+            return now - self.busy_since >= self.limits.max_outage
+        return self.down_since is not None and now - self._failing_since >= self.limits.max_outage

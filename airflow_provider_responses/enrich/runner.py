@@ -11,7 +11,7 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.client.retries import next_wait
@@ -52,7 +52,7 @@ class Job:
     pending: Pending
     plain: int = 0  # failures that billed nothing
     ambiguous: int = 0  # failures that may have been billed
-    busy: int = 0  # times that the service was too busy
+    busy: int = 0  # times that the service was too busy for it, though not for others
     sends: int = 0
     paid: float | None = 0.0  # US dollars, of all answers; None is unknown
 
@@ -83,6 +83,7 @@ class Progress:
     in_flight: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     dearest: float = 0.0
+    priced: bool = False  # whether an answer has told what one costs
 
 
 class Runner:
@@ -113,7 +114,9 @@ class Runner:
         self.pace = Pace(limits)
         self.progress = Progress()
         self._ask, self._take, self._keep = ask, take, keep
-        self._limits, self._config, self._spent = limits, config, spent
+        # A long wait is one for all rows, and max_outage bounds it.
+        self._config = replace(config, max_retry_wait=max(config.max_retry_wait, limits.max_outage))
+        self._limits, self._spent = limits, spent
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._fresh: list[Pending] = []  # in reverse
         self._exhausted = False
@@ -127,19 +130,16 @@ class Runner:
     async def run(self) -> BaseException | None:
         """Send all; give why it stopped before the end, if it did. What was in flight then has been waited for."""
         try:
-            while self._stop is None:
+            while self._stop is None and (self._tasks or self._later or self._read()):
                 now = self._clock()
                 wait = self.pace.delay(now)
-                if not wait and self.pace.has_room(len(self._tasks)) and self._affords():
-                    job = self._next(now)
-                    if job is not None:
-                        self._start(job, now)
-                        if self.progress.sent % 32 == 0:
-                            await asyncio.sleep(0)  # answers are read in between
-                        continue
-                    if not self._tasks and not self._later:
-                        break
-                await self._something(wait, now)
+                may = self.pace.has_room(len(self._tasks)) and self._affords()
+                if may and not wait and (job := self._next(now)) is not None:
+                    self._start(job, now)
+                    if self.progress.sent % 32 == 0:
+                        await asyncio.sleep(0)  # answers are read in between
+                elif self._stop is None:
+                    await self._something(wait, now, may=may)
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -164,10 +164,12 @@ class Runner:
         limit = self._limits.max_cost
         if limit is None:
             return True
+        if self._tasks and not self.progress.priced:
+            return False  # one answer tells what the others may cost
         spent, dearest = self._spent + self.progress.cost, self.progress.dearest
-        if spent < limit and spent + dearest * (len(self._tasks) + 1) <= limit:
+        if spent < limit and spent + dearest * (len(self._tasks) + 1) <= limit * (1 + 1e-9):
             return True
-        if not self._tasks and (self._fresh or self._later or self._read()):
+        if not self._tasks:
             self.stop(
                 BudgetExceededError(
                     f"limits.max_cost of ${limit:g} is spent: ${spent:.4f} so far, and the dearest answer was "
@@ -203,14 +205,11 @@ class Runner:
             self.stop(error)
         self._wake.set()
 
-    async def _something(self, wait: float, now: float) -> None:
-        """Wait until an answer comes, or the time for the next request."""
-        if self._stop is not None:
-            return
+    async def _something(self, wait: float, now: float, *, may: bool) -> None:
+        """Wait until an answer comes, or, if one more may be in flight, the time for the next request."""
         self._wake.clear()
-        room = self.pace.has_room(len(self._tasks))
-        times = [wait] if wait else []
-        if self._later and room:
+        times = [wait] if wait and may else []
+        if self._later and may:
             times.append(max(wait, self._later[0][0] - now))
         if not times:
             await self._wake.wait()
@@ -237,57 +236,63 @@ class Runner:
     async def _one(self, job: Job, started: float, tokens: float) -> None:
         try:
             outcome = await self._ask(job.pending)
-        except ResponsesError as error:
-            self._failed(job, error, started, error.response)
-            return
-        response = outcome.response
-        if outcome.error is not None:
-            self._failed(job, outcome.error, started, response)
-            return
+            error, response, value = outcome.error, outcome.response, outcome.value
+        except ResponsesError as raised:
+            error, response, value = raised, raised.response, None
         self._pay(job, response)
+        if error is not None:
+            self._failed(job, error, response, started, tokens)
+            return
         assert response is not None  # noqa: S101  an outcome has one of both
-        self._streak.clear()
-        self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=tokens)
+        self._came(response, tokens)
         status = OK if response.status == "completed" else INCOMPLETE
         if response.refusal is not None:
             status = REFUSED
-        self._finish(job, status, value=outcome.value, response=response)
+        self._finish(job, status, value=value, response=response)
 
-    def _failed(self, job: Job, error: ResponsesError, started: float, response: Response | None) -> None:
+    def _came(self, response: Response, taken: float) -> None:
+        self._streak.clear()
+        self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=taken)
+
+    def _failed(
+        self, job: Job, error: ResponsesError, response: Response | None, started: float, tokens: float
+    ) -> None:
         now = self._clock()
-        self._pay(job, response)
         code = error.status_code if isinstance(error, APIError) else None
-        if error.response is not None:  # an answer came, and was paid for
-            self._streak.clear()
-            usage = error.response.usage
-            self.pace.answered(in_flight=len(self._tasks), tokens=usage.total_tokens, taken=0.0)
+        if error.response is not None:  # an answer came
+            self._came(error.response, tokens)
         if isinstance(error, (RefusalError, IncompleteResponseError, OutputValidationError)):
             kinds = {RefusalError: REFUSED, IncompleteResponseError: INCOMPLETE, OutputValidationError: UNREADABLE}
-            self._finish(job, kinds[type(error)], error=error, response=error.response)
+            self._finish(job, kinds[type(error)], error=error, response=response)
             return
         if _is_hopeless(error, code):
             self.stop(error)
             return
+        if error.retryable and (error.retry_after or 0.0) > self._limits.max_outage:
+            self.stop(error)  # Airflow can wait that long without holding a worker
+            return
         if code in BUSY:
             self._streak.clear()
-            if (error.retry_after or 0.0) > self._limits.max_outage:
-                self.stop(error)  # Airflow can wait that long without holding a worker
-                return
             self.pace.busy(now=now, started=started, retry_after=error.retry_after)
             self._give_up_if_over(error, now)
-            job.busy += 1
+            job.busy += self.pace.busy_since == now  # others came through since the last time
         elif error.retryable:
             self._streak.append(job)
+            self.pace.hold(now + (error.retry_after or 0.0))
+            was_up = self.pace.down_since is None
             if self.pace.failed(now=now, started=started):
-                self._wait_for_service(error, now)
-        self._again(job, error, now, response)
+                self._wait_for_service(error, now, is_new=was_up)
+        elif code is not None:  # the row's own
+            self._streak.clear()
+            self.pace.heard()
+        self._again(job, error, response, now)
 
-    def _wait_for_service(self, error: ResponsesError, now: float) -> None:
+    def _wait_for_service(self, error: ResponsesError, now: float, *, is_new: bool) -> None:
         """The service is down, and no row is to blame: their tries are not used up."""
         for waiting in self._streak:
             waiting.plain = 0
         self._streak.clear()
-        if self.pace.down_since == now:
+        if is_new:
             log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, error)
         self._give_up_if_over(error, now)
 
@@ -295,7 +300,7 @@ class Runner:
         if self.pace.is_over(now):
             self.stop(error.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
 
-    def _again(self, job: Job, error: ResponsesError, now: float, response: Response | None) -> None:
+    def _again(self, job: Job, error: ResponsesError, response: Response | None, now: float) -> None:
         """Send a failed request again later, if it may get better."""
         wait = next_wait(
             error,
@@ -330,7 +335,7 @@ class Runner:
     ) -> None:
         progress = self.progress
         progress.done += 1
-        unknown = response is None and error is not None and error.ambiguous
+        is_unknown = response is None and error is not None and error.ambiguous
         if error is not None:
             progress.failures[type(error).__name__] += 1
         self._keep(
@@ -340,7 +345,7 @@ class Runner:
                 value=value,
                 error=None if error is None else f"{type(error).__name__}: {error}"[:1000],
                 response=response,
-                cost=None if unknown else job.paid,
+                cost=None if is_unknown else job.paid,
                 tries=job.sends,
             )
         )
@@ -358,6 +363,7 @@ class Runner:
             progress.cache_hits += answer.cached
             progress.cost += cost or 0.0
             progress.dearest = max(progress.dearest, cost or 0.0)
+            progress.priced = progress.priced or (cost is not None and not answer.cached)
             if cost is None and (answer.status == "failed" or answer.error is not None):
                 continue  # it was not billed
             job.paid = None if job.paid is None or cost is None else job.paid + cost
