@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ EXAMPLES = Path(__file__).parent.parent / "dags_examples"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
-def test_example_succeeds(name, run_dag, responses_sandbox):
+def test_example_succeeds(name, run_dag, responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what an earlier run has left would be used
+
     result = run_dag(EXAMPLES / f"{name}.py", name)
 
     assert result.state == "success"
