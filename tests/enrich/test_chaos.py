@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from airflow_provider_responses.enrich.engine import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.sandbox.chance import Faults
-from tests.enrich.jobs import enrich, manifest, result, table
+from tests.enrich.jobs import connect, enrich, manifest, result, table
 
 SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")  # nobody is there
 ROWS = 500
@@ -160,6 +161,16 @@ def test_a_service_that_stays_away_ends_the_run_and_the_next_goes_on(outage, tmp
     told = enrich(SERVER, tmp_path, table(1500), surroundings(time, service), limits=limits)
     assert told["counts"] == {"ok": 1500}
     assert len(service.calls) - before == 1500 - done
+
+
+def test_an_outage_uses_up_no_tries(tmp_path):
+    time = Time()
+    service = Service(time, 500, Faults())
+    config = replace(connect(SERVER.base_url), max_retries=2)
+    limits = Limits(concurrency=2)
+    told = enrich(SERVER, tmp_path, table(100), surroundings(time, service), config=config, limits=limits)
+    assert told["counts"] == {"ok": 100}
+    assert max(row["_tries"] for row in result(tmp_path)) > 1 + config.max_retries
 
 
 def test_a_wait_too_long_for_a_worker_is_left_to_airflow(tmp_path):

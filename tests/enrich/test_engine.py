@@ -209,6 +209,15 @@ def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(respons
     assert (told["generation"], told["requests_sent"]) == (2, 0)
 
 
+def test_without_resume_a_server_that_knows_no_stamp_is_asked_again_as_well(responses_sandbox, tmp_path):
+    config = replace(connect(responses_sandbox.base_url), dialect="open")
+    for stamp in ("first", "cleared"):
+        writer = Writer(owner="task", stamp=stamp)
+        told = enrich(responses_sandbox, tmp_path, table(3), config=config, writer=writer, resume=False)
+        assert (told["requests_sent"], told["cost"]) == (3, told["cost_this_try"])
+    assert len(responses_sandbox.billed) == 6
+
+
 def test_identical_requests_are_sent_once(responses_sandbox, tmp_path):
     rows = [{"id": number, "text": f"hello {number % 3}"} for number in range(30)]
     told = enrich(responses_sandbox, tmp_path, rows)
