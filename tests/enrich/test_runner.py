@@ -395,6 +395,28 @@ def test_an_outage_uses_up_no_tries(
     assert len(warnings) == (error().status_code not in (429, 503))
 
 
+def test_failures_before_an_outage_was_noticed_are_not_held_against_rows() -> None:
+    """Their one retry is still there when they fail for themselves afterwards."""
+
+    def say(sent: Send) -> Said:
+        if sent.now < 100:
+            return refused_connection()
+        own = sent.number < 4 and failed_since[sent.number] == 0
+        failed_since[sent.number] += 1
+        return status_error(500) if own else None
+
+    failed_since: Counter[int] = Counter()
+    ended = run(Service(say), 50, config=ClientConfig(api_key="sk-test", max_retries=1))
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 50})
+
+
+def test_few_rows_are_not_given_up_while_the_service_tells_all_to_wait() -> None:
+    service = Service(lambda sent: status_error(429, retry_after=1.0) if sent.now < 300 else None)
+    ended = run(service, 2)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 2})
+    assert max(service.tries.values()) > MOST_BUSY + CONFIG.max_retries + 1
+
+
 def virtual_now() -> float:
     return asyncio.get_running_loop().time()
 
