@@ -372,12 +372,14 @@ class ResponsesEnrichOperator(BaseOperator):
 
 def _path(given: Any) -> Any:
     """Give a ``Path`` for what is on this machine, else an ``ObjectStoragePath``."""
-    if isinstance(given, Path) or "://" not in str(given):
-        return Path(given)
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    if isinstance(given, str) and "://" in given:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    path = ObjectStoragePath(str(given))
-    return Path(path.path) if path.protocol == "file" else path
+        given = ObjectStoragePath(given)
+    protocol = getattr(given, "protocol", "")
+    if protocol:
+        return Path(given.path) if protocol == "file" else given
+    return Path(given)
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
