@@ -384,23 +384,24 @@ def _path(given: Any) -> Any:
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
     """
-    Pass chunks through, and look at the first.
+    Pass chunks through, and look at their columns.
 
     :raises RequestValidationError: if a template names a column that no row has.
     """
-    for number, chunk in enumerate(chunks):
-        if number == 0 and names:
-            known = {name: None for row in chunk for name in row}
-            if unknown := sorted(names - known.keys()):
-                import difflib
-
-                close = difflib.get_close_matches(unknown[0], [str(name) for name in known], n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
-                raise RequestValidationError(
-                    f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
-                    fields=("input",),
-                )
+    known: dict[str, None] = {}
+    for chunk in chunks:
+        if not known.keys() >= names:  # a JSONL row need not have them all
+            known |= {name: None for row in chunk for name in row}
         yield chunk
+    if known and (unknown := sorted(names - known.keys(), key=str)):
+        import difflib
+
+        close = difflib.get_close_matches(str(unknown[0]), [str(name) for name in known], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
+        raise RequestValidationError(
+            f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
+            fields=("input",),
+        )
 
 
 def _hook(conn_id: str) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
@@ -13,51 +16,41 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.sources import Row
 
 
-class RowView(dict[str, Any]):
-    """A row whose columns win over a dict's methods: ``row.items`` is a column, if there is one."""
-
-    def __getattribute__(self, name: str) -> Any:
-        return dict.__getitem__(self, name) if dict.__contains__(self, name) else super().__getattribute__(name)
-
-
 class RowTemplate:
     """
-    See the module. What is null in a row renders as nothing.
+    See the module. What is null renders as nothing, and ``row.items`` is a column, if there is one.
 
-    :param text: the template; it may name ``row`` and what is in the task's context.
+    :param text: the template; it names ``row``, and may name what is in the task's context.
     :param env: Airflow's environment.
     :param context: the task's.
-    :raises RequestValidationError: for a template that cannot be read or names what is unknown.
+    :raises RequestValidationError: for a template that cannot be read, names what is unknown, or does not name ``row``.
     """
 
     def __init__(self, text: str, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
         import jinja2
-        from jinja2 import meta, nodes
+        from jinja2 import meta
 
-        env = env.overlay(finalize=lambda value: "" if value is None else value, undefined=jinja2.StrictUndefined)
+        env = _for_rows(env)
         try:
             tree = env.parse(text)
+            found = meta.find_undeclared_variables(tree)
+            names = {name for name in found - {"row"} if name in context}
+            template = env.from_string(text, globals={name: context[name] for name in names})
         except jinja2.TemplateSyntaxError as error:
             raise RequestValidationError(f"input: the template cannot be read: {error}", fields=("input",)) from None
-        names = meta.find_undeclared_variables(tree) - {"row"} - env.globals.keys()
-        if unknown := sorted(name for name in names if name not in context):
+        if unknown := sorted(found - names - {"row"}):
             raise RequestValidationError(
                 f"input: the template names {unknown[0]!r}, which is neither `row` nor in the task's context; the "
                 f"columns are row.{unknown[0]} and the like",
                 fields=("input",),
             )
-        attributes = {
-            node.attr
-            for node in tree.find_all(nodes.Getattr)
-            if isinstance(node.node, nodes.Name) and node.node.name == "row" and not hasattr(dict, node.attr)
-        }
-        items = {
-            node.arg.value
-            for node in tree.find_all(nodes.Getitem)
-            if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
-        }
-        self.columns = frozenset(attributes | items)
-        self._template = env.from_string(text, globals={name: context[name] for name in names})
+        if "row" not in found and not any(meta.find_referenced_templates(tree)):
+            raise RequestValidationError(
+                "input: the template names no column, so that all rows would ask the same; name one as {{ row.text }}",
+                fields=("input",),
+            )
+        self.columns = _columns(tree)
+        self._template = template
 
     def render(self, row: Row) -> str:
         """
@@ -66,10 +59,56 @@ class RowTemplate:
         :raises RequestValidationError: saying why it cannot be.
         """
         try:
-            return self._template.render(row=RowView(row))
+            return self._template.render(row=row)
         except Exception as error:  # what filters and values raise is theirs; the row marks itself
             raise RequestValidationError(
                 f"input: the template cannot be rendered ({type(error).__name__}: {error}); the row's columns are "
                 f"{', '.join(map(str, row))}",
                 fields=("input",),
             ) from error
+
+
+def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
+    import jinja2
+
+    env = env.overlay(finalize=_text, undefined=jinja2.StrictUndefined)
+    env.filters = {**env.filters, "tojson": _tojson}
+    otherwise = env.getattr
+
+    def attribute(holder: Any, name: str) -> Any:
+        return holder[name] if type(holder) is dict and name in holder else otherwise(holder, name)
+
+    env.getattr = attribute  # type: ignore[method-assign,assignment]  # an overlay has the class of its origin
+    return env
+
+
+def _text(value: Any) -> Any:
+    if value is None:
+        return ""
+    if inspect.isroutine(value):  # its text is an address, another one in each process
+        raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
+    return value
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """Give JSON as in the result; Jinja's own knows no dates, and is escaped for HTML."""
+    return json.dumps(to_json(value, "row"), ensure_ascii=False, indent=indent)
+
+
+def _columns(tree: Any) -> frozenset[str]:
+    """Give the columns that a template surely names."""
+    from jinja2 import nodes
+
+    if any(node.name == "row" and node.ctx != "load" for node in tree.find_all(nodes.Name)):
+        return frozenset()  # it has a `row` of its own
+    attributes = {
+        node.attr
+        for node in tree.find_all(nodes.Getattr)
+        if isinstance(node.node, nodes.Name) and node.node.name == "row" and not hasattr(dict, node.attr)
+    }
+    items = {
+        node.arg.value
+        for node in tree.find_all(nodes.Getitem)
+        if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
+    }
+    return frozenset(attributes | items)

@@ -167,7 +167,10 @@ class TestTemplates:
                 "{{ row.text.nothing.at_all }}",
                 "no row can be sent. The first, row 0 (key 0): input: the template cannot be",
             ),
-            ("{{ '' }}", "no row can be sent. The first, row 0 (key 0): the request is not valid: input: is empty"),
+            (
+                "{{ row.text[99:] }}",
+                "no row can be sent. The first, row 0 (key 0): the request is not valid: input: is empty",
+            ),
         ],
     )
     def test_what_cannot_be_rendered_costs_nothing(self, text, said, tmp_path, responses_sandbox):
@@ -175,6 +178,11 @@ class TestTemplates:
             enrich(tmp_path, input=text).execute(context())
         assert said in str(caught.value)
         assert not responses_sandbox.ledger
+
+    def test_a_column_may_be_rare(self, tmp_path, responses_sandbox):
+        rows = [{"text": "same"} for _ in range(1000)] + [{"text": "last", "note": "!"}]
+        enrich(tmp_path, rows=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
+        assert inputs(responses_sandbox) == ["last!", "same"]
 
     def test_a_row_that_cannot_be_asked_about_marks_itself(self, tmp_path, responses_sandbox):
         rows = [*ROWS, {"id": "r5", "text": None}]

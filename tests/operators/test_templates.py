@@ -1,0 +1,94 @@
+"""One template, rendered for row after row."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+
+import jinja2
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.operators.templates import RowTemplate
+
+
+def environment(**arguments):
+    dag = DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), **arguments)
+    return dag.get_template_env(force_sandboxed=True)
+
+
+def render(text, row, env=None, **context):
+    return RowTemplate(text, env or environment(), context).render(row)
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "rendered"),
+    [
+        ("{{ row.keys }} {{ row.get }} {{ row.items }}", {"keys": 1, "get": 2, "items": [3]}, "1 2 [3]"),
+        ("{{ row.order.items }}", {"order": {"items": "ham"}}, "ham"),
+        ("{{ row['first name'] }} {{ row._x }} {{ row.__y }}", {"first name": 1, "_x": 2, "__y": 3}, "1 2 3"),
+        ("{% for name, value in row.items() %}{{ name }}={{ value }};{% endfor %}", {"a": 1, "b": None}, "a=1;b=;"),
+        ("{% for name, value in row | items %}{{ name }}={{ value }};{% endfor %}", {"items": 1}, "items=1;"),
+        ("{% for tag in row.tags %}{{ tag.name }} {% endfor %}", {"tags": [{"name": "a"}, {"name": "b"}]}, "a b "),
+        ("{% set tags = row.tags %}{{ tags | map(attribute='name') | join }}", {"tags": [{"name": "a"}]}, "a"),
+        ("{{ row | tojson }}", {"items": 1, "text": "é <b> 'x'"}, '{"items": 1, "text": "é <b> \'x\'"}'),
+        ("{{ row | tojson }}", {"n": decimal.Decimal("1.10")}, '{"n": "1.10"}'),
+        ("{{ row.d | tojson(indent=1) }}", {"d": [datetime.date(2026, 1, 2)]}, '[\n "2026-01-02"\n]'),
+        ("{{ row.rare | default('-') }}", {"text": "x"}, "-"),
+        ("{{ row.n }}", {"n": 5}, "5"),
+    ],
+)
+def test_a_row_in_a_template(text, row, rendered):
+    assert render(text, row) == rendered
+
+
+def test_the_dags_macros_and_filters_and_no_native_values():
+    env = environment(
+        render_template_as_native_obj=True,
+        user_defined_macros={"quoted": "<{}>".format},
+        user_defined_filters={"loud": str.upper},
+    )
+    assert (
+        render("{{ quoted(row.n) }} {{ row.t | loud }} {{ ds }}", {"n": 5, "t": "a"}, env, ds="today") == "<5> A today"
+    )
+    assert render("{{ row.n }}", {"n": 5}, env) == "5"
+
+
+def test_an_included_template_sees_the_row():
+    env = environment().overlay(loader=jinja2.DictLoader({"ask.j2": "About {{ row.text }}"}))
+    assert render("{% include 'ask.j2' %}", {"text": "x"}, env) == "About x"
+
+
+@pytest.mark.parametrize("text", ["{{ row.items }}", "{{ row.text.strip }}", "{{ helper }}{{ row.text }}"])
+def test_a_function_is_never_sent_as_its_address(text):
+    with pytest.raises(RequestValidationError, match="is a function or a method and no column; call it"):
+        render(text, {"text": "x"}, environment(user_defined_macros={"helper": lambda: 1}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ row.text | loud }}", "the template cannot be read: No filter named 'loud'"),
+        ("{{ row.text is loud }}", "the template cannot be read: No test named 'loud'"),
+        ("{{ row.text", "the template cannot be read"),
+        ("prompt.txt", "the template names no column, so that all rows would ask the same"),
+        ("{% for row in [1] %}{{ row }}{% endfor %}", "the template names no column"),
+        ("{{ row.text }} {{ text }}", "the template names 'text', which is neither `row` nor in the task's context"),
+    ],
+)
+def test_what_no_row_can_be_asked_with(text, said):
+    with pytest.raises(RequestValidationError) as caught:
+        RowTemplate(text, environment(), {})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("{{ row.a }} {{ row['b c'] }} {{ row.get('d') }} {{ row.items() }}", {"a", "b c"}),
+        ("{{ row.a }}{% for row in row.children %}{{ row.b }}{% endfor %}", set()),
+    ],
+)
+def test_the_columns_that_it_names(text, columns):
+    assert RowTemplate(text, environment(), {}).columns == columns
