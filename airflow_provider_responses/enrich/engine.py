@@ -52,6 +52,7 @@ TEXT: Final = "output"  # the column of an answer without an `output_type`
 META: Final = ("_status", "_error", "_response_id", "_model", "_cost", "_tokens", "_tries")
 OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint"})
 PART_ROWS: Final = 1000
+FEWEST_FAILURES: Final = 50  # rows, before a run is given up because most fail
 FLUSH_SECONDS: Final = 15.0
 PROGRESS_SECONDS: Final = 10.0
 TICK: Final = 1.0  # seconds between looks at what has to be flushed, renewed or said
@@ -132,6 +133,7 @@ class Enrichment:
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left = 0
+        self._failed = 0  # rows, in this try
         self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
@@ -157,12 +159,19 @@ class Enrichment:
             loop.call_soon_threadsafe(runner.cancel, self._cancelled)
 
     def _run(self, index: Index, scratch: Path) -> dict[str, Any]:
-        self.folder.acquire(resume=self.job.resume)
+        try:
+            self.folder.acquire(resume=self.job.resume)
+        except OSError as error:
+            raise ConfigurationError(
+                f"output_path {str(self.job.folder)!r} cannot be written ({error}); take a folder that the worker may "
+                "write to",
+                retryable=True,
+            ) from error
         lost = False
         try:
             total = self._index(index)
             reused = self._recall(index)
-            stopped = asyncio.run(self._send(index))
+            stopped = asyncio.run(self._send(index, total))
             if isinstance(stopped, LeaseLostError):
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
@@ -298,7 +307,7 @@ class Enrichment:
     def _answer_of(self, row: Mapping[str, Any]) -> str:
         return dump({name: row.get(name) for name in (*self.fields, *META)})
 
-    async def _send(self, index: Index) -> BaseException | None:
+    async def _send(self, index: Index, total: int) -> BaseException | None:
         """Send what has no answer; give why it was stopped, if it was."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
@@ -309,7 +318,7 @@ class Enrichment:
             self._runner = runner = Runner(
                 ask=lambda pending: self._ask(client, runner, pending),
                 take=index.pending,
-                keep=self._answered.append,
+                keep=lambda answer: self._keep(runner, answer, total),
                 limits=self.job.limits,
                 config=self.job.config.for_call(self.job.options),
                 spent=self._spent,
@@ -330,6 +339,27 @@ class Enrichment:
                 await asyncio.wait({ticking})  # else a part that is being written would be written twice
                 self._loop = None
                 self._flush(index)
+
+    def _keep(self, runner: Runner, answer: Answer, total: int) -> None:
+        """Take an answer; stop where most fail, since the rest would be paid for nothing."""
+        self._answered.append(answer)
+        if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
+            return
+        self._failed += answer.pending.rows
+        progress = runner.progress
+        if (
+            self._failed >= FEWEST_FAILURES
+            and progress.failures.total() * 2 > progress.done
+            and not self.job.limits.allows(self._failed, total)
+        ):
+            runner.stop(
+                TooManyFailuresError(
+                    f"{progress.failures.total()} of the first {progress.done} requests failed, more than half, and "
+                    f"limits.max_failures is {self.job.limits.max_failures:g}: no more are sent. The last, for row "
+                    f"{answer.pending.first}: {answer.error}",
+                    retryable=answer.status == FAILED,
+                )
+            )
 
     async def _ask(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
         """Send a request, and once more where its answer is not as typed."""
@@ -501,16 +531,16 @@ class Enrichment:
         rate = progress.done / seconds if seconds > 0 else 0.0
         left = self._left - progress.done
         to_come = progress.cost / progress.done * left if progress.done else 0.0
-        failures = ", ".join(f"{name} {count}" for name, count in progress.failures.most_common(4)) or "none"
         log.info(
-            "%d of %d requests done, %.1f/s, $%.4f so far and about $%.4f to come, failures: %s, %d of %d in flight, "
-            "about %s left",
+            "%d of %d requests done, %.1f/s, %s so far and about %s to come, failures: %s, sent again: %s, "
+            "%d in flight of %d that the service keeps up with, about %s left",
             progress.done,
             self._left,
             rate,
-            self._spent + progress.cost,
-            to_come,
-            failures,
+            runs.dollars(self._spent + progress.cost),
+            runs.dollars(to_come),
+            _most(progress.failures),
+            _most(progress.again),
             progress.in_flight,
             int(runner.pace.window),
             f"{left / rate:.0f} s" if rate else "?",
@@ -521,7 +551,8 @@ class Enrichment:
                 "left": left,
                 "rate": rate,
                 "cost": self._spent + progress.cost,
-                "failed": sum(progress.failures.values()),
+                "failed": progress.failures.total(),
+                "sent_again": progress.again.total(),
                 "in_flight": progress.in_flight,
             }
         )
@@ -556,10 +587,14 @@ def _out_of_time(seconds: float) -> TransportError:
     )
 
 
+def _most(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(4)) or "none"
+
+
 def _sentence(manifest: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in manifest["counts"].items())
     return (
         f"{manifest['rows']} rows: {counts}. {manifest['requests_sent']} requests sent, {manifest['requests_reused']} "
-        f"known before, {manifest['cache_hits']} cache hits; ${manifest['cost_this_try']:.4f} in this try, "
-        f"${manifest['cost']:.4f} in all; {manifest['seconds']:.1f} s. Result: {manifest['output']}"
+        f"known before, {manifest['cache_hits']} cache hits; {runs.dollars(manifest['cost_this_try'])} in this try, "
+        f"{runs.dollars(manifest['cost'])} in all; {manifest['seconds']:.1f} s. Result: {manifest['output']}"
     )

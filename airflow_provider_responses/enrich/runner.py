@@ -28,6 +28,7 @@ from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     ResponsesError,
 )
+from airflow_provider_responses.runs import dollars
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import ClientConfig
@@ -42,6 +43,7 @@ OF_THE_ROW: Final = frozenset({"guardrail-blocked", "moderation"})
 _IMAGES: Final = frozenset({"image_not_found", "image_file_not_found"})  # also a 404
 REFUSED, INCOMPLETE, UNREADABLE = "refused", "incomplete", "unreadable"
 READ_AHEAD: Final = 500  # requests
+LONGEST_ERROR: Final = 1000  # characters
 MOST_BUSY: Final = 50  # times that a row is told to wait; others come through meanwhile
 
 
@@ -82,6 +84,7 @@ class Progress:
     cache_hits: int = 0
     in_flight: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)  # why requests are sent again: a status, or an error's class
     dearest: float = 0.0
     priced: bool = False  # whether an answer has told what one costs
 
@@ -172,8 +175,8 @@ class Runner:
         if not self._tasks:
             self.stop(
                 BudgetExceededError(
-                    f"limits.max_cost of ${limit:g} is spent: ${spent:.4f} so far, and the dearest answer was "
-                    f"${dearest:.4f}. What is done stays; raise the limit to go on from there"
+                    f"limits.max_cost of ${limit:g} is spent: {dollars(spent)} so far, and the dearest answer was "
+                    f"{dollars(dearest)}. What is done stays; raise the limit to go on from there"
                 )
             )
         return False
@@ -310,7 +313,8 @@ class Runner:
             remaining=float("inf"),
             draw=self._draw(),
         )
-        busy = isinstance(error, APIError) and error.status_code in BUSY and job.busy < MOST_BUSY
+        code = error.status_code if isinstance(error, APIError) else None
+        busy = code in BUSY and job.busy < MOST_BUSY
         down = self.pace.down_since is not None and error.retryable
         # Neither is the row's fault, and both are waited out for all rows together.
         free = (busy or down) and not error.ambiguous
@@ -321,6 +325,7 @@ class Runner:
             job.ambiguous += 1
         elif not free:
             job.plain += 1
+        self.progress.again[str(code or type(error).__name__)] += 1
         self._number += 1
         heapq.heappush(self._later, (now + (wait or 0.0), self._number, job))
 
@@ -343,7 +348,7 @@ class Runner:
                 pending=job.pending,
                 status=status,
                 value=value,
-                error=None if error is None else f"{type(error).__name__}: {error}"[:1000],
+                error=None if error is None else _said(error)[:LONGEST_ERROR],
                 response=response,
                 cost=None if is_unknown else job.paid,
                 tries=job.sends,
@@ -376,6 +381,13 @@ class Runner:
                             "limit out, or set limits.tokens_per_minute and a limit of the key"
                         )
                     )
+
+
+def _said(error: ResponsesError) -> str:
+    """Give what is wrong with a row; of a refusal the model's words, which are nowhere else."""
+    if isinstance(error, RefusalError) and error.response is not None and error.response.refusal:
+        return f"RefusalError: {error.response.refusal}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_hopeless(error: ResponsesError, code: int | None) -> bool:

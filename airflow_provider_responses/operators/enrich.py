@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
@@ -16,8 +15,9 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import Arguments, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.tables import Loader, SqlTable, query
 from airflow_provider_responses.operators.templates import RowTemplate
 
 if TYPE_CHECKING:
@@ -32,26 +32,6 @@ METRICS: Final = "airflow_provider_responses.enrich"
 FORMATS: Final = ("jsonl", "parquet")
 # What only one of many requests could have.
 _NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
-
-
-@dataclass
-class SqlTable:
-    """
-    A table that the result is loaded into; it has to be there.
-
-    :param conn_id: a connection whose hook is a ``DbApiHook``.
-    :param table: its name.
-    :param columns: of the result, that it has; by default the source's and the answers', without those that begin
-        with an underscore.
-    :param mode: ``upsert`` replaces rows with the same key, which the table has to know as unique; ``insert`` adds.
-    """
-
-    conn_id: str
-    table: str
-    columns: Sequence[str] | None = None
-    mode: Literal["upsert", "insert"] = "upsert"
-
-    template_fields: ClassVar[Sequence[str]] = ("conn_id", "table")
 
 
 class ResponsesEnrichOperator(BaseOperator):
@@ -141,6 +121,7 @@ class ResponsesEnrichOperator(BaseOperator):
             self.retry_policy = ResponsesRetryPolicy()
         self.source = source
         self.rows = rows
+        self._has_rows = rows is not None
         self.input = input
         self.key = key
         self.columns = columns
@@ -180,15 +161,19 @@ class ResponsesEnrichOperator(BaseOperator):
         try:
             self._check(rendered=True)
             enrichment = Enrichment(self._job(context, began), Surroundings(report=self._report))
+            loader = None if self.load_to is None else Loader(self.load_to, self.key)
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
         if self._killed:  # on_kill came before there was anything to tell
             enrichment.cancel()
         try:
+            if loader is not None:
+                loader.check([*([self.key] if self.key else []), *enrichment.fields])
             manifest = enrichment.run()
-            if self.load_to is not None:
-                self._load(self.load_to, manifest)
+            if loader is not None:
+                count = loader.load(self._rows_with_answers(manifest))
+                self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
             if enrichment.manifest is not None:
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
@@ -204,6 +189,10 @@ class ResponsesEnrichOperator(BaseOperator):
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse what can be seen without the source."""
         self._arguments().check(rendered=rendered)
+        if rendered and self.rows is None and self._has_rows:
+            raise RequestValidationError(
+                "rows: the upstream task gave None; let it return a list of dicts", fields=("rows",)
+            )
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
         if self.input is None and "prompt" not in (self.request or {}):
@@ -324,7 +313,7 @@ class ResponsesEnrichOperator(BaseOperator):
         if self.rows is not None:
             return read_rows(self.rows)
         if isinstance(self.source, Sql):
-            return _query(self.source)
+            return query(self.source)
         return read_file(_path(self.source))
 
     def _report(self, figures: Mapping[str, float]) -> None:
@@ -333,35 +322,10 @@ class ResponsesEnrichOperator(BaseOperator):
         for name, value in figures.items():
             Stats.gauge(f"{METRICS}.{name}", value, tags={"dag_id": self.dag_id, "task_id": self.task_id})
 
-    def _load(self, table: SqlTable, manifest: Mapping[str, Any]) -> None:
-        """Load the rows with an answer into a table."""
-        hook = _hook(table.conn_id)
+    def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
-        rows = (row for chunk in self._result(manifest) for row in chunk if row["_status"] in taken)
-        first = next(rows, None)
-        if first is None:
-            return
-        names = list(table.columns or (name for name in first if not name.startswith("_")))
-        if missing := [name for name in names if name not in first]:
-            raise ConfigurationError(
-                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(first)}"
-            )
-
-        def values() -> Iterator[tuple[Any, ...]]:
-            yield tuple(_cell(first[name]) for name in names)
-            for row in rows:
-                yield tuple(_cell(row.get(name)) for name in names)
-
-        if table.mode == "upsert":
-            hook.insert_rows(
-                table.table, values(), target_fields=names, commit_every=CHUNK, replace=True, replace_index=[self.key]
-            )
-        else:  # all or nothing: a retry adds all of them again
-            hook.insert_rows(table.table, values(), target_fields=names, commit_every=max(manifest["rows"], 1))
-        self.log.info("Loaded into %s of %s", table.table, table.conn_id)
-
-    def _result(self, manifest: Mapping[str, Any]) -> Iterator[list[Row]]:
-        return read_file(_path(manifest["output"]))
+        chunks = read_file(_path(manifest["output"]))
+        return (row for chunk in chunks for row in chunk if row["_status"] in taken)
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:
@@ -375,7 +339,13 @@ def _path(given: Any) -> Any:
     if isinstance(given, str) and "://" in given:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-        given = ObjectStoragePath(given)
+        try:
+            given = ObjectStoragePath(given)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{given!r} cannot be opened ({error}); install the provider of this storage on the workers, such as "
+                "apache-airflow-providers-amazon for s3"
+            ) from error
     protocol = getattr(given, "protocol", "")
     if protocol:
         return Path(given.path) if protocol == "file" else given
@@ -402,38 +372,3 @@ def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterato
             f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
             fields=("input",),
         )
-
-
-def _hook(conn_id: str) -> Any:
-    from airflow.providers.common.compat.sdk import AirflowException, BaseHook
-
-    connection: Any = BaseHook.get_connection(conn_id)
-    try:
-        hook = connection.get_hook()
-    except AirflowException as error:
-        raise ConfigurationError(f"connection {conn_id!r}: {error}; install the provider of its type") from error
-    if not hasattr(hook, "insert_rows"):
-        raise ConfigurationError(
-            f"connection {conn_id!r} is of type {connection.conn_type!r}, which runs no SQL; take one whose hook is a "
-            "DbApiHook"
-        )
-    return hook
-
-
-def _query(source: Sql) -> Iterator[list[Row]]:
-    """Give the rows of a query, as the database gives them."""
-    from contextlib import closing
-
-    with closing(_hook(source.conn_id).get_conn()) as connection:
-        # psycopg's plain cursors read all rows at once; named ones leave them on the server.
-        named = type(connection).__module__.startswith("psycopg")
-        with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
-            cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
-            names: list[str] = []
-            while rows := cursor.fetchmany(CHUNK):
-                names = names or [column[0] for column in cursor.description]
-                yield [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value

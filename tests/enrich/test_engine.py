@@ -602,7 +602,7 @@ def test_progress_is_told(responses_sandbox, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         enrich(responses_sandbox, tmp_path, table(60), Surroundings(report=told.append), limits=Limits(concurrency=8))
     assert told
-    assert all(set(it) == {"done", "left", "rate", "cost", "failed", "in_flight"} for it in told)
+    assert all(set(it) == {"done", "left", "rate", "cost", "failed", "sent_again", "in_flight"} for it in told)
     assert all(it["done"] + it["left"] == 60 for it in told)
     assert "of 60 requests done" in caplog.text
     assert "60 rows: 60 ok. 60 requests sent" in caplog.text

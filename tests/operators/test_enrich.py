@@ -248,14 +248,99 @@ class TestFailures:
         with pytest.raises(Exception, match="responses_default"):
             task.execute(context())
 
-    @pytest.mark.parametrize("columns", [["mood", "prize"]])
-    def test_a_column_that_the_result_lacks(self, columns, tmp_path, database, responses_sandbox):
-        task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", columns))
-        with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
-            task.execute(context())
-
     def test_a_column_that_an_answer_would_overwrite(self, tmp_path, responses_sandbox):
         rows = [{"mood": "x", "text": "y"}]
         with pytest.raises(AirflowFailException, match="column 'mood' of the source is also a field of output_type"):
             enrich(tmp_path, rows=rows, output_type=Label).execute(context())
         assert not responses_sandbox.ledger
+
+
+class TestLoading:
+    """What a table cannot take is said before anything is paid."""
+
+    def enrich(self, folder, table, **kwargs):
+        return enrich(folder, **({"key": "id", "output_type": Label, "load_to": table} | kwargs)).execute(context())
+
+    def rows(self, database, query):
+        with sqlite3.connect(database) as connection:
+            return connection.execute(query).fetchall()
+
+    def test_columns_that_are_not_loaded_stay_as_they_are(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("ALTER TABLE labels ADD COLUMN checked_by TEXT")
+            connection.execute("INSERT INTO labels (id, mood, checked_by) VALUES ('r1', 'old', 'Anna')")
+        self.enrich(tmp_path, SqlTable("warehouse", "labels"))
+        assert self.rows(database, "SELECT checked_by, mood <> 'old' FROM labels WHERE id = 'r1'") == [("Anna", 1)]
+        assert self.rows(database, "SELECT count(*) FROM labels") == [(5,)]
+
+    def test_values_keep_their_types_and_what_is_nested_is_json(self, tmp_path, database, responses_sandbox):
+        class Kinds(BaseModel):
+            good: bool
+            stars: int
+            tags: list[str]
+
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE kinds (id TEXT UNIQUE, good BOOLEAN, stars, tags)")
+        self.enrich(tmp_path, SqlTable("warehouse", "kinds"), output_type=Kinds)
+        kinds = self.rows(database, "SELECT typeof(good), typeof(stars), json_type(tags) FROM kinds")
+        assert set(kinds) == {("integer", "integer", "array")}
+
+    def test_insert_adds(self, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "reviews", columns=["id", "mood"], mode="insert")
+        with sqlite3.connect(database) as connection:
+            connection.execute("ALTER TABLE reviews ADD COLUMN mood TEXT")
+        self.enrich(tmp_path, table)
+        assert self.rows(database, "SELECT count(*), count(mood), count(text) FROM reviews") == [(10, 5, 5)]
+
+    @pytest.mark.parametrize(
+        ("table", "said"),
+        [
+            (SqlTable("warehouse", "nothing"), "load_to: the table 'nothing' of connection 'warehouse' cannot be read"),
+            (SqlTable("warehouse", "reviews"), "load_to: the table 'reviews' has no column 'mood'; it has id, text"),
+            (SqlTable("warehouse", "labels", ["id", "prize"]), "load_to: the table 'labels' has no column 'prize'"),
+            (SqlTable("warehouse", "labels_twice"), "load_to: the table 'labels_twice' does not keep 'id' unique"),
+            (SqlTable("responses_default", "labels"), "load_to: connection 'responses_default'"),
+        ],
+    )
+    def test_what_it_cannot_take(self, table, said, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE labels_twice (id TEXT, mood TEXT)")
+        with pytest.raises(Exception, match="load_to") as caught:
+            self.enrich(tmp_path, table)
+        assert said in str(caught.value)
+        assert not responses_sandbox.ledger
+
+    def test_a_database_that_refuses_the_rows_keeps_the_answers(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT CHECK (mood = 'x'))")
+        with pytest.raises(ConfigurationError, match="All answers are in the output, and a retry only loads") as caught:
+            self.enrich(tmp_path, SqlTable("warehouse", "strict_labels"))
+        assert caught.value.retryable
+        assert self.rows(database, "SELECT * FROM strict_labels") == []
+        assert len(result(tmp_path)) == len(responses_sandbox.billed) == 5
+
+    @pytest.mark.parametrize(
+        ("sql", "said"),
+        [("SELECT idd FROM reviews", "no such column: idd"), ("SELECT id, id FROM reviews", "two columns 'id'")],
+    )
+    def test_a_query_that_fails(self, sql, said, tmp_path, database, responses_sandbox):
+        with pytest.raises(Exception, match=said):
+            enrich(tmp_path, rows=None, source=Sql("warehouse", sql), key="id").execute(context())
+
+
+class TestStoppingEarly:
+    def test_a_prompt_that_nobody_answers_is_not_paid_for_all_rows(self, tmp_path, responses_sandbox):
+        rows = [{"text": str(number)} for number in range(500)]
+        with pytest.raises(AirflowFailException, match=r"more than half, and limits.max_failures is 0.02"):
+            enrich(tmp_path, rows=rows, model="sandbox/refusal", limits={"max_failures": 0.02}).execute(context())
+        assert 50 <= len(responses_sandbox.billed) < 200
+
+    def test_an_upstream_task_that_gave_nothing(self, tmp_path, responses_sandbox):
+        task = enrich(tmp_path)
+        task.rows = None
+        with pytest.raises(AirflowFailException, match="rows: the upstream task gave None"):
+            task.execute(context())
+
+    def test_a_storage_without_its_provider(self, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match="install the provider of this storage"):
+            enrich(tmp_path, output_path="nowhere://bucket/x").execute(context())

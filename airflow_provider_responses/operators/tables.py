@@ -1,0 +1,228 @@
+"""Rows from a database and into one, through any connection whose hook is a ``DbApiHook``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, ClassVar, Final, Literal
+
+from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql
+from airflow_provider_responses.exceptions import ConfigurationError
+
+# Whose SQL can replace single columns of a row: others replace rows as their hooks do.
+_ON_CONFLICT: Final = frozenset({"postgres", "sqlite"})
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
+
+
+@dataclass
+class SqlTable:
+    """
+    A table that the result is loaded into; it has to be there.
+
+    :param conn_id: a connection whose hook is a ``DbApiHook``.
+    :param table: its name.
+    :param columns: of the result, that are loaded; by default those that the table has.
+    :param mode: ``upsert`` changes rows with the same key, which has to be unique in the table, and adds others;
+        ``insert`` adds all.
+    """
+
+    conn_id: str
+    table: str
+    columns: Sequence[str] | None = None
+    mode: Literal["upsert", "insert"] = "upsert"
+
+    template_fields: ClassVar[Sequence[str]] = ("conn_id", "table")
+
+
+class Loader:
+    """
+    Loads rows into a table, all of them or none.
+
+    :param table: which.
+    :param key: the column that tells rows apart.
+    """
+
+    def __init__(self, table: SqlTable, key: str | None) -> None:
+        self.table = table
+        self.key = key
+        self.hook = hook_of(table.conn_id, "load_to")
+        self._changes_columns = table.mode == "upsert" and self.hook.conn_type in _ON_CONFLICT
+
+    def check(self, wanted: Iterable[str]) -> None:
+        """
+        Look whether the table can take the rows, before they are paid for.
+
+        :param wanted: columns of the result that it must have.
+        :raises ConfigurationError: naming what it lacks.
+        """
+        has = self._columns()
+        for name in self.table.columns or wanted:
+            if name.lower() not in has:
+                raise ConfigurationError(
+                    f"load_to: the table {self.table.table!r} has no column {name!r}; it has {', '.join(has)}. "
+                    "Add it, or name those to load with SqlTable(columns=[...])"
+                )
+        if self._changes_columns:
+            # Of no rows: the database says whether the key is unique.
+            names = [str(self.key)]
+            select = f"SELECT {_list(names)} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
+            with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+                try:
+                    cursor.execute(self._insert(names, select))
+                except Exception as error:
+                    raise ConfigurationError(
+                        f"load_to: the table {self.table.table!r} does not keep {self.key!r} unique ({error}); make it "
+                        "the primary key, or take mode='insert'"
+                    ) from error
+
+    def load(self, rows: Iterator[Row]) -> int:
+        """
+        Load rows; give how many.
+
+        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        """
+        first = next(rows, None)
+        if first is None:
+            return 0
+        has = self._columns()
+        names = [str(name) for name in self.table.columns or (name for name in first if name.lower() in has)]
+        if missing := [name for name in names if name not in first]:
+            raise ConfigurationError(
+                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(map(str, first))}"
+            )
+        values = (tuple(_cell(row.get(name)) for name in names) for row in chain((first,), rows))
+        try:
+            if self.table.mode == "upsert" and not self._changes_columns:
+                counted = _Counted(values)
+                self.hook.insert_rows(
+                    self.table.table,
+                    counted,
+                    target_fields=names,
+                    commit_every=CHUNK,
+                    replace=True,
+                    replace_index=[self.key],
+                )
+                return counted.count
+            return self._write(names, values)
+        except Exception as error:
+            raise ConfigurationError(
+                f"load_to: {self.table.table!r} of connection {self.table.conn_id!r} did not take the rows "
+                f"({type(error).__name__}: {error}). All answers are in the output, and a retry only loads",
+                retryable=True,
+            ) from error
+
+    def _write(self, names: list[str], values: Iterator[tuple[Any, ...]]) -> int:
+        marks = ", ".join([self.hook.placeholder] * len(names))
+        statement = self._insert(names, f"VALUES ({marks})")
+        count = 0
+        with closing(self.hook.get_conn()) as connection:
+            with closing(connection.cursor()) as cursor:
+                while chunk := list(islice(values, CHUNK)):
+                    cursor.executemany(statement, chunk)
+                    count += len(chunk)
+            connection.commit()
+        return count
+
+    def _insert(self, names: list[str], what: str) -> str:
+        statement = f"INSERT INTO {self.table.table} ({_list(names)}) {what}"
+        if not self._changes_columns:
+            return statement
+        changed = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names if name != self.key)
+        then = f"UPDATE SET {changed}" if changed else "NOTHING"
+        return f"{statement} ON CONFLICT ({_quoted(str(self.key))}) DO {then}"
+
+    def _columns(self) -> dict[str, None]:
+        """Give the table's columns, in lower case."""
+        try:
+            with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+                cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
+                return {column[0].lower(): None for column in cursor.description}
+        except Exception as error:
+            raise ConfigurationError(
+                f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
+                f"({type(error).__name__}: {error}); make it first",
+                retryable=True,
+            ) from error
+
+
+class _Counted:
+    def __init__(self, values: Iterator[tuple[Any, ...]]) -> None:
+        self._values = values
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for value in self._values:
+            self.count += 1
+            yield value
+
+
+def query(source: Sql) -> Iterator[list[Row]]:
+    """
+    Give the rows of a query, as the database gives them.
+
+    :raises ConfigurationError: retryable, with what the database said.
+    """
+    hook = hook_of(source.conn_id, "source")
+    try:
+        with closing(hook.get_conn()) as connection:
+            # psycopg's plain cursors read all rows at once; named ones leave them on the server.
+            named = type(connection).__module__.startswith("psycopg")
+            with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
+                cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
+                while rows := cursor.fetchmany(CHUNK):
+                    names = _names(cursor)
+                    yield [dict(zip(names, row, strict=True)) for row in rows]
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})",
+            retryable=True,
+        ) from error
+
+
+def _names(cursor: Any) -> list[str]:
+    names = [str(column[0]) for column in cursor.description]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"source: the query has two columns {twice[0]!r}; name one otherwise")
+    return names
+
+
+def hook_of(conn_id: str, what: str) -> Any:
+    """
+    Give the hook of a database.
+
+    :param what: the argument that names the connection.
+    :raises ConfigurationError: if it is none.
+    """
+    from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+
+    connection: Any = BaseHook.get_connection(conn_id)
+    try:
+        hook = connection.get_hook()
+    except AirflowException as error:
+        raise ConfigurationError(
+            f"{what}: connection {conn_id!r}: {error}; install the provider of its type"
+        ) from error
+    if not hasattr(hook, "insert_rows"):
+        raise ConfigurationError(
+            f"{what}: connection {conn_id!r} is of type {connection.conn_type!r}, which runs no SQL; take one with "
+            "a DbApiHook"
+        )
+    return hook
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(_quoted, names))
+
+
+def _quoted(name: str) -> str:
+    return name if _PLAIN_NAME.match(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (Mapping, list)) else value
