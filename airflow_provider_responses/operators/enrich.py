@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
@@ -16,7 +19,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import Arguments, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.templates import RowTemplate
 
@@ -30,6 +33,7 @@ __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
 METRICS: Final = "airflow_provider_responses.enrich"
 FORMATS: Final = ("jsonl", "parquet")
+MODES: Final = ("upsert", "insert")
 # What only one of many requests could have.
 _NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
 
@@ -139,7 +143,8 @@ class ResponsesEnrichOperator(BaseOperator):
             from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
             self.retry_policy = ResponsesRetryPolicy()
-        self.source = source
+        # Copies, since templates are rendered in place, and mapped tasks share their arguments.
+        self.source = copy.copy(source) if isinstance(source, Sql) else source
         self.rows = rows
         self.input = input
         self.key = key
@@ -149,7 +154,7 @@ class ResponsesEnrichOperator(BaseOperator):
         self.resume = resume
         self.limits = limits
         self.shard = shard
-        self.load_to = load_to
+        self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
         self.allow_empty = allow_empty
         self.model = model
         self.instructions = instructions
@@ -178,8 +183,12 @@ class ResponsesEnrichOperator(BaseOperator):
 
         began = time.monotonic()
         try:
+            if isinstance(self.limits, Mapping):
+                self.limits = {name: _as_number(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
             enrichment = Enrichment(self._job(context, began), Surroundings(report=self._report))
+            if self.load_to is not None:
+                _check_target(self.load_to, enrichment.fields)
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
@@ -190,7 +199,7 @@ class ResponsesEnrichOperator(BaseOperator):
             if self.load_to is not None:
                 self._load(self.load_to, manifest)
         except ResponsesError as error:
-            if enrichment.manifest is not None:
+            if enrichment.manifest is not None and self.do_xcom_push:
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
             self._fail(error)
         return manifest
@@ -206,32 +215,53 @@ class ResponsesEnrichOperator(BaseOperator):
         self._arguments().check(rendered=rendered)
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
-        if self.input is None and "prompt" not in (self.request or {}):
-            raise RequestValidationError(
-                "input: missing; give a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
-                fields=("input",),
-            )
-        if self.output_format not in FORMATS:
-            raise RequestValidationError(
-                f"output_format is {self.output_format!r}; allowed are {', '.join(map(repr, FORMATS))}",
-                fields=("output_format",),
-            )
+        self._check_input()
+        _check_choice("output_format", self.output_format, FORMATS)
+        if not str(self.output_path or ""):
+            raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
+        if not is_lazy(self.resume):
+            _check_choice("resume", str(self.resume).lower(), ("true", "false"))
+        _check_names("columns", self.columns)
         if isinstance(self.source, Sql) and self.key is None:
             raise RequestValidationError(
                 "key: missing; a query may give its rows in another order the next time, so name a column that tells "
                 "them apart",
                 fields=("key",),
             )
-        if self.load_to is not None and self.load_to.mode == "upsert" and self.key is None:
-            raise RequestValidationError(
-                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
-            )
+        if self.load_to is not None:
+            self._check_table(self.load_to)
         if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
             format_of(self.source)
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
             self._shard()
+
+    def _check_input(self) -> None:
+        if self.input is None and "prompt" not in (self.request or {}):
+            raise RequestValidationError(
+                "input: missing; give a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
+                fields=("input",),
+            )
+        if self.input is not None and not isinstance(self.input, str) and not callable(self.input):
+            raise RequestValidationError(
+                f"input is a {type(self.input).__name__}; allowed are a template and a function of the row",
+                fields=("input",),
+            )
+        if inspect.iscoroutinefunction(self.input):
+            raise RequestValidationError("input is an async function; take a plain one", fields=("input",))
+
+    def _check_table(self, table: Any) -> None:
+        if not isinstance(table, SqlTable):
+            raise RequestValidationError(
+                f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
+            )
+        _check_choice("load_to.mode", table.mode, MODES)
+        _check_names("load_to.columns", table.columns)
+        if table.mode == "upsert" and self.key is None:
+            raise RequestValidationError(
+                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
+            )
 
     def _arguments(self) -> Arguments:
         return Arguments(**{f.name: getattr(self, f.name) for f in fields(Arguments) if f.name not in _NOT_HERE})
@@ -337,27 +367,25 @@ class ResponsesEnrichOperator(BaseOperator):
         """Load the rows with an answer into a table."""
         hook = _hook(table.conn_id)
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
-        rows = (row for chunk in self._result(manifest) for row in chunk if row["_status"] in taken)
-        first = next(rows, None)
-        if first is None:
-            return
-        names = list(table.columns or (name for name in first if not name.startswith("_")))
-        if missing := [name for name in names if name not in first]:
+        # Rows need not have the same columns, so all of them are looked at first.
+        known = {name: None for chunk in self._result(manifest) for row in chunk for name in row}
+        names = list(table.columns or (name for name in known if not name.startswith("_")))
+        if known and (missing := [name for name in names if name not in known]):
             raise ConfigurationError(
-                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(first)}"
+                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"
             )
-
-        def values() -> Iterator[tuple[Any, ...]]:
-            yield tuple(_cell(first[name]) for name in names)
-            for row in rows:
-                yield tuple(_cell(row.get(name)) for name in names)
-
+        values = (
+            tuple(_cell(row.get(name)) for name in names)
+            for chunk in self._result(manifest)
+            for row in chunk
+            if row["_status"] in taken
+        )
         if table.mode == "upsert":
             hook.insert_rows(
-                table.table, values(), target_fields=names, commit_every=CHUNK, replace=True, replace_index=[self.key]
+                table.table, values, target_fields=names, commit_every=CHUNK, replace=True, replace_index=[self.key]
             )
         else:  # all or nothing: a retry adds all of them again
-            hook.insert_rows(table.table, values(), target_fields=names, commit_every=max(manifest["rows"], 1))
+            hook.insert_rows(table.table, values, target_fields=names, commit_every=max(manifest["rows"], 1))
         self.log.info("Loaded into %s of %s", table.table, table.conn_id)
 
     def _result(self, manifest: Mapping[str, Any]) -> Iterator[list[Row]]:
@@ -418,18 +446,62 @@ def _hook(conn_id: str) -> Any:
     return hook
 
 
+def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise RequestValidationError(
+            f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,)
+        )
+
+
+def _check_names(name: str, value: Any) -> None:
+    if isinstance(value, str) and not is_lazy(value):
+        raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
+
+
+def _as_number(value: Any) -> Any:
+    """Read what a template rendered."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            return kind(value)
+    return value
+
+
+def _check_target(table: SqlTable, fields: Sequence[str]) -> None:
+    """
+    Look whether the table is there and has the columns, before anything is paid.
+
+    :raises ConfigurationError: naming the column that it lacks.
+    """
+    with closing(_hook(table.conn_id).get_conn()) as connection, closing(connection.cursor()) as cursor:
+        try:
+            cursor.execute(f"SELECT * FROM {table.table} WHERE 1 = 0")  # noqa: S608  the DAG's own
+        except Exception as error:
+            error.add_note(f"load_to: the table {table.table!r} of connection {table.conn_id!r} has to be there")
+            raise
+        # Some databases write names in capitals, or after the table's.
+        known = [column[0].rsplit(".", 1)[-1] for column in cursor.description]
+    has = {name.casefold() for name in known}
+    if missing := [name for name in table.columns or fields if name.casefold() not in has]:
+        raise ConfigurationError(
+            f"load_to: the table {table.table!r} has no column {missing[0]!r}; its columns are {', '.join(known)}. "
+            "`columns` of SqlTable says which of the result's it has"
+        )
+
+
 def _query(source: Sql) -> Iterator[list[Row]]:
     """Give the rows of a query, as the database gives them."""
-    from contextlib import closing
-
     with closing(_hook(source.conn_id).get_conn()) as connection:
         # psycopg's plain cursors read all rows at once; named ones leave them on the server.
         named = type(connection).__module__.startswith("psycopg")
         with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
             cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
+            if cursor.description is None and not named:  # a named cursor has one after the first fetch
+                raise ConfigurationError("source: the query gives no rows and no columns; it has to be a SELECT")
             names: list[str] = []
             while rows := cursor.fetchmany(CHUNK):
-                names = names or [column[0] for column in cursor.description]
+                if not names:
+                    names = [column[0] for column in cursor.description]
+                    check_names(names, "the query")
                 yield [dict(zip(names, row, strict=True)) for row in rows]
 
 
