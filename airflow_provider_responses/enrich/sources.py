@@ -118,7 +118,9 @@ def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
         names = next(filter(None, reader), None)
         if names is None:
             return
-        _check_names(names, path)
+        if len(names) == 1 and ";" in names[0]:
+            raise ConfigurationError(f"source: {str(path)!r} is separated by semicolons; write it with commas")
+        check_names(names, path)
         chunk: list[Row] = []
         for values in reader:
             if not values:
@@ -179,7 +181,7 @@ def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
 
     try:
         source = parquet.ParquetFile(file)
-        _check_names(source.schema_arrow.names, path)
+        check_names(source.schema_arrow.names, path)
         for batch in source.iter_batches(batch_size=CHUNK):
             yield _plain(batch, path)
     except (arrow.ArrowException, OSError) as error:
@@ -202,6 +204,11 @@ def _plain(batch: Any, path: Any) -> list[Row]:
         raise
 
 
-def _check_names(names: list[str], path: Any) -> None:
+def check_names(names: list[str], source: Any) -> None:
+    """
+    Refuse columns that have the same name.
+
+    :raises ConfigurationError: naming the source and the column.
+    """
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"source: {str(path)!r} has two columns {twice[0]!r}; rename one")
+        raise ConfigurationError(f"source: {str(source)!r} has two columns {twice[0]!r}; rename one")

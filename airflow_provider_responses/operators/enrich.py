@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
@@ -30,6 +33,7 @@ __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
 METRICS: Final = "airflow_provider_responses.enrich"
 FORMATS: Final = ("jsonl", "parquet")
+MODES: Final = ("upsert", "insert")
 # What only one of many requests could have.
 _NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
 
@@ -119,7 +123,8 @@ class ResponsesEnrichOperator(BaseOperator):
             from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
             self.retry_policy = ResponsesRetryPolicy()
-        self.source = source
+        # Copies, since templates are rendered in place, and mapped tasks share their arguments.
+        self.source = copy.copy(source) if isinstance(source, Sql) else source
         self.rows = rows
         self._has_rows = rows is not None
         self.input = input
@@ -130,7 +135,7 @@ class ResponsesEnrichOperator(BaseOperator):
         self.resume = resume
         self.limits = limits
         self.shard = shard
-        self.load_to = load_to
+        self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
         self.allow_empty = allow_empty
         self.model = model
         self.instructions = instructions
@@ -159,6 +164,8 @@ class ResponsesEnrichOperator(BaseOperator):
 
         began = time.monotonic()
         try:
+            if isinstance(self.limits, Mapping):
+                self.limits = {name: _as_number(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
             enrichment = Enrichment(self._job(context, began), Surroundings(report=self._report))
             loader = None if self.load_to is None else Loader(self.load_to, self.key)
@@ -172,10 +179,12 @@ class ResponsesEnrichOperator(BaseOperator):
                 loader.check([*([self.key] if self.key else []), *enrichment.fields])
             manifest = enrichment.run()
             if loader is not None:
-                count = loader.load(self._rows_with_answers(manifest))
+                # Rows need not have the same columns, so all of them are looked at first.
+                known = {name: None for chunk in self._result(manifest) for row in chunk for name in row}
+                count = loader.load(self._rows_with_answers(manifest), list(known))
                 self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
-            if enrichment.manifest is not None:
+            if enrichment.manifest is not None and self.do_xcom_push:
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
             self._fail(error)
         return manifest
@@ -195,32 +204,53 @@ class ResponsesEnrichOperator(BaseOperator):
             )
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
-        if self.input is None and "prompt" not in (self.request or {}):
-            raise RequestValidationError(
-                "input: missing; give a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
-                fields=("input",),
-            )
-        if self.output_format not in FORMATS:
-            raise RequestValidationError(
-                f"output_format is {self.output_format!r}; allowed are {', '.join(map(repr, FORMATS))}",
-                fields=("output_format",),
-            )
+        self._check_input()
+        _check_choice("output_format", self.output_format, FORMATS)
+        if not str(self.output_path or ""):
+            raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
+        if not is_lazy(self.resume):
+            _check_choice("resume", str(self.resume).lower(), ("true", "false"))
+        _check_names("columns", self.columns)
         if isinstance(self.source, Sql) and self.key is None:
             raise RequestValidationError(
                 "key: missing; a query may give its rows in another order the next time, so name a column that tells "
                 "them apart",
                 fields=("key",),
             )
-        if self.load_to is not None and self.load_to.mode == "upsert" and self.key is None:
-            raise RequestValidationError(
-                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
-            )
+        if self.load_to is not None:
+            self._check_table(self.load_to)
         if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
             format_of(self.source)
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
             self._shard()
+
+    def _check_input(self) -> None:
+        if self.input is None and "prompt" not in (self.request or {}):
+            raise RequestValidationError(
+                "input: missing; give a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
+                fields=("input",),
+            )
+        if self.input is not None and not isinstance(self.input, str) and not callable(self.input):
+            raise RequestValidationError(
+                f"input is a {type(self.input).__name__}; allowed are a template and a function of the row",
+                fields=("input",),
+            )
+        if inspect.iscoroutinefunction(self.input):
+            raise RequestValidationError("input is an async function; take a plain one", fields=("input",))
+
+    def _check_table(self, table: Any) -> None:
+        if not isinstance(table, SqlTable):
+            raise RequestValidationError(
+                f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
+            )
+        _check_choice("load_to.mode", table.mode, MODES)
+        _check_names("load_to.columns", table.columns)
+        if table.mode == "upsert" and self.key is None:
+            raise RequestValidationError(
+                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
+            )
 
     def _arguments(self) -> Arguments:
         return Arguments(**{f.name: getattr(self, f.name) for f in fields(Arguments) if f.name not in _NOT_HERE})
@@ -324,8 +354,10 @@ class ResponsesEnrichOperator(BaseOperator):
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
-        chunks = read_file(_path(manifest["output"]))
-        return (row for chunk in chunks for row in chunk if row["_status"] in taken)
+        return (row for chunk in self._result(manifest) for row in chunk if row["_status"] in taken)
+
+    def _result(self, manifest: Mapping[str, Any]) -> Iterator[list[Row]]:
+        return read_file(_path(manifest["output"]))
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:
@@ -372,3 +404,23 @@ def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterato
             f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
             fields=("input",),
         )
+
+
+def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise RequestValidationError(
+            f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,)
+        )
+
+
+def _check_names(name: str, value: Any) -> None:
+    if isinstance(value, str) and not is_lazy(value):
+        raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
+
+
+def _as_number(value: Any) -> Any:
+    """Read what a template rendered."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            return kind(value)
+    return value

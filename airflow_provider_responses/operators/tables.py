@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, ClassVar, Final, Literal
 
-from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql
+from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
 
 # Whose SQL can replace single columns of a row: others replace rows as their hooks do.
@@ -61,7 +61,7 @@ class Loader:
         """
         has = self._columns()
         for name in self.table.columns or wanted:
-            if name.lower() not in has:
+            if name.casefold() not in has:
                 raise ConfigurationError(
                     f"load_to: the table {self.table.table!r} has no column {name!r}; it has {', '.join(has)}. "
                     "Add it, or name those to load with SqlTable(columns=[...])"
@@ -79,22 +79,20 @@ class Loader:
                         "the primary key, or take mode='insert'"
                     ) from error
 
-    def load(self, rows: Iterator[Row]) -> int:
+    def load(self, rows: Iterator[Row], known: Sequence[str]) -> int:
         """
         Load rows; give how many.
 
+        :param known: the columns of the result, of which a row need not have all.
         :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
         """
-        first = next(rows, None)
-        if first is None:
-            return 0
         has = self._columns()
-        names = [str(name) for name in self.table.columns or (name for name in first if name.lower() in has)]
-        if missing := [name for name in names if name not in first]:
+        names = list(self.table.columns or (name for name in known if name.casefold() in has))
+        if known and (missing := [name for name in names if name not in known]):
             raise ConfigurationError(
-                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(map(str, first))}"
+                f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"
             )
-        values = (tuple(_cell(row.get(name)) for name in names) for row in chain((first,), rows))
+        values = (tuple(_cell(row.get(name)) for name in names) for row in rows)
         try:
             if self.table.mode == "upsert" and not self._changes_columns:
                 counted = _Counted(values)
@@ -136,11 +134,12 @@ class Loader:
         return f"{statement} ON CONFLICT ({_quoted(str(self.key))}) DO {then}"
 
     def _columns(self) -> dict[str, None]:
-        """Give the table's columns, in lower case."""
+        """Give the table's columns, without their case."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
-                return {column[0].lower(): None for column in cursor.description}
+                # Some databases write names in capitals, or after the table's.
+                return {column[0].rsplit(".", 1)[-1].casefold(): None for column in cursor.description}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
@@ -173,8 +172,11 @@ def query(source: Sql) -> Iterator[list[Row]]:
             named = type(connection).__module__.startswith("psycopg")
             with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
                 cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
+                if not named:  # a named cursor knows its columns after the first fetch
+                    _check_columns(cursor)
                 while rows := cursor.fetchmany(CHUNK):
-                    names = _names(cursor)
+                    names = [str(column[0]) for column in cursor.description]
+                    check_names(names, "the query")
                     yield [dict(zip(names, row, strict=True)) for row in rows]
     except ConfigurationError:
         raise
@@ -185,11 +187,9 @@ def query(source: Sql) -> Iterator[list[Row]]:
         ) from error
 
 
-def _names(cursor: Any) -> list[str]:
-    names = [str(column[0]) for column in cursor.description]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"source: the query has two columns {twice[0]!r}; name one otherwise")
-    return names
+def _check_columns(cursor: Any) -> None:
+    if cursor.description is None:
+        raise ConfigurationError("source: the query gives no rows and no columns; it has to be a SELECT")
 
 
 def hook_of(conn_id: str, what: str) -> Any:

@@ -299,3 +299,10 @@ def test_rows_of_a_list_are_copied_and_may_be_any_mapping() -> None:
 def test_what_is_no_dict_is_named(rows: list[Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         list(read_rows(rows))
+
+
+def test_a_csv_with_semicolons_says_so(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("id;text\n1;good\n")
+    with pytest.raises(ConfigurationError, match="is separated by semicolons; write it with commas"):
+        list(read_file(path))

@@ -62,6 +62,13 @@ class TestRefusedAtParse:
             ),
             ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
             ({"output_format": "csv"}, "output_format is 'csv'; allowed are 'jsonl', 'parquet'"),
+            ({"input": ["Mood of: {{ row.text }}"]}, "input is a list; allowed are a template and a function"),
+            ({"output_path": ""}, "output_path: missing"),
+            ({"resume": "yes"}, "resume is 'yes'; allowed are 'true', 'false'"),
+            ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
+            ({"load_to": "labels"}, "load_to is a str; allowed is SqlTable(conn_id, table)"),
+            ({"load_to": SqlTable("db", "t", mode="replace"), "key": "id"}, "load_to.mode is 'replace'; allowed are"),
+            ({"load_to": SqlTable("db", "t", columns="id"), "key": "id"}, "load_to.columns is 'id'; allowed is a list"),
             ({"shard": (4, 4)}, "shard is (4, 4); allowed are two whole numbers"),
             ({"limits": {"concurency": 5}}, "limits.concurency: no such limit"),
             ({"limits": {"concurrency": 0}}, "limits.concurrency is 0; allowed is a whole number from 1"),
@@ -74,6 +81,13 @@ class TestRefusedAtParse:
         with pytest.raises(ResponsesError, match="Task 'label'") as caught:
             enrich(tmp_path, **arguments)
         assert said in str(caught.value)
+
+    def test_an_async_function(self, tmp_path):
+        async def ask(row):
+            return row["text"]
+
+        with pytest.raises(ResponsesError, match="Task 'label': input is an async function; take a plain one"):
+            enrich(tmp_path, input=ask)
 
     def test_templates_wait(self, tmp_path):
         enrich(tmp_path, rows=None, source="{{ ds }}/x.csv", key="{{ params.key }}", limits={"concurrency": 2})
@@ -129,6 +143,43 @@ class TestRows:
             found = connection.execute("SELECT id, text, mood FROM labels ORDER BY id").fetchall()
         assert found == [(row["id"], row["text"], row["mood"]) for row in result(tmp_path)]
         assert len(found) == len(responses_sandbox.billed) == 4
+
+    def test_a_query_without_rows(self, tmp_path, database, responses_sandbox):
+        task = enrich(
+            tmp_path,
+            rows=None,
+            source=Sql("warehouse", "SELECT * FROM reviews WHERE 1 = 0"),
+            key="id",
+            output_type=Label,
+            load_to=SqlTable("warehouse", "labels"),
+        )
+        assert task.execute(context())["rows"] == 0
+
+    def test_rows_with_different_columns_are_loaded_whole(self, tmp_path, database, responses_sandbox):
+        rows = [{"id": "a"}, {"id": "b", "text": {"nested": 1}}]
+        enrich(
+            tmp_path,
+            rows=rows,
+            input="{{ row.id }}",
+            key="id",
+            output_type=Label,
+            load_to=SqlTable("warehouse", "labels"),
+        ).execute(context())
+        with sqlite3.connect(database) as connection:
+            found = connection.execute("SELECT id, text FROM labels ORDER BY id").fetchall()
+        assert found == [("a", None), ("b", '{"nested": 1}')]
+
+    def test_limits_may_be_rendered(self, tmp_path, responses_sandbox):
+        task = enrich(tmp_path, limits={"concurrency": "{{ n }}", "max_failures": "{{ share }}"})
+        task.render_template_fields({"n": 2, "share": 0.5})
+        assert task.execute(context())["counts"] == {"ok": 5}
+
+    def test_arguments_that_tasks_share_are_each_ones_own(self, tmp_path):
+        query, table = Sql("warehouse", "SELECT {{ ti.map_index }}"), SqlTable("warehouse", "{{ ds }}")
+        task = enrich(tmp_path, rows=None, source=query, key="id", load_to=table)
+        task.render_template_fields({"ds": "today", "ti": TaskInstance(map_index=3)})
+        assert (task.source.sql, task.load_to.table) == ("SELECT 3", "today")
+        assert (query.sql, table.table) == ("SELECT {{ ti.map_index }}", "{{ ds }}")
 
     def test_shards_have_all_rows_between_them(self, tmp_path, responses_sandbox):
         for number in range(2):
@@ -212,6 +263,13 @@ class TestFailures:
         assert enrich(tmp_path).execute(context(TaskInstance(try_number=2)))["counts"] == {"ok": 5}
         assert len(responses_sandbox.billed) == 5
 
+    def test_a_failed_task_that_pushes_nothing(self, tmp_path, responses_sandbox):
+        responses_sandbox.script({"status": 400})
+        ti = TaskInstance()
+        with pytest.raises(ResponsesError, match="1 of 5 rows failed"):
+            enrich(tmp_path, do_xcom_push=False).execute(context(ti))
+        assert not ti.xcoms
+
     def test_a_spent_budget_fails_at_once_and_keeps_what_is_done(self, tmp_path, responses_sandbox):
         with pytest.raises(AirflowFailException, match=r"limits.max_cost of .* is spent"):
             enrich(tmp_path, limits={"max_cost": 1e-9, "concurrency": 1}).execute(context())
@@ -247,6 +305,25 @@ class TestFailures:
         task = enrich(tmp_path, rows=None, source=Sql("responses_default", "SELECT 1"), key="id")
         with pytest.raises(Exception, match="responses_default"):
             task.execute(context())
+
+    def test_a_column_that_the_result_lacks(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("ALTER TABLE labels ADD COLUMN prize TEXT")
+        task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", ["mood", "prize"]))
+        with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
+            task.execute(context())
+
+    @pytest.mark.parametrize(
+        ("sql", "said"),
+        [
+            ("SELECT * FROM reviews a JOIN reviews b ON a.id = b.id", "'the query' has two columns 'id'; rename one"),
+            ("", "the query gives no rows and no columns; it has to be a SELECT"),
+        ],
+    )
+    def test_a_query_that_is_no_table(self, sql, said, tmp_path, database, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=said):
+            enrich(tmp_path, rows=None, source=Sql("warehouse", sql), key="id").execute(context())
+        assert not responses_sandbox.ledger
 
     def test_a_column_that_an_answer_would_overwrite(self, tmp_path, responses_sandbox):
         rows = [{"mood": "x", "text": "y"}]
@@ -321,7 +398,7 @@ class TestLoading:
 
     @pytest.mark.parametrize(
         ("sql", "said"),
-        [("SELECT idd FROM reviews", "no such column: idd"), ("SELECT id, id FROM reviews", "two columns 'id'")],
+        [("SELECT idd FROM reviews", "no such column: idd"), ("SELECT id, id FROM reviews", "has two columns 'id'")],
     )
     def test_a_query_that_fails(self, sql, said, tmp_path, database, responses_sandbox):
         with pytest.raises(Exception, match=said):
