@@ -405,7 +405,13 @@ def _path(given: Any) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     path = ObjectStoragePath(str(given))
-    return Path(path.path) if path.protocol == "file" else path
+    if path.protocol == "file":
+        return Path(path.path)
+    try:
+        path.fs  # noqa: B018  else it is missed only when a file is opened, after all has been paid
+    except ValueError as error:
+        raise ConfigurationError(f"{given}: {error}; install the provider that has it") from None
+    return path
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
