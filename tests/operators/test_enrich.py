@@ -232,6 +232,11 @@ class TestTemplates:
         assert said in str(caught.value)
         assert not responses_sandbox.ledger
 
+    @pytest.mark.parametrize(("rows", "kind"), [("[{}]", "str"), ({"text": "x"}, "dict"), (5, "int")])
+    def test_rows_that_are_no_list(self, rows, kind, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=f"rows is a {kind}; allowed is a list with a dict per row"):
+            enrich(tmp_path, rows=rows).execute(context())
+
     def test_a_column_may_be_rare(self, tmp_path, responses_sandbox):
         rows = [{"text": "same"} for _ in range(1000)] + [{"text": "last", "note": "!"}]
         enrich(tmp_path, rows=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
