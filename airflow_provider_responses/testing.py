@@ -17,6 +17,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import is_lazy
 from airflow_provider_responses.client.config import ClientConfig, Dialect, RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def _requests(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give where each of a task's requests is spelt out, and the arguments that it is made of."""
     mapped = hasattr(task, "partial_kwargs")
     kind = task.operator_class if mapped else type(task)
-    if not issubclass(kind, ResponsesOperator):
+    if not issubclass(kind, (ResponsesOperator, ResponsesEnrichOperator)):
         return
-    decorated = {"decorated": True} if issubclass(kind, DecoratedOperator) else {}
+    function = getattr(task, "input", None) if not mapped else task.partial_kwargs.get("input")
+    decorated = {"decorated": True} if issubclass(kind, DecoratedOperator) or callable(function) else {}
     if not mapped:
         yield "", {**vars(task), **decorated}
         return
@@ -121,5 +123,7 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
             literal.setdefault(name, "known when the task runs")
     options = arguments.get("options")
     given = RequestOptions.to_dict(options) if isinstance(options, (RequestOptions, Mapping)) else {}
+    if callable(literal.get("input")):  # of rows: it gives the input when the task runs
+        literal["input"] = LATER
     run = runs.Run(fields=literal, output_type=arguments.get("output_type"), stamp="0" * 32)
     run.prepare(config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)}))

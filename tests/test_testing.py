@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from pydantic import BaseModel
 
 from airflow_provider_responses.hooks.responses import ResponsesHook
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.testing import invalid_requests
 
@@ -102,3 +103,25 @@ def test_literal_values_of_a_mapped_task_are_checked_each():
     problems = invalid_requests(dag)
     assert problems["a"].startswith("expand(input=...)[1]: ")
     assert problems["b"].startswith("expand_kwargs[1]: ")
+
+
+def test_tasks_that_enrich_are_checked_as_well():
+    @task.responses_enrich(rows=[{"a": 1}], output_path="out")
+    def whole(row):
+        return {"model": MODEL, "input": row["a"]}
+
+    @task.responses_enrich(rows=[{"a": 1}], output_path="out", request={"service_tier": "gold"})
+    def decorated(row):
+        return row["a"]
+
+    plain = {"rows": [{"a": 1}], "output_path": "out"}
+    dag = dag_of(
+        whole,
+        decorated,
+        lambda: ResponsesEnrichOperator(task_id="fine", model=MODEL, input="{{ row.a }}", **plain),
+        lambda: ResponsesEnrichOperator(task_id="function", input=lambda row: {"model": MODEL} | row, **plain),
+        lambda: ResponsesEnrichOperator(task_id="no_model", input="{{ row.a }}", **plain),
+        lambda: ResponsesEnrichOperator.partial(task_id="shards", input="{{ row.a }}", **plain).expand(shard=[(0, 1)]),
+        lambda: ResponsesEnrichOperator(task_id="open_type", model=MODEL, input="x", output_type=Open, **plain),
+    )
+    assert set(invalid_requests(dag)) == {"decorated", "no_model", "shards", "open_type"}

@@ -60,13 +60,13 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     """
     Put the results of all shards under a path together, in the order of the source.
 
-    :param output_path: that of the shards: a text, a ``Path``, or what works like one.
+    :param output_path: that of the shards: a plain path, or an ``ObjectStoragePath``.
     :returns: the manifest of all, which is also written.
     :raises ConfigurationError: if a shard is missing or did not end well, naming it.
     """
     import tempfile
 
-    folder = Path(output_path) if isinstance(output_path, str) else output_path
+    folder = _opened(output_path)
     found = sorted((path for path in folder.iterdir() if path.name.startswith("shard-")), key=lambda path: path.name)
     manifests = [_manifest(path) for path in found]
     if not manifests:
@@ -97,6 +97,15 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
     write_whole(folder / MANIFEST, json.dumps(merged, indent=2).encode())
     return merged
+
+
+def _opened(output_path: Any) -> Any:
+    if isinstance(output_path, str) and "://" in output_path:
+        raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
+    folder = Path(output_path) if isinstance(output_path, str) else output_path
+    if not folder.is_dir():
+        raise ConfigurationError(f"output_path {str(folder)!r} is not there, so no shard has run")
+    return folder
 
 
 def _manifest(folder: Any) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def format_of(path: Any) -> tuple[str, bool]:
     )
 
 
-def read_rows(rows: Iterable[Any]) -> Iterator[list[Row]]:
+def read_rows(rows: Any) -> Iterator[list[Row]]:
     """Give the rows of a list."""
+    if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
+        raise ConfigurationError(f"rows is a {type(rows).__name__}; allowed is a list with a dict per row")
     chunk: list[Row] = []
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):

@@ -367,21 +367,27 @@ class ResponsesEnrichOperator(BaseOperator):
 
 
 def _path(given: Any) -> Any:
-    """Give a ``Path`` for what is on this machine, else an ``ObjectStoragePath``."""
-    if isinstance(given, str) and "://" in given:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
+    """
+    Give a ``Path`` for what is on this machine, else an ``ObjectStoragePath``.
 
-        try:
-            given = ObjectStoragePath(given)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{given!r} cannot be opened ({error}); install the provider of this storage on the workers, such as "
-                "apache-airflow-providers-amazon for s3"
-            ) from error
-    protocol = getattr(given, "protocol", "")
-    if protocol:
-        return Path(given.path) if protocol == "file" else given
-    return Path(given)
+    :raises ConfigurationError: for a storage that Airflow does not know.
+    """
+    path = given
+    try:
+        if isinstance(given, str) and "://" in given:
+            from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+            path = ObjectStoragePath(given)
+        protocol = getattr(path, "protocol", "")
+        if protocol not in {"", "file"}:
+            path.fs  # noqa: B018  else it is missed only when a file is opened, after all has been paid
+            return path
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{given}: {error}; install the provider of this storage on the workers, such as "
+            "apache-airflow-providers-amazon for s3"
+        ) from None
+    return Path(path.path if protocol == "file" else path)
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:

@@ -264,6 +264,19 @@ def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path)
         merge_shards(tmp_path / "many")
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s3://bucket/out", "output_path is 's3://bucket/out'; give ObjectStoragePath('s3://bucket/out')"),
+        ("/nowhere/out", "output_path '/nowhere/out' is not there, so no shard has run"),
+    ],
+)
+def test_shards_that_are_not_there(path, said):
+    with pytest.raises(ConfigurationError) as caught:
+        merge_shards(path)
+    assert str(caught.value) == said
+
+
 def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox, tmp_path):
     for shard in range(3):
         told = enrich(responses_sandbox, tmp_path / str(shard), table(2), key=None, shard=(shard, 3), allow_empty=False)

@@ -6,6 +6,8 @@ import csv
 import datetime
 import json
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
@@ -230,6 +232,11 @@ class TestTemplates:
         assert said in str(caught.value)
         assert not responses_sandbox.ledger
 
+    @pytest.mark.parametrize(("rows", "kind"), [("[{}]", "str"), ({"text": "x"}, "dict"), (5, "int")])
+    def test_rows_that_are_no_list(self, rows, kind, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=f"rows is a {kind}; allowed is a list with a dict per row"):
+            enrich(tmp_path, rows=rows).execute(context())
+
     def test_a_column_may_be_rare(self, tmp_path, responses_sandbox):
         rows = [{"text": "same"} for _ in range(1000)] + [{"text": "last", "note": "!"}]
         enrich(tmp_path, rows=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
@@ -262,6 +269,32 @@ class TestFailures:
         assert ti.xcoms["return_value"]["counts"] == {"ok": 3, "failed": 2}
         assert enrich(tmp_path).execute(context(TaskInstance(try_number=2)))["counts"] == {"ok": 5}
         assert len(responses_sandbox.billed) == 5
+
+    @pytest.mark.parametrize("place", ["source", "output_path"])
+    def test_a_storage_that_airflow_does_not_know_costs_nothing(self, place, tmp_path, responses_sandbox):
+        arguments = {place: "hdfs://bucket/a.csv"} | ({"rows": None} if place == "source" else {})
+        with pytest.raises(
+            AirflowFailException, match=r"hdfs://bucket/a.csv: No filesystem registered .*; install the"
+        ):
+            enrich(tmp_path, **arguments).execute(context())
+        assert not responses_sandbox.ledger
+
+    def test_a_kill_from_another_thread_ends_the_run_and_keeps_what_is_answered(self, tmp_path, responses_sandbox):
+        rows = [{"text": f"review {n}"} for n in range(2000)]
+        task = enrich(tmp_path, rows=rows, limits={"concurrency": 2})
+
+        def kill():
+            while len(responses_sandbox.billed) < 5:
+                time.sleep(0.001)
+            task.on_kill()
+
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill)
+            with pytest.raises(ResponsesError, match="the task was ended; what is done stays"):
+                task.execute(context())
+            killing.result()
+        kept = sum(len(part.read_text().splitlines()) for part in (tmp_path / "out" / "parts").iterdir())
+        assert 0 < kept <= len(responses_sandbox.billed) < 2000
 
     def test_a_failed_task_that_pushes_nothing(self, tmp_path, responses_sandbox):
         responses_sandbox.script({"status": 400})
@@ -421,3 +454,38 @@ class TestStoppingEarly:
     def test_a_storage_without_its_provider(self, tmp_path, responses_sandbox):
         with pytest.raises(AirflowFailException, match="install the provider of this storage"):
             enrich(tmp_path, output_path="nowhere://bucket/x").execute(context())
+
+
+SHARDED = """
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow_provider_responses.enrich import merge_shards
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+with DAG("sharded", schedule=None, user_defined_macros={"quoted": "<{}>".format}, render_template_as_native_obj=True):
+    @task
+    def row(number):
+        return {"id": number, "text": f"{{{{ ds }}}} {number}"}
+
+    @task
+    def merge():
+        return merge_shards("FOLDER", output_format="parquet")
+
+    shards = ResponsesEnrichOperator.partial(
+        task_id="label",
+        rows=row.expand(number=[1, 2, 3]),
+        input="{{ quoted(row.text) }} {{ params.who }} {{ var.value.get('none', '-') }} {{ macros.uuid is defined }}",
+        model="vendor/m",
+        key="id",
+        output_path="FOLDER",
+        params={"who": "me"},
+    ).expand(shard=[(0, 2), (1, 2)])
+    shards >> merge()
+"""
+
+
+def test_mapped_shards_of_a_mapped_tasks_rows_in_a_real_run(run_dag, tmp_path, responses_sandbox):
+    ran = run_dag(SHARDED.replace("FOLDER", str(tmp_path / "a folder")), "sharded")
+    assert ran.state == "success"
+    assert inputs(responses_sandbox) == [f"<{{{{ ds }}}} {number}> me - True" for number in (1, 2, 3)]
+    assert sum(ran.xcom("label", map_index=number)["rows"] for number in range(2)) == 3
+    assert ran.xcom("merge")["output"] == str(tmp_path / "a folder" / "result.parquet")
