@@ -372,12 +372,12 @@ def _path(given: Any) -> Any:
 
     :raises ConfigurationError: for a storage that Airflow does not know.
     """
-    path = given
+    path: Any = given.removeprefix("file://") if isinstance(given, str) else given
     try:
-        if isinstance(given, str) and "://" in given:
+        if isinstance(path, str) and "://" in path:
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            path = ObjectStoragePath(given)
+            path = ObjectStoragePath(path)
         protocol = getattr(path, "protocol", "")
         if protocol not in {"", "file"}:
             path.fs  # noqa: B018  else it is missed only when a file is opened, after all has been paid
