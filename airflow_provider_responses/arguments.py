@@ -61,10 +61,10 @@ class Arguments:
         _check_type("instructions", self.instructions, (str,), lazy)
         _check_type("request", self.request, (Mapping,), lazy)
         _check_type("conn_id", self.conn_id, (str,), lazy)
-        _check_choice("result", self.result, ("text", "response"), lazy)
-        _check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
-        _check_choice("cache", _boolean(self.cache), (True, False), lazy)
-        _check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
+        check_choice("result", self.result, ("text", "response"), lazy)
+        check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
+        check_choice("cache", _boolean(self.cache), (True, False), lazy)
+        check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
         _check_number("cache_ttl", self.cache_ttl, 1, LONGEST_CACHE_TTL, lazy)
         _check_number("output_retries", self.output_retries, 0, MOST_OUTPUT_RETRIES, lazy)
         _check_extra_xcoms(self.extra_xcoms, lazy)
@@ -170,7 +170,8 @@ def _check_type(name: str, value: Any, kinds: tuple[type, ...], lazy: Callable[[
     raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
 
 
-def _check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool]) -> None:
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool] = _never) -> None:
+    """Refuse what is none of the allowed values."""
     if lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
         return
     raise RequestValidationError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,))

@@ -15,7 +15,6 @@ from airflow_provider_responses.exceptions import ConfigurationError
 
 CHUNK: Final = 1000  # rows
 LONGEST_FIELD: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
-FORMATS: Final = ("csv", "jsonl", "parquet")
 _SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 Row = dict[str, Any]

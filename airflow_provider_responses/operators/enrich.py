@@ -15,9 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.arguments import Arguments, is_lazy
+from airflow_provider_responses.arguments import Arguments, check_choice, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.tables import Loader, SqlTable, query
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
 METRICS: Final = "airflow_provider_responses.enrich"
-FORMATS: Final = ("jsonl", "parquet")
 MODES: Final = ("upsert", "insert")
 # What only one of many requests could have.
 _NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
@@ -176,7 +176,7 @@ class ResponsesEnrichOperator(BaseOperator):
             enrichment.cancel()
         try:
             if loader is not None:
-                loader.check([*([self.key] if self.key else []), *enrichment.fields])
+                loader.check(enrichment.fields)
             manifest = enrichment.run()
             if loader is not None:
                 # Rows need not have the same columns, so all of them are looked at first.
@@ -205,11 +205,11 @@ class ResponsesEnrichOperator(BaseOperator):
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
         self._check_input()
-        _check_choice("output_format", self.output_format, FORMATS)
+        check_choice("output_format", self.output_format, FORMATS)
         if not str(self.output_path or ""):
             raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
         if not is_lazy(self.resume):
-            _check_choice("resume", str(self.resume).lower(), ("true", "false"))
+            check_choice("resume", str(self.resume).lower(), ("true", "false"))
         _check_names("columns", self.columns)
         if isinstance(self.source, Sql) and self.key is None:
             raise RequestValidationError(
@@ -245,7 +245,7 @@ class ResponsesEnrichOperator(BaseOperator):
             raise RequestValidationError(
                 f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
             )
-        _check_choice("load_to.mode", table.mode, MODES)
+        check_choice("load_to.mode", table.mode, MODES)
         _check_names("load_to.columns", table.columns)
         if table.mode == "upsert" and self.key is None:
             raise RequestValidationError(
@@ -409,13 +409,6 @@ def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterato
         raise RequestValidationError(
             f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
             fields=("input",),
-        )
-
-
-def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise RequestValidationError(
-            f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,)
         )
 
 

@@ -60,7 +60,10 @@ class Loader:
         :raises ConfigurationError: naming what it lacks.
         """
         has = self._columns()
-        for name in self.table.columns or wanted:
+        for name in [
+            *([self.key] if self.key and self.table.mode == "upsert" else []),
+            *(self.table.columns or wanted),
+        ]:
             if name.casefold() not in has:
                 raise ConfigurationError(
                     f"load_to: the table {self.table.table!r} has no column {name!r}; it has {', '.join(has)}. "
@@ -88,6 +91,8 @@ class Loader:
         """
         has = self._columns()
         names = list(self.table.columns or (name for name in known if name.casefold() in has))
+        if self.table.mode == "upsert" and self.key not in names:
+            names.insert(0, str(self.key))  # else no row is found again, and each load adds all
         if known and (missing := [name for name in names if name not in known]):
             raise ConfigurationError(
                 f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"

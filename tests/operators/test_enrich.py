@@ -393,6 +393,11 @@ class TestLoading:
         kinds = self.rows(database, "SELECT typeof(good), typeof(stars), json_type(tags) FROM kinds")
         assert set(kinds) == {("integer", "integer", "array")}
 
+    def test_an_upsert_takes_the_key_along(self, tmp_path, database, responses_sandbox):
+        for _ in range(2):
+            self.enrich(tmp_path, SqlTable("warehouse", "labels", columns=["mood"]))
+        assert self.rows(database, "SELECT count(*), count(id), count(mood), count(text) FROM labels") == [(5, 5, 5, 0)]
+
     def test_insert_adds(self, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "reviews", columns=["id", "mood"], mode="insert")
         with sqlite3.connect(database) as connection:
