@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,20 @@ def tear(path: Path) -> None:
     """Keep the first half of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
+
+
+def asked(sandbox: Any) -> list[str]:
+    """Give the inputs that were sent, in their order."""
+    return [entry.body["input"] for entry in sandbox.ledger]
+
+
+class Watched(list):  # type: ignore[type-arg]
+    """The answers of a run; tells how many there are when one comes."""
+
+    def __init__(self, seen: Callable[[int], None]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def append(self, answer: Any) -> None:
+        super().append(answer)
+        self.seen(len(self))

@@ -1,0 +1,161 @@
+"""A service that is a function, and a run of the runner against it in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.enrich.index import Pending
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.runner import Answer, Runner
+from airflow_provider_responses.exceptions import (
+    APIError,
+    ResponsesError,
+    TransportError,
+    error_class_for_status,
+)
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.runs import Outcome
+from tests.enrich import virtual
+
+CONFIG = ClientConfig(api_key="sk-test")
+
+
+def response(
+    cost: float | None = 0.001, *, tokens: int = 100, status: str = "completed", cached: bool = False
+) -> Response:
+    raw = {"id": "resp", "status": status, "model": "m", "usage": {"total_tokens": tokens, "cost": cost}}
+    return Response(raw=raw, headers={"x-openrouter-cache-status": "HIT"} if cached else {})
+
+
+def refused(response_: Response) -> Response:
+    parts = [{"type": "refusal", "refusal": "no"}]
+    response_.raw["output"] = [{"type": "message", "role": "assistant", "content": parts}]
+    return response_
+
+
+def status_error(status: int, **details: Any) -> APIError:
+    kind, retryable = error_class_for_status(status)
+    return kind(f"status {status}", status_code=status, retryable=retryable, **details)
+
+
+def refused_connection() -> TransportError:
+    return TransportError("connection refused", kind="connect")
+
+
+def dropped() -> TransportError:
+    return TransportError("the server hung up", kind="read", ambiguous=True)
+
+
+Said = Outcome | ResponsesError | None
+
+
+class Send(NamedTuple):
+    """A request that is sent: of which row, for the nth time (from 1), and when."""
+
+    number: int
+    nth: int
+    now: float
+
+
+@dataclass
+class Service:
+    """
+    Answers after a while.
+
+    :param say: what to say to a request; None is a plain answer, an error is raised.
+    :param latency: seconds, or what draws them.
+    """
+
+    say: Callable[[Send], Said] = lambda _: None
+    latency: float | Callable[[], float] = 0.5
+    sends: list[tuple[float, int]] = field(default_factory=list)  # when, and which
+    tries: Counter[int] = field(default_factory=Counter)
+    answered: Counter[int] = field(default_factory=Counter)
+    in_flight: int = 0
+    most: int = 0
+    quiet_until: float = 0.0
+    too_early: list[float] = field(default_factory=list)
+
+    async def ask(self, pending: Pending) -> Outcome:
+        now, number = asyncio.get_running_loop().time(), pending.first
+        if now < self.quiet_until - 1e-6:
+            self.too_early.append(now)
+        self.sends.append((now, number))
+        self.tries[number] += 1
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        said = self.say(Send(number, self.tries[number], now))
+        try:
+            await asyncio.sleep(self.latency() if callable(self.latency) else self.latency)
+        finally:
+            self.in_flight -= 1
+        if isinstance(said, ResponsesError):
+            if said.retry_after is not None:
+                self.quiet_until = max(self.quiet_until, asyncio.get_running_loop().time() + said.retry_after)
+            raise said
+        self.answered[number] += 1
+        return said or Outcome(response=response(), value=f"answer {number}")
+
+    def sent_between(self, start: float, end: float) -> int:
+        return sum(start < at < end for at, _ in self.sends)
+
+
+@dataclass
+class Ended:
+    """What a run came to."""
+
+    stopped: BaseException | None
+    runner: Runner
+    kept: list[Answer]
+    seconds: float
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        return dict(Counter(answer.status for answer in self.kept))
+
+    def of(self, number: int) -> Answer:
+        [answer] = [answer for answer in self.kept if answer.pending.first == number]
+        return answer
+
+
+def run(
+    service: Service,
+    rows: int,
+    *,
+    config: ClientConfig = CONFIG,
+    spent: float = 0.0,
+    keep: Callable[[Answer], None] | None = None,
+    meanwhile: Callable[[Runner], Any] | None = None,
+    **limits: Any,
+) -> Ended:
+    """Send as many rows, in virtual time."""
+    kept: list[Answer] = []
+    left = [Pending(number, b"%d" % number, 1, "{}" * 20) for number in range(rows)][::-1]
+
+    async def main() -> Ended:
+        loop, chance = asyncio.get_running_loop(), random.Random(1)  # noqa: S311  the same each time
+        runner = Runner(
+            ask=service.ask,
+            take=lambda most: [left.pop() for _ in range(min(most, len(left)))],
+            keep=keep or kept.append,
+            limits=Limits(**limits),
+            config=config,
+            spent=spent,
+            clock=loop.time,
+            sleep=asyncio.sleep,
+            draw=chance.random,
+        )
+        other = asyncio.ensure_future(meanwhile(runner)) if meanwhile else None
+        stopped = await runner.run()
+        if other is not None:
+            await other
+        assert service.in_flight == runner.progress.in_flight == 0
+        return Ended(stopped, runner, kept, loop.time())
+
+    return virtual.run(main())

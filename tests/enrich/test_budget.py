@@ -1,0 +1,81 @@
+"""What the runner may spend."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_responses.exceptions import (
+    BudgetExceededError,
+    ConfigurationError,
+)
+from airflow_provider_responses.runs import Outcome
+from tests.enrich.service import (
+    Service,
+    response,
+    run,
+    status_error,
+)
+
+
+@pytest.mark.parametrize("spent", [0.0, 0.5])
+@pytest.mark.parametrize("limit", [0.5005, 0.6, 0.77777])
+def test_max_cost_is_kept_with_what_is_in_flight(limit: float, spent: float) -> None:
+    service = Service(lambda _: Outcome(response=response(0.01), value="x"))
+    ended = run(service, 1000, max_cost=limit, spent=spent, concurrency=64)
+    assert isinstance(ended.stopped, BudgetExceededError)
+    assert f"limits.max_cost of ${limit:g} is spent" in str(ended.stopped)
+    paid = spent + ended.runner.progress.cost
+    assert limit - 0.01 < paid <= limit + (0.01 if len(ended.kept) == 1 else 1e-9)
+    assert len(ended.kept) == len(service.sends)
+
+
+def test_a_budget_that_is_spent_already_sends_nothing() -> None:
+    service = Service()
+    ended = run(service, 10, max_cost=0.5, spent=0.5)
+    assert isinstance(ended.stopped, BudgetExceededError)
+    assert service.sends == []
+
+
+def test_a_budget_that_suffices_exactly_does_not_end_the_run() -> None:
+    ended = run(Service(lambda _: Outcome(response=response(0.1), value="x")), 3, max_cost=0.3)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 3})
+
+
+def test_one_dear_answer_is_all_that_max_cost_may_be_exceeded_by() -> None:
+    for dear in range(0, 90, 3):
+        prices = {dear: 5.0}
+        service = Service(
+            lambda sent, prices=prices: Outcome(response=response(prices.get(sent.number, 0.01)), value="x")  # type: ignore[misc]
+        )
+        ended = run(service, 1000, max_cost=1.0, concurrency=64)
+        assert isinstance(ended.stopped, BudgetExceededError)
+        assert ended.runner.progress.cost <= 1.0 + 5.0
+
+
+def test_until_a_price_is_known_one_answer_is_waited_for() -> None:
+    service = Service(lambda sent: status_error(400) if sent.number < 3 else None)
+    ended = run(service, 30, max_cost=100.0)
+    assert [at for at, _ in service.sends[:5]] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert service.sends[5][0] == 2.0
+    assert ended.stopped is None
+
+
+def test_free_answers_are_no_reason_to_wait() -> None:
+    service = Service(lambda _: Outcome(response=response(0.0), value="x"))
+    ended = run(service, 500, max_cost=0.01, concurrency=64)
+    assert (ended.stopped, service.most) == (None, 64)
+
+
+def test_without_prices_max_cost_ends_the_run() -> None:
+    service = Service(lambda _: Outcome(response=response(None), value="x"))
+    ended = run(service, 100, max_cost=1.0)
+    assert isinstance(ended.stopped, ConfigurationError)
+    assert "limits.max_cost cannot be kept: the server does not tell what an answer costs" in str(ended.stopped)
+    assert len(ended.kept) == len(service.sends) == 1
+    assert ended.of(0).cost is None
+
+
+def test_without_prices_and_max_cost_the_run_goes_on() -> None:
+    ended = run(Service(lambda _: Outcome(response=response(None), value="x")), 100)
+    assert ended.stopped is None
+    assert ended.runner.progress.unpriced == 100

@@ -1,0 +1,83 @@
+"""Part files, the truth of an output: written as the run goes on, lost, torn, refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.engine import Surroundings, Writer
+from airflow_provider_responses.enrich.limits import Limits
+from tests.enrich.jobs import (
+    enrich,
+    lines,
+    parts,
+    result,
+    table,
+    tear,
+)
+
+TEXT = runs.Run(fields={}, stream=False)
+
+
+class Died(BaseException):
+    """The process ends here, as far as the engine is concerned."""
+
+
+def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path, monkeypatch):
+    rows = table(30)
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", die)
+        patch.setattr("airflow_provider_responses.enrich.folder.Folder.release", lambda _: None)
+        with pytest.raises(Died):
+            enrich(responses_sandbox, tmp_path, rows)
+    assert len(responses_sandbox.billed) == 30
+    assert not (tmp_path / "parts").exists()
+
+    told = enrich(responses_sandbox, tmp_path, rows, writer=Writer(owner="task", try_number=2))
+    assert len(responses_sandbox.billed) == 30
+    assert (told["cache_hits"], told["cost"], told["counts"]) == (30, 0.0, {"ok": 30})
+
+
+def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_path):
+    rows = table(30)
+    enrich(responses_sandbox, tmp_path, rows, run=replace(TEXT, cache=False))
+    before = result(tmp_path)
+    (part,) = parts(tmp_path)
+    order = [row["_key"] for row in lines(part)]
+    tear(part)
+    whole = part.read_bytes().count(b"\n")
+    assert 0 < whole < 29
+
+    enrich(responses_sandbox, tmp_path, rows, run=replace(TEXT, cache=False))
+    again = {entry.body["input"] for entry in responses_sandbox.ledger[30:]}
+    assert again == {f"Mood of hello {key[1:]}" for key in order[whole:]}
+    assert [row["output"] for row in result(tmp_path)] == [row["output"] for row in before]
+
+
+def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+    responses_sandbox.latency = 0.01
+    around = Surroundings(part_rows=20, flush_seconds=0.05)
+    told = enrich(responses_sandbox, tmp_path, table(200), around, limits=Limits(concurrency=16))
+
+    written = [lines(part) for part in parts(tmp_path)]
+    assert len(written) > 5
+    assert max(map(len, written)) <= 20
+    # A part that is being written at the end is not written twice.
+    assert sorted(row["_row"] for part in written for row in part) == list(range(200))
+    assert enrich(responses_sandbox, tmp_path, table(200))["cost"] == told["cost"]
+
+
+def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+    (tmp_path / "parts").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        enrich(responses_sandbox, tmp_path, table(2000), Surroundings(flush_seconds=0.0))
+    assert len(responses_sandbox.ledger) < 2000

@@ -1,0 +1,205 @@
+"""What keeps rows or a whole run from being sent, and what ends it: bad input, failures, money, the key."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.engine import Writer
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.exceptions import (
+    BudgetExceededError,
+    ConfigurationError,
+    PaymentRequiredResponseError,
+    RequestValidationError,
+    ResponsesError,
+    TooManyFailuresError,
+    UnauthorizedResponseError,
+)
+from tests.enrich.jobs import (
+    MODEL,
+    ask,
+    connect,
+    enrich,
+    manifest,
+    result,
+    table,
+)
+
+TEXT = runs.Run(fields={}, stream=False)
+
+
+class Mood(BaseModel):
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "said"),
+    [
+        pytest.param(
+            [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}, {"id": 1, "text": "c"}],
+            {},
+            "key: rows 0 and 2 have the same 'id', '1'",
+            id="a key twice",
+        ),
+        pytest.param([{"id": 1, "text": "a"}, {"text": "b"}], {}, "row 1 has no column 'id'", id="no key column"),
+        pytest.param([{"id": 1, "text": "a"}, {"id": None, "text": "b"}], {}, "row 1 has no value in 'id'", id="null"),
+        pytest.param([{"id": float("nan"), "text": "b"}], {}, "row 0 has no value in 'id'", id="NaN"),
+        pytest.param(
+            table(2),
+            {"run": runs.Run(fields={}, output_type=Mood)},
+            "row 0: column 'text' of the source is also a field of output_type",
+            id="a field of output_type",
+        ),
+        pytest.param(
+            [{"id": 1, "text": "a"}, {"id": 2, "text": "b", "_cost": 1}],
+            {},
+            "row 1: column '_cost' of the source is also a column of the result",
+            id="a column of the result, in one row",
+        ),
+        pytest.param(
+            table(1), {"columns": ["mood"]}, "column 'mood' of the source is also a field", id="a chosen column"
+        ),
+        pytest.param(table(1), {"columns": ["txet"]}, "columns: no row has a column 'txet'", id="no such column"),
+        pytest.param([{"id": 1, "text": object()}], {}, "row 0: column 'text' holds a object", id="no JSON form"),
+        pytest.param([{"id": "\ud800", "text": "a"}], {}, "row 0 holds half of", id="no text as key"),
+        pytest.param(
+            [{"id": 1, "text": ""}],
+            {"ask": lambda row: {"model": MODEL, "input": row["text"]}},
+            r"no row can be sent. The first, row 0 \(key 1\): .*input: is empty",
+            id="all empty",
+        ),
+        pytest.param(
+            table(2),
+            {"limits": Limits(max_request_bytes=10)},
+            "no row can be sent.*max_request_bytes is 10",
+            id="all too large",
+        ),
+        pytest.param([], {"allow_empty": False}, "the source has no rows, and allow_empty is False", id="empty"),
+        pytest.param([3], {}, "row 0 is a int; allowed is a dict", id="no row"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_sent(rows, given, said, responses_sandbox, tmp_path):
+    with pytest.raises(ResponsesError, match=said) as caught:
+        enrich(responses_sandbox, tmp_path, rows, **given)
+    assert isinstance(caught.value, (RequestValidationError, ConfigurationError))
+    assert not caught.value.retryable
+    assert responses_sandbox.ledger == []
+    # Nobody is kept out after that.
+    other = Writer(owner="other")
+    assert enrich(responses_sandbox, tmp_path, table(1), writer=other)["counts"] == {"ok": 1}
+
+
+def test_an_empty_source_succeeds(responses_sandbox, tmp_path):
+    told = enrich(responses_sandbox, tmp_path, [])
+    assert (told["rows"], told["counts"], told["complete"]) == (0, {"ok": 0}, True)
+    assert result(tmp_path) == []
+
+
+def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
+    rows = table(5)
+    rows[1]["text"] = ""
+    rows[3]["text"] = "long " * 1000
+    given = {
+        "ask": lambda row: {"model": MODEL, "input": row["text"]},
+        "limits": Limits(max_request_bytes=4000, max_failures=2),
+    }
+    told = enrich(responses_sandbox, tmp_path, rows, **given)
+
+    assert told["counts"] == {"ok": 3, "invalid": 2}
+    assert len(responses_sandbox.ledger) == 3
+    made = result(tmp_path)
+    assert [row["_status"] for row in made] == ["ok", "invalid", "ok", "invalid", "ok"]
+    assert "input: is empty" in made[1]["_error"]
+    assert "limits.max_request_bytes is 4000" in made[3]["_error"]
+    assert (made[3]["text"], made[3]["mood"], made[3]["_cost"], made[3]["_tries"]) == (rows[3]["text"], None, 0.0, 0)
+    assert {tuple(row) for row in made} == {tuple(made[0])}
+
+    with pytest.raises(
+        TooManyFailuresError, match=r"2 of 5 rows failed \(2 invalid\).*the same requests would fail again"
+    ):
+        enrich(
+            responses_sandbox, tmp_path, rows, **(given | {"limits": Limits(max_request_bytes=4000, max_failures=1)})
+        )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "passes"), [(2, True), (1, False), (0.2, True), (0.19, False), (0, False), (1.0, False)]
+)
+def test_failures_may_be_a_count_or_a_share(allowed, passes, responses_sandbox, tmp_path):
+    responses_sandbox.script({"status": 400, "times": 2})
+    limits = Limits(concurrency=1, max_failures=allowed)
+    if passes:
+        assert enrich(responses_sandbox, tmp_path, table(10), limits=limits)["counts"] == {"ok": 8, "failed": 2}
+        return
+    with pytest.raises(TooManyFailuresError, match=f"2 of 10 rows failed .* limits.max_failures is {allowed:g}"):
+        enrich(responses_sandbox, tmp_path, table(10), limits=limits)
+    assert manifest(tmp_path)["counts"] == {"ok": 8, "failed": 2}
+    assert [row["_status"] for row in result(tmp_path)] == ["failed"] * 2 + ["ok"] * 8
+
+
+def test_a_run_in_which_nothing_succeeds_fails(responses_sandbox, tmp_path):
+    responses_sandbox.script({"status": 400, "times": 3})
+    with pytest.raises(TooManyFailuresError, match="3 of 3 rows failed"):
+        enrich(responses_sandbox, tmp_path, table(3), limits=Limits(max_failures=10))
+
+
+def test_a_budget_stops_and_a_larger_one_goes_on(responses_sandbox, tmp_path):
+    rows = table(40)
+    enrich(responses_sandbox, tmp_path / "dry", rows)
+    whole = manifest(tmp_path / "dry")["cost"]
+    responses_sandbox.reset()
+
+    with pytest.raises(
+        BudgetExceededError, match=r"limits.max_cost of .* is spent.*raise the limit to go on"
+    ) as caught:
+        enrich(responses_sandbox, tmp_path, rows, limits=Limits(concurrency=4, max_cost=whole / 2))
+    assert not caught.value.retryable
+    spent = sum(entry.cost for entry in responses_sandbox.ledger)
+    assert whole / 4 < spent <= whole / 2
+    told = manifest(tmp_path)
+    assert not told["complete"]
+    assert told["cost"] == pytest.approx(spent)
+    assert told["counts"] == {"ok": len(responses_sandbox.billed), "missing": 40 - len(responses_sandbox.billed)}
+    assert {row["_status"] for row in result(tmp_path)} == {"ok", "missing"}
+
+    # The same again is stopped by what was spent before.
+    sent = len(responses_sandbox.ledger)
+    with pytest.raises(BudgetExceededError):
+        enrich(responses_sandbox, tmp_path, rows, limits=Limits(max_cost=spent))
+    assert len(responses_sandbox.ledger) == sent
+
+    told = enrich(responses_sandbox, tmp_path, rows, limits=Limits(max_cost=whole * 1.5))
+    assert told["counts"] == {"ok": 40}
+    assert len(responses_sandbox.billed) == 40
+    assert told["cost"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.ledger))
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [({"status": 401}, UnauthorizedResponseError), ({"status": 402}, PaymentRequiredResponseError)],
+)
+def test_what_is_wrong_for_all_rows_stops_at_once(step, kind, responses_sandbox, tmp_path):
+    responses_sandbox.script(*[{}] * 10, step)
+    limits = Limits(concurrency=2)
+    with pytest.raises(kind):
+        enrich(responses_sandbox, tmp_path, table(50), limits=limits)
+    done = len(responses_sandbox.billed)
+    assert 10 <= done <= 12
+    assert len(responses_sandbox.ledger) <= 13
+    assert manifest(tmp_path)["counts"] == {"ok": done, "missing": 50 - done}
+    assert not manifest(tmp_path)["complete"]
+
+    assert enrich(responses_sandbox, tmp_path, table(50), limits=limits)["counts"] == {"ok": 50}
+    assert len(responses_sandbox.billed) == 50
+
+
+def test_a_model_that_does_not_exist_and_a_key_without_credit_stop_the_run(responses_sandbox, tmp_path):
+    with pytest.raises(ResponsesError, match="missing/model"):
+        enrich(responses_sandbox, tmp_path, table(50), ask=lambda row: ask(row) | {"model": "missing/model"})
+    assert len(responses_sandbox.ledger) <= 8
+    responses_sandbox.reset()
+    with pytest.raises(UnauthorizedResponseError):
+        enrich(responses_sandbox, tmp_path, table(50), config=connect(responses_sandbox.base_url, "wrong-key"))
+    assert len(responses_sandbox.ledger) <= 8

@@ -1,0 +1,93 @@
+"""What a run writes: the table of one run or of many shards, as JSONL or Parquet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+)
+from tests.enrich.jobs import (
+    MODEL,
+    enrich,
+    manifest,
+    result,
+    table,
+)
+
+TEXT = runs.Run(fields={}, stream=False)
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path):
+    rows = table(50)
+    enrich(responses_sandbox, tmp_path / "one", rows, key=key)
+    shared = []
+    for shard in range(3):
+        folder = tmp_path / "many" / f"shard-{shard}"
+        shared.append(enrich(responses_sandbox, folder, rows, key=key, shard=(shard, 3))["rows"])
+    merged = merge_shards(tmp_path / "many")
+
+    def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in ("_row", "id", "text", "_status", "_cost")} for row in rows]
+
+    assert sum(shared) == 50
+    assert min(shared) > 5
+    assert len(responses_sandbox.billed) == 100
+    assert plain(result(tmp_path / "many")) == plain(result(tmp_path / "one"))
+    assert (merged["rows"], merged["counts"]) == (50, {"ok": 50})
+    assert merged["cost"] == pytest.approx(manifest(tmp_path / "one")["cost"])
+
+    (tmp_path / "many" / "shard-2").rename(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match="shard 2 of 3 is missing"):
+        merge_shards(tmp_path / "many")
+    enrich(responses_sandbox, tmp_path / "many" / "shard-2", rows, key=key, shard=(2, 4))
+    with pytest.raises(ConfigurationError, match="shard-2: a shard of 4, beside shards of 3"):
+        merge_shards(tmp_path / "many")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s3://bucket/out", "output_path is 's3://bucket/out'; give ObjectStoragePath('s3://bucket/out')"),
+        ("/nowhere/out", "output_path '/nowhere/out' is not there, so no shard has run"),
+    ],
+)
+def test_shards_that_are_not_there(path, said):
+    with pytest.raises(ConfigurationError) as caught:
+        merge_shards(path)
+    assert str(caught.value) == said
+
+
+def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox, tmp_path):
+    for shard in range(3):
+        told = enrich(responses_sandbox, tmp_path / str(shard), table(2), key=None, shard=(shard, 3), allow_empty=False)
+        assert told["rows"] == (0 if shard == 2 else 1)
+
+
+def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [row | ({"stars": 4.5} if number > 1000 else {}) for number, row in enumerate(table(1005))]
+    rows[1]["tags"] = ["a", "b"]
+    same = lambda row: {"model": MODEL, "input": f"Mood of {row['id'][-1]}"}  # noqa: E731
+    enrich(responses_sandbox, tmp_path, rows, ask=same)
+    jsonl = result(tmp_path)
+    enrich(responses_sandbox, tmp_path, rows, ask=same, output_format="parquet")
+
+    assert len(responses_sandbox.ledger) == 10
+    assert not (tmp_path / "result.jsonl").exists()
+    read = parquet.read_table(tmp_path / "result.parquet").to_pylist()
+    assert set(read[0]) == {name for row in jsonl for name in row}
+    assert [{name: row[name] for name in expected} for row, expected in zip(read, jsonl, strict=True)] == jsonl
+
+
+def test_parquet_with_two_types_in_a_column_is_refused_after_the_answers_are_kept(responses_sandbox, tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = [{"id": 1, "text": "a", "x": 1}, {"id": 2, "text": "b", "x": "one"}]
+    with pytest.raises(ConfigurationError, match="'parquet' wants one type per column"):
+        enrich(responses_sandbox, tmp_path, rows, output_format="parquet")
+    assert enrich(responses_sandbox, tmp_path, rows)["requests_sent"] == 0

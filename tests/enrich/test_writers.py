@@ -1,0 +1,127 @@
+"""Two writers on one output: who may write, who takes over, and what a zombie adds."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.sources import read_rows
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    LeaseLostError,
+)
+from tests.enrich.jobs import (
+    MODEL,
+    Watched,
+    enrich,
+    job,
+    manifest,
+    parts,
+    result,
+    table,
+)
+
+TEXT = runs.Run(fields={}, stream=False)
+
+
+class Clock:
+    """The time of day, set by the test."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_path):
+    now = Clock()
+    first = Enrichment(job(responses_sandbox, tmp_path, table(3)), Surroundings(now=now))
+    first.folder.acquire(resume=True)
+
+    now.time += LEASE_SECONDS - 1
+    with pytest.raises(ConfigurationError, match=r"is being written by task, try 1. Wait .* for 1 s") as caught:
+        enrich(responses_sandbox, tmp_path, table(3), Surroundings(now=now), writer=Writer(owner="other"))
+    assert caught.value.retryable
+    assert responses_sandbox.ledger == []
+
+    now.time += 2
+    told = enrich(responses_sandbox, tmp_path, table(3), Surroundings(now=now), writer=Writer(owner="other"))
+    assert told["counts"] == {"ok": 3}
+
+
+def test_an_older_try_is_refused(responses_sandbox, tmp_path):
+    newer = Enrichment(job(responses_sandbox, tmp_path, table(3), writer=Writer(owner="task", try_number=2)))
+    newer.folder.acquire(resume=True)
+    with pytest.raises(ConfigurationError, match="is being written by task, try 2"):
+        enrich(responses_sandbox, tmp_path, table(3))
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sandbox, tmp_path):
+    rows = table(10)
+    told: dict[str, Any] = {}
+
+    def take_over() -> None:
+        """Another process does the whole job, while this one has answers that it has not written."""
+        writer = Writer(owner="task", try_number=2, stamp="" if resume else "cleared")
+        told.update(enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=resume))
+
+    zombie = Enrichment(job(responses_sandbox, tmp_path, rows))
+    flush = zombie._flush
+
+    def late(index: Any) -> None:
+        thread = threading.Thread(target=take_over)  # with an event loop of its own
+        thread.start()
+        thread.join()
+        flush(index)
+
+    zombie._flush = late  # type: ignore[method-assign]
+    with pytest.raises(LeaseLostError, match="task, try 2, writes here now; this one stops"):
+        zombie.run()
+
+    assert told["counts"] == {"ok": 10}
+    assert manifest(tmp_path) == told
+    mine = [part for part in parts(tmp_path) if "-t0002-" in part.name]
+    assert len(mine) == 1
+    assert len(parts(tmp_path)) == 2  # the zombie's is there, late
+    before = result(tmp_path)
+    again = enrich(responses_sandbox, tmp_path, rows, writer=Writer(owner="task", try_number=3))
+    assert again["requests_sent"] == 0
+    assert [row["_row"] for row in before] == [row["_row"] for row in result(tmp_path)] == list(range(10))
+    assert [row["mood"] for row in before] == [row["mood"] for row in result(tmp_path)]
+
+
+def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.LEASE_SECONDS", 0.0)  # renews at every look
+    responses_sandbox.script(*[{}] * 5, {"delay": 0.02, "times": 1000})
+    zombie = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=Limits(concurrency=1)))
+    newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).folder
+    zombie._answered = Watched(lambda answers: newer.acquire(resume=True) if answers == 3 else None)
+    with pytest.raises(LeaseLostError):
+        zombie.run()
+    assert len(responses_sandbox.ledger) < 1000
+    assert not (tmp_path / "result.jsonl").exists()
+    newer.renew()  # it is still the newer try's
+
+
+def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp_path):
+    now = Clock()
+
+    def slow() -> Any:
+        for chunk in read_rows(table(3000)):
+            now.time += LEASE_SECONDS / 2
+            yield chunk
+        with pytest.raises(ConfigurationError, match="is being written by task"):
+            enrich(responses_sandbox, tmp_path, table(1), Surroundings(now=now), writer=Writer(owner="other"))
+
+    same = lambda _: {"model": MODEL, "input": "The same"}  # noqa: E731
+    told = enrich(responses_sandbox, tmp_path, [], Surroundings(now=now), chunks=slow, ask=same)
+    assert told["counts"] == {"ok": 3000}
