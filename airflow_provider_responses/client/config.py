@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -135,7 +136,9 @@ class ClientConfig:
         for name in ("max_retries", "max_ambiguous_retries"):
             settle(self, name, _count(name, _required(name, getattr(self, name))))
         if self.proxy and urlsplit(self.proxy).scheme not in {"http", "https"}:
-            raise ConfigurationError("proxy is no URL; allowed is one such as http://proxy.example.com:3128")
+            raise ConfigurationError(
+                "proxy is no http or https URL; allowed is one such as http://proxy.example.com:3128"
+            )
         if self.ca_bundle and not os.path.isfile(self.ca_bundle):
             raise ConfigurationError(f"ca_bundle is {self.ca_bundle!r}, where no file is on this machine")
         for name in ("app_title", "app_url"):
@@ -209,6 +212,7 @@ def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:
         )
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

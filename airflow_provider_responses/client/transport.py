@@ -70,6 +70,8 @@ class SyncPool:
 
     def __init__(self, transport: httpx.BaseTransport | None = None, *, route: Route | None = None) -> None:
         route = route or Route()
+        if transport is None and route.environment and not route.proxy:
+            _environment_proxies()  # httpx reads them itself, and knows SOCKS only by an extra
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._dropped = False
         self._call = threading.local()
@@ -300,10 +302,7 @@ async def _request(transport: AiohttpTransport, call: Call, patience: Mapping[st
 
 def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None]:
     """Give the proxies that the environment names, as httpx's mounts."""
-    found = urllib.request.getproxies()
-    without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]
-    schemes = [scheme for scheme in ("http", "https", "all") if scheme in found and "*" not in without]
-    urls = {scheme: found[scheme] if "://" in found[scheme] else f"http://{found[scheme]}" for scheme in schemes}
+    urls, without = _environment_proxies()
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
         f"{scheme}://": _aiohttp_transport(trust, httpx.Proxy(url)) for scheme, url in urls.items()
     }
@@ -311,6 +310,25 @@ def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None
         mounts |= {f"all://[{host}]" if host.count(":") > 1 else f"all://{host}": None for host in without}
         mounts |= {f"all://*.{host}": None for host in without if ":" not in host and not host[0].isdigit()}
     return mounts
+
+
+def _environment_proxies() -> tuple[dict[str, str], list[str]]:
+    """
+    Give the URLs of the environment's proxies by scheme, and the hosts that are reached without one.
+
+    :raises ConfigurationError: naming a variable whose proxy speaks anything but HTTP.
+    """
+    found = urllib.request.getproxies()
+    without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]
+    schemes: list[str] = [scheme for scheme in ("http", "https", "all") if scheme in found and "*" not in without]
+    urls = {scheme: found[scheme] if "://" in found[scheme] else f"http://{found[scheme]}" for scheme in schemes}
+    for scheme, url in urls.items():
+        if (kind := url.partition("://")[0].lower()) not in {"http", "https"}:
+            raise ConfigurationError(
+                f"{scheme.upper()}_PROXY of the environment names a {kind} proxy; allowed are http and https. Name one "
+                "in the connection's `proxy`, or unset the variable where Airflow runs"
+            )
+    return urls, without
 
 
 _loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Route, AsyncPool]] = WeakKeyDictionary()

@@ -39,7 +39,10 @@ KEPT_SECONDS: Final = 60.0  # that a connection's settings are used again in the
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
 
 
+WOKEN_AT_ONCE: Final = 8  # of the calls that waited for a connection, in one turn of the event loop
+
 _kept_configs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, Any]]] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class ResponsesHook(BaseHook):
@@ -222,6 +225,9 @@ async def kept_config(conn_id: str) -> ClientConfig:
             retryable=True,  # secrets backends report their outages like this
         ) from error
     known[conn_id] = loop.time(), config
+    # Hundreds may have waited: all of them opening their sockets in one turn would stop the loop for a while.
+    async with _turns.setdefault(loop, asyncio.Semaphore(WOKEN_AT_ONCE)):
+        await asyncio.sleep(0)
     return config
 
 

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
@@ -21,13 +22,17 @@ pytestmark = [
 ]
 ROUNDS = 5
 COUNT = 1000
-GOAL, FLOOR = 0.85, 0.4  # of the bare client's requests a second
+GOAL: Final = 0.85  # of the bare client's requests a second
+FLOOR: Final = 0.75  # of those of the least trigger
 
 
-def run(way: str, where: str, log: Path) -> dict:
-    command = [sys.executable, "-m", "tests.benchmarks.triggerer", way, where, str(COUNT)]
+WAYS: Final = {"bare": "bare client", "least": "least trigger", "triggers": "triggers"}
+
+
+def run(way: str, url: str, logs: Path) -> dict:
+    command = [sys.executable, "-m", "tests.benchmarks.triggerer", way, url, str(logs), str(COUNT)]
     done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
-    log.write_text(done.stdout + done.stderr)
+    (logs / f"{way}.log").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -50,21 +55,24 @@ def test_a_thousand_triggers_keep_up_with_the_bare_client(connections, tmp_path)
     with upstream.running() as address:
         url = f"{address}/1.0"
         connections(url, "bench", "bench_first")
-        rounds = [
-            (run("bare", url, tmp_path / "bare.log"), run("triggers", str(tmp_path), tmp_path / "triggers.log"))
-            for _ in range(ROUNDS)
-        ]
-    shares = [triggers["rate"] / bare["rate"] for bare, triggers in rounds]
-    print(f"\n{COUNT:,} triggers at once in a TriggerRunner, an answer takes 1 s, medians of {ROUNDS} pairs")
-    for name, pick in (("bare client", 0), ("triggers", 1)):
-        print(f"  {name:<14} {statistics.median(pair[pick]['rate'] for pair in rounds):6.0f} requests/s")
-    print(f"  share          {statistics.median(shares):6.0%}   of each pair: {', '.join(f'{s:.0%}' for s in shares)}")
-    late = [triggers["late"] for _, triggers in rounds]
-    print(f"  the loop was late by at most {statistics.median(late) * 1000:.0f} ms (in each: {late})")
-    print(f"  peak of the process {max(triggers['peak'] for _, triggers in rounds)} MiB")
-    if statistics.median(shares) < GOAL:
-        print(f"  short of the goal of {GOAL:.0%}")
-    assert all((triggers["done"], triggers["failed"]) == (COUNT, 0) for _, triggers in rounds)
-    assert statistics.median(shares) >= FLOOR
-    assert statistics.median(late) < 0.1
-    assert max(triggers["peak"] for _, triggers in rounds) < 250
+        rounds = [{way: run(way, url, tmp_path) for way in WAYS} for _ in range(ROUNDS)]
+
+    print(f"\n{COUNT:,} triggers at once in a TriggerRunner, an answer takes 1 s, medians of {ROUNDS} rounds")
+    shares = {way: [found[way]["rate"] / found["bare"]["rate"] for found in rounds] for way in WAYS}
+    late = {way: [found[way]["late_ms"] for found in rounds] for way in WAYS if way != "bare"}
+    for way, name in WAYS.items():
+        rate = statistics.median(found[way]["rate"] for found in rounds)
+        share, each = statistics.median(shares[way]), ", ".join(f"{share:.0%}" for share in shares[way])
+        print(f"  {name:<14} {rate:5.0f} requests/s {share:5.0%} of the bare client (each: {each})")
+    for way, found_late in late.items():
+        print(f"  {WAYS[way]:<14} the loop was late by {statistics.median(found_late):.0f} ms (each: {found_late})")
+    peak = max(found["triggers"]["peak"] for found in rounds)
+    print(f"  peak of the process {peak} MiB")
+    share, least = (statistics.median(shares[way]) for way in ("triggers", "least"))
+    if share < GOAL:
+        print(f"  short of the goal of {GOAL:.0%}: the least trigger there is has {least:.0%}")
+    assert all((found["triggers"]["done"], found["triggers"]["failed"]) == (COUNT, 0) for found in rounds)
+    assert share >= FLOOR * least
+    # Airflow reads the 1,000 triggers in one message, which takes it as long in both.
+    assert statistics.median(late["triggers"]) < max(100.0, 1.25 * statistics.median(late["least"]))
+    assert peak < 250

@@ -16,9 +16,12 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow_provider_responses.triggers.responses import ResponsesTrigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello"}
+from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
+from airflow_provider_responses.triggers.responses import ResponsesTrigger
+from tests.benchmarks.least import REQUEST, LeastTrigger
+
 ARGUMENTS = {"request": json.dumps(REQUEST), "options": {}, "settings": {"stream": False}}
 TIMEOUT = 300  # seconds
 _late: list[float] = []
@@ -26,16 +29,26 @@ _peak: list[int] = []
 _watching: list[asyncio.Task[None]] = []
 
 
-class TimedTrigger(ResponsesTrigger):
-    """Tells in its event when it began and ended, and how its process fares."""
+class Timed:
+    """Tells in a trigger's event when it began and ended, and how its process fares."""
 
-    async def run(self) -> AsyncIterator[Any]:
+    conn_id: str | None
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
         if self.conn_id == "bench" and not _watching:
             _watching.append(asyncio.create_task(_watch()))
         began = time.monotonic()
-        async for event in super().run():
+        async for event in super().run():  # type: ignore[misc]
             event.payload["timed"] = (began, time.monotonic(), max(_late, default=0.0), max(_peak, default=0))
             yield event
+
+
+class TimedTrigger(Timed, ResponsesTrigger):
+    """Ours."""
+
+
+class TimedLeastTrigger(Timed, LeastTrigger):
+    """The least."""
 
 
 async def _watch() -> None:
@@ -60,8 +73,6 @@ def rate(spans: list[tuple[float, float]]) -> float:
 
 async def bare(url: str, count: int) -> float:
     """Send as many requests at once with the client alone."""
-    from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
-
     async with AsyncResponsesClient(ClientConfig(api_key="none", base_url=url)) as client:
 
         async def one() -> tuple[float, float]:
@@ -72,7 +83,7 @@ async def bare(url: str, count: int) -> float:
         return rate(await asyncio.gather(*(one() for _ in range(count))))
 
 
-def triggered(count: int, logs: str) -> dict[str, Any]:
+def triggered(trigger: type[BaseTrigger], arguments: dict[str, Any], count: int, logs: str) -> dict[str, Any]:
     """Run as many triggers at once in a TriggerRunner."""
     from airflow.executors.workloads.task import TaskInstanceDTO
     from airflow.executors.workloads.trigger import RunTrigger
@@ -109,8 +120,8 @@ def triggered(count: int, logs: str) -> dict[str, Any]:
                 priority_weight=1,
             )
             supervisor.logger_cache[number] = TriggerLoggingFactory(log_path=f"{logs}/{number}.log", ti=ti)
-            path = f"{TimedTrigger.__module__}.{TimedTrigger.__qualname__}"
-            kwargs = Trigger.encrypt_kwargs(ARGUMENTS | {"conn_id": conn_id, "deadline": time.time() + TIMEOUT})
+            path = f"{trigger.__module__}.{trigger.__qualname__}"
+            kwargs = Trigger.encrypt_kwargs(arguments | {"conn_id": conn_id})
             supervisor.creating_triggers.append(RunTrigger(id=number, classpath=path, encrypted_kwargs=kwargs, ti=ti))
         ends = time.monotonic() + TIMEOUT
         while len(found) < numbers.stop - 1 and supervisor.is_alive() and time.monotonic() < ends:
@@ -129,12 +140,17 @@ def triggered(count: int, logs: str) -> dict[str, Any]:
         "done": len(found) - len(failed),
         "failed": len(failed),
         "rate": rate([(began, ended) for _, began, ended, *_ in found]),
-        "late": max(late for *_, late, _ in found),
+        "late_ms": round(max(late for *_, late, _ in found) * 1000),
         "peak": max(size for *_, size in found),
     }
 
 
 if __name__ == "__main__":
-    way, where, size = sys.argv[1:]
-    found = triggered(int(size), where) if way == "triggers" else {"rate": asyncio.run(bare(where, int(size)))}
+    way, url, logs, size = sys.argv[1:]
+    if way == "bare":
+        found = {"rate": asyncio.run(bare(url, int(size)))}
+    elif way == "least":
+        found = triggered(TimedLeastTrigger, {"url": url}, int(size), logs)
+    else:
+        found = triggered(TimedTrigger, ARGUMENTS | {"deadline": time.time() + TIMEOUT}, int(size), logs)
     print(json.dumps(found))

@@ -89,6 +89,18 @@ async def test_a_key_for_this_machine_goes_through_no_proxy(flavour, host, name,
     assert proxy.RequestHandlerClass.asked == ["/direct/responses"]
 
 
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY"])
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+async def test_a_socks_proxy_of_the_environment_is_refused_by_its_name(flavour, name, proxy, monkeypatch):
+    monkeypatch.setenv(name, "socks5://me:hidden@127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match=f"{name} .* a socks5 proxy; allowed are http and https") as caught:
+        await send(flavour, "http://llm.example/v1")
+    assert "hidden" not in str(caught.value)
+    # The connection's own goes before it.
+    mine = proxy.url.removesuffix("/direct")
+    assert await send(flavour, "http://llm.example/v1", proxy=mine) == "completed"
+
+
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_the_connections_proxy_goes_before_the_environments(flavour, proxy, monkeypatch):
     mine = proxy.url.removesuffix("/direct")
@@ -108,8 +120,8 @@ async def test_a_proxy_that_is_not_there_is_a_failed_connection(flavour):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"proxy": "proxy:3128"}, "proxy is no URL"),
-        ({"proxy": "socks5://me:hidden@proxy:3128"}, "proxy is no URL"),
+        ({"proxy": "proxy:3128"}, "proxy is no http or https URL"),
+        ({"proxy": "socks5://me:hidden@proxy:3128"}, "proxy is no http or https URL"),
         ({"ca_bundle": "nowhere.pem"}, "ca_bundle is 'nowhere.pem', where no file is"),
         ({"ca_bundle": __file__}, "which holds no certificates"),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import time
+from collections import Counter
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -13,7 +14,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
 )
-from airflow_provider_responses.hooks.responses import KEPT_SECONDS, ResponsesHook, _kept_configs, kept_config
+from airflow_provider_responses.hooks.responses import (
+    KEPT_SECONDS,
+    WOKEN_AT_ONCE,
+    ResponsesHook,
+    _kept_configs,
+    kept_config,
+)
 from tests.airflow_fakes import TaskInstance, context
 from tests.triggers.tasks import ask, deferred
 from tests.ways import first_event, revive
@@ -107,6 +114,24 @@ class TestSharing:
         monkeypatch.setattr(loop, "time", lambda: later)
         await kept_config("responses_default")
         assert len(reads) == 2
+
+    async def test_many_that_waited_for_a_connection_go_on_a_few_in_each_turn(self, responses_sandbox):
+        turn, turns = 0, []
+
+        async def count():
+            nonlocal turn
+            while True:
+                await asyncio.sleep(0)
+                turn += 1
+
+        async def one():
+            await kept_config("responses_default")
+            turns.append(turn)
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*[one() for _ in range(100)])
+        counting.cancel()
+        assert max(Counter(turns).values()) <= WOKEN_AT_ONCE
 
     async def test_whoever_is_cancelled_leaves_the_others_their_connection(self, responses_sandbox, monkeypatch):
         gate = asyncio.Event()
