@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
 
-# Whose SQL can replace single columns of a row: others replace rows as their hooks do.
-_ON_CONFLICT: Final = frozenset({"postgres", "sqlite"})
+# Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
+_KNOWN: Final = frozenset({"postgres", "sqlite"})
+MOST_VALUES: Final = 900  # in one statement; SQLite's least limit is 999
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
 
 
@@ -50,7 +51,8 @@ class Loader:
         self.table = table
         self.key = key
         self.hook = hook_of(table.conn_id, "load_to")
-        self._changes_columns = table.mode == "upsert" and self.hook.conn_type in _ON_CONFLICT
+        self._is_known = self.hook.conn_type in _KNOWN
+        self._changes_columns = table.mode == "upsert" and self._is_known
 
     def check(self, wanted: Iterable[str]) -> None:
         """
@@ -66,16 +68,15 @@ class Loader:
         ]:
             if name.casefold() not in has:
                 raise ConfigurationError(
-                    f"load_to: the table {self.table.table!r} has no column {name!r}; it has {', '.join(has)}. "
-                    "Add it, or name those to load with SqlTable(columns=[...])"
+                    f"load_to: the table {self.table.table!r} has no column {name!r}; it has "
+                    f"{', '.join(has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
                 )
         if self._changes_columns:
             # Of no rows: the database says whether the key is unique.
-            names = [str(self.key)]
-            select = f"SELECT {_list(names)} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
+            select = f"SELECT {self._name(str(self.key), has)} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 try:
-                    cursor.execute(self._insert(names, select))
+                    cursor.execute(self._insert([str(self.key)], has, select))
                 except Exception as error:
                     raise ConfigurationError(
                         f"load_to: the table {self.table.table!r} does not keep {self.key!r} unique ({error}); make it "
@@ -110,7 +111,7 @@ class Loader:
                     replace_index=[self.key],
                 )
                 return counted.count
-            return self._write(names, values)
+            return self._write(names, has, values)
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: {self.table.table!r} of connection {self.table.conn_id!r} did not take the rows "
@@ -118,33 +119,46 @@ class Loader:
                 retryable=True,
             ) from error
 
-    def _write(self, names: list[str], values: Iterator[tuple[Any, ...]]) -> int:
-        marks = ", ".join([self.hook.placeholder] * len(names))
-        statement = self._insert(names, f"VALUES ({marks})")
+    def _write(self, names: list[str], has: Mapping[str, str], values: Iterator[tuple[Any, ...]]) -> int:
+        """Write rows in one transaction; many in one statement, where it is known that it can be."""
+        marks = f"({', '.join([self.hook.placeholder] * len(names))})"
+        at_once = max(MOST_VALUES // len(names), 1)
         count = 0
         with closing(self.hook.get_conn()) as connection:
             with closing(connection.cursor()) as cursor:
-                while chunk := list(islice(values, CHUNK)):
-                    cursor.executemany(statement, chunk)
-                    count += len(chunk)
+                while rows := list(islice(values, at_once)):
+                    if self._is_known:  # its drivers send the rows of an executemany one by one
+                        statement = self._insert(names, has, f"VALUES {', '.join([marks] * len(rows))}")
+                        cursor.execute(statement, tuple(chain.from_iterable(rows)))
+                    else:
+                        cursor.executemany(self._insert(names, has, f"VALUES {marks}"), rows)
+                    count += len(rows)
             connection.commit()
         return count
 
-    def _insert(self, names: list[str], what: str) -> str:
-        statement = f"INSERT INTO {self.table.table} ({_list(names)}) {what}"
+    def _insert(self, names: Sequence[str], has: Mapping[str, str], what: str) -> str:
+        written = {name: self._name(name, has) for name in names}
+        statement = f"INSERT INTO {self.table.table} ({', '.join(written.values())}) {what}"
         if not self._changes_columns:
             return statement
-        changed = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names if name != self.key)
+        changed = ", ".join(f"{name} = excluded.{name}" for given, name in written.items() if given != self.key)
         then = f"UPDATE SET {changed}" if changed else "NOTHING"
-        return f"{statement} ON CONFLICT ({_quoted(str(self.key))}) DO {then}"
+        return f"{statement} ON CONFLICT ({self._name(str(self.key), has)}) DO {then}"
 
-    def _columns(self) -> dict[str, None]:
-        """Give the table's columns, without their case."""
+    def _name(self, name: str, has: Mapping[str, str]) -> str:
+        """Write a column's name into a statement, as the table spells it."""
+        name = has[name.casefold()]
+        # Quotes are the databases' own matter; where they are unknown, they are left out if they can be.
+        return name if _PLAIN_NAME.match(name) and not self._is_known else '"' + name.replace('"', '""') + '"'
+
+    def _columns(self) -> dict[str, str]:
+        """Give the table's columns: their names without case, and as the database has them."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
                 # Some databases write names in capitals, or after the table's.
-                return {column[0].rsplit(".", 1)[-1].casefold(): None for column in cursor.description}
+                names = [column[0].rsplit(".", 1)[-1] for column in cursor.description]
+                return {name.casefold(): name for name in names}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
@@ -219,14 +233,6 @@ def hook_of(conn_id: str, what: str) -> Any:
             "a DbApiHook"
         )
     return hook
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(map(_quoted, names))
-
-
-def _quoted(name: str) -> str:
-    return name if _PLAIN_NAME.match(name) else '"' + name.replace('"', '""') + '"'
 
 
 def _cell(value: Any) -> Any:

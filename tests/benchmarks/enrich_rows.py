@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,21 @@ def text(number: int) -> str:
 
 
 def write_source(path: Path, rows: int) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "stars", "text"])
-        writer.writerows((number, number % 5, text(number)) for number in range(rows))
+    """Write reviews in the format that the path's name tells."""
+    reviews = ({"id": number, "stars": number % 5, "text": text(number)} for number in range(rows))
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(reviews)), path)
+    elif path.suffix == ".jsonl":
+        with path.open("w") as file:
+            file.writelines(json.dumps(review) + "\n" for review in reviews)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "stars", "text"])
+            writer.writeheader()
+            writer.writerows(reviews)
 
 
 class InProcess:
@@ -72,31 +84,61 @@ class InProcess:
         return self._response
 
 
-def enrich(url: str, rows: int) -> dict[str, Any]:
-    """Enrich a CSV: read, render, check, send, validate, write, order."""
+IN_PROCESS = "http://127.0.0.1:1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """How a table is enriched."""
+
+    source: str = "csv"
+    output_format: str = "jsonl"
+    typed: bool = True
+    template: bool = True
+    key: str | None = "id"
+    runs: int = 1  # of which all but the first resume
+
+
+# What users choose between, one after the other, each beside the first.
+CHOICES = {
+    "CSV, template, pydantic model, key, JSONL": Choices(),
+    "source: JSONL": Choices(source="jsonl"),
+    "source: Parquet": Choices(source="parquet"),
+    "input: a function": Choices(template=False),
+    "no output_type: text": Choices(typed=False),
+    "no key": Choices(key=None),
+    "output_format: Parquet": Choices(output_format="parquet"),
+    "once more, with nothing left to ask": Choices(runs=2),
+}
+
+
+def enrich(url: str, rows: int, choices: Choices) -> float:
+    """Enrich a table: read, render, check, send, validate, write, order; give when its last run began."""
     import jinja2.sandbox
 
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "reviews.csv")
+        source = Path(folder, f"reviews.{choices.source}")
         write_source(source, rows)
         template = RowTemplate(PROMPT, jinja2.sandbox.SandboxedEnvironment(), {})
-        job = Job(
-            chunks=lambda: read_file(source),
-            ask=lambda row: {"input": template.render(row), "model": MODEL},
-            run=runs.Run(fields={}, output_type=Label, stream=False),
-            config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
-            folder=Path(folder, "out"),
-            writer=Writer(owner="bench"),
-            limits=Limits(concurrency=CONCURRENCY),
-            key="id",
-        )
+        render = template.render if choices.template else (lambda row: f"Sentiment of this review: {row['text']}")
         around = Surroundings(client=InProcess) if url == IN_PROCESS else Surroundings()  # type: ignore[arg-type]
-        manifest = Enrichment(job, around).run()
-        assert manifest["counts"] == {"ok": rows}, manifest
-    return {}
-
-
-IN_PROCESS = "http://127.0.0.1:1"
+        for number in range(choices.runs):
+            began = used()
+            job = Job(
+                chunks=lambda: read_file(source),
+                ask=lambda row: {"input": render(row), "model": MODEL},
+                run=runs.Run(fields={}, output_type=Label if choices.typed else None, stream=False),
+                config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
+                folder=Path(folder, "out"),
+                writer=Writer(owner="bench", try_number=number + 1),
+                limits=Limits(concurrency=CONCURRENCY),
+                key=choices.key,
+                output_format=choices.output_format,
+            )
+            manifest = Enrichment(job, around).run()
+            assert manifest["counts"] == {"ok": rows}, manifest
+            assert manifest["requests_sent"] == (0 if number else rows), manifest
+    return began
 
 
 async def bounded(rows: int, send: Callable[[int], Awaitable[Any]]) -> None:
@@ -132,14 +174,19 @@ async def gather(url: str, rows: int) -> dict[str, Any]:
     return {}
 
 
+def used() -> float:
+    """Give the seconds of CPU that this process has taken."""
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    return now.ru_utime + now.ru_stime
+
+
 def main(way: str, url: str, rows: int) -> None:
-    began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    if way == "enrich":
-        enrich(url, rows)
+    began, before = time.monotonic(), used()
+    if way in CHOICES:
+        before = enrich(url, rows, CHOICES[way])
     else:
         asyncio.run((client if way == "client" else gather)(url, rows))
-    seconds, now = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    seconds, cpu = time.monotonic() - began, used() - before
     print(json.dumps({"rate": rows / seconds, "cpu": cpu / rows * 1000, "peak": peak(), "seconds": seconds}))
 
 

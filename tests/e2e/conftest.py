@@ -39,6 +39,7 @@ ANSWERS = ("plain", "typed", "whole", "cleared", "rate_limited", "out_of_credits
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
 RESUMES = ("resume_fails_once", "reading_dies_once")
+ENRICHED = ("killed", "marked_failed")
 
 DAG_FILE = """
 import datetime
@@ -92,6 +93,29 @@ for name, arguments in {cases!r}.items():
             ResponsesOperator(task_id="{task}", result="response", **arguments)
         else:
             ResponsesOperator(task_id="{task}", **arguments)
+"""
+
+ROWS = 30  # of a table that is enriched
+AT_ONCE = 4
+ENRICH_FILE = """
+import datetime
+
+from airflow.sdk import DAG
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+for name in {dag_ids!r}:
+    with DAG(name, schedule=None, default_args={{"retries": 2, "retry_delay": datetime.timedelta(seconds=1)}}):
+        ResponsesEnrichOperator(
+            task_id="{task}",
+            conn_id=name,
+            model="openai/gpt-4o-mini",
+            rows=[{{"id": n}} for n in range({rows})],
+            input=lambda row: f"Mood of review {{row['id']}}.",
+            key="id",
+            output_path="{folder}/" + name,
+            limits={{"concurrency": {at_once}}},
+        )
 """
 
 
@@ -163,6 +187,7 @@ def case_names() -> Sequence[tuple[str, str]]:
     """Every way with every case that there is of it."""
     names = [(way, name) for way in WAYS for name in ANSWERS]
     names += [("worker", name) for name in KILLS]
+    names += [("enrich", name) for name in ENRICHED]
     return names + [(way, name) for way in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
 
@@ -186,6 +211,12 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
             }
             | ARGUMENTS[way]
             for (way, _), dag_id in dag_ids.items()
+            if way in WAYS
         }
         deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK), *arguments)
+        enriched = [dag_id for (way, _), dag_id in dag_ids.items() if way == "enrich"]
+        source = ENRICH_FILE.format(
+            dag_ids=enriched, task=TASK, rows=ROWS, folder=deployment.home / "enriched", at_once=AT_ONCE
+        )
+        deployment.write_dag("enrich", source, *enriched)
         yield {names: Case(dag_ids[names], deployment, sandbox) for names, sandbox in sandboxes.items()}

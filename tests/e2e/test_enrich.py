@@ -1,0 +1,71 @@
+"""An enrichment whose process dies in the midst of its rows, or is told to end: what was answered is kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import AT_ONCE, ROWS, Case
+from tests.e2e.processes import is_running
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+DONE = 12  # rows with an answer when it ends
+
+
+def folder(case: Case) -> Path:
+    return case.deployment.home / "enriched" / case.dag_id
+
+
+def rows_in(*paths: Path) -> list[dict]:
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def start(case: Case) -> None:
+    """Start the task, and wait until its service has answered some rows and falls silent."""
+    case.start(*[{}] * DONE, *[{"hang": True}] * AT_ONCE)
+    case.wait_for_calls(*["answered"] * DONE, *["running"] * AT_ONCE)
+
+
+def assert_whole(case: Case) -> None:
+    """Every row is there once and in order, and only what was in flight at the end was asked twice."""
+    result = rows_in(folder(case) / "result.jsonl")
+    assert [row["id"] for row in result] == list(range(ROWS))
+    assert {row["_status"] for row in result} == {"ok"}
+    assert case.xcoms["return_value"]["counts"]["ok"] == ROWS
+    assert Counter(entry.outcome for entry in case.billed) == {"answered": ROWS}
+    assert len(case.bodies) == ROWS
+
+
+def test_a_killed_process_loses_no_row_and_pays_none_twice(cases):
+    case = cases["enrich", "killed"]
+    start(case)
+    process, _ = case.processes()
+    case.deployment.kill([process])
+
+    assert case.wait() == "success"
+
+    assert case.task.try_number == 2
+    assert_whole(case)
+    # Its answers had not all been written, and came from the service's cache.
+    assert case.xcoms["return_value"]["cache_hits"] == case.outcomes.count("cached") > 0
+
+
+def test_a_task_that_a_user_ends_keeps_its_answers_and_goes_on_once_cleared(cases):
+    case = cases["enrich", "marked_failed"]
+    start(case)
+    process, _ = case.processes()
+    case.mark_failed()
+    case.deployment.wait_until(lambda: not is_running(process), "the task's process to end")
+
+    assert case.outcomes == ["answered"] * DONE + ["dropped"] * AT_ONCE
+    assert len(rows_in(*folder(case).rglob("part-*"))) == DONE
+
+    case.clear()
+    assert case.wait() == "success"
+
+    assert_whole(case)
+    assert "cached" not in case.outcomes
+    assert len(case.outcomes) == ROWS + AT_ONCE

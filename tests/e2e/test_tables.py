@@ -1,0 +1,137 @@
+"""Rows from PostgreSQL and into it, and an enrichment between them whose task is killed. Real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_provider_responses.enrich import Sql
+from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
+from airflow_provider_responses.operators.tables import query
+from tests.airflow_fakes import context
+from tests.e2e import postgres
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Postgres]:
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def sql(server, monkeypatch):
+    """Give what runs statements in a database of the test's own, which is the connection ``warehouse``."""
+    with closing(server.connect("postgres")) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS warehouse")
+    server.create("warehouse")
+    warehouse = {"conn_type": "postgres", "host": "127.0.0.1", "port": server.port}
+    warehouse |= {"login": postgres.USER, "schema": "warehouse"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(warehouse))
+    with closing(server.connect("warehouse")) as connection, connection.cursor() as cursor:
+
+        def run(statement: str) -> list[tuple]:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+class Label(BaseModel):
+    mood: str
+
+
+class TestQuery:
+    def test_rows_stay_on_the_server_until_they_are_wanted(self, sql):
+        # The 2,500th row cannot be computed: a query that is read as a whole would give none.
+        chunks = query(Sql("warehouse", "SELECT n, 1 / (2500 - n) AS share FROM generate_series(1, 5000) AS n"))
+        assert next(chunks)[0] == {"n": 1, "share": 0}
+        assert len(next(chunks)) == 1000
+        with pytest.raises(ConfigurationError, match=r"'warehouse' failed .*division by zero") as caught:
+            next(chunks)
+        assert caught.value.retryable
+
+    def test_parameters(self, sql):
+        assert list(query(Sql("warehouse", "SELECT %(n)s + 1 AS n", {"n": 1}))) == [[{"n": 2}]]
+
+    def test_what_is_no_select(self, sql):
+        with pytest.raises(ConfigurationError, match="source: the query on connection 'warehouse' failed"):
+            list(query(Sql("warehouse", "CREATE TABLE t (n int)")))
+
+
+class TestLoading:
+    @pytest.fixture(autouse=True)
+    def tables(self, sql):
+        sql("CREATE TABLE reviews AS SELECT 'r' || n AS id, 'review ' || n AS text FROM generate_series(1, 5) AS n")
+        sql('CREATE TABLE labels (id text PRIMARY KEY, "Mood" text, "order" int, checked_by text)')
+
+    def enrich(self, folder, **kwargs):
+        given = {
+            "source": Sql("warehouse", "SELECT *, 1 AS order FROM reviews ORDER BY id"),
+            "key": "id",
+            "input": "Mood of: {{ row.text }}",
+            "model": "openai/gpt-4o-mini",
+            "output_type": Label,
+            "output_path": str(folder / "out"),
+            "load_to": SqlTable("warehouse", "labels", columns=["mood", "order"]),
+        }
+        return ResponsesEnrichOperator(task_id="label", **(given | kwargs)).execute(context())
+
+    def test_an_upsert_changes_only_what_it_loads(self, sql, tmp_path, responses_sandbox):
+        sql("INSERT INTO labels VALUES ('r2', 'old', 0, 'Anna')")
+        for _ in range(2):
+            self.enrich(tmp_path)
+        kept = 'SELECT id, "Mood" <> \'old\', "order", checked_by FROM labels ORDER BY id'
+        assert sql(kept) == [(f"r{n}", True, 1, "Anna" if n == 2 else None) for n in range(1, 6)]
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_what_is_nested_goes_into_a_column_of_json(self, sql, tmp_path, responses_sandbox):
+        class Tagged(BaseModel):
+            tags: list[str]
+
+        sql("CREATE TABLE tagged (id text UNIQUE, tags jsonb)")
+        self.enrich(tmp_path, output_type=Tagged, load_to=SqlTable("warehouse", "tagged"))
+        assert sql("SELECT DISTINCT jsonb_typeof(tags) FROM tagged") == [("array",)]
+
+    def test_values_become_what_the_columns_are(self, sql, tmp_path, responses_sandbox):
+        sql(
+            "CREATE TABLE kinds (id text UNIQUE, day date, at timestamptz, share numeric, good bool, mood text, _cost float)"
+        )
+        rows = "SELECT n AS id, date '2026-01-01' + n AS day, now() AS at, 1.50 AS share, n > 1 AS good"
+        source = Sql("warehouse", f"{rows}, 'same' AS text FROM generate_series(1, 3) AS n")
+        self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "kinds"))
+        kept = "SELECT id, day::text, at < now(), share::text, good, _cost > 0 FROM kinds ORDER BY id"
+        assert sql(kept) == [
+            ("1", "2026-01-02", True, "1.50", False, True),
+            ("2", "2026-01-03", True, "1.50", True, False),
+            ("3", "2026-01-04", True, "1.50", True, False),
+        ]
+
+    def test_more_rows_than_go_into_one_statement(self, sql, tmp_path, responses_sandbox):
+        rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
+        manifest = self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "labels"))
+        assert manifest["rows"] == sql("SELECT count(*) FROM labels")[0][0] == 2000
+        assert len(responses_sandbox.ledger) == 1
+
+    def test_a_key_that_is_not_unique_costs_nothing(self, sql, tmp_path, responses_sandbox):
+        sql("CREATE TABLE twice (id text, mood text)")
+        with pytest.raises(Exception, match="load_to: the table 'twice' does not keep 'id' unique"):
+            self.enrich(tmp_path, load_to=SqlTable("warehouse", "twice"))
+        assert not responses_sandbox.ledger
+
+    def test_all_rows_or_none(self, sql, tmp_path, responses_sandbox):
+        sql("ALTER TABLE labels ADD CHECK (id <> 'r5')")
+        with pytest.raises(ConfigurationError, match="a retry only loads") as caught:
+            self.enrich(tmp_path)
+        assert caught.value.retryable
+        assert sql("SELECT * FROM labels") == []
+        sql("ALTER TABLE labels DROP CONSTRAINT labels_id_check")
+        self.enrich(tmp_path)
+        assert sql("SELECT count(*) FROM labels") == [(5,)]
+        assert len(responses_sandbox.ledger) == 5
