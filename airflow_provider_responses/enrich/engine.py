@@ -467,6 +467,7 @@ class Enrichment:
             scratch,
             output_format=self.job.output_format,
             unanswered=dict.fromkeys((*self.fields, *META)),
+            check=self.folder.renew,
         )
         self.manifest = manifest = self._manifest(path, counts, total, reused, stopped)
         self.folder.write_manifest(manifest)

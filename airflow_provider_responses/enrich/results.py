@@ -6,7 +6,7 @@ import contextlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,9 +42,21 @@ def shared(answer: str) -> str:
     return dump(row)
 
 
-def write(index: Index, folder: Any, scratch: Path, *, output_format: str, unanswered: Mapping[str, Any]) -> str:
-    """Write the result; give its path."""
-    return _write(lines(index, unanswered), folder, scratch, output_format)
+def write(
+    index: Index,
+    folder: Any,
+    scratch: Path,
+    *,
+    output_format: str,
+    unanswered: Mapping[str, Any],
+    check: Callable[[], None],
+) -> str:
+    """
+    Write the result; give its path.
+
+    :param check: raises if it must not be written any more; called when it is ready to be.
+    """
+    return _write(lines(index, unanswered), folder, scratch, output_format, check)
 
 
 def first_error(index: Index) -> str:
@@ -122,13 +134,16 @@ def _numbered(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
         yield json.loads(text)["_row"], text
 
 
-def _write(texts: Iterable[str], folder: Any, scratch: Path, output_format: str) -> str:
+def _write(
+    texts: Iterable[str], folder: Any, scratch: Path, output_format: str, check: Callable[[], None] = lambda: None
+) -> str:
     local = scratch / "result.jsonl"
     with local.open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in texts)
     if output_format == "parquet":
         local = _to_parquet(local, scratch / "result.parquet")
     target = folder / local.name
+    check()
     put(local, target)
     for other in FORMATS:
         if other != output_format:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -198,12 +199,7 @@ class ResponsesEnrichOperator(BaseOperator):
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse what can be seen without the source."""
         self._arguments().check(rendered=rendered)
-        if rendered and self.rows is None and self._has_rows:
-            raise RequestValidationError(
-                "rows: the upstream task gave None; let it return a list of dicts", fields=("rows",)
-            )
-        if (self.source is None) == (self.rows is None):
-            raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
+        self._check_source(rendered=rendered)
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
         if not str(self.output_path or ""):
@@ -211,20 +207,34 @@ class ResponsesEnrichOperator(BaseOperator):
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))
         _check_names("columns", self.columns)
+        if self.load_to is not None:
+            self._check_table(self.load_to)
+        if not is_lazy(self.limits):
+            Limits.parse(self.limits)
+        if not is_lazy(self.shard):
+            self._shard()
+
+    def _check_source(self, *, rendered: bool) -> None:
+        if rendered and self.rows is None and self._has_rows:
+            raise RequestValidationError(
+                "rows: the upstream task gave None; let it return a list of dicts", fields=("rows",)
+            )
+        if (self.source is None) == (self.rows is None):
+            raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
+        source: Any = self.source
+        if not (source is None or isinstance(source, (str, PathLike, Sql)) or is_lazy(source)):
+            raise RequestValidationError(
+                f"source is a {type(source).__name__}; allowed are a path, an Sql(conn_id, query), or rows=[...]",
+                fields=("source",),
+            )
+        if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
+            format_of(self.source)
         if isinstance(self.source, Sql) and self.key is None:
             raise RequestValidationError(
                 "key: missing; a query may give its rows in another order the next time, so name a column that tells "
                 "them apart",
                 fields=("key",),
             )
-        if self.load_to is not None:
-            self._check_table(self.load_to)
-        if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
-            format_of(self.source)
-        if not is_lazy(self.limits):
-            Limits.parse(self.limits)
-        if not is_lazy(self.shard):
-            self._shard()
 
     def _check_input(self) -> None:
         if self.input is None and "prompt" not in (self.request or {}):

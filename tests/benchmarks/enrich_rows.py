@@ -112,8 +112,8 @@ CHOICES = {
 }
 
 
-def enrich(url: str, rows: int, choices: Choices) -> float:
-    """Enrich a table: read, render, check, send, validate, write, order; give when its last run began."""
+def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
+    """Enrich a table: read, render, check, send, validate, write, order; give when its last run began, and its CPU."""
     import jinja2.sandbox
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ def enrich(url: str, rows: int, choices: Choices) -> float:
         render = template.render if choices.template else (lambda row: f"Sentiment of this review: {row['text']}")
         around = Surroundings(client=InProcess) if url == IN_PROCESS else Surroundings()  # type: ignore[arg-type]
         for number in range(choices.runs):
-            began = used()
+            began = time.monotonic(), used()
             job = Job(
                 chunks=lambda: read_file(source),
                 ask=lambda row: {"input": render(row), "model": MODEL},
@@ -183,7 +183,7 @@ def used() -> float:
 def main(way: str, url: str, rows: int) -> None:
     began, before = time.monotonic(), used()
     if way in CHOICES:
-        before = enrich(url, rows, CHOICES[way])
+        began, before = enrich(url, rows, CHOICES[way])
     else:
         asyncio.run((client if way == "client" else gather)(url, rows))
     seconds, cpu = time.monotonic() - began, used() - before

@@ -100,9 +100,8 @@ class TestLoading:
         assert sql("SELECT DISTINCT jsonb_typeof(tags) FROM tagged") == [("array",)]
 
     def test_values_become_what_the_columns_are(self, sql, tmp_path, responses_sandbox):
-        sql(
-            "CREATE TABLE kinds (id text UNIQUE, day date, at timestamptz, share numeric, good bool, mood text, _cost float)"
-        )
+        kinds = "day date, at timestamptz, share numeric, good bool, mood text, _cost float"
+        sql(f"CREATE TABLE kinds (id text UNIQUE, {kinds})")
         rows = "SELECT n AS id, date '2026-01-01' + n AS day, now() AS at, 1.50 AS share, n > 1 AS good"
         source = Sql("warehouse", f"{rows}, 'same' AS text FROM generate_series(1, 3) AS n")
         self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "kinds"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.enrich import results
 from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, Writer
 from airflow_provider_responses.enrich.folder import LEASE_SECONDS
 from airflow_provider_responses.enrich.limits import Limits
@@ -96,6 +97,24 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
     assert again["requests_sent"] == 0
     assert [row["_row"] for row in before] == [row["_row"] for row in result(tmp_path)] == list(range(10))
     assert [row["mood"] for row in before] == [row["mood"] for row in result(tmp_path)]
+
+
+def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox, tmp_path, monkeypatch):
+    lines, done = results.lines, []
+
+    def late(*given: Any) -> Any:
+        """Lose the output to another process, while the result is being put in order."""
+        if not done:
+            done.append(True)
+            writer = Writer(owner="task", try_number=2)
+            told = enrich(responses_sandbox, tmp_path, table(7), writer=writer)
+            assert told["counts"] == {"ok": 7}
+        return lines(*given)
+
+    monkeypatch.setattr(results, "lines", late)
+    with pytest.raises(LeaseLostError):
+        enrich(responses_sandbox, tmp_path, table(10))
+    assert len(result(tmp_path)) == manifest(tmp_path)["rows"] == 7
 
 
 def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path, monkeypatch):
