@@ -39,7 +39,7 @@ ANSWERS = ("plain", "typed", "whole", "cleared", "rate_limited", "out_of_credits
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
 RESUMES = ("resume_fails_once", "reading_dies_once")
-ENRICHED = ("killed", "marked_failed")
+ENRICHED = ("process_killed", "user_ends_it")
 
 DAG_FILE = """
 import datetime

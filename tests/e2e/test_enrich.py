@@ -40,7 +40,7 @@ def assert_whole(case: Case) -> None:
 
 
 def test_a_killed_process_loses_no_row_and_pays_none_twice(cases):
-    case = cases["enrich", "killed"]
+    case = cases["enrich", "process_killed"]
     start(case)
     process, _ = case.processes()
     case.deployment.kill([process])
@@ -54,7 +54,7 @@ def test_a_killed_process_loses_no_row_and_pays_none_twice(cases):
 
 
 def test_a_task_that_a_user_ends_keeps_its_answers_and_goes_on_once_cleared(cases):
-    case = cases["enrich", "marked_failed"]
+    case = cases["enrich", "user_ends_it"]
     start(case)
     process, _ = case.processes()
     case.mark_failed()

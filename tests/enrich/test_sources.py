@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as arrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from airflow_provider_responses.enrich.sources import CHUNK, Row, format_of, read_file, read_rows
@@ -118,6 +118,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 @given(st.data())
 def test_every_table_written_as_csv_reads_back(data: st.DataObject) -> None:
     names = data.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
+    assume(len(names) > 1 or ";" not in names[0])  # else it is taken for a list separated by semicolons
     if names[0].startswith("\ufeff"):
         names[0] = f" {names[0]}"  # else it would be a byte order mark
     rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXTS)), max_size=20))
