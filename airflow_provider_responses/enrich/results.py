@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_responses.enrich.answers import shared
 from airflow_provider_responses.enrich.folder import MANIFEST, put, write_whole
 from airflow_provider_responses.enrich.index import INVALID
 from airflow_provider_responses.enrich.sources import CHUNK, pyarrow
@@ -33,13 +34,6 @@ def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
         elif is_shared and answer:
             text = shared(answer)
         yield joined(dump({"_row": position}), joined(columns, text))
-
-
-def shared(answer: str) -> str:
-    """Give an answer as it is for a further row with the same request: it was paid once."""
-    row = json.loads(answer)
-    row["_cost"] = 0.0 if row["_cost"] is not None else None
-    return dump(row)
 
 
 def write(

@@ -161,7 +161,8 @@ class ResponsesEnrichOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, ask, write; see the class."""
-        from airflow_provider_responses.enrich.engine import Enrichment, Surroundings
+        from airflow_provider_responses.enrich.engine import Enrichment
+        from airflow_provider_responses.enrich.job import Surroundings
 
         began = time.monotonic()
         try:
@@ -278,8 +279,8 @@ class ResponsesEnrichOperator(BaseOperator):
         return number, of
 
     def _job(self, context: Context, began: float) -> Any:
-        from airflow_provider_responses.enrich.engine import Job
         from airflow_provider_responses.enrich.folder import Writer
+        from airflow_provider_responses.enrich.job import Job
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         ti: Any = context["ti"]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_responses.enrich.answers import shared
 from airflow_provider_responses.enrich.index import Index, IndexedRow, Pending
-from airflow_provider_responses.enrich.results import lines, shared
+from airflow_provider_responses.enrich.results import lines
 from airflow_provider_responses.exceptions import RequestValidationError
 
 Make = Callable[[], Index]

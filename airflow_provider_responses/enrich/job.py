@@ -1,0 +1,72 @@
+"""What an enrichment is to do, and what it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.sources import Row
+from airflow_provider_responses.runs import Run
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.client.client import AsyncResponsesClient
+
+PART_ROWS: Final = 1000
+FLUSH_SECONDS: Final = 15.0
+
+Ask = Callable[[Row], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """
+    What a run does.
+
+    :param chunks: gives the source's rows in chunks; it is called once, and blocks.
+    :param ask: gives the fields of the request about a row.
+    :param run: how rows are asked and their answers are read; its fields are not used.
+    :param key: the column that tells rows apart; by default their position does.
+    :param columns: of the source, that go into the result; all by default.
+    :param shard: which share of the rows is this run's, and of how many.
+    :param options: for every request.
+    :param output_format: ``jsonl`` or ``parquet``.
+    :param allow_empty: whether a source without rows is a success.
+    :param seconds: that the run may take; what is answered by then stays.
+    """
+
+    chunks: Callable[[], Iterable[list[Row]]]
+    ask: Ask
+    run: Run
+    config: ClientConfig
+    folder: Any
+    writer: Writer
+    limits: Limits = field(default_factory=Limits)
+    key: str | None = None
+    columns: Sequence[str] | None = None
+    shard: tuple[int, int] = (0, 1)
+    options: RequestOptions = field(default_factory=RequestOptions)
+    resume: bool = True
+    output_format: str = "jsonl"
+    allow_empty: bool = True
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Time and chance, for tests to replace, and what a run reports to."""
+
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    draw: Callable[[], float] = random.random
+    report: Callable[[Mapping[str, float]], None] = lambda _: None
+    client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
+    part_rows: int = PART_ROWS
+    flush_seconds: float = FLUSH_SECONDS

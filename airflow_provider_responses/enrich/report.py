@@ -1,0 +1,129 @@
+"""What is told about a try: a line and metrics while it goes, its manifest, and why most of its rows failed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_responses.enrich.index import FAILED, OK
+from airflow_provider_responses.enrich.job import Job, Surroundings
+from airflow_provider_responses.enrich.runner import Answer, Progress
+from airflow_provider_responses.exceptions import TooManyFailuresError
+from airflow_provider_responses.runs import dollars
+
+log = logging.getLogger(__name__)
+
+
+class Report:
+    """
+    See the module. What it is made from is filled in as it becomes known.
+
+    :param job: what is done.
+    :param around: the clock, and what metrics go to.
+    """
+
+    def __init__(self, job: Job, around: Surroundings) -> None:
+        self._job, self._around = job, around
+        self.began = around.clock()
+        self.rows = 0
+        self.reused = 0  # requests that earlier tries have answered
+        self.left = 0  # requests that they have not
+        self.spent = 0.0  # US dollars, by earlier tries
+        self.progress = Progress()
+
+    def say(self, window: float) -> None:
+        """One line about how it goes, and the same as metrics."""
+        progress, seconds = self.progress, self._around.clock() - self.began
+        rate = progress.done / seconds if seconds > 0 else 0.0
+        left = self.left - progress.done
+        to_come = progress.cost / progress.done * left if progress.done else 0.0
+        log.info(
+            "%d of %d requests done, %.1f/s, %s so far and about %s to come, failures: %s, sent again: %s, "
+            "%d in flight of %d that the service keeps up with, about %s left",
+            progress.done,
+            self.left,
+            rate,
+            dollars(self.spent + progress.cost),
+            dollars(to_come),
+            _most(progress.failures),
+            _most(progress.again),
+            progress.in_flight,
+            int(window),
+            f"{left / rate:.0f} s" if rate else "?",
+        )
+        self._around.report(
+            {
+                "done": progress.done,
+                "left": left,
+                "rate": rate,
+                "cost": self.spent + progress.cost,
+                "failed": progress.failures.total(),
+                "sent_again": progress.again.total(),
+                "in_flight": progress.in_flight,
+            }
+        )
+
+    def manifest(self, path: str, counts: Mapping[str, int], *, complete: bool, generation: int) -> dict[str, Any]:
+        """Give what it came to."""
+        seconds = self._around.clock() - self.began
+        progress = self.progress
+        return {
+            "output": path,
+            "output_format": self._job.output_format,
+            "complete": complete,
+            "rows": self.rows,
+            "counts": dict(counts),
+            "requests_sent": progress.sent,
+            "requests_reused": self.reused,
+            "cache_hits": progress.cache_hits,
+            "cost": round(self.spent + progress.cost, 9),
+            "cost_this_try": round(progress.cost, 9),
+            "answers_without_price": progress.unpriced,
+            "tokens": progress.tokens,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(self.rows / seconds, 1) if seconds > 0 else None,
+            "shard": list(self._job.shard),
+            "generation": generation,
+        }
+
+    def most_fail(self, last: Answer) -> TooManyFailuresError:
+        """Say that most requests have failed so far."""
+        progress = self.progress
+        return TooManyFailuresError(
+            f"{progress.failures.total()} of the first {progress.done} requests failed, more than half, and "
+            f"limits.max_failures is {self._job.limits.max_failures:g}: no more are sent. The last, for row "
+            f"{last.pending.first}: {last.error}",
+            retryable=last.status == FAILED,
+        )
+
+    def too_many_failed(self, failed: int, counts: Mapping[str, int], example: str) -> TooManyFailuresError:
+        """Say that too many rows have failed at the end."""
+        kinds = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != OK and count)
+        again = counts.get(FAILED, 0) + counts.get("missing", 0)
+        what = (
+            f"a retry sends the {again} failed rows again"
+            if again
+            else "the same requests would fail again: correct them"
+        )
+        return TooManyFailuresError(
+            f"{failed} of {self.rows} rows failed ({kinds}), and limits.max_failures is "
+            f"{self._job.limits.max_failures:g}; {what}. {example}",
+            retryable=bool(again),
+        )
+
+
+def say_end(manifest: Mapping[str, Any]) -> None:
+    """One line about what a try came to."""
+    counts = ", ".join(f"{count} {status}" for status, count in manifest["counts"].items())
+    log.info(
+        "%s",
+        f"{manifest['rows']} rows: {counts}. {manifest['requests_sent']} requests sent, {manifest['requests_reused']} "
+        f"known before, {manifest['cache_hits']} cache hits; {dollars(manifest['cost_this_try'])} in this try, "
+        f"{dollars(manifest['cost'])} in all; {manifest['seconds']:.1f} s. Result: {manifest['output']}",
+    )
+
+
+def _most(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(4)) or "none"

@@ -1,0 +1,120 @@
+"""The source's rows as they are indexed: the key of each, its columns, and the request about it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from airflow_provider_responses.enrich.answers import OWN, TEXT
+from airflow_provider_responses.enrich.index import IndexedRow
+from airflow_provider_responses.enrich.job import Job
+from airflow_provider_responses.enrich.sources import Row
+from airflow_provider_responses.enrich.values import dump, to_json
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.runs import Run
+
+
+class Rows:
+    """
+    See the module.
+
+    :param job: whose source it is.
+    :param fields: the columns of the answers.
+    :param asked: gives what is asked about a row, from the fields of its request.
+    :raises RequestValidationError: if a chosen column is also one of the result's own.
+    """
+
+    def __init__(self, job: Job, fields: Sequence[str], asked: Callable[[Mapping[str, Any]], Run]) -> None:
+        self._job, self._fields, self._asked = job, fields, asked
+        self._taken = OWN | set(fields)
+        self._chosen = None if job.columns is None else _with_key(job.columns, job.key)
+        self._check_columns(self._chosen or ())
+
+    def read(self) -> Iterator[list[IndexedRow]]:
+        """
+        Give the rows that are this run's, in chunks.
+
+        :raises ResponsesError: naming the row where there is one; what only keeps a row from being sent is its error.
+        """
+        position = 0
+        unseen = dict.fromkeys(self._chosen or ())
+        for chunk in self._job.chunks():
+            if unseen:
+                unseen = {name: None for name in unseen if not any(name in row for row in chunk)}
+            yield [
+                indexed
+                for number, row in enumerate(chunk, position)
+                if (indexed := self._indexed(number, row)) is not None
+            ]
+            position += len(chunk)
+        if position == 0 and not self._job.allow_empty:
+            raise ConfigurationError("the source has no rows, and allow_empty is False")
+        if position and unseen:
+            raise RequestValidationError(f"columns: no row has a column {next(iter(unseen))!r}", fields=("columns",))
+
+    def _indexed(self, position: int, row: Row) -> IndexedRow | None:
+        key = self._key(position, row)
+        share, shares = self._job.shard
+        if shares > 1 and (zlib.crc32(key.encode()) if self._job.key else position) % shares != share:
+            return None
+        columns = self._columns(position, row)
+        try:
+            fields = to_json(dict(self._job.ask(row)), "request")
+            request, _ = self._asked(fields).prepare(self._job.config, self._job.options)
+            body = request.to_bytes()
+        except ResponsesError as error:
+            return IndexedRow(position, key, None, columns, str(error), None)
+        if len(body) > (most := self._job.limits.max_request_bytes):
+            said = f"the request has {len(body)} bytes, and limits.max_request_bytes is {most}"
+            return IndexedRow(position, key, None, columns, said, None)
+        return IndexedRow(position, key, blake2b(body, digest_size=16).digest(), columns, None, dump(fields))
+
+    def _columns(self, position: int, row: Row) -> str:
+        try:
+            if self._chosen is None and not self._taken.isdisjoint(row):
+                self._check_columns(row)
+            # A JSONL row need not have them all.
+            names = row if self._chosen is None else self._chosen
+            return dump({name: to_json(row.get(name), name) for name in names})
+        except RequestValidationError as error:
+            raise error.about(f"row {position}") from None
+
+    def _key(self, position: int, row: Row) -> str:
+        name = self._job.key
+        if name is None:
+            return str(position)
+        value = to_json(row.get(name), name)
+        if name not in row:
+            raise RequestValidationError(
+                f"key: row {position} has no column {name!r}; its columns are {', '.join(map(str, row))}",
+                fields=("key",),
+            )
+        if value is None or value == "":
+            raise RequestValidationError(
+                f"key: row {position} has no value in {name!r}; give every row one, or leave `key` out",
+                fields=("key",),
+            )
+        key = value if isinstance(value, str) else dump(value)
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise RequestValidationError(
+                f"key: row {position} holds half of a surrogate pair in {name!r}, which is no text: decode the source "
+                "as what it is",
+                fields=("key",),
+            ) from None
+        return key
+
+    def _check_columns(self, names: Iterable[str]) -> None:
+        if clash := next((name for name in names if name in self._taken), None):
+            what = "a field of output_type" if clash in self._fields and clash != TEXT else "a column of the result"
+            raise RequestValidationError(
+                f"column {clash!r} of the source is also {what}; rename one, or choose the source's `columns`",
+                fields=(clash,),
+            )
+
+
+def _with_key(columns: Sequence[str], key: str | None) -> Sequence[str]:
+    return columns if key is None or key in columns else (key, *columns)
