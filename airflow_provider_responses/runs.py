@@ -35,6 +35,7 @@ _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 STAMP_KEY: Final = "airflow"
 EXTRA_XCOMS: Final = ("status", "response_id", "generation_id", "model", "usage")
+LOOKUP_TIMEOUT: Final = 5.0  # seconds that a kept answer waits for its price
 XCOM_KEYS: Final = frozenset({"return_value", *EXTRA_XCOMS})
 # The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
 FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
@@ -320,8 +321,8 @@ class Account:
 
     def unknown_sources(self, response: Response) -> list[str]:
         """Give the generations of kept answers, whose tokens and prices must be looked up."""
-        kept = [r for r in _paid_before(response) if r.cached and self.spent.get(_source(r)) is None]
-        return list(dict.fromkeys(_source(r) for r in (*kept, *([response] if response.cached else []))))
+        kept = [r for r in _paid_before(response) if r.cached and self.spent.get(source_of(r)) is None]
+        return list(dict.fromkeys(source_of(r) for r in (*kept, *([response] if response.cached else []))))
 
     def usage(
         self, response: Response, *, generations: Mapping[str, Mapping[str, Any] | None] | None = None
@@ -336,9 +337,9 @@ class Account:
         this_try = {_identity(r): r.usage.cost for r in answers if not r.cached}
         self.spent = this_try | self.spent
         for kept in answers:
-            if kept.cached and self.spent.get(_source(kept)) is None:
-                self.spent[_source(kept)] = Usage.from_raw(_as_usage(known.get(_source(kept)))).cost
-        usage = _kept_usage(known.get(_source(response)) or {}) if response.cached else response.usage
+            if kept.cached and self.spent.get(source_of(kept)) is None:
+                self.spent[source_of(kept)] = Usage.from_raw(_as_usage(known.get(source_of(kept)))).cost
+        usage = kept_usage(known.get(source_of(response)) or {}) if response.cached else response.usage
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
@@ -360,8 +361,8 @@ def _paid_before(response: Response) -> Iterator[Response]:
             yield error.response
 
 
-def _kept_usage(generation: Mapping[str, Any]) -> Usage:
-    """Tokens and price of the answer that a hit repeats; its own counters are all 0."""
+def kept_usage(generation: Mapping[str, Any]) -> Usage:
+    """Give tokens and price of the answer that a hit repeats; its own counters are all 0."""
     tokens_in, tokens_out = (_tokens(generation, kind) for kind in ("prompt", "completion"))
     total = None if tokens_in is None or tokens_out is None else tokens_in + tokens_out
     return replace(
@@ -378,7 +379,7 @@ def _as_usage(generation: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**(generation or {}), "cost": (generation or {}).get("total_cost")}
 
 
-def _source(response: Response) -> str:
+def source_of(response: Response) -> str:
     """Give the generation that made a kept answer."""
     return response.cache_source_id or _identity(response)
 

@@ -20,25 +20,34 @@ META: Final = ("_status", "_error", "_response_id", "_model", "_cost", "_tokens"
 OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint"})
 
 
-def fields_of(run: Run) -> tuple[str, ...]:
-    """Give the columns that hold what was answered."""
+def type_of(run: Run) -> type[BaseModel] | None:
+    """Give the type whose fields become columns; None if what was answered is one column as a whole."""
     from pydantic import RootModel
 
     kind: type[BaseModel] | None = run.output_type
-    if kind is None or run.result == "response" or issubclass(kind, RootModel):
+    return None if kind is None or run.result == "response" or issubclass(kind, RootModel) else kind
+
+
+def fields_of(run: Run) -> tuple[str, ...]:
+    """Give the columns that hold what was answered."""
+    if (kind := type_of(run)) is None:
         return (TEXT,)
     names = kind.model_fields.items()
     return tuple(info.serialization_alias or info.alias or name for name, info in names)
 
 
-def text_of(answer: Answer, fields: tuple[str, ...]) -> str:
-    """Give an answer's columns as a JSON object."""
+def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
+    """
+    Give an answer's columns as a JSON object.
+
+    :param typed: whether its value has a field for each of them.
+    """
     response, value = answer.response, answer.value
-    output = dict.fromkeys(fields)
-    if isinstance(value, Mapping) and fields != (TEXT,):
-        output |= {name: value.get(name) for name in fields}
-    elif value is not None and fields == (TEXT,):
+    output: dict[str, Any] = dict.fromkeys(fields)
+    if not typed:
         output[TEXT] = value
+    elif isinstance(value, Mapping):
+        output |= {name: value.get(name) for name in fields}
     return dump(
         output
         | {
@@ -47,7 +56,7 @@ def text_of(answer: Answer, fields: tuple[str, ...]) -> str:
             "_response_id": response.id if response else None,
             "_model": response.model if response else None,
             "_cost": answer.cost,
-            "_tokens": response.usage.total_tokens if response else None,
+            "_tokens": answer.tokens,
             "_tries": answer.tries,
         }
     )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich import results
-from airflow_provider_responses.enrich.answers import META, fields_of, lines_of, recalled, text_of
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer  # noqa: F401  for those who make a job
+from airflow_provider_responses.enrich.answers import META, fields_of, lines_of, recalled, text_of, type_of
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder
 from airflow_provider_responses.enrich.index import INVALID, OK, Index, Pending
 from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
@@ -39,6 +41,8 @@ from airflow_provider_responses.exceptions import (
 if TYPE_CHECKING:
     from airflow_provider_responses.client.client import AsyncResponsesClient
     from airflow_provider_responses.runs import Outcome
+
+log = logging.getLogger(__name__)
 
 FEWEST_FAILURES: Final = 50  # rows, before a run is given up because most fail
 PROGRESS_SECONDS: Final = 10.0
@@ -58,6 +62,7 @@ class Enrichment:
         self.around = around or Surroundings()
         self.folder = Folder(job.folder, job.writer, self.around.now)
         self.fields = fields_of(job.run)
+        self._typed = type_of(job.run) is not None
         # A schema is built once, and not for each row.
         self._common = replace(job.run, output_format=job.run.format())
         self._report = Report(job, self.around)
@@ -202,6 +207,13 @@ class Enrichment:
             runner.stop(self._report.most_fail(answer))
 
     async def _ask(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
+        """Send a request, and learn what its answer cost, if it was kept: whoever had it made did not live to say."""
+        outcome = await self._answer(client, runner, pending)
+        if outcome.response is None or not (sources := runs.Account().unknown_sources(outcome.response)):
+            return outcome
+        return replace(outcome, generations={source: await _generation(client, source) for source in sources})
+
+    async def _answer(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
         """Send a request, and once more where its answer is not as typed."""
         run = self._asked(json.loads(pending.fields))
         request, options = run.prepare(self.job.config, self.job.options)
@@ -253,7 +265,7 @@ class Enrichment:
         lines: list[str] = []
         known: list[tuple[bytes, str, str]] = []
         for answer in answers:
-            text = text_of(answer, self.fields)
+            text = text_of(answer, self.fields, typed=self._typed)
             known.append((answer.pending.fingerprint, answer.status, text))
             lines += lines_of(index, answer.pending, text)
         return len(answers), lines, known
@@ -290,6 +302,14 @@ class Enrichment:
         if failed and (failed == total or not self.job.limits.allows(failed, total)):
             raise self._report.too_many_failed(failed, counts, results.first_error(index))
         return manifest
+
+
+async def _generation(client: AsyncResponsesClient, source: str) -> Mapping[str, Any] | None:
+    try:
+        return await client.get_generation(source, options=RequestOptions(timeout=runs.LOOKUP_TIMEOUT, max_retries=1))
+    except ResponsesError as error:
+        log.warning("The price of a kept answer is unknown (`answers_without_price`): %s", error)
+        return None
 
 
 async def _is_set(event: asyncio.Event, within: float) -> bool:

@@ -38,14 +38,15 @@ class Report:
         progress, seconds = self.progress, self._around.clock() - self.began
         rate = progress.done / seconds if seconds > 0 else 0.0
         left = self.left - progress.done
-        to_come = progress.cost / progress.done * left if progress.done else 0.0
+        cost = self.spent + progress.cost + progress.kept_cost
+        to_come = (cost - self.spent) / progress.done * left if progress.done else 0.0
         log.info(
             "%d of %d requests done, %.1f/s, %s so far and about %s to come, failures: %s, sent again: %s, "
             "%d in flight of %d that the service keeps up with, about %s left",
             progress.done,
             self.left,
             rate,
-            dollars(self.spent + progress.cost),
+            dollars(cost),
             dollars(to_come),
             _most(progress.failures),
             _most(progress.again),
@@ -58,7 +59,7 @@ class Report:
                 "done": progress.done,
                 "left": left,
                 "rate": rate,
-                "cost": self.spent + progress.cost,
+                "cost": cost,
                 "failed": progress.failures.total(),
                 "sent_again": progress.again.total(),
                 "in_flight": progress.in_flight,
@@ -78,7 +79,7 @@ class Report:
             "requests_sent": progress.sent,
             "requests_reused": self.reused,
             "cache_hits": progress.cache_hits,
-            "cost": round(self.spent + progress.cost, 9),
+            "cost": round(self.spent + progress.cost + progress.kept_cost, 9),
             "cost_this_try": round(progress.cost, 9),
             "answers_without_price": progress.unpriced,
             "tokens": progress.tokens,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from airflow_provider_responses.enrich.answers import OWN, TEXT
+from airflow_provider_responses.enrich.answers import OWN, type_of
 from airflow_provider_responses.enrich.index import IndexedRow
 from airflow_provider_responses.enrich.job import Job
 from airflow_provider_responses.enrich.sources import Row
@@ -109,7 +109,8 @@ class Rows:
 
     def _check_columns(self, names: Iterable[str]) -> None:
         if clash := next((name for name in names if name in self._taken), None):
-            what = "a field of output_type" if clash in self._fields and clash != TEXT else "a column of the result"
+            typed = type_of(self._job.run) is not None
+            what = "a field of output_type" if typed and clash in self._fields else "a column of the result"
             raise RequestValidationError(
                 f"column {clash!r} of the source is also {what}; rename one, or choose the source's `columns`",
                 fields=(clash,),

@@ -28,12 +28,11 @@ from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     ResponsesError,
 )
-from airflow_provider_responses.runs import dollars
+from airflow_provider_responses.runs import Outcome, dollars, kept_usage, source_of
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import ClientConfig
     from airflow_provider_responses.models.response import Response
-    from airflow_provider_responses.runs import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,8 @@ class Job:
     busy: int = 0  # times that the service was too busy for it, though not for others
     sends: int = 0
     paid: float | None = 0.0  # US dollars, of all answers; None is unknown
+    tokens: int | None = None  # of the last answer
+    generations: tuple[str, ...] = ()  # ids of its answers that are counted in `paid`
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class Answer:
     value: Any = None
     error: str | None = None
     response: Response | None = None
-    cost: float | None = 0.0  # US dollars that were paid in this try, all sends together; None is unknown
+    cost: float | None = 0.0  # US dollars, of all sends together, and of a kept answer; None is unknown
+    tokens: int | None = None
     tries: int = 1
 
 
@@ -79,6 +81,7 @@ class Progress:
     done: int = 0  # requests
     sent: int = 0
     cost: float = 0.0
+    kept_cost: float = 0.0  # of answers that came out of the cache: an earlier send had paid for them, and got lost
     unpriced: int = 0  # answers whose price the server did not tell
     tokens: int = 0
     cache_hits: int = 0
@@ -169,7 +172,7 @@ class Runner:
             return True
         if self._tasks and not self.progress.priced:
             return False  # one answer tells what the others may cost
-        spent, dearest = self._spent + self.progress.cost, self.progress.dearest
+        spent, dearest = self._spent + self.progress.cost + self.progress.kept_cost, self.progress.dearest
         if spent < limit and spent + dearest * (len(self._tasks) + 1) <= limit * (1 + 1e-9):
             return True
         if not self._tasks:
@@ -239,10 +242,10 @@ class Runner:
     async def _one(self, job: Job, started: float, tokens: float) -> None:
         try:
             outcome = await self._ask(job.pending)
-            error, response, value = outcome.error, outcome.response, outcome.value
         except ResponsesError as raised:
-            error, response, value = raised, raised.response, None
-        self._pay(job, response)
+            outcome = Outcome(error=raised, response=raised.response)
+        error, response, value = outcome.error, outcome.response, outcome.value
+        self._pay(job, outcome)
         if error is not None:
             self._failed(job, error, response, started, tokens)
             return
@@ -351,30 +354,40 @@ class Runner:
                 error=None if error is None else _said(error)[:LONGEST_ERROR],
                 response=response,
                 cost=None if is_unknown else job.paid,
+                tokens=job.tokens if response else None,
                 tries=job.sends,
             )
         )
 
-    def _pay(self, job: Job, response: Response | None) -> None:
+    def _pay(self, job: Job, outcome: Outcome) -> None:
         """Take note of what came of one send, or of two, if the first answer would not do."""
+        response, progress = outcome.response, self.progress
         if response is None:
             return
-        progress = self.progress
         job.sends += len(response.previous)
         progress.sent += len(response.previous)
         for answer in _answers(response):
-            cost = 0.0 if answer.cached else answer.usage.cost
-            progress.tokens += answer.usage.total_tokens or 0
-            progress.cache_hits += answer.cached
-            progress.cost += cost or 0.0
-            progress.dearest = max(progress.dearest, cost or 0.0)
-            progress.priced = progress.priced or (cost is not None and not answer.cached)
-            if cost is None and (answer.status == "failed" or answer.error is not None):
+            usage = answer.usage
+            source = source_of(answer)
+            if answer.cached:
+                progress.cache_hits += 1
+                if source in job.generations:  # this try had it before
+                    continue
+                usage = kept_usage(outcome.generations.get(source) or {})
+                progress.kept_cost += usage.cost or 0.0
+            else:
+                progress.tokens += usage.total_tokens or 0
+                progress.cost += usage.cost or 0.0
+            job.tokens = usage.total_tokens
+            job.generations += (source,)
+            progress.dearest = max(progress.dearest, usage.cost or 0.0)
+            progress.priced = progress.priced or usage.cost is not None
+            if usage.cost is None and (answer.status == "failed" or answer.error is not None):
                 continue  # it was not billed
-            job.paid = None if job.paid is None or cost is None else job.paid + cost
-            if cost is None:
+            job.paid = None if job.paid is None or usage.cost is None else job.paid + usage.cost
+            if usage.cost is None:
                 progress.unpriced += 1
-                if self._limits.max_cost is not None:
+                if self._limits.max_cost is not None and not answer.cached:
                     self.stop(
                         ConfigurationError(
                             "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the "

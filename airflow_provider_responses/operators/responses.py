@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesOperator"]
 
 SPENT_KEY: Final = "airflow_provider_responses.spent"
-LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 MIN_DEFERRAL: Final = 5.0  # seconds
 RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
 MAX_TRIGGER_BYTES: Final = 48 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
@@ -353,7 +352,7 @@ class ResponsesOperator(BaseOperator):
     def _generation(self, client: ResponsesClient, source: str) -> dict[str, Any] | None:
         """Look up what the kept answer cost; the answer itself is here, so not learning this is no failure."""
         left = self._left()
-        timeout = LOOKUP_TIMEOUT if left is None else min(LOOKUP_TIMEOUT, left / 2)
+        timeout = runs.LOOKUP_TIMEOUT if left is None else min(runs.LOOKUP_TIMEOUT, left / 2)
         try:
             return client.get_generation(source, options=RequestOptions(timeout=timeout, max_retries=1))
         except RequestCancelledError:

@@ -33,7 +33,6 @@ __all__ = ["ResponsesStartTrigger", "ResponsesTrigger"]
 
 log = logging.getLogger(__name__)
 
-LOOKUP_TIMEOUT: Final = 5.0  # seconds that an answer waits for its price
 LARGE: Final = 256 * 1024  # characters; what is larger is packed off the event loop
 # Airflow's own limit for a start in the triggerer. It is far away: it tells when the task began, and the deadline is
 # the trigger's, since Airflow's would skip `execute_complete`.
@@ -248,7 +247,7 @@ class ResponsesTrigger(BaseTrigger):
 
     async def _generation(self, client: AsyncResponsesClient, source: str, ends_at: float) -> dict[str, Any] | None:
         """Look up what a kept answer cost; the answer itself is here, so not learning this is no failure."""
-        left = max(min(LOOKUP_TIMEOUT, ends_at - self._now()), 0.001)
+        left = max(min(runs.LOOKUP_TIMEOUT, ends_at - self._now()), 0.001)
         try:
             return await client.get_generation(source, options=RequestOptions(timeout=left, max_retries=1))
         except ResponsesError as error:

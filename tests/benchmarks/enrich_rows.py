@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
-from airflow_provider_responses.enrich.engine import Enrichment, Job, Surroundings
+from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.sources import read_file
 from airflow_provider_responses.models.response import Response

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import engine
-from airflow_provider_responses.enrich.engine import Surroundings, Writer
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from tests.enrich.jobs import Label, enrich, table
 

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.enrich.engine import Enrichment, Job, Surroundings, Writer
+from airflow_provider_responses.enrich.engine import Enrichment
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.sources import read_rows
 
 MODEL = "openai/gpt-4o-mini"

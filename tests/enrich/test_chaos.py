@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_responses.client.client import AsyncResponsesClient
 from airflow_provider_responses.client.transport import AsyncPool
-from airflow_provider_responses.enrich.engine import Surroundings
+from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.sandbox.chance import Faults

@@ -11,7 +11,9 @@ from pydantic import RootModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, Writer
+from airflow_provider_responses.enrich.engine import Enrichment
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
     RequestCancelledError,

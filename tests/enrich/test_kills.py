@@ -118,6 +118,11 @@ def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
     if cache:
         # An answer that was in flight at the kill may not be kept yet when it is asked for again.
         assert billed.total() <= ROWS + KILLS * CONCURRENCY
+        # All else that was paid is told, whichever try had it and died.
+        paid = sum(entry.cost for entry in ledger if entry.billed)
+        twice = sum(entry.cost for entry in ledger if entry.billed and billed[asked(entry)] > 1)
+        assert paid - twice <= manifest(tmp_path)["cost"] + 1e-9 <= paid + 2e-9
+        assert manifest(tmp_path)["answers_without_price"] == 0
     else:
         assert billed.total() <= ROWS + sum(map(len, lost))
         assert all(times <= 1 + sum(row in gone for gone in lost) for row, times in billed.items())

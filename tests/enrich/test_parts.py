@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.engine import Surroundings, Writer
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from tests.enrich.jobs import (
     enrich,
@@ -42,7 +43,13 @@ def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, 
 
     told = enrich(responses_sandbox, tmp_path, rows, writer=Writer(owner="task", try_number=2))
     assert len(responses_sandbox.billed) == 30
-    assert (told["cache_hits"], told["cost"], told["counts"]) == (30, 0.0, {"ok": 30})
+    assert (told["cache_hits"], told["cost_this_try"], told["counts"]) == (30, 0.0, {"ok": 30})
+    # What the dead try had paid is told all the same.
+    paid = responses_sandbox.billed
+    assert told["cost"] == pytest.approx(sum(entry.cost for entry in paid))
+    assert told["answers_without_price"] == 0
+    tokens = {entry.body["input"]: entry.input_tokens + entry.output_tokens for entry in paid}
+    assert [row["_tokens"] for row in result(tmp_path)] == [tokens[f"Mood of {row['text']}"] for row in rows]
 
 
 def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_path):

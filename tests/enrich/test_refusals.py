@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.engine import Writer
+from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.results import merge_shards
@@ -67,6 +68,14 @@ def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox,
     for shard in range(3):
         told = enrich(responses_sandbox, tmp_path / str(shard), table(2), key=None, shard=(shard, 3), allow_empty=False)
         assert told["rows"] == (0 if shard == 2 else 1)
+
+
+def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp_path):
+    class Summary(BaseModel):
+        output: int
+
+    enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Summary, stream=False))
+    assert all(type(row["output"]) is int for row in result(tmp_path))
 
 
 def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):

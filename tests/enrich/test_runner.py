@@ -19,7 +19,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.runs import Outcome, source_of
 from tests.enrich.service import (
     CONFIG,
     Said,
@@ -136,11 +136,21 @@ def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
     assert ended.runner.progress.tokens == 200
 
 
-def test_kept_answers_cost_nothing() -> None:
-    ended = run(Service(lambda _: Outcome(response=response(0.5, cached=True), value="x")), 5)
-    assert ended.runner.progress.cache_hits == 5
-    assert ended.runner.progress.cost == 0.0
-    assert ended.of(1).cost == 0.0
+def test_kept_answers_cost_what_they_did_and_nothing_more() -> None:
+    kept = response(0.5, cached=True)
+    found = {source_of(kept): {"total_cost": 0.25}}
+    ended = run(Service(lambda _: Outcome(response=kept, value="x", generations=found)), 5)
+    progress = ended.runner.progress
+    assert (progress.cache_hits, progress.cost, progress.kept_cost, progress.unpriced) == (5, 0.0, 1.25, 0)
+    assert ended.of(1).cost == 0.25
+
+
+def test_a_kept_answer_whose_price_cannot_be_had_ends_no_run_with_a_budget() -> None:
+    kept = Outcome(response=response(0.5, cached=True), value="x")
+    ended = run(Service(lambda sent: kept if sent.number == 3 else None), 5, max_cost=100.0)
+    assert ended.stopped is None
+    assert (ended.runner.progress.cache_hits, ended.runner.progress.unpriced) == (1, 1)
+    assert ended.of(3).cost is None
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

@@ -9,8 +9,9 @@ import pytest
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import results
-from airflow_provider_responses.enrich.engine import Enrichment, Surroundings, Writer
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS
+from airflow_provider_responses.enrich.engine import Enrichment
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Writer
+from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.sources import read_rows
 from airflow_provider_responses.exceptions import (
