@@ -230,6 +230,11 @@ class Asking:
         self._earlier: tuple[Exception, ...] = ()
         self._last: Response | None = None
 
+    @property
+    def paid(self) -> float | None:
+        """US dollars of the last answer, None if it is unknown or was kept."""
+        return None if self._last is None or self._last.cached else self._last.usage.cost
+
     def options(self, left: float) -> RequestOptions:
         """
         Give the options of the next send.

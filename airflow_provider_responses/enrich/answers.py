@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.values import dump, joined
@@ -12,12 +12,13 @@ from airflow_provider_responses.runs import Run
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from airflow_provider_responses.enrich.index import Index, Pending
+    from airflow_provider_responses.enrich.index import Index
     from airflow_provider_responses.enrich.runner import Answer
 
 TEXT: Final = "output"  # the column of an answer without an `output_type`
+UNFINISHED: Final = frozenset({"refused", "incomplete", "unreadable"})
 META: Final = ("_status", "_error", "_response_id", "_model", "_cost", "_tokens", "_tries")
-OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint"})
+OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations"})
 
 
 def type_of(run: Run) -> type[BaseModel] | None:
@@ -62,8 +63,15 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
     )
 
 
-def recalled(row: Mapping[str, Any], fields: tuple[str, ...]) -> str:
-    """Give the same of an answer of an earlier try, from a row of a part."""
+def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> str | None:
+    """Give the same of an answer of an earlier try, from a row of a part; None if it was read in another way."""
+    if not row.keys() >= set(fields):
+        return None
+    is_text = type_of(run) is None and run.output_type is None and row[TEXT] is not None
+    if is_text and isinstance(row[TEXT], Mapping) != (run.result == "response"):
+        return None
+    if run.on_incomplete == "return" and row["_status"] in UNFINISHED and all(row[name] is None for name in fields):
+        return None  # it was a failure then, and what there was is not in the part
     return dump({name: row.get(name) for name in (*fields, *META)})
 
 
@@ -74,9 +82,9 @@ def shared(answer: str) -> str:
     return dump(row)
 
 
-def lines_of(index: Index, pending: Pending, answer: str) -> Iterator[str]:
-    """Give the lines of a part, of all rows with a request; the first has its price."""
-    rows = index.rows_of(pending.fingerprint) if pending.rows > 1 else [index.row_at(pending.first)]
-    for number, (position, key, columns) in enumerate(rows):
-        own = dump({"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex()})
-        yield joined(own, joined(columns, shared(answer) if number else answer))
+def line_of(index: Index, answer: Answer, text: str) -> str:
+    """Give the line of a part: the first row with a request, and its answer. What others share is in the result."""
+    pending = answer.pending
+    position, key, columns = index.row_at(pending.first)
+    own = {"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex(), "_generations": answer.generations}
+    return joined(dump(own), joined(columns, text))

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import logging
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich import results
-from airflow_provider_responses.enrich.answers import META, fields_of, lines_of, recalled, text_of, type_of
+from airflow_provider_responses.enrich.answers import META, fields_of, line_of, recalled, text_of, type_of
 from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder
-from airflow_provider_responses.enrich.index import INVALID, OK, Index, Pending
+from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, Pending
 from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
 from airflow_provider_responses.enrich.rows import Rows
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEWEST_FAILURES: Final = 50  # rows, before a run is given up because most fail
+FEWEST_FAILURES: Final = 50  # requests, before a run is given up because most fail
 PROGRESS_SECONDS: Final = 10.0
 TICK: Final = 1.0  # seconds between looks at what has to be flushed, renewed or said
 
@@ -72,6 +73,8 @@ class Enrichment:
         self._cancelled: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed = 0  # rows, in this try
+        self._dearest = 0.0  # US dollars, for one answer of earlier tries
+        self._known: set[str] = set()  # ids of their answers to what is asked again
         self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
@@ -81,11 +84,16 @@ class Enrichment:
         :raises ResponsesError: why the run stopped or failed; what is done is in the folder, and the next try goes on.
         """
         rows = Rows(self.job, self.fields, self._asked)
-        with (
-            tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch,
-            contextlib.closing(Index(Path(scratch, "index.sqlite"))) as index,
-        ):
-            return self._run(rows, index, Path(scratch))
+        with tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
+            try:
+                with contextlib.closing(Index(Path(scratch, "index.sqlite"))) as index:
+                    return self._run(rows, index, Path(scratch))
+            except sqlite3.OperationalError as error:
+                raise ConfigurationError(
+                    f"the index of the rows in {scratch} cannot be written ({error}); it takes about as much room as "
+                    "the source: give the worker more, or another TMPDIR. What is answered is in the output",
+                    retryable=True,
+                ) from error
 
     def cancel(self, why: BaseException | None = None) -> None:
         """Stop at once, from any thread or a signal's handler; what has been answered is written."""
@@ -107,6 +115,7 @@ class Enrichment:
         try:
             self._index(rows, index)
             self._recall(index)
+            self.folder.confirm()
             stopped = asyncio.run(self._send(index))
             if isinstance(stopped, LeaseLostError):
                 raise stopped
@@ -131,6 +140,7 @@ class Enrichment:
             if self.around.now() - checked > LEASE_SECONDS / 4:
                 self.folder.renew()
                 checked = self.around.now()
+        self._report.source_rows = rows.total
         index.seal(self.job.key)
         invalid = index.first_invalid()
         if invalid is not None and index.requests_left() == 0:
@@ -151,14 +161,19 @@ class Enrichment:
         report = self._report
         before = index.requests_left()
         for rows in self.folder.read_parts():
-            index.know(
-                (bytes.fromhex(row["_fingerprint"]), row["_status"], recalled(row, self.fields))
-                for row in rows
-                if row["_status"] != INVALID
-            )
-            report.spent += sum(row.get("_cost") or 0.0 for row in rows)
+            index.know(found for row in rows if (found := self._recalled(row)) is not None)
         report.left = index.requests_left()
         report.reused = before - report.left
+
+    def _recalled(self, row: Mapping[str, Any]) -> tuple[bytes, str, str] | None:
+        """Learn what a row of a part tells; give its answer if it can be used."""
+        cost = row.get("_cost") or 0.0
+        self._report.spent += cost
+        self._dearest = max(self._dearest, cost)
+        text = None if row["_status"] == INVALID else recalled(row, self.fields, self.job.run)
+        if text is None or row["_status"] == FAILED:
+            self._known.update(row.get("_generations") or ())
+        return None if text is None else (bytes.fromhex(row["_fingerprint"]), row["_status"], text)
 
     async def _send(self, index: Index) -> BaseException | None:
         """Send what has no answer; give why it was stopped, if it was."""
@@ -174,6 +189,8 @@ class Enrichment:
                 limits=self.job.limits,
                 config=self.job.config.for_call(self.job.options),
                 spent=self._report.spent,
+                dearest=self._dearest,
+                known=frozenset(self._known),
                 clock=self.around.clock,
                 sleep=self.around.sleep,
                 draw=self.around.draw,
@@ -200,7 +217,7 @@ class Enrichment:
         self._failed += answer.pending.rows
         progress = runner.progress
         if (
-            self._failed >= FEWEST_FAILURES
+            progress.failures.total() >= FEWEST_FAILURES
             and progress.failures.total() * 2 > progress.done
             and not self.job.limits.allows(self._failed, self._report.rows)
         ):
@@ -225,7 +242,7 @@ class Enrichment:
                 outcome = asking.answered(await client.send(request, options=asking.options(timeout)))
                 if outcome is not None:
                     return outcome
-                await runner.turn(pending)
+                await runner.turn(pending, asking.paid)
             except ResponsesError as error:
                 return asking.failed(error)
 
@@ -239,7 +256,9 @@ class Enrichment:
                 while len(self._answered) >= self.around.part_rows or (due and self._answered):
                     answers, lines, known = self._part(index)
                     await asyncio.to_thread(self.folder.write_part, lines)
-                    self._written(index, answers, known)
+                    del self._answered[:answers]  # first of all: else they would be written twice
+                    self._flushed_at = self.around.clock()
+                    index.know(known)
                     due = False
                 if self.job.seconds is not None and now - self._report.began >= self.job.seconds:
                     runner.cancel(_out_of_time(self.job.seconds))
@@ -253,11 +272,15 @@ class Enrichment:
             runner.stop(error)
 
     def _flush(self, index: Index) -> None:
-        """Write what was answered."""
+        """Write what was answered: all of it, before the index, which may have no room, learns of it."""
+        written = []
         while self._answered:
             answers, lines, known = self._part(index)
             self.folder.write_part(lines)
-            self._written(index, answers, known)
+            del self._answered[:answers]
+            written += known
+        index.know(written)
+        self._flushed_at = self.around.clock()
 
     def _part(self, index: Index) -> tuple[int, list[str], list[tuple[bytes, str, str]]]:
         """Give how many answers make the next part, its lines, and the answers for the index."""
@@ -267,13 +290,8 @@ class Enrichment:
         for answer in answers:
             text = text_of(answer, self.fields, typed=self._typed)
             known.append((answer.pending.fingerprint, answer.status, text))
-            lines += lines_of(index, answer.pending, text)
+            lines.append(line_of(index, answer, text))
         return len(answers), lines, known
-
-    def _written(self, index: Index, answers: int, known: list[tuple[bytes, str, str]]) -> None:
-        index.know(known)
-        del self._answered[:answers]
-        self._flushed_at = self.around.clock()
 
     def _close(self, index: Index, scratch: Path, stopped: BaseException | None) -> dict[str, Any]:
         """Write the result and the manifest; fail if too many rows have."""

@@ -69,6 +69,7 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         found = self._lease()
         if found is not None:
+            self._refuse_siblings(found["owner"])
             mine = found["owner"] == self.writer.owner and found["try_number"] <= self.writer.try_number
             left = found["expires"] - self._now()
             if left > 0 and not mine:
@@ -83,6 +84,27 @@ class Folder:
             latest = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
             self.generation = latest + 1 if begins else max(latest, 1)
         self._write_lease(LEASE_SECONDS)
+        self.confirm()
+
+    def confirm(self) -> None:
+        """
+        Look whether another writer took the lease at the same moment: there are no locks.
+
+        :raises ConfigurationError: retryable; nothing has been sent yet.
+        """
+        try:
+            self.renew()
+        except LeaseLostError as error:
+            raise ConfigurationError(str(error), retryable=True) from None
+
+    def _refuse_siblings(self, owner: str) -> None:
+        """Mapped tasks of one run would put their results over one another's."""
+        (task, _, theirs), (mine, _, number) = (name.rpartition(" map_index=") for name in (owner, self.writer.owner))
+        if task and task == mine and theirs != number:
+            raise ConfigurationError(
+                f"output_path {str(self.path)!r} is also that of map_index {theirs}, whose result this one would "
+                "replace; give each mapped task its own, such as …/{{ ti.map_index }}/, or take `shard`"
+            )
 
     def renew(self) -> None:
         """

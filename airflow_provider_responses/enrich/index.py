@@ -86,7 +86,6 @@ class Index:
         :param key: the column; None for keys that are positions.
         :raises RequestValidationError: naming the key and two rows.
         """
-        self._db.execute("CREATE INDEX by_fingerprint ON rows (fingerprint)")
         self._db.execute("CREATE INDEX by_first ON requests (first)")
         if key is None:
             return
@@ -126,11 +125,6 @@ class Index:
         found = [Pending(*row) for row in self._db.execute(query, (self._after, limit))]
         self._after = found[-1].first if found else self._after
         return found
-
-    def rows_of(self, fingerprint: bytes) -> list[tuple[int, str, str]]:
-        """Give position, key and columns of all rows with a request."""
-        query = "SELECT position, key, columns FROM rows WHERE fingerprint = ? ORDER BY position"
-        return self._db.execute(query, (fingerprint,)).fetchall()
 
     def row_at(self, position: int) -> tuple[int, str, str]:
         """Give position, key and columns of a row."""

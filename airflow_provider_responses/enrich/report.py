@@ -28,6 +28,7 @@ class Report:
         self._job, self._around = job, around
         self.began = around.clock()
         self.rows = 0
+        self.source_rows = 0  # of all shards
         self.reused = 0  # requests that earlier tries have answered
         self.left = 0  # requests that they have not
         self.spent = 0.0  # US dollars, by earlier tries
@@ -75,6 +76,7 @@ class Report:
             "output_format": self._job.output_format,
             "complete": complete,
             "rows": self.rows,
+            "source_rows": self.source_rows,
             "counts": dict(counts),
             "requests_sent": progress.sent,
             "requests_reused": self.reused,
@@ -108,9 +110,10 @@ class Report:
             if again
             else "the same requests would fail again: correct them"
         )
+        allowed = f"limits.max_failures is {self._job.limits.max_failures:g}"
+        why = "none succeeded" if failed == self.rows else allowed
         return TooManyFailuresError(
-            f"{failed} of {self.rows} rows failed ({kinds}), and limits.max_failures is "
-            f"{self._job.limits.max_failures:g}; {what}. {example}",
+            f"{failed} of {self.rows} rows failed ({kinds}), and {why}; {what}. {example}",
             retryable=bool(again),
         )
 

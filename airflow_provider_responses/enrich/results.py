@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
 
 FORMATS: Final = ("jsonl", "parquet")
+_OWN_COLUMNS: Final = {
+    "_row": "int",
+    "_status": "str",
+    "_error": "str",
+    "_response_id": "str",
+    "_model": "str",
+    "_cost": "float",
+    "_tokens": "int",
+    "_tries": "int",
+}
 _ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "cost", "cost_this_try", "tokens", "rows")
 
 
@@ -72,7 +82,25 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     """
     import tempfile
 
+    if output_format not in FORMATS:
+        raise ConfigurationError(f"output_format is {output_format!r}; allowed are {', '.join(map(repr, FORMATS))}")
     folder = _opened(output_path)
+    found, manifests = _shards(folder)
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        files = [stack.enter_context((path / "result.jsonl").open("rb")) for path in found]
+        rows = heapq.merge(*(_numbered(file) for file in files))
+        written = _write((text for _, text in rows), folder, Path(scratch), output_format)
+    counts: Counter[str] = Counter()
+    for manifest in manifests:
+        counts.update(manifest["counts"])
+    total = {name: sum(manifest[name] for manifest in manifests) for name in _ADDED}
+    merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
+    write_whole(folder / MANIFEST, json.dumps(merged, indent=2).encode())
+    return merged
+
+
+def _shards(folder: Any) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Give the folders of all shards, and what their runs came to."""
     found = sorted((path for path in folder.iterdir() if path.name.startswith("shard-")), key=lambda path: path.name)
     manifests = [_manifest(path) for path in found]
     if not manifests:
@@ -90,19 +118,14 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     for path, manifest in zip(found, manifests, strict=True):
         if not manifest["complete"]:
             raise ConfigurationError(f"{path}: the shard did not run to its end; run its task again")
+        if manifest.get("source_rows") != manifests[0].get("source_rows"):
+            raise ConfigurationError(
+                f"{path}: its source had {manifest.get('source_rows')} rows, and that of {found[0].name} "
+                f"{manifests[0].get('source_rows')}; run all shards on the same source"
+            )
         if manifest["output_format"] != "jsonl":
             raise ConfigurationError(f"{path}: shards are merged from JSONL; leave output_format to the merge")
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        files = [stack.enter_context((path / "result.jsonl").open("rb")) for path in found]
-        rows = heapq.merge(*(_numbered(file) for file in files))
-        written = _write((text for _, text in rows), folder, Path(scratch), output_format)
-    counts: Counter[str] = Counter()
-    for manifest in manifests:
-        counts.update(manifest["counts"])
-    total = {name: sum(manifest[name] for manifest in manifests) for name in _ADDED}
-    merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
-    write_whole(folder / MANIFEST, json.dumps(merged, indent=2).encode())
-    return merged
+    return found, manifests
 
 
 def _opened(output_path: Any) -> Any:
@@ -157,6 +180,10 @@ def _to_parquet(source: Path, target: Path) -> Path:
             for rows in _rows(source)
         ]
         schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
+        # The result's own are what they are on every day, also on one without rows or failures.
+        kinds = {"int": arrow.int64(), "float": arrow.float64(), "str": arrow.string()}
+        own = arrow.schema([(name, kinds[kind]) for name, kind in _OWN_COLUMNS.items()])
+        schema = arrow.schema([own.field(f.name) if f.name in _OWN_COLUMNS else f for f in schema]) if schemas else own
         with parquet.ParquetWriter(target, schema) as writer:
             for rows in _rows(source):
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))

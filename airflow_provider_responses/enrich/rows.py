@@ -29,6 +29,12 @@ class Rows:
     def __init__(self, job: Job, fields: Sequence[str], asked: Callable[[Mapping[str, Any]], Run]) -> None:
         self._job, self._fields, self._asked = job, fields, asked
         self._taken = OWN | set(fields)
+        self.total = 0  # rows of the source, once it is read
+        if own := next((name for name in fields if name in OWN), None):
+            raise RequestValidationError(
+                f"output_type: its field {own!r} is also a column of the result; give it another name or alias",
+                fields=("output_type",),
+            )
         self._chosen = None if job.columns is None else _with_key(job.columns, job.key)
         self._check_columns(self._chosen or ())
 
@@ -49,6 +55,7 @@ class Rows:
                 if (indexed := self._indexed(number, row)) is not None
             ]
             position += len(chunk)
+            self.total = position
         if position == 0 and not self._job.allow_empty:
             raise ConfigurationError("the source has no rows, and allow_empty is False")
         if position and unseen:

@@ -58,6 +58,8 @@ class Job:
     paid: float | None = 0.0  # US dollars, of all answers; None is unknown
     tokens: int | None = None  # of the last answer
     generations: tuple[str, ...] = ()  # ids of its answers that are counted in `paid`
+    unknown: int = 0  # failures of which nobody can tell whether they were billed
+    error: ResponsesError | None = None  # of the last send
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Answer:
     response: Response | None = None
     cost: float | None = 0.0  # US dollars, of all sends together, and of a kept answer; None is unknown
     tokens: int | None = None
+    generations: tuple[str, ...] = ()  # ids of the answers that are counted in `cost`
     tries: int = 1
 
 
@@ -82,7 +85,7 @@ class Progress:
     sent: int = 0
     cost: float = 0.0
     kept_cost: float = 0.0  # of answers that came out of the cache: an earlier send had paid for them, and got lost
-    unpriced: int = 0  # answers whose price the server did not tell
+    unpriced: int = 0  # answers whose price the server did not tell, and sends that may have been billed
     tokens: int = 0
     cache_hits: int = 0
     in_flight: int = 0
@@ -99,7 +102,9 @@ class Runner:
     :param ask: sends a request and reads its answer; an outcome with an error, or raises one.
     :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
     :param keep: takes an answer; it must be quick.
-    :param spent: US dollars that earlier tries have spent.
+    :param spent: US dollars that earlier tries have spent, and of these
+    :param dearest: for one answer.
+    :param known: ids of answers that are counted in ``spent``, though their rows are asked about again.
     :param clock: seconds, as of ``time.monotonic``.
     :param draw: a random number from 0 to 1.
     """
@@ -113,16 +118,19 @@ class Runner:
         limits: Limits,
         config: ClientConfig,
         spent: float,
+        dearest: float = 0.0,
+        known: frozenset[str] = frozenset(),
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
         self.pace = Pace(limits)
-        self.progress = Progress()
+        self.progress = Progress(dearest=dearest, priced=dearest > 0)
         self._ask, self._take, self._keep = ask, take, keep
         # A long wait is one for all rows, and max_outage bounds it.
         self._config = replace(config, max_retry_wait=max(config.max_retry_wait, limits.max_outage))
-        self._limits, self._spent = limits, spent
+        self._limits, self._spent, self._known = limits, spent, known
+        self._held: dict[int, float] = {}  # US dollars that requests in flight have paid for answers that would not do
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._fresh: list[Pending] = []  # in reverse
         self._exhausted = False
@@ -152,6 +160,8 @@ class Runner:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for _, _, job in self._later:
+                self._drop(job)
         return self._stop
 
     def stop(self, why: BaseException) -> None:
@@ -172,17 +182,24 @@ class Runner:
             return True
         if self._tasks and not self.progress.priced:
             return False  # one answer tells what the others may cost
-        spent, dearest = self._spent + self.progress.cost + self.progress.kept_cost, self.progress.dearest
-        if spent < limit and spent + dearest * (len(self._tasks) + 1) <= limit * (1 + 1e-9):
+        if self._has_room(len(self._tasks) + 1):
             return True
         if not self._tasks:
             self.stop(
                 BudgetExceededError(
-                    f"limits.max_cost of ${limit:g} is spent: {dollars(spent)} so far, and the dearest answer was "
-                    f"{dollars(dearest)}. What is done stays; raise the limit to go on from there"
+                    f"limits.max_cost of ${limit:g} is spent: {dollars(self._total())} so far, and the dearest answer "
+                    f"was {dollars(self.progress.dearest)}. What is done stays; raise the limit to go on from there"
                 )
             )
         return False
+
+    def _has_room(self, answers: int) -> bool:
+        """Whether so many more answers fit into the budget."""
+        limit, spent = self._limits.max_cost, self._total()
+        return limit is None or (spent < limit and spent + self.progress.dearest * answers <= limit * (1 + 1e-9))
+
+    def _total(self) -> float:
+        return self._spent + self.progress.cost + self.progress.kept_cost + sum(self._held.values())
 
     def _read(self) -> bool:
         if not self._fresh and not self._exhausted:
@@ -227,12 +244,20 @@ class Runner:
             for waiting in (woken, slept):
                 waiting.cancel()
 
-    async def turn(self, pending: Pending) -> None:
+    async def turn(self, pending: Pending, paid: float | None) -> None:
         """
         Wait until a request that is in flight may be sent once more.
 
-        :raises RequestCancelledError: if the run has stopped.
+        :param paid: US dollars, for the answer that would not do.
+        :raises RequestCancelledError: if the run has stopped, or has no money for it.
         """
+        self._held[pending.first] = self._held.get(pending.first, 0.0) + (paid or 0.0)
+        self.progress.dearest = max(self.progress.dearest, paid or 0.0)
+        if not self._has_room(len(self._tasks)):
+            raise RequestCancelledError(
+                f"its answer was not as typed, and limits.max_cost of ${self._limits.max_cost:g} leaves no room to ask "
+                "again"
+            )
         while (wait := self.pace.delay(self._clock())) and self._stop is None:
             await self._sleep(min(wait, 1.0))
         if self._stop is not None:
@@ -244,6 +269,13 @@ class Runner:
             outcome = await self._ask(job.pending)
         except ResponsesError as raised:
             outcome = Outcome(error=raised, response=raised.response)
+        except asyncio.CancelledError:
+            if job.paid is not None:
+                job.paid += self._held.get(job.pending.first, 0.0)
+            self._drop(job)
+            raise
+        finally:
+            self._held.pop(job.pending.first, None)
         error, response, value = outcome.error, outcome.response, outcome.value
         self._pay(job, outcome)
         if error is not None:
@@ -265,17 +297,19 @@ class Runner:
     ) -> None:
         now = self._clock()
         code = error.status_code if isinstance(error, APIError) else None
+        job.error = error
+        job.unknown += error.ambiguous and response is None
         if error.response is not None:  # an answer came
             self._came(error.response, tokens)
         if isinstance(error, (RefusalError, IncompleteResponseError, OutputValidationError)):
             kinds = {RefusalError: REFUSED, IncompleteResponseError: INCOMPLETE, OutputValidationError: UNREADABLE}
             self._finish(job, kinds[type(error)], error=error, response=response)
             return
-        if _is_hopeless(error, code):
+        # Airflow can wait long without holding a worker.
+        is_long = error.retryable and (error.retry_after or 0.0) > self._limits.max_outage
+        if is_long or _is_hopeless(error, code):
             self.stop(error)
-            return
-        if error.retryable and (error.retry_after or 0.0) > self._limits.max_outage:
-            self.stop(error)  # Airflow can wait that long without holding a worker
+            self._drop(job)
             return
         if code in BUSY:
             self._streak.clear()
@@ -332,6 +366,12 @@ class Runner:
         self._number += 1
         heapq.heappush(self._later, (now + (wait or 0.0), self._number, job))
 
+    def _drop(self, job: Job) -> None:
+        """Give a request up for this try; what it has paid is told."""
+        if job.paid != 0.0 or job.unknown:
+            error = job.error or RequestCancelledError("the run stopped before it was answered")
+            self._finish(job, FAILED, error=error)
+
     def _finish(
         self,
         job: Job,
@@ -343,6 +383,7 @@ class Runner:
     ) -> None:
         progress = self.progress
         progress.done += 1
+        progress.unpriced += job.unknown
         is_unknown = response is None and error is not None and error.ambiguous
         if error is not None:
             progress.failures[type(error).__name__] += 1
@@ -355,6 +396,7 @@ class Runner:
                 response=response,
                 cost=None if is_unknown else job.paid,
                 tokens=job.tokens if response else None,
+                generations=job.generations,
                 tries=job.sends,
             )
         )
@@ -371,7 +413,8 @@ class Runner:
             source = source_of(answer)
             if answer.cached:
                 progress.cache_hits += 1
-                if source in job.generations:  # this try had it before
+                job.unknown = 0  # this is what came of it
+                if source in job.generations or source in self._known:  # it is counted
                     continue
                 usage = kept_usage(outcome.generations.get(source) or {})
                 progress.kept_cost += usage.cost or 0.0

@@ -88,6 +88,8 @@ def read_file(path: Any) -> Iterator[list[Row]]:
             yield from (_csv if kind == "csv" else _jsonl)(text, path)
     except FileNotFoundError:
         raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ConfigurationError(f"source: {str(path)!r} cannot be read ({error})", retryable=True) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"source: {str(path)!r}{_line_of(path, zipped)} is not UTF-8 (byte 0x{error.object[error.start]:02x}: "

@@ -203,7 +203,7 @@ class ResponsesEnrichOperator(BaseOperator):
         self._check_source(rendered=rendered)
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
-        if not str(self.output_path or ""):
+        if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))

@@ -98,6 +98,12 @@ class Loader:
             raise ConfigurationError(
                 f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"
             )
+        written = [name.casefold() for name in names]
+        if twice := next((name for name in names if written.count(name.casefold()) > 1), None):
+            raise ConfigurationError(
+                f"load_to: two columns of the result, {twice!r} and another, are one in the table; choose them with "
+                "SqlTable(columns=[...])"
+            )
         values = (tuple(_cell(row.get(name)) for name in names) for row in rows)
         try:
             if self.table.mode == "upsert" and not self._changes_columns:

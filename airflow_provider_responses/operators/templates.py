@@ -96,11 +96,24 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 
 
 def _columns(tree: Any) -> frozenset[str]:
-    """Give the columns that a template surely names."""
+    """Give the columns that a template names and does without nowhere."""
     from jinja2 import nodes
 
+    guards = [
+        *(node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}),
+        *(node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}),
+    ]
+    optional = {name for guard in guards for name in _named(guard)}
+    optional |= {node.expr.value for node in tree.find_all(nodes.Compare) if isinstance(node.expr, nodes.Const)}
     if any(node.name == "row" and node.ctx != "load" for node in tree.find_all(nodes.Name)):
         return frozenset()  # it has a `row` of its own
+    return frozenset(_named(tree) - optional)
+
+
+def _named(tree: Any) -> set[Any]:
+    """Give the columns that a part of a template names."""
+    from jinja2 import nodes
+
     attributes = {
         node.attr
         for node in tree.find_all(nodes.Getattr)
@@ -111,4 +124,4 @@ def _columns(tree: Any) -> frozenset[str]:
         for node in tree.find_all(nodes.Getitem)
         if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
     }
-    return frozenset(attributes | items)
+    return attributes | items

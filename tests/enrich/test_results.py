@@ -70,6 +70,31 @@ def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox,
         assert told["rows"] == (0 if shard == 2 else 1)
 
 
+def test_shards_of_two_sources_are_not_merged(responses_sandbox, tmp_path):
+    for shard, rows in enumerate((6, 12)):
+        enrich(responses_sandbox, tmp_path / f"shard-{shard}", table(rows), shard=(shard, 2))
+    with pytest.raises(ConfigurationError, match="its source had 12 rows, and that of shard-0 6"):
+        merge_shards(tmp_path)
+
+
+def test_a_format_that_is_none_leaves_the_result_alone(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path / "shard-0", table(2), shard=(0, 1))
+    merge_shards(tmp_path)
+    with pytest.raises(ConfigurationError, match="output_format is 'csv'; allowed are 'jsonl', 'parquet'"):
+        merge_shards(tmp_path, output_format="csv")
+    assert len(result(tmp_path)) == 2
+
+
+def test_the_columns_of_a_parquet_are_the_same_on_a_day_without_rows(responses_sandbox, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for rows in (0, 2):
+        enrich(responses_sandbox, tmp_path / str(rows), table(rows), output_format="parquet")
+    empty, full = (parquet.read_schema(tmp_path / str(rows) / "result.parquet") for rows in (0, 2))
+    assert set(empty.names) <= set(full.names)
+    assert all(empty.field(name).type == full.field(name).type for name in empty.names)
+    assert str(full.field("_error").type) == "string"
+
+
 def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp_path):
     class Summary(BaseModel):
         output: int

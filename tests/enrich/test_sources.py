@@ -107,6 +107,12 @@ def test_text_that_is_not_utf8_names_the_line_even_late_in_the_file(kind: str, p
     assert "iconv" in said
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").mkdir()
+    with pytest.raises(ConfigurationError, match=r"source: '.*in\.csv' cannot be read \(.*Is a directory"):
+        list(read_file(tmp_path / "in.csv"))
+
+
 def test_utf16_and_an_end_within_a_character_are_not_utf8() -> None:
     assert "line 1, is not UTF-8" in refusal("in.csv", "a\n1\n".encode("utf-16"))
     assert "line 2, is not UTF-8" in refusal("in.csv", "a\nä".encode()[:-1])

@@ -145,3 +145,27 @@ def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp
     same = lambda _: {"model": MODEL, "input": "The same"}  # noqa: E731
     told = enrich(responses_sandbox, tmp_path, [], Surroundings(now=now), chunks=slow, ask=same)
     assert told["counts"] == {"ok": 3000}
+
+
+def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sandbox, tmp_path):
+    other = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="other"))).folder
+
+    def both() -> Any:
+        """What the other has looked at before this one wrote its lease, it writes after."""
+        yield from read_rows(table(3))
+        other._write_lease(LEASE_SECONDS)
+
+    with pytest.raises(ConfigurationError, match="other, try 1, writes here now") as caught:
+        enrich(responses_sandbox, tmp_path, [], chunks=both)
+    assert caught.value.retryable
+    assert not responses_sandbox.ledger
+
+
+def test_mapped_tasks_of_one_run_do_not_replace_each_others_results(responses_sandbox, tmp_path):
+    owner = "dag.task run=r map_index={}"
+    enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format(0)))
+    before = result(tmp_path)
+    with pytest.raises(ConfigurationError, match="is also that of map_index 0, whose result this one would replace"):
+        enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner=owner.format(1)))
+    assert result(tmp_path) == before
+    enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=1"))

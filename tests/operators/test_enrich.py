@@ -67,6 +67,7 @@ class TestRefusedAtParse:
             ({"output_format": "csv"}, "output_format is 'csv'; allowed are 'jsonl', 'parquet'"),
             ({"input": ["Mood of: {{ row.text }}"]}, "input is a list; allowed are a template and a function"),
             ({"output_path": ""}, "output_path: missing"),
+            ({"output_path": " None "}, "output_path: missing"),
             ({"resume": "yes"}, "resume is 'yes'; allowed are 'true', 'false'"),
             ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
             ({"load_to": "labels"}, "load_to is a str; allowed is SqlTable(conn_id, table)"),
@@ -238,6 +239,18 @@ class TestTemplates:
         with pytest.raises(AirflowFailException, match=f"rows is a {kind}; allowed is a list with a dict per row"):
             enrich(tmp_path, rows=rows).execute(context())
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{{ row.text }} {{ row.note | default('') }}",
+            "{{ row.text }} {% if row.note is defined %}{{ row.note }}{% endif %}",
+            "{{ row.text }} {% if 'note' in row %}{{ row.note }}{% endif %}",
+        ],
+    )
+    def test_a_column_that_it_does_without_may_be_in_no_row(self, text, tmp_path, responses_sandbox):
+        enrich(tmp_path, input=text).execute(context())
+        assert inputs(responses_sandbox) == [f"review {n} " for n in range(5)]
+
     def test_a_column_may_be_rare(self, tmp_path, responses_sandbox):
         rows = [{"text": "same"} for _ in range(1000)] + [{"text": "last", "note": "!"}]
         enrich(tmp_path, rows=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
@@ -398,6 +411,12 @@ class TestLoading:
         for _ in range(2):
             self.enrich(tmp_path, SqlTable("warehouse", "labels", columns=["mood"]))
         assert self.rows(database, "SELECT count(*), count(id), count(mood), count(text) FROM labels") == [(5, 5, 5, 0)]
+
+    def test_columns_that_are_one_in_the_table(self, tmp_path, database, responses_sandbox):
+        rows = [{"ID": f"r{n}", "id": str(n), "text": "fine"} for n in range(3)]
+        with pytest.raises(Exception, match="two columns of the result, 'ID' and another, are one in the table"):
+            self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
+        assert self.rows(database, "SELECT count(*) FROM labels") == [(0,)]
 
     def test_insert_adds(self, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "reviews", columns=["id", "mood"], mode="insert")

@@ -1,0 +1,142 @@
+"""All that is paid is told, and stays within the budget: also by answers that would not do, and by tries that end."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.index import Index
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.exceptions import (
+    BudgetExceededError,
+    ConfigurationError,
+    PaymentRequiredResponseError,
+    ResponsesError,
+    TooManyFailuresError,
+)
+from tests.enrich.jobs import Label, connect, enrich, lines, manifest, parts, result, table
+
+NO_JSON = {"text": "not as typed"}
+TYPED = runs.Run(fields={}, output_type=Label, stream=False)
+
+
+def paid(sandbox: Any) -> float:
+    return sum(entry.cost for entry in sandbox.billed)
+
+
+@pytest.mark.parametrize("output_retries", [1, 10])
+def test_answers_that_are_asked_for_again_stay_within_the_budget(output_retries, responses_sandbox, tmp_path):
+    responses_sandbox.script(NO_JSON | {"times": 10_000})
+    run = replace(TYPED, output_retries=output_retries)
+    with pytest.raises(TooManyFailuresError):
+        enrich(responses_sandbox, tmp_path / "one", table(1), run=run)
+    dearest = max(entry.cost for entry in responses_sandbox.billed)
+    before = paid(responses_sandbox)
+
+    limits = Limits(max_cost=20 * dearest, concurrency=16, max_failures=1000)
+    with pytest.raises(BudgetExceededError):
+        enrich(responses_sandbox, tmp_path / "many", table(200), run=run, limits=limits)
+    assert 10 * dearest < paid(responses_sandbox) - before <= 20 * dearest * 1.1
+    assert manifest(tmp_path / "many")["cost"] == pytest.approx(paid(responses_sandbox) - before)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_was_paid_before_a_run_stopped_is_in_the_account_of_the_next(cache, responses_sandbox, tmp_path):
+    run = replace(TYPED, cache=cache)
+    responses_sandbox.script(NO_JSON, {"status": 402}, {})
+    with pytest.raises(PaymentRequiredResponseError):
+        enrich(responses_sandbox, tmp_path, table(3), run=run, limits=Limits(concurrency=1))
+    assert manifest(tmp_path)["cost"] == pytest.approx(paid(responses_sandbox)) != 0
+
+    told = enrich(responses_sandbox, tmp_path, table(3), run=run, writer=Writer(owner="task", try_number=2))
+    assert told["counts"] == {"ok": 3}
+    assert told["cost"] == pytest.approx(paid(responses_sandbox))
+
+
+def test_a_later_try_knows_what_an_answer_may_cost(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path / "one", table(1))
+    price = responses_sandbox.billed[0].cost
+    for number in (1, 2):
+        writer = Writer(owner="task", try_number=number)
+        with pytest.raises(BudgetExceededError, match="is spent"):
+            enrich(responses_sandbox, tmp_path, table(9), writer=writer, limits=Limits(max_cost=2.9 * price))
+    assert len(responses_sandbox.billed) == 1 + 2
+
+
+def test_a_send_that_may_have_been_billed_is_counted_where_nobody_tells(responses_sandbox, tmp_path):
+    responses_sandbox.script({"drop": "after"})
+    config = replace(connect(responses_sandbox.base_url), dialect="open")
+    told = enrich(responses_sandbox, tmp_path / "open", table(1), config=config)
+    assert (told["counts"], told["answers_without_price"]) == ({"ok": 1}, 1)
+
+    responses_sandbox.script({"drop": "after"})
+    before = paid(responses_sandbox)
+    told = enrich(responses_sandbox, tmp_path / "kept", table(1))
+    assert (told["cache_hits"], told["answers_without_price"]) == (1, 0)
+    assert told["cost"] == pytest.approx(paid(responses_sandbox) - before)
+
+
+def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sandbox, tmp_path, monkeypatch):
+    def know(_: Index, answers: Any) -> None:
+        if list(answers):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+        patch.setattr("airflow_provider_responses.enrich.job.PART_ROWS", 10)
+        patch.setattr(Index, "know", know)
+        with pytest.raises(ConfigurationError, match=r"the index of the rows in .* cannot be written"):
+            enrich(responses_sandbox, tmp_path, table(60))
+    rows = [row["id"] for part in parts(tmp_path) for row in lines(part)]
+    assert sorted(rows) == sorted(set(rows))
+    assert len(rows) == len(responses_sandbox.billed) > 0
+
+    told = enrich(responses_sandbox, tmp_path, table(60), writer=Writer(owner="task", try_number=2))
+    assert told["requests_sent"] == 60 - len(rows)
+    assert told["cost"] == pytest.approx(paid(responses_sandbox))
+
+
+def test_rows_that_ask_the_same_are_one_line_and_one_failure(responses_sandbox, tmp_path):
+    same = [{"id": f"s{number}", "text": "N/A"} for number in range(60)]
+    responses_sandbox.script({"status": 400})
+    told = enrich(responses_sandbox, tmp_path, [*same, *table(100)], limits=Limits(max_failures=60, concurrency=1))
+    assert told["counts"] == {"ok": 100, "failed": 60}
+    assert sum(len(lines(part)) for part in parts(tmp_path)) == 101
+    assert [row["_status"] for row in result(tmp_path)] == ["failed"] * 60 + ["ok"] * 100
+
+
+class TestReadInAnotherWay:
+    """The request is the same, and what reads its answer is not: nothing of it comes out empty."""
+
+    def test_taking_what_there_is(self, responses_sandbox, tmp_path):
+        ask = lambda row: {"model": "sandbox/incomplete", "input": row["text"]}  # noqa: E731
+        text = runs.Run(fields={}, stream=False)
+        with pytest.raises(TooManyFailuresError, match=r"3 of 3 rows failed .*, and none succeeded"):
+            enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=text)
+        told = enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_incomplete="return"))
+        assert all(row["output"] for row in result(tmp_path))
+        assert told["cost"] == pytest.approx(paid(responses_sandbox))
+
+    def test_the_whole_answer_instead(self, responses_sandbox, tmp_path):
+        for result_of in ("text", "response", "text"):
+            run = runs.Run(fields={}, result=result_of, stream=False)
+            enrich(responses_sandbox, tmp_path, table(2), run=run)
+            kind = str if result_of == "text" else dict
+            assert all(isinstance(row["output"], kind) for row in result(tmp_path))
+        assert len(responses_sandbox.billed) == 2
+
+
+def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox, tmp_path):
+    from pydantic import BaseModel, Field
+
+    class Taken(BaseModel):
+        mood: str = Field(alias="_cost")
+
+    with pytest.raises(ResponsesError, match="its field '_cost' is also a column of the result"):
+        enrich(responses_sandbox, tmp_path, table(1), run=replace(TYPED, output_type=Taken))
+    assert not responses_sandbox.ledger
