@@ -18,7 +18,9 @@ __all__ = ["ResponsesRetryPolicy"]
 
 class ResponsesRetryPolicy(RetryPolicy):
     """
-    Let the service's ``Retry-After`` (a day at most) delay the next try, and fail at once what would fail again.
+    Let a ``Retry-After`` that is longer than the task's ``retry_delay`` (a day at most) delay its next try.
+
+    What would fail again fails at once.
 
     Operators of this package have it unless they are given another ``retry_policy``. Give it to tasks of your own
     that call ``ResponsesHook``. What is no ``ResponsesError`` is left to the task's ``retries`` and ``retry_delay``.
@@ -29,7 +31,7 @@ class ResponsesRetryPolicy(RetryPolicy):
         exception: BaseException,
         try_number: int,  # noqa: ARG002  Airflow's signature
         max_tries: int,  # noqa: ARG002
-        context: Context | None = None,  # noqa: ARG002
+        context: Context | None = None,
     ) -> RetryDecision:
         """Decide; see the class."""
         error = _find(exception)
@@ -40,6 +42,8 @@ class ResponsesRetryPolicy(RetryPolicy):
         if error.retry_after is None:
             return RetryDecision.default()
         delay = datetime.timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
+        if context is not None and delay <= context["task"].retry_delay:
+            return RetryDecision.default()  # the task waits longer by itself
         return RetryDecision.retry(delay=delay, reason=f"{type(error).__name__}: asked to wait {error.retry_after:g} s")
 
     def serialize(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def from_trigger():
         task_id="digest",
         model="openai/gpt-4o-mini",
         instructions="Answer in two sentences.",
-        input="What should a retailer in {{ params.regions | join(', ') }} prepare for in the week of {{ ds }}?",
+        input="What should a retailer in {{ params.regions | join(', ') }} prepare for next week?",
         start_from_trigger=True,
         retries=3,
     )

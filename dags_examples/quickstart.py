@@ -1,4 +1,4 @@
-"""Ask once a day, and hand the answer on."""
+"""Ask, and hand the answer on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def quickstart():
         task_id="haiku",
         model="openai/gpt-4o-mini",
         instructions="Answer with one haiku and nothing else.",
-        input="The data pipeline of {{ ds }} is green.",
+        input="The data pipeline {{ dag.dag_id }} is green.",
         request={"max_output_tokens": 100},
     )
     # [end operator]

@@ -57,6 +57,15 @@ def test_the_decision(exception, action, delay):
     assert (decision.reason is None) == (action == "default")
 
 
+@pytest.mark.parametrize(("own", "action"), [(5, "retry"), (90, "default"), (300, "default")])
+def test_a_task_that_waits_longer_by_itself_does(own, action):
+    from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+    task = ResponsesOperator(task_id="a", input="a", retry_delay=datetime.timedelta(seconds=own))
+    error = TooManyRequestsResponseError("429", retry_after=90)
+    assert ResponsesRetryPolicy().evaluate(error, 1, 3, {"task": task}).action.value == action
+
+
 def test_operators_have_it_unless_they_are_given_another():
     from airflow.sdk import ExceptionRetryPolicy
 

@@ -115,6 +115,7 @@ class Enrichment:
         try:
             self._index(rows, index)
             self._recall(index)
+            self._report.say_begin()
             self.folder.confirm()
             stopped = asyncio.run(self._send(index))
             if isinstance(stopped, LeaseLostError):

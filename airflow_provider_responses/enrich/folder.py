@@ -77,6 +77,7 @@ class Folder:
                     f"output_path {str(self.path)!r} is being written by {found['owner']}, try {found['try_number']}. "
                     f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
                     retryable=True,
+                    retry_after=left,
                 )
             self.generation = found["generation"]
         begins = not resume and (found is None or found["stamp"] != self.writer.stamp)

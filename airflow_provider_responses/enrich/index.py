@@ -98,7 +98,7 @@ class Index:
             twice, first, second = self._db.execute(query).fetchone()
             raise RequestValidationError(
                 f"key: rows {first} and {second} have the same {key!r}, {twice!r}; take a column that tells all rows "
-                "apart, or leave `key` out",
+                "apart, or leave `key` out (a query needs one)",
                 fields=("key",),
             ) from None
 

@@ -48,6 +48,12 @@ class Limits:
                 _check(name, getattr(self, name), above=True)
         for name in ("max_failures", "max_outage"):
             _check(name, getattr(self, name))
+        if isinstance(self.max_failures, float) and self.max_failures >= 1:
+            raise RequestValidationError(
+                f"limits.max_failures is {self.max_failures!r}; allowed is a count as a whole number, or a share as a "
+                "float below 1",
+                fields=("limits.max_failures",),
+            )
 
     @classmethod
     def parse(cls, value: Any) -> Limits:

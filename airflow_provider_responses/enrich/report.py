@@ -34,6 +34,16 @@ class Report:
         self.spent = 0.0  # US dollars, by earlier tries
         self.progress = Progress()
 
+    def say_begin(self) -> None:
+        """One line about what there is to do."""
+        log.info(
+            "%d rows, %d requests to send, %d answered before for %s",
+            self.rows,
+            self.left,
+            self.reused,
+            dollars(self.spent),
+        )
+
     def say(self, window: float) -> None:
         """One line about how it goes, and the same as metrics."""
         progress, seconds = self.progress, self._around.clock() - self.began

@@ -28,6 +28,8 @@ from airflow_provider_responses.exceptions import RequestValidationError
         ("max_cost", math.inf, "a number above 0"),
         ("max_failures", -0.1, "a number from 0"),
         ("max_failures", None, "a number from 0"),
+        ("max_failures", 1.0, "a count as a whole number, or a share as a float below 1"),
+        ("max_failures", 2.5, "a count as a whole number, or a share as a float below 1"),
         ("max_outage", "10m", "a number from 0"),
     ],
 )
@@ -58,8 +60,6 @@ def test_limits_are_given_as_such_or_as_a_dict() -> None:
         (2, 2, 10, True),
         (2, 3, 1000, False),
         (1, 1, 1, True),
-        (1.0, 1, 100, True),  # a count
-        (1.0, 2, 100, False),
         (0.02, 2, 100, True),
         (0.02, 3, 100, False),
         (0.5, 0, 0, True),
