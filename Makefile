@@ -102,7 +102,7 @@ define make-venv
 	|| { echo "Python $(3) was not found: install it, or name it: make $(2)=/path/to/python" >&2; exit 1; }
 @$($(2)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	|| { echo "Python $(3) is needed, and $($(2)) is not: make $(2)=/path/to/python" >&2; exit 1; }
-@echo "Installing into $(1) (about a minute) ..."
+@echo "Installing into $(1) (one or two minutes) ..."
 @$($(2)) -m venv $(4) $(1) \
 	|| { echo "$($(2)) could not make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 endef

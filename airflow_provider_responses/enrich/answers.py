@@ -70,7 +70,7 @@ def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> str |
     is_text = type_of(run) is None and run.output_type is None and row[TEXT] is not None
     if is_text and isinstance(row[TEXT], Mapping) != (run.result == "response"):
         return None
-    if run.on_incomplete == "return" and row["_status"] in UNFINISHED and all(row[name] is None for name in fields):
+    if run.on_incomplete == "return" and row["_status"] in UNFINISHED and row.get("_error") is not None:
         return None  # it was a failure then, and what there was is not in the part
     return dump({name: row.get(name) for name in (*fields, *META)})
 

@@ -114,7 +114,8 @@ class Report:
     def too_many_failed(self, failed: int, counts: Mapping[str, int], example: str) -> TooManyFailuresError:
         """Say that too many rows have failed at the end."""
         kinds = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != OK and count)
-        again = counts.get(FAILED, 0) + counts.get("missing", 0)
+        missing = counts.get("missing", 0)
+        again = counts.get(FAILED, 0) + missing if self.progress.hopeful or missing else 0
         what = (
             f"a retry sends the {again} failed rows again"
             if again

@@ -89,6 +89,7 @@ class Progress:
     tokens: int = 0
     cache_hits: int = 0
     in_flight: int = 0
+    hopeful: int = 0  # requests that failed, and that another try may answer
     failures: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)  # why requests are sent again: a status, or an error's class
     dearest: float = 0.0
@@ -387,6 +388,7 @@ class Runner:
         is_unknown = response is None and error is not None and error.ambiguous
         if error is not None:
             progress.failures[type(error).__name__] += 1
+            progress.hopeful += status == FAILED and error.retryable
         self._keep(
             Answer(
                 pending=job.pending,

@@ -120,7 +120,17 @@ class TestReadInAnotherWay:
             enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=text)
         told = enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_incomplete="return"))
         assert all(row["output"] for row in result(tmp_path))
+        sent = len(responses_sandbox.ledger)
+        enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_incomplete="return"))
+        assert len(responses_sandbox.ledger) == sent
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
+
+    def test_an_answer_that_is_no_such_type_is_taken_once(self, responses_sandbox, tmp_path):
+        responses_sandbox.script(NO_JSON | {"times": 100})
+        run = replace(TYPED, on_incomplete="return", output_retries=0)
+        enrich(responses_sandbox, tmp_path, table(3), run=run)
+        enrich(responses_sandbox, tmp_path, table(3), run=run)
+        assert len(responses_sandbox.ledger) == 3
 
     def test_the_whole_answer_instead(self, responses_sandbox, tmp_path):
         for result_of in ("text", "response", "text"):

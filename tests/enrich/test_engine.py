@@ -151,14 +151,15 @@ def test_rows_may_be_added_removed_and_moved(responses_sandbox, tmp_path):
 
 def test_only_what_failed_is_sent_again(responses_sandbox, tmp_path):
     rows = table(10)
-    responses_sandbox.script({"status": 400})
+    responses_sandbox.script({"status": 500})
+    options = RequestOptions(max_retries=0)
     with pytest.raises(
         TooManyFailuresError, match=r"1 of 10 rows failed \(1 failed\).*retry sends the 1.*row 0 \(key r0"
     ) as caught:
-        enrich(responses_sandbox, tmp_path, rows, limits=Limits(concurrency=1))
+        enrich(responses_sandbox, tmp_path, rows, limits=Limits(concurrency=1), options=options)
     assert caught.value.retryable
     assert [row["_status"] for row in result(tmp_path)] == ["failed", *["ok"] * 9]
-    assert result(tmp_path)[0]["_error"].startswith("BadRequestResponseError: ")
+    assert result(tmp_path)[0]["_error"].startswith("InternalServerResponseError: ")
 
     before = len(responses_sandbox.ledger)
     enrich(responses_sandbox, tmp_path, rows)

@@ -131,8 +131,10 @@ def test_failures_may_be_a_count_or_a_share(allowed, passes, responses_sandbox, 
     if passes:
         assert enrich(responses_sandbox, tmp_path, table(10), limits=limits)["counts"] == {"ok": 8, "failed": 2}
         return
-    with pytest.raises(TooManyFailuresError, match=f"2 of 10 rows failed .* limits.max_failures is {allowed:g}"):
+    said = f"2 of 10 rows failed .* limits.max_failures is {allowed:g}; the same requests would fail again"
+    with pytest.raises(TooManyFailuresError, match=said) as caught:
         enrich(responses_sandbox, tmp_path, table(10), limits=limits)
+    assert not caught.value.retryable  # a 400 is one for good
     assert manifest(tmp_path)["counts"] == {"ok": 8, "failed": 2}
     assert [row["_status"] for row in result(tmp_path)] == ["failed"] * 2 + ["ok"] * 8
 
