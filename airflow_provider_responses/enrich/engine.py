@@ -227,8 +227,10 @@ class Enrichment:
     async def _ask(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
         """Send a request, and learn what its answer cost, if it was kept: whoever had it made did not live to say."""
         outcome = await self._answer(client, runner, pending)
-        if outcome.response is None or not (sources := runs.Account().unknown_sources(outcome.response)):
-            return outcome
+        response = outcome.response
+        if response is None or not (response.cached or response.previous):
+            return outcome  # as nearly all are
+        sources = runs.Account().unknown_sources(response)
         return replace(outcome, generations={source: await _generation(client, source) for source in sources})
 
     async def _answer(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
