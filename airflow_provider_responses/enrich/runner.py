@@ -416,9 +416,10 @@ class Runner:
             if answer.cached:
                 progress.cache_hits += 1
                 job.unknown = 0  # this is what came of it
-                if source in job.generations or source in self._known:  # it is counted
-                    continue
                 usage = kept_usage(outcome.generations.get(source) or {})
+                if source in job.generations or source in self._known:  # it is counted
+                    job.tokens = usage.total_tokens
+                    continue
                 progress.kept_cost += usage.cost or 0.0
             else:
                 progress.tokens += usage.total_tokens or 0

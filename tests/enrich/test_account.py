@@ -138,6 +138,7 @@ class TestReadInAnotherWay:
             enrich(responses_sandbox, tmp_path, table(2), run=run)
             kind = str if result_of == "text" else dict
             assert all(isinstance(row["output"], kind) for row in result(tmp_path))
+            assert all(row["_tokens"] > 0 for row in result(tmp_path))
         assert len(responses_sandbox.billed) == 2
 
 
