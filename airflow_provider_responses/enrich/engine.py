@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich import results
+from airflow_provider_responses.enrich import parquet, results
 from airflow_provider_responses.enrich.answers import META, fields_of, line_of, recalled, text_of, type_of
 from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, Pending
@@ -133,9 +133,12 @@ class Enrichment:
     def _index(self, rows: Rows, index: Index) -> None:
         """Read the source."""
         checked = self.around.now()
+        columns = parquet.Columns() if self.job.output_format == "parquet" else None
         for chunk in rows.read():
             self._report.rows += len(chunk)
             index.add(chunk)
+            if columns is not None:
+                columns.add([(row.position, json.loads(row.columns)) for row in chunk])
             if self._cancelled is not None:
                 raise self._cancelled
             if self.around.now() - checked > LEASE_SECONDS / 4:

@@ -63,6 +63,7 @@ class Index:
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.executescript(_SCHEMA)
+        path.unlink()  # it is there as long as it is open: a worker that is killed leaves nothing on its disk
         self._after = -1
 
     def close(self) -> None:

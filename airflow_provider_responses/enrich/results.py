@@ -6,14 +6,14 @@ import contextlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import shared
 from airflow_provider_responses.enrich.folder import MANIFEST, put, write_whole
 from airflow_provider_responses.enrich.index import INVALID
-from airflow_provider_responses.enrich.sources import CHUNK, pyarrow
 from airflow_provider_responses.enrich.values import dump, joined
 from airflow_provider_responses.exceptions import ConfigurationError
 
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
 
 FORMATS: Final = ("jsonl", "parquet")
-_OWN_COLUMNS: Final = {
-    "_row": "int",
-    "_status": "str",
-    "_error": "str",
-    "_response_id": "str",
-    "_model": "str",
-    "_cost": "float",
-    "_tokens": "int",
-    "_tries": "int",
-}
 _ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "cost", "cost_this_try", "tokens", "rows")
 
 
@@ -158,7 +148,7 @@ def _write(
     with local.open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in texts)
     if output_format == "parquet":
-        local = _to_parquet(local, scratch / "result.parquet")
+        local = parquet.write(local, scratch / "result.parquet")
     target = folder / local.name
     check()
     put(local, target)
@@ -166,46 +156,3 @@ def _write(
         if other != output_format:
             (folder / f"result.{other}").unlink(missing_ok=True)
     return str(target)
-
-
-def _to_parquet(source: Path, target: Path) -> Path:
-    """Write JSON lines as Parquet, with columns that fit all rows."""
-    parquet = pyarrow()
-    import pyarrow as arrow
-
-    try:
-        schemas = [
-            # Without names it takes the first row's, and a JSONL row need not have them all.
-            arrow.Table.from_pydict({name: [row.get(name) for row in rows] for name in _names(rows)}).schema
-            for rows in _rows(source)
-        ]
-        schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
-        # The result's own are what they are on every day, also on one without rows or failures.
-        kinds = {"int": arrow.int64(), "float": arrow.float64(), "str": arrow.string()}
-        own = arrow.schema([(name, kinds[kind]) for name, kind in _OWN_COLUMNS.items()])
-        schema = arrow.schema([own.field(f.name) if f.name in _OWN_COLUMNS else f for f in schema]) if schemas else own
-        with parquet.ParquetWriter(target, schema) as writer:
-            for rows in _rows(source):
-                writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-    except (arrow.ArrowException, OverflowError) as error:
-        raise ConfigurationError(
-            f"output_format 'parquet' wants one type per column ({error}); make them the same in the source, or take "
-            "'jsonl'. What is answered stays: the next try sends nothing again"
-        ) from None
-    return target
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
-    return dict.fromkeys(name for row in rows for name in row)
-
-
-def _rows(source: Path) -> Iterator[Sequence[dict[str, Any]]]:
-    with source.open(encoding="utf-8") as file:
-        rows = []
-        for line in file:
-            rows.append(json.loads(line))
-            if len(rows) == CHUNK:
-                yield rows
-                rows = []
-        if rows:
-            yield rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -180,3 +181,10 @@ def test_texts_come_back_as_they_were(index: Index) -> None:
     index.know([(b"\x00\xff", "ok", text)])
     assert list(index.results()) == [(0, "k\x00ä", text, None, text, 0)]
     assert index.pending(1) == []
+
+
+def test_a_worker_that_is_killed_leaves_no_index_on_its_disk(tmp_path: Path) -> None:
+    with contextlib.closing(Index(tmp_path / "index.sqlite")) as index:
+        index.add([IndexedRow(0, "a", b"a", "{}", None, "{}")])
+        assert not list(tmp_path.iterdir())
+        assert index.requests_left() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,16 +10,8 @@ from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.results import merge_shards
-from airflow_provider_responses.exceptions import (
-    ConfigurationError,
-)
-from tests.enrich.jobs import (
-    MODEL,
-    enrich,
-    manifest,
-    result,
-    table,
-)
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
+from tests.enrich.jobs import MODEL, enrich, manifest, result, table
 
 TEXT = runs.Run(fields={}, stream=False)
 
@@ -119,9 +112,48 @@ def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):
     assert [{name: row[name] for name in expected} for row, expected in zip(read, jsonl, strict=True)] == jsonl
 
 
-def test_parquet_with_two_types_in_a_column_is_refused_after_the_answers_are_kept(responses_sandbox, tmp_path):
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({0: 1, 1: "one"}, "row 1 has text"),
+        ({0: None, 3: "one", 7: 2}, "row 7 has a whole number"),
+        ({2: {"a": 1}, 1500: {"a": "one"}}, "row 1500 has an object"),
+        ({2: [1.5], 1999: 2.5}, "row 1999 has a number"),
+        ({4: "yes", 2004: True, 2005: 1}, "row 2004 has true or false"),
+        ({0: 1, 1000: []}, "row 1000 has a list"),
+        ({5: 1, 6: 2**70}, "row 6 has a whole number"),
+    ],
+)
+def test_parquet_with_two_types_in_a_column_is_refused_before_anything_is_sent(
+    responses_sandbox, tmp_path, values, kind
+):
     pytest.importorskip("pyarrow")
-    rows = [{"id": 1, "text": "a", "x": 1}, {"id": 2, "text": "b", "x": "one"}]
-    with pytest.raises(ConfigurationError, match="'parquet' wants one type per column"):
+    rows = [row | ({"x": values[number]} if number in values else {}) for number, row in enumerate(table(2010))]
+    with pytest.raises(RequestValidationError, match=f"column 'x': {kind} where rows before it have another type"):
         enrich(responses_sandbox, tmp_path, rows, output_format="parquet")
-    assert enrich(responses_sandbox, tmp_path, rows)["requests_sent"] == 0
+    assert not responses_sandbox.ledger
+
+
+def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    several = {0: {"a": None}, 1: {"b": [1]}, 1200: {"a": 1, "b": [2.5]}, 1300: None}
+    rows = [row | {"x": several.get(number), "y": number / (1 + number // 2)} for number, row in enumerate(table(1400))]
+    same = lambda row: {"model": MODEL, "input": f"Mood of {row['id'][-1]}"}  # noqa: E731
+    enrich(responses_sandbox, tmp_path, rows, ask=same, output_format="parquet")
+    read = parquet.read_table(tmp_path / "result.parquet").to_pylist()
+    assert read[0]["x"] == {"a": None, "b": None}
+    assert read[1200]["x"] == {"a": 1, "b": [2.5]}
+    assert [row["y"] for row in read] == [row["y"] for row in rows]
+
+
+def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, tmp_path):
+    pytest.importorskip("pyarrow")
+
+    class Either(BaseModel):
+        found: int | str
+
+    run = runs.Run(fields={}, output_type=Either, stream=False)
+    responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))
+    with pytest.raises(RequestValidationError, match=r"column 'found': row 1 has .* 'parquet' wants one type"):
+        enrich(responses_sandbox, tmp_path, table(2), run=run, output_format="parquet")
+    assert enrich(responses_sandbox, tmp_path, table(2), run=run)["requests_sent"] == 0
