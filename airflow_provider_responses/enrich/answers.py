@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.values import dump, joined
-from airflow_provider_responses.runs import Run
+from airflow_provider_responses.exceptions import OutputValidationError
+from airflow_provider_responses.runs import Run, storable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 TEXT: Final = "output"  # the column of an answer without an `output_type`
 UNFINISHED: Final = frozenset({"refused", "incomplete", "unreadable"})
 META: Final = ("_status", "_error", "_response_id", "_model", "_cost", "_tokens", "_tries")
-OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations"})
+OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_unread"})
 
 
 def type_of(run: Run) -> type[BaseModel] | None:
@@ -63,8 +64,10 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
     )
 
 
-def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> str | None:
-    """Give the same of an answer of an earlier try, from a row of a part; None if it was read in another way."""
+def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> tuple[str, str] | None:
+    """Give status and columns of an answer of an earlier try, from a row of a part; None if it has to come again."""
+    if (value := _read_again(row, run)) is not None:
+        row = {**row, **value, "_status": "ok", "_error": None}
     if not row.keys() >= set(fields):
         return None
     is_text = type_of(run) is None and run.output_type is None and row[TEXT] is not None
@@ -72,7 +75,21 @@ def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> str |
         return None
     if run.on_incomplete == "return" and row["_status"] in UNFINISHED and row.get("_error") is not None:
         return None  # it was a failure then, and what there was is not in the part
-    return dump({name: row.get(name) for name in (*fields, *META)})
+    return row["_status"], dump({name: row.get(name) for name in (*fields, *META)})
+
+
+def _read_again(row: Mapping[str, Any], run: Run) -> Mapping[str, Any] | None:
+    """Read an answer that was not as typed as the type is now: its validators may have been corrected."""
+    text = row.get("_unread")
+    if text is None or run.output_type is None or run.result == "response":
+        return None
+    from airflow_provider_responses.models.output import dump_output, parse_output
+
+    try:
+        value = storable(dump_output(parse_output(run.output_type, text)))
+    except OutputValidationError:
+        return None
+    return value if type_of(run) is not None else {TEXT: value}
 
 
 def shared(answer: str) -> str:
@@ -86,5 +103,8 @@ def line_of(index: Index, answer: Answer, text: str) -> str:
     """Give the line of a part: the first row with a request, and its answer. What others share is in the result."""
     pending = answer.pending
     position, key, columns = index.row_at(pending.first)
-    own = {"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex(), "_generations": answer.generations}
+    own: dict[str, Any] = {"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex()}
+    own["_generations"] = answer.generations
+    if answer.status == "unreadable" and answer.response is not None:
+        own["_unread"] = storable(answer.response.output_text)
     return joined(dump(own), joined(columns, text))

@@ -174,10 +174,10 @@ class Enrichment:
         cost = row.get("_cost") or 0.0
         self._report.spent += cost
         self._dearest = max(self._dearest, cost)
-        text = None if row["_status"] == INVALID else recalled(row, self.fields, self.job.run)
-        if text is None or row["_status"] == FAILED:
+        found = None if row["_status"] == INVALID else recalled(row, self.fields, self.job.run)
+        if found is None or row["_status"] == FAILED:
             self._known.update(row.get("_generations") or ())
-        return None if text is None else (bytes.fromhex(row["_fingerprint"]), row["_status"], text)
+        return None if found is None else (bytes.fromhex(row["_fingerprint"]), *found)
 
     async def _send(self, index: Index) -> BaseException | None:
         """Send what has no answer; give why it was stopped, if it was."""

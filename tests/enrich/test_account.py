@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, RootModel, field_validator
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.folder import Writer
@@ -140,6 +142,38 @@ class TestReadInAnotherWay:
             assert all(isinstance(row["output"], kind) for row in result(tmp_path))
             assert all(row["_tokens"] > 0 for row in result(tmp_path))
         assert len(responses_sandbox.billed) == 2
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_a_corrected_validator_reads_what_was_paid_for(self, wrapped, responses_sandbox, tmp_path):
+        def run(most: int) -> runs.Run:
+            class Found(BaseModel):
+                label: str
+
+                @field_validator("label")
+                @classmethod
+                def short(cls, label: str) -> str:
+                    if len(label) > most:
+                        raise ValueError("too long")
+                    return label.upper()
+
+            kind = RootModel[Found] if wrapped else Found
+            return runs.Run(fields={}, output_type=kind, output_retries=0, stream=False)
+
+        steps = [{"text": json.dumps({"label": "x" * size})} for size in (1, 5, 9)]
+        responses_sandbox.script(*steps, *steps)
+        given = {"limits": Limits(concurrency=1, max_failures=2)}
+        assert enrich(responses_sandbox, tmp_path, table(3), run=run(1), **given)["counts"] == {
+            "ok": 1,
+            "unreadable": 2,
+        }
+        told = enrich(responses_sandbox, tmp_path, table(3), run=run(5), **given)
+        assert told["counts"] == {"ok": 2, "unreadable": 1}
+        assert told["requests_sent"] == 0
+        rows = [row["output"] if wrapped else row for row in result(tmp_path)[:2]]
+        assert [row["label"] for row in rows] == ["X", "XXXXX"]
+        assert [row["_error"] for row in result(tmp_path)[:2]] == [None, None]
+        assert told["cost"] == pytest.approx(paid(responses_sandbox))
+        assert "_unread" not in result(tmp_path)[2]
 
 
 def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox, tmp_path):
