@@ -121,11 +121,13 @@ class Enrichment:
             if isinstance(stopped, LeaseLostError):
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
+            manifest = self._close(index, scratch, stopped)
             self.folder.delete_parts(but_not=self.folder.generation)
-            return self._close(index, scratch, stopped)
         except LeaseLostError:
             lost = True
             raise
+        else:
+            return manifest
         finally:
             if not lost:
                 self.folder.release()
@@ -304,21 +306,23 @@ class Enrichment:
         if isinstance(stopped, RequestCancelledError):
             raise stopped  # there is no time; the parts are written
         counts = Counter({OK: 0} | index.counts())
-        path = results.write(
-            index,
-            self.folder.path,
-            scratch,
-            output_format=self.job.output_format,
-            unanswered=dict.fromkeys((*self.fields, *META)),
-            check=self.folder.renew,
-        )
+        path, unwritten = None, None
+        try:
+            path = self._write(index, scratch)
+        except LeaseLostError:
+            raise
+        except ResponsesError as error:
+            unwritten = error
+        why = stopped or unwritten
         self.manifest = manifest = self._report.manifest(
-            path, counts, complete=stopped is None, generation=self.folder.generation
+            path, counts, complete=why is None, generation=self.folder.generation
         )
         self.folder.write_manifest(manifest)
         say_end(manifest)
-        if stopped is not None:
-            raise stopped
+        if stopped is not None and unwritten is not None:
+            log.warning("There is no result: %s", unwritten)
+        if why is not None:
+            raise why
         total = self._report.rows
         failed = total - counts[OK]
         if self.job.run.on_incomplete == "return":
@@ -326,6 +330,16 @@ class Enrichment:
         if failed and (failed == total or not self.job.limits.allows(failed, total)):
             raise self._report.too_many_failed(failed, counts, results.first_error(index))
         return manifest
+
+    def _write(self, index: Index, scratch: Path) -> str:
+        return results.write(
+            index,
+            self.folder.path,
+            scratch,
+            output_format=self.job.output_format,
+            unanswered=dict.fromkeys((*self.fields, *META)),
+            check=self.folder.renew,
+        )
 
 
 async def _generation(client: AsyncResponsesClient, source: str) -> Mapping[str, Any] | None:

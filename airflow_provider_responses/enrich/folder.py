@@ -54,6 +54,7 @@ class Folder:
         self.path = path
         self.writer = writer
         self.generation = 1
+        self._begun = 1  # the latest generation, also if it has no answers
         self._now = now
         self._token = secrets.token_hex(4)
         self._parts = 0
@@ -63,7 +64,7 @@ class Folder:
         Take the lease.
 
         :param resume: whether answers that are there are used; else a new generation begins, unless this task has
-            begun it.
+            begun it. One that was begun and has no answers is passed over for those before it.
         :raises ConfigurationError: retryable, if another task writes here.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -79,11 +80,14 @@ class Folder:
                     retryable=True,
                     retry_after=left,
                 )
-            self.generation = found["generation"]
-        begins = not resume and (found is None or found["stamp"] != self.writer.stamp)
-        if begins or found is None:
-            latest = max([found["generation"] if found else 0, *(_generation(path) for path in self._part_paths())])
-            self.generation = latest + 1 if begins else max(latest, 1)
+        there = {_generation(path) for path in self._part_paths()}
+        self.generation = found["generation"] if found else max(there, default=1)
+        self._begun = max({found["begun"] if found else 1} | there)
+        if not resume and (found is None or found["stamp"] != self.writer.stamp):
+            self._begun += found is not None or bool(there)
+            self.generation = self._begun
+        elif resume and self.generation not in there:
+            self.generation = max(there, default=self.generation)
         self._write_lease(LEASE_SECONDS)
         self.confirm()
 
@@ -174,7 +178,8 @@ class Folder:
     def _lease(self) -> dict[str, Any] | None:
         try:
             found = json.loads((self.path / LEASE).read_bytes())
-            return {name: found[name] for name in ("owner", "try_number", "stamp", "token", "generation", "expires")}
+            lease = {name: found[name] for name in ("owner", "try_number", "stamp", "token", "generation", "expires")}
+            return lease | {"begun": max(found["generation"], found.get("begun", 0))}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -184,6 +189,7 @@ class Folder:
         lease = asdict(self.writer) | {
             "token": self._token,
             "generation": self.generation,
+            "begun": self._begun,
             "expires": self._now() + seconds,
         }
         write_whole(self.path / LEASE, json.dumps(lease).encode())

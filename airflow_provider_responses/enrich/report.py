@@ -77,7 +77,9 @@ class Report:
             }
         )
 
-    def manifest(self, path: str, counts: Mapping[str, int], *, complete: bool, generation: int) -> dict[str, Any]:
+    def manifest(
+        self, path: str | None, counts: Mapping[str, int], *, complete: bool, generation: int
+    ) -> dict[str, Any]:
         """Give what it came to."""
         seconds = self._around.clock() - self.began
         progress = self.progress

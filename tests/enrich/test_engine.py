@@ -16,9 +16,13 @@ from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
+    PaymentRequiredResponseError,
     RequestCancelledError,
+    RequestValidationError,
+    ResponsesError,
     TooManyFailuresError,
     TransportError,
+    UnauthorizedResponseError,
 )
 from tests.enrich.jobs import (
     MODEL,
@@ -208,6 +212,43 @@ def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(respons
     (tmp_path / "lease.json").write_text("{torn")
     told = enrich(responses_sandbox, tmp_path, rows)
     assert (told["generation"], told["requests_sent"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "error"),
+    [
+        ({"status": 401, "times": 50}, {}, UnauthorizedResponseError),
+        ({}, {"key": "nope"}, RequestValidationError),
+        ({"status": 503, "times": 50}, {"limits": Limits(max_outage=0.01)}, ResponsesError),
+    ],
+)
+def test_without_resume_a_run_that_answers_nothing_loses_nothing(step, given, error, responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(4))
+    responses_sandbox.script(step)
+    anew = {"writer": Writer(owner="task", stamp="anew"), "resume": False}
+    with pytest.raises(error):
+        enrich(responses_sandbox, tmp_path, table(4), **anew, **given)
+    assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001"]
+
+    told = enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="task", stamp="next"))
+    assert (told["generation"], told["requests_sent"], told["counts"]) == (1, 0, {"ok": 4})
+    responses_sandbox.reset()
+    told = enrich(responses_sandbox, tmp_path, table(4), **anew)
+    assert (told["generation"], told["requests_sent"]) == (3, 4)  # no number is taken twice
+    assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0003"}
+
+
+def test_without_resume_answers_of_a_stopped_run_are_gone_on_from(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(4))
+    responses_sandbox.script({}, {"status": 402, "times": 50})
+    anew = {"writer": Writer(owner="task", stamp="anew"), "resume": False}
+    with pytest.raises(PaymentRequiredResponseError):
+        enrich(responses_sandbox, tmp_path, table(4), limits=Limits(concurrency=1), **anew)
+    assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0001", "part-g0002"}
+    responses_sandbox.reset()
+    told = enrich(responses_sandbox, tmp_path, table(4))
+    assert (told["generation"], told["requests_sent"], told["counts"]) == (2, 3, {"ok": 4})
+    assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0002"}
 
 
 def test_without_resume_a_server_that_knows_no_stamp_is_asked_again_as_well(responses_sandbox, tmp_path):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import merge_shards
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    PaymentRequiredResponseError,
+    RequestValidationError,
+)
 from tests.enrich.jobs import MODEL, enrich, manifest, result, table
 
 TEXT = runs.Run(fields={}, stream=False)
+
+
+class Either(BaseModel):
+    found: int | str
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -148,12 +158,29 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
 
 def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, tmp_path):
     pytest.importorskip("pyarrow")
-
-    class Either(BaseModel):
-        found: int | str
-
     run = runs.Run(fields={}, output_type=Either, stream=False)
     responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))
     with pytest.raises(RequestValidationError, match=r"column 'found': row 1 has .* 'parquet' wants one type"):
         enrich(responses_sandbox, tmp_path, table(2), run=run, output_format="parquet")
     assert enrich(responses_sandbox, tmp_path, table(2), run=run)["requests_sent"] == 0
+
+
+def test_why_a_run_stopped_is_told_also_where_its_result_cannot_be_parquet(responses_sandbox, tmp_path, caplog):
+    pytest.importorskip("pyarrow")
+    run = runs.Run(fields={}, output_type=Either, stream=False)
+    for found in (1, "one"):
+        responses_sandbox.script({"text": json.dumps({"found": found})})
+    responses_sandbox.script({"status": 402, "times": 50})
+    with pytest.raises(PaymentRequiredResponseError):
+        enrich(responses_sandbox, tmp_path, table(4), run=run, output_format="parquet", limits=Limits(concurrency=1))
+    assert "There is no result: column 'found'" in caplog.text
+    told = manifest(tmp_path)
+    assert (told["output"], told["complete"], told["counts"]) == (None, False, {"ok": 2, "missing": 2})
+
+
+def test_without_pyarrow_nothing_is_sent_for_parquet(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ConfigurationError, match=r"install airflow-provider-responses\[parquet\] on the workers"):
+        enrich(responses_sandbox, tmp_path, table(2), output_format="parquet")
+    assert not responses_sandbox.ledger
