@@ -146,6 +146,8 @@ class Enrichment:
             if self.around.now() - checked > LEASE_SECONDS / 4:
                 self.folder.renew()
                 checked = self.around.now()
+        if columns is not None:
+            columns.check()
         self._report.source_rows = rows.total
         index.seal(self.job.key)
         invalid = index.first_invalid()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,10 +57,34 @@ class Columns:
             raise self._clash(rows)
         self._schema = schema
 
-    def schema(self) -> Any:
-        """Give the schema; the result's own columns have the same types on every day, also on one without rows."""
-        own = self._arrow.schema([(name, getattr(self._arrow, kind)()) for name, kind in _OWN_COLUMNS.items()])
-        return self._arrow.schema([own.field(f.name) if f.name in _OWN_COLUMNS else f for f in self._schema] or own)
+    def check(self) -> None:
+        """
+        Look whether Parquet has these types.
+
+        :raises RequestValidationError: naming the first column of a type that it has not, such as an object without
+            fields.
+        """
+        for name in self._schema.names:
+            try:
+                pyarrow().ParquetWriter(io.BytesIO(), self._arrow.schema([self._schema.field(name)])).close()
+            except self._arrow.ArrowException as error:
+                raise RequestValidationError(
+                    f"column {name!r}: output_format 'parquet' cannot hold it ({error}); leave it out (`columns`), or "
+                    "take 'jsonl'",
+                    fields=(name,),
+                ) from None
+
+    def schema(self, also: Iterable[str]) -> Any:
+        """
+        Give the schema; the result's own columns have the same types on every day.
+
+        :param also: columns that are there on a day without rows, too.
+        """
+        found = {field.name: field.type for field in self._schema}
+        for name in also:
+            found.setdefault(name, self._arrow.null())
+        own = {name: getattr(self._arrow, kind)() for name, kind in _OWN_COLUMNS.items()}
+        return self._arrow.schema([(name, own.get(name, kind)) for name, kind in found.items()])
 
     def _with(self, rows: Sequence[Row]) -> Any:
         """Give a schema that fits these rows as well, None if none does."""
@@ -80,24 +105,29 @@ class Columns:
             fits, fails = (fits, middle) if self._with(values[:middle]) is None else (middle, fails)
         position, last = rows[fails - 1]
         name = next(name for name in last if self._with([{name: row.get(name)} for row in values[:fails]]) is None)
+        if Columns()._with([{name: last[name]}]) is None:
+            what = f"holds {_KINDS[type(last[name])]} that is too large, or whose items have different types"
+        else:
+            what = f"has {_KINDS[type(last[name])]} where rows before it have another type"
         return RequestValidationError(
-            f"column {name!r}: row {position} has {_KINDS[type(last[name])]} where rows before it have another type, "
-            "and output_format 'parquet' wants one type per column; make them the same, leave the column out "
-            "(`columns`), or take 'jsonl'",
+            f"column {name!r}: row {position} {what}, and output_format 'parquet' wants one type per column; make them "
+            "the same, leave the column out (`columns`), or take 'jsonl'",
             fields=(name,),
         )
 
 
-def write(source: Path, target: Path) -> Path:
+def write(source: Path, target: Path, also: Iterable[str]) -> Path:
     """
     Write JSON lines as Parquet, with columns that fit all rows; give its path.
 
+    :param also: columns that are there on a day without rows, too.
     :raises ResponsesError: if a column cannot be written. What is answered stays.
     """
     columns = Columns()
     for rows in _read(source):
         columns.add([(row["_row"], row) for row in rows])
-    schema = columns.schema()
+    columns.check()
+    schema = columns.schema(also)
     parquet = pyarrow()
     import pyarrow as arrow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich import parquet
-from airflow_provider_responses.enrich.answers import shared
+from airflow_provider_responses.enrich.answers import META, shared
 from airflow_provider_responses.enrich.folder import MANIFEST, put, write_whole
 from airflow_provider_responses.enrich.index import INVALID
 from airflow_provider_responses.enrich.values import dump, joined
@@ -50,7 +50,7 @@ def write(
 
     :param check: raises if it must not be written any more; called when it is ready to be.
     """
-    return _write(lines(index, unanswered), folder, scratch, output_format, check)
+    return _write(lines(index, unanswered), folder, scratch, output_format, names=("_row", *unanswered), check=check)
 
 
 def first_error(index: Index) -> str:
@@ -79,7 +79,7 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         files = [stack.enter_context((path / "result.jsonl").open("rb")) for path in found]
         rows = heapq.merge(*(_numbered(file) for file in files))
-        written = _write((text for _, text in rows), folder, Path(scratch), output_format)
+        written = _write((text for _, text in rows), folder, Path(scratch), output_format, names=("_row", *META))
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest["counts"])
@@ -142,13 +142,19 @@ def _numbered(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 
 
 def _write(
-    texts: Iterable[str], folder: Any, scratch: Path, output_format: str, check: Callable[[], None] = lambda: None
+    texts: Iterable[str],
+    folder: Any,
+    scratch: Path,
+    output_format: str,
+    *,
+    names: Iterable[str],
+    check: Callable[[], None] = lambda: None,
 ) -> str:
     local = scratch / "result.jsonl"
     with local.open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in texts)
     if output_format == "parquet":
-        local = parquet.write(local, scratch / "result.parquet")
+        local = parquet.write(local, scratch / "result.parquet", names)
     target = folder / local.name
     check()
     put(local, target)
