@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import META, shared
@@ -135,8 +135,8 @@ def _manifest(folder: Any) -> dict[str, Any]:
     return manifest
 
 
-def _numbered(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    for line in file:
+def _numbered(file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    for line in iter(file.readline, b""):  # what ObjectStoragePath opens on Airflow 2.11 gives no lines by itself
         text = line.decode().rstrip("\n")
         yield json.loads(text)["_row"], text
 

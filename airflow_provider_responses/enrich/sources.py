@@ -106,7 +106,7 @@ def _unzipped(file: IO[bytes], zipped: bool) -> IO[bytes]:
 def _line_of(path: Any, zipped: bool) -> str:
     """Tell the line that is not UTF-8; text is decoded ahead of the lines."""
     with path.open("rb") as file:
-        for number, line in enumerate(_unzipped(file, zipped), 1):
+        for number, line in enumerate(iter(_unzipped(file, zipped).readline, b""), 1):
             try:
                 line.decode()
             except UnicodeDecodeError:

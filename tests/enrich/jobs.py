@@ -55,6 +55,19 @@ def enrich(
     return Enrichment(job(sandbox, folder, rows, **given), around).run()
 
 
+def stored(bucket: str) -> Any:
+    """Give an object storage of Airflow's, in memory."""
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    try:
+        from airflow.sdk.io import attach
+    except ImportError:
+        from airflow.io.store import attach
+    attach("memory", fs=MemoryFileSystem())
+    return ObjectStoragePath(f"memory://{bucket}")
+
+
 def result(folder: Path) -> list[dict[str, Any]]:
     return lines(folder / "result.jsonl")
 

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_responses.enrich import folder as module
 from airflow_provider_responses.enrich.folder import LEASE, LEASE_SECONDS, PARTS, Folder, Writer
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
+from tests.enrich.jobs import stored
 
 # Of the path library that Airflow 2.11 has, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")
@@ -34,15 +35,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Where the output goes: a path, or an object storage of Airflow's."""
     if request.param == "path":
         return tmp_path / "out"
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    try:
-        from airflow.sdk.io import attach
-    except ImportError:
-        from airflow.io.store import attach
-    attach("memory", fs=MemoryFileSystem())
-    return ObjectStoragePath(f"memory://{tmp_path.name}/out")
+    return stored(tmp_path.name) / "out"
 
 
 @pytest.fixture

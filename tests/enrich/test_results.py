@@ -17,7 +17,7 @@ from airflow_provider_responses.exceptions import (
     PaymentRequiredResponseError,
     RequestValidationError,
 )
-from tests.enrich.jobs import MODEL, enrich, manifest, result, table
+from tests.enrich.jobs import MODEL, enrich, manifest, result, stored, table
 
 TEXT = runs.Run(fields={}, stream=False)
 
@@ -65,6 +65,17 @@ def test_shards_that_are_not_there(path, said):
     with pytest.raises(ConfigurationError) as caught:
         merge_shards(path)
     assert str(caught.value) == said
+
+
+@pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
+def test_shards_are_merged_where_airflow_opens_them(responses_sandbox, tmp_path):
+    folder = stored(tmp_path.name) / "out"
+    for shard in range(2):
+        enrich(responses_sandbox, folder / f"shard-{shard}", table(6), shard=(shard, 2))
+    merged = merge_shards(folder)
+    assert (merged["counts"], merged["rows"]) == ({"ok": 6}, 6)
+    text = (folder / "result.jsonl").read_bytes().decode()
+    assert [json.loads(line)["_row"] for line in text.splitlines()] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox, tmp_path):
