@@ -30,6 +30,7 @@ from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
 from airflow_provider_responses.enrich.rows import Rows
 from airflow_provider_responses.enrich.runner import Answer, Runner
+from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     LeaseLostError,
@@ -262,14 +263,14 @@ class Enrichment:
         try:
             while not await _is_set(ended, TICK):
                 now = self.around.clock()
-                due = now - self._flushed_at >= self.around.flush_seconds
-                while len(self._answered) >= self.around.part_rows or (due and self._answered):
+                due = len(self._answered) if now - self._flushed_at >= self.around.flush_seconds else 0
+                while len(self._answered) >= self.around.part_rows or due > 0:
                     answers, lines, known = self._part(index)
                     await asyncio.to_thread(self.folder.write_part, lines)
                     del self._answered[:answers]  # first of all: else they would be written twice
                     self._flushed_at = self.around.clock()
                     index.know(known)
-                    due = False
+                    due -= answers
                 if self.job.seconds is not None and now - self._report.began >= self.job.seconds:
                     runner.cancel(_out_of_time(self.job.seconds))
                 if now - renewed >= LEASE_SECONDS / 4:
@@ -294,14 +295,17 @@ class Enrichment:
 
     def _part(self, index: Index) -> tuple[int, list[str], list[tuple[bytes, str, str]]]:
         """Give how many answers make the next part, its lines, and the answers for the index."""
-        answers = self._answered[: self.around.part_rows]
         lines: list[str] = []
         known: list[tuple[bytes, str, str]] = []
-        for answer in answers:
+        size = 0
+        for answer in self._answered[: self.around.part_rows]:
             text = text_of(answer, self.fields, typed=self._typed)
             known.append((answer.pending.fingerprint, answer.status, text))
             lines.append(line_of(index, answer, text))
-        return len(answers), lines, known
+            size += len(lines[-1])
+            if size >= CHUNK_SIZE:
+                break
+        return len(lines), lines, known
 
     def _close(self, index: Index, scratch: Path, stopped: BaseException | None) -> dict[str, Any]:
         """Write the result and the manifest; fail if too many rows have."""

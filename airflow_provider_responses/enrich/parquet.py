@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_provider_responses.enrich.sources import CHUNK, pyarrow
+from airflow_provider_responses.enrich.sources import chunked, pyarrow
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
 
 _OWN_COLUMNS: Final = {
@@ -145,11 +145,4 @@ def write(source: Path, target: Path, also: Iterable[str]) -> Path:
 
 def _read(source: Path) -> Iterator[list[dict[str, Any]]]:
     with source.open(encoding="utf-8") as file:
-        rows = []
-        for line in file:
-            rows.append(json.loads(line))
-            if len(rows) == CHUNK:
-                yield rows
-                rows = []
-        if rows:
-            yield rows
+        yield from chunked((len(line), json.loads(line)) for line in file)

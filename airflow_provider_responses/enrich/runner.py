@@ -41,7 +41,7 @@ HOPELESS: Final = frozenset({401, 402, 404})  # for one row as for all
 OF_THE_ROW: Final = frozenset({"guardrail-blocked", "moderation"})
 _IMAGES: Final = frozenset({"image_not_found", "image_file_not_found"})  # also a 404
 REFUSED, INCOMPLETE, UNREADABLE = "refused", "incomplete", "unreadable"
-READ_AHEAD: Final = 500  # requests
+READ_AHEAD: Final = 100  # requests
 LONGEST_ERROR: Final = 1000  # characters
 MOST_BUSY: Final = 50  # times that a row is told to wait; others come through meanwhile
 

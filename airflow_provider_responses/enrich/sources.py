@@ -14,6 +14,7 @@ from typing import IO, Any, ClassVar, Final, cast
 from airflow_provider_responses.exceptions import ConfigurationError
 
 CHUNK: Final = 1000  # rows
+CHUNK_SIZE: Final = 4 * 1024 * 1024  # characters: rows may be whole documents
 LONGEST_FIELD: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
 _SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -58,14 +59,26 @@ def read_rows(rows: Any) -> Iterator[list[Row]]:
     """Give the rows of a list."""
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
         raise ConfigurationError(f"rows is a {type(rows).__name__}; allowed is a list with a dict per row")
-    chunk: list[Row] = []
+    return chunked(_dicts(rows))
+
+
+def _dicts(rows: Iterable[Any]) -> Iterator[tuple[int, Row]]:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise ConfigurationError(f"rows: row {number} is a {type(row).__name__}; allowed is a dict per row")
-        chunk.append(dict(row))
-        if len(chunk) == CHUNK:
+        yield 0, dict(row)  # it is in memory already
+
+
+def chunked(rows: Iterable[tuple[int, Row]]) -> Iterator[list[Row]]:
+    """Put rows, each with its size in characters, into lists that are neither long nor large."""
+    chunk: list[Row] = []
+    size = 0
+    for length, row in rows:
+        chunk.append(row)
+        size += length
+        if len(chunk) == CHUNK or size >= CHUNK_SIZE:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -85,7 +98,7 @@ def read_file(path: Any) -> Iterator[list[Row]]:
                 return
             # A spreadsheet's byte order mark is no part of the first column's name.
             text = io.TextIOWrapper(cast("Any", _unzipped(file, zipped)), encoding="utf-8-sig", newline="")
-            yield from (_csv if kind == "csv" else _jsonl)(text, path)
+            yield from chunked((_csv if kind == "csv" else _jsonl)(text, path))
     except FileNotFoundError:
         raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
     except (IsADirectoryError, PermissionError) as error:
@@ -114,7 +127,7 @@ def _line_of(path: Any, zipped: bool) -> str:
     return ""
 
 
-def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
+def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     reader = csv.reader(file, strict=True)
     try:
@@ -124,7 +137,6 @@ def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
         if len(names) == 1 and ";" in names[0]:
             raise ConfigurationError(f"source: {str(path)!r} is separated by semicolons; write it with commas")
         check_names(names, path)
-        chunk: list[Row] = []
         for values in reader:
             if not values:
                 continue
@@ -132,18 +144,12 @@ def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
                 raise ConfigurationError(
                     f"source: {str(path)!r}, line {reader.line_num}: {len(values)} values for {len(names)} columns"
                 )
-            chunk.append(dict(zip(names, values, strict=True)))
-            if len(chunk) == CHUNK:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+            yield sum(map(len, values)), dict(zip(names, values, strict=True))
     except csv.Error as error:
         raise ConfigurationError(f"source: {str(path)!r}, line {reader.line_num}: no CSV ({error})") from None
 
 
-def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -155,12 +161,7 @@ def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[list[Row]]:
             raise ConfigurationError(
                 f"source: {str(path)!r}, line {number}: a {type(row).__name__}; allowed is an object per line"
             )
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+        yield len(line), row
 
 
 def pyarrow() -> Any:
@@ -185,12 +186,17 @@ def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
     try:
         source = parquet.ParquetFile(file)
         check_names(source.schema_arrow.names, path)
-        for batch in source.iter_batches(batch_size=CHUNK):
+        for batch in source.iter_batches(batch_size=_rows_at_once(source.metadata)):
             yield _plain(batch, path)
     except (arrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the storage's; pyarrow's own have none
             raise
         raise ConfigurationError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})") from None
+
+
+def _rows_at_once(metadata: Any) -> int:
+    size: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return max(1, min(CHUNK, CHUNK_SIZE * int(metadata.num_rows) // max(size, 1)))
 
 
 def _plain(batch: Any, path: Any) -> list[Row]:

@@ -11,6 +11,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from tests.enrich.jobs import (
     enrich,
     lines,
@@ -88,3 +89,12 @@ def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path,
     with pytest.raises(FileExistsError):
         enrich(responses_sandbox, tmp_path, table(2000), Surroundings(flush_seconds=0.0))
     assert len(responses_sandbox.ledger) < 2000
+
+
+def test_parts_of_large_rows_are_short(responses_sandbox, tmp_path):
+    rows = [row | {"page": "x" * 1_000_000} for row in table(12)]
+    enrich(responses_sandbox, tmp_path, rows)
+    assert len(parts(tmp_path)) > 1
+    assert max(part.stat().st_size for part in parts(tmp_path)) < 1.5 * CHUNK_SIZE
+    assert sum(len(lines(part)) for part in parts(tmp_path)) == 12
+    assert enrich(responses_sandbox, tmp_path, rows)["requests_sent"] == 0

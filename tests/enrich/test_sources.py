@@ -19,7 +19,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.sources import CHUNK, Row, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CHUNK, CHUNK_SIZE, Row, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError
 
 
@@ -276,6 +276,18 @@ def test_chunks_together_are_all_rows(tmp_path: Path, count: int) -> None:
         read = list(chunks)
         assert [row for chunk in read for row in chunk] == rows
         assert [len(chunk) for chunk in read[:-1]] == [CHUNK] * (len(read) - 1)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_chunks_of_large_rows_are_short(tmp_path: Path, kind: str) -> None:
+    rows = [{"a": f"{number} " * 100_000} for number in range(40)]
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["a"], *([row["a"]] for row in rows)])
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "in.parquet").write_bytes(parquet(arrow.Table.from_pylist(rows)))
+    read = list(read_file(tmp_path / f"in.{kind}"))
+    assert [row for chunk in read for row in chunk] == rows
+    assert max(sum(len(row["a"]) for row in chunk) for chunk in read) < 1.2 * CHUNK_SIZE
 
 
 def test_a_large_file_is_not_read_whole() -> None:
