@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.values import dump, joined
-from airflow_provider_responses.exceptions import OutputValidationError
+from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
 from airflow_provider_responses.runs import Run, storable
 
 if TYPE_CHECKING:
@@ -31,11 +31,30 @@ def type_of(run: Run) -> type[BaseModel] | None:
 
 
 def fields_of(run: Run) -> tuple[str, ...]:
-    """Give the columns that hold what was answered."""
+    """
+    Give the columns that hold what was answered.
+
+    :raises RequestValidationError: if the type does not tell them, or has one twice.
+    """
     if (kind := type_of(run)) is None:
         return (TEXT,)
-    names = kind.model_fields.items()
-    return tuple(info.serialization_alias or info.alias or name for name, info in names)
+    if kind.__pydantic_decorators__.model_serializers:
+        raise RequestValidationError(
+            f"output_type {kind.__name__}: it has a @model_serializer, so that its fields are not what comes out; take "
+            "field serializers, or computed fields",
+            fields=("output_type",),
+        )
+    fields = [
+        (info.serialization_alias or info.alias or name, info.exclude) for name, info in kind.model_fields.items()
+    ]
+    names = [name for name, excluded in fields if not excluded]
+    names += [info.alias or name for name, info in kind.model_computed_fields.items()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RequestValidationError(
+            f"output_type {kind.__name__}: two of its fields are called {twice!r} in the result; rename one",
+            fields=("output_type",),
+        )
+    return tuple(names)
 
 
 def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:

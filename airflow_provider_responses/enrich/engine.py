@@ -151,10 +151,23 @@ class Enrichment:
             columns.check()
         self._report.source_rows = rows.total
         index.seal(self.job.key)
-        invalid = index.first_invalid()
-        if invalid is not None and index.requests_left() == 0:
-            number, key, error = invalid
-            raise RequestValidationError(f"no row can be sent. The first, row {number} (key {key}): {error}")
+        self._refuse_invalid(index)
+
+    def _refuse_invalid(self, index: Index) -> None:
+        """Send nothing if so much is wrong with the rows that the run would fail in any case."""
+        if (first := index.first_invalid()) is None:
+            return
+        number, key, error = first
+        invalid = index.counts()[INVALID]
+        which = f"The first, row {number} (key {key}): {error}"
+        if index.requests_left() == 0:
+            raise RequestValidationError(f"no row can be sent. {which}")
+        if not self.job.limits.allows(invalid, self._report.rows):
+            raise RequestValidationError(
+                f"{invalid} of {self._report.rows} rows cannot be sent, and limits.max_failures is "
+                f"{self.job.limits.max_failures:g}: so nothing is. Correct them, leave them out of the source, or "
+                f"raise the limit. {which}"
+            )
 
     def _asked(self, fields: Mapping[str, Any]) -> runs.Run:
         return replace(self._common, fields=fields, stamp=self._salt)
@@ -162,7 +175,7 @@ class Enrichment:
     @functools.cached_property
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
-        salt = f"{self.job.folder}\0{self.folder.generation}"
+        salt = f"{self.folder.name}\0{self.folder.generation}"
         return blake2b(salt.encode(), digest_size=16).hexdigest()
 
     def _recall(self, index: Index) -> None:

@@ -62,6 +62,14 @@ class Rows:
             raise RequestValidationError(f"columns: no row has a column {next(iter(unseen))!r}", fields=("columns",))
 
     def _indexed(self, position: int, row: Row) -> IndexedRow | None:
+        try:
+            return self._asked_about(position, row)
+        except RecursionError:
+            raise RequestValidationError(
+                f"row {position}: it is nested too deeply for JSON; flatten it in the source, or leave the column out"
+            ) from None
+
+    def _asked_about(self, position: int, row: Row) -> IndexedRow | None:
         key = self._key(position, row)
         share, shares = self._job.shard
         if shares > 1 and (zlib.crc32(key.encode()) if self._job.key else position) % shares != share:
@@ -72,6 +80,8 @@ class Rows:
             request, _ = self._asked(fields).prepare(self._job.config, self._job.options)
             body = request.to_bytes()
         except ResponsesError as error:
+            if error.retryable:
+                raise error.about(f"row {position}") from error
             return IndexedRow(position, key, None, columns, str(error), None)
         if len(body) > (most := self._job.limits.max_request_bytes):
             said = f"the request has {len(body)} bytes, and limits.max_request_bytes is {most}"

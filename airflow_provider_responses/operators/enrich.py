@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -205,8 +206,12 @@ class ResponsesEnrichOperator(BaseOperator):
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
+        _check_kind("output_path", self.output_path, (str, PathLike), "a path")
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))
+        check_choice("allow_empty", self.allow_empty, (True, False))
+        if self.key is not None:
+            _check_kind("key", self.key, str, "one column's name: put several together in the source")
         _check_names("columns", self.columns)
         if self.load_to is not None:
             self._check_table(self.load_to)
@@ -236,6 +241,16 @@ class ResponsesEnrichOperator(BaseOperator):
                 "them apart",
                 fields=("key",),
             )
+
+    def _check_place(self, folder: Any) -> None:
+        """Refuse a source that the result would replace."""
+        if isinstance(self.source, (str, PathLike)):
+            source = _path(self.source)
+            if str(source.parent) == str(folder) and source.stem == "result":
+                raise RequestValidationError(
+                    f"output_path: the result would replace the source {str(source)!r}; take another folder",
+                    fields=("output_path",),
+                )
 
     def _check_input(self) -> None:
         if self.input is None and "prompt" not in (self.request or {}):
@@ -285,6 +300,7 @@ class ResponsesEnrichOperator(BaseOperator):
 
         ti: Any = context["ti"]
         folder = _path(self.output_path)
+        self._check_place(folder)
         number, of = self._shard()
         if of > 1:
             folder /= f"shard-{number:04d}-of-{of:04d}"
@@ -333,6 +349,10 @@ class ResponsesEnrichOperator(BaseOperator):
         def ask(row: Row) -> Mapping[str, Any]:
             try:
                 given = self._call(function, row, context)
+            except (ConnectionError, TimeoutError) as error:  # nothing is wrong with the row
+                raise ConfigurationError(
+                    f"input: the function raised {type(error).__name__}: {error}", retryable=True
+                ) from error
             except Exception as error:  # a row that the function cannot take marks itself, whatever it raises
                 raise RequestValidationError(f"the function raised {type(error).__name__}: {error}") from error
             if isinstance(given, Mapping):
@@ -383,7 +403,12 @@ def _path(given: Any) -> Any:
 
     :raises ConfigurationError: for a storage that Airflow does not know.
     """
-    path: Any = given.removeprefix("file://") if isinstance(given, str) else given
+    path: Any = given
+    if isinstance(path, str) and path.startswith("file://"):
+        host, _, rest = path.removeprefix("file://").partition("/")
+        if host not in {"", "localhost"}:
+            raise ConfigurationError(f"{given}: a file:// path has three slashes, as in file:///data/out")
+        path = f"/{rest}"
     try:
         if isinstance(path, str) and "://" in path:
             from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -398,7 +423,8 @@ def _path(given: Any) -> Any:
             f"{given}: {error}; install the provider of this storage on the workers, such as "
             "apache-airflow-providers-amazon for s3"
         ) from None
-    return Path(path.path if protocol == "file" else path)
+    # One folder has one name, whatever it was called by.
+    return Path(os.path.abspath(Path(path.path if protocol == "file" else path).expanduser()))
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
@@ -423,8 +449,15 @@ def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterato
         )
 
 
+def _check_kind(name: str, value: Any, kind: Any, allowed: str) -> None:
+    if not isinstance(value, kind) and not is_lazy(value):
+        raise RequestValidationError(f"{name} is {value!r}; allowed is {allowed}", fields=(name,))
+
+
 def _check_names(name: str, value: Any) -> None:
-    if isinstance(value, str) and not is_lazy(value):
+    if value is None or is_lazy(value):
+        return
+    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(n, str) for n in value):
         raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
 
 

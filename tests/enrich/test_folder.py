@@ -148,6 +148,19 @@ def test_a_torn_lease_keeps_nobody_out_and_loses_no_answer(opened: Open, place: 
         assert (later.generation, rows_in(later)) == (2, [2])
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/data/out", "/data/out"),
+        ("s3://bucket/a/b", "s3://bucket/a/b"),
+        ("s3://conn@bucket//a/b/", "s3://bucket/a/b"),
+        ("gs://bucket/a@b/c", "gs://bucket/a@b/c"),
+    ],
+)
+def test_a_folder_has_one_name(path: str, name: str) -> None:
+    assert Folder(path, Writer(owner="a"), Clock()).name == name
+
+
 # Generations
 
 

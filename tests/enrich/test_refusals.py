@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, computed_field, model_serializer
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.folder import Writer
@@ -116,12 +118,74 @@ def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
     assert (made[3]["text"], made[3]["mood"], made[3]["_cost"], made[3]["_tries"]) == (rows[3]["text"], None, 0.0, 0)
     assert {tuple(row) for row in made} == {tuple(made[0])}
 
+
+@pytest.mark.parametrize("most", [1, 0.3])
+def test_more_bad_rows_than_may_fail_cost_nothing(most, responses_sandbox, tmp_path):
+    rows = table(5)
+    rows[1]["text"] = rows[3]["text"] = ""
     with pytest.raises(
-        TooManyFailuresError, match=r"2 of 5 rows failed \(2 invalid\).*the same requests would fail again"
+        RequestValidationError,
+        match=rf"2 of 5 rows cannot be sent, and limits.max_failures is {most}: .* row 1 \(key r1\): .*input: is empty",
     ):
         enrich(
-            responses_sandbox, tmp_path, rows, **(given | {"limits": Limits(max_request_bytes=4000, max_failures=1)})
+            responses_sandbox,
+            tmp_path,
+            rows,
+            ask=lambda row: {"model": MODEL, "input": row["text"]},
+            limits=Limits(max_failures=most),
         )
+    assert not responses_sandbox.ledger
+
+
+def test_a_row_that_is_nested_too_deeply_is_named(responses_sandbox, tmp_path):
+    rows = table(3)
+    deep: list[Any] = []
+    for _ in range(3000):
+        deep = [deep]
+    rows[2]["x"] = deep
+    with pytest.raises(RequestValidationError, match="row 2: it is nested too deeply for JSON"):
+        enrich(responses_sandbox, tmp_path, rows)
+    assert not responses_sandbox.ledger
+
+
+class Renamed(BaseModel):
+    mood: str
+
+    @model_serializer
+    def renamed(self) -> dict[str, str]:
+        return {"feeling": self.mood}
+
+
+class Twice(BaseModel):
+    mood: str = Field(serialization_alias="x")
+    about: str = Field(serialization_alias="x")
+
+
+@pytest.mark.parametrize(
+    ("output_type", "said"),
+    [(Renamed, "Renamed: it has a @model_serializer"), (Twice, "Twice: two of its fields are called 'x'")],
+)
+def test_a_type_whose_fields_would_be_lost_is_refused(output_type, said, responses_sandbox, tmp_path):
+    with pytest.raises(RequestValidationError, match=f"output_type {said}"):
+        enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=output_type, stream=False))
+    assert not responses_sandbox.ledger
+
+
+def test_computed_fields_are_columns_and_excluded_ones_are_not(responses_sandbox, tmp_path):
+    class Shown(BaseModel):
+        mood: str
+        reason: str = Field(exclude=True)
+
+        @computed_field
+        def loud(self) -> str:
+            return self.mood.upper()
+
+    told = enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Shown, stream=False))
+    rows = result(tmp_path)
+    assert all(row["mood"] and row["loud"] == row["mood"].upper() and "reason" not in row for row in rows)
+    assert told["requests_sent"] == 2
+    again = enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Shown, stream=False))
+    assert (again["requests_sent"], result(tmp_path)) == (0, rows)
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [(2, True), (1, False), (0.2, True), (0.19, False), (0, False)])

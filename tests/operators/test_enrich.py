@@ -70,6 +70,10 @@ class TestRefusedAtParse:
             ({"output_path": " None "}, "output_path: missing"),
             ({"resume": "yes"}, "resume is 'yes'; allowed are 'true', 'false'"),
             ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
+            ({"columns": 5}, "columns is 5; allowed is a list of names"),
+            ({"output_path": 5}, "output_path is 5; allowed is a path"),
+            ({"key": ["id", "text"]}, "key is ['id', 'text']; allowed is one column's name"),
+            ({"allow_empty": "false"}, "allow_empty is 'false'; allowed are True, False"),
             ({"load_to": "labels"}, "load_to is a str; allowed is SqlTable(conn_id, table)"),
             ({"load_to": SqlTable("db", "t", mode="replace"), "key": "id"}, "load_to.mode is 'replace'; allowed are"),
             ({"load_to": SqlTable("db", "t", columns="id"), "key": "id"}, "load_to.columns is 'id'; allowed is a list"),
@@ -131,6 +135,36 @@ class TestRows:
         for source in (str(tmp_path / "reviews.csv"), f"file://{tmp_path}/reviews.csv", tmp_path / "reviews.csv"):
             enrich(tmp_path, rows=None, source=source).execute(context())
         assert inputs(responses_sandbox) == [f"Mood of: review {n}" for n in range(5)]
+
+    def test_one_folder_is_one_however_it_is_named(self, tmp_path, responses_sandbox, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        names = [
+            "out",
+            "./out",
+            "~/out",
+            f"{tmp_path}/a/../out/",
+            f"file://{tmp_path}/out",
+            f"file://localhost{tmp_path}/out",
+        ]
+        for name in names:
+            enrich(tmp_path, output_path=name).execute(context())
+        assert len(responses_sandbox.ledger) == 5
+        assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
+
+    def test_a_file_on_another_machine(self, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=r"file://host/out: a file:// path has three slashes"):
+            enrich(tmp_path, output_path="file://host/out").execute(context())
+
+    @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+    def test_a_result_never_replaces_its_source(self, kind, tmp_path, responses_sandbox):
+        enrich(tmp_path, output_format=kind).execute(context())
+        source = tmp_path / "out" / f"result.{kind}"
+        before = source.read_bytes()
+        with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
+            enrich(tmp_path, rows=None, source=source).execute(context())
+        assert source.read_bytes() == before
+        assert len(responses_sandbox.ledger) == 5
 
     def test_from_and_into_a_database(self, tmp_path, database, responses_sandbox):
         task = enrich(
@@ -263,6 +297,14 @@ class TestTemplates:
         assert (last["_status"], last["_tries"]) == ("invalid", 0)
         assert "input: is empty" in last["_error"]
         assert len(responses_sandbox.ledger) == 5
+
+    def test_what_a_function_asks_may_come_back(self, tmp_path, responses_sandbox):
+        def ask(row):
+            raise ConnectionError("no lookup service")
+
+        with pytest.raises(ConfigurationError, match="row 0: input: the function raised ConnectionError") as caught:
+            enrich(tmp_path, input=ask).execute(context())
+        assert caught.value.retryable
 
     def test_a_function_that_fails_for_a_row_marks_it(self, tmp_path, responses_sandbox):
         def ask(row):
