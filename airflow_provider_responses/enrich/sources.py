@@ -101,7 +101,9 @@ def read_file(path: Any) -> Iterator[list[Row]]:
             yield from chunked((_csv if kind == "csv" else _jsonl)(text, path))
     except FileNotFoundError:
         raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except IsADirectoryError:
+        raise ConfigurationError(f"source: {str(path)!r} is a folder; give one file") from None
+    except PermissionError as error:
         raise ConfigurationError(f"source: {str(path)!r} cannot be read ({error})", retryable=True) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
