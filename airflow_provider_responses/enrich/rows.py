@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_responses.enrich.answers import OWN, type_of
 from airflow_provider_responses.enrich.index import IndexedRow
 from airflow_provider_responses.enrich.job import Job
+from airflow_provider_responses.enrich.runner import LONGEST_ERROR
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, to_json
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
@@ -82,7 +83,7 @@ class Rows:
         except ResponsesError as error:
             if error.retryable:
                 raise error.about(f"row {position}") from error
-            return IndexedRow(position, key, None, columns, str(error), None)
+            return IndexedRow(position, key, None, columns, str(error)[:LONGEST_ERROR], None)
         if len(body) > (most := self._job.limits.max_request_bytes):
             said = f"the request has {len(body)} bytes, and limits.max_request_bytes is {most}"
             return IndexedRow(position, key, None, columns, said, None)

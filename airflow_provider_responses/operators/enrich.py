@@ -380,8 +380,11 @@ class ResponsesEnrichOperator(BaseOperator):
     def _report(self, figures: Mapping[str, float]) -> None:
         from airflow.providers.common.compat.sdk import Stats
 
+        tags = {"dag_id": self.dag_id, "task_id": self.task_id}
+        if (shard := self._shard()) != (0, 1):
+            tags["shard"] = str(shard[0])
         for name, value in figures.items():
-            Stats.gauge(f"{METRICS}.{name}", value, tags={"dag_id": self.dag_id, "task_id": self.task_id})
+            Stats.gauge(f"{METRICS}.{name}", value, tags=tags)
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.report import Report
+from airflow_provider_responses.enrich.runner import Progress
 from airflow_provider_responses.exceptions import (
     PaymentRequiredResponseError,
     RequestCancelledError,
@@ -321,6 +325,44 @@ def test_cancelling_keeps_what_is_done(responses_sandbox, tmp_path):
     assert sum(len(lines(part)) for part in parts(tmp_path)) == 5
 
 
+def test_cancelling_while_the_source_is_read_reads_no_further(responses_sandbox, tmp_path):
+    read = []
+
+    def chunks():
+        for row in table(5):
+            read.append(row["id"])
+            if row["id"] == "r1":
+                enrichment.cancel()
+            yield [row]
+
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, [], chunks=chunks))
+    with pytest.raises(RequestCancelledError, match="what is done stays"):
+        enrichment.run()
+    assert read == ["r0", "r1"]
+    assert not responses_sandbox.ledger
+
+
+def shards(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> list[list[str]]:
+    """Run three, one after the other; give the rows of each."""
+    for number in range(3):
+        enrich(sandbox, folder / str(number), rows, shard=(number, 3), **given)
+    return [sorted(row["id"] for row in result(folder / str(number))) for number in range(3)]
+
+
+def test_a_row_is_in_the_same_shard_wherever_it_stands(responses_sandbox, tmp_path):
+    # In every release: else what is answered would be asked again.
+    same = [["r1", "r4"], ["r11", "r6"], ["r0", "r10", "r2", "r3", "r5", "r7", "r8", "r9"]]
+    assert shards(responses_sandbox, tmp_path, table(12)) == same
+    assert shards(responses_sandbox, tmp_path, table(12)[::-1]) == same
+    assert len(responses_sandbox.ledger) == 12
+
+
+def test_shards_without_a_key_have_all_rows_between_them(responses_sandbox, tmp_path):
+    rows = table(7)
+    found = shards(responses_sandbox, tmp_path, [], key=None, chunks=lambda: iter([rows[:4], rows[4:]]))
+    assert found == [["r0", "r3", "r6"], ["r1", "r4"], ["r2", "r5"]]
+
+
 def test_a_run_ends_in_time(responses_sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
@@ -342,3 +384,19 @@ def test_progress_is_told(responses_sandbox, tmp_path, monkeypatch, caplog):
     assert all(it["done"] + it["left"] == 60 for it in told)
     assert "of 60 requests done" in caplog.text
     assert "60 rows: 60 ok. 60 requests sent" in caplog.text
+
+
+def test_what_is_told_is_reckoned_from_what_is_done(responses_sandbox, tmp_path, caplog):
+    now = [100.0]
+    report = Report(job(responses_sandbox, tmp_path, []), Surroundings(clock=lambda: now[0]))
+    report.rows, report.left, report.spent = 15, 10, 7.0
+    report.progress = Progress(done=4, cost=0.2, kept_cost=0.2, in_flight=2, failures=Counter(RefusalError=1))
+    now[0] += 8.0
+    with caplog.at_level(logging.INFO):
+        report.say(8.9)
+    assert caplog.messages[0] == (
+        "4 of 10 requests done, 0.5/s, $7.400000 so far and about $0.600000 to come, failures: RefusalError 1, sent "
+        "again: none, 2 in flight of 8 that the service keeps up with, about 12 s left"
+    )
+    told = report.manifest("result.jsonl", {"ok": 15}, complete=True, generation=1)
+    assert (told["seconds"], told["rows_per_second"]) == (8.0, 1.9)

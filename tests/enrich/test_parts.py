@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
+from airflow_provider_responses.exceptions import RequestCancelledError
 from tests.enrich.jobs import (
     enrich,
+    job,
     lines,
     parts,
     result,
@@ -81,6 +84,32 @@ def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path, mo
     # A part that is being written at the end is not written twice.
     assert sorted(row["_row"] for part in written for row in part) == list(range(200))
     assert enrich(responses_sandbox, tmp_path, table(200))["cost"] == told["cost"]
+
+
+def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
+    responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 3})
+    now = 0.0
+    answers: list[Any] = []
+    written = []
+
+    def clock() -> float:
+        nonlocal now
+        now += len(answers) == 5  # then each look at the clock takes a second
+        return now
+
+    def write(_: Any, part: list[str]) -> None:
+        written.append((len(part), now))
+        enrichment.cancel()
+
+    monkeypatch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", write)
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=100), Surroundings(clock=clock))
+    enrichment._answered = answers
+    with pytest.raises(RequestCancelledError):
+        enrichment.run()
+    [(size, at)] = written
+    assert size == 5
+    assert 15 <= at < 30
 
 
 def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path, monkeypatch):

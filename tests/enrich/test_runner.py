@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.runner import MOST_BUSY, Answer, Runner
 from airflow_provider_responses.exceptions import (
+    BadRequestResponseError,
     ConfigurationError,
     IncompleteResponseError,
     OutputValidationError,
@@ -115,6 +116,14 @@ def test_what_is_wrong_with_a_row_only_marks_it(outcome: Said, status: str, said
     assert (answer.error, answer.cost, answer.tries) == (said, 0.001 if has_answer else 0.0, 1)
     assert ended.runner.progress.failures.total() == (said is not None)
     assert ended.runner.progress.cost == pytest.approx(0.001 * ended.runner.progress.tokens / 100)
+
+
+def test_of_a_long_error_the_first_thousand_characters_are_kept() -> None:
+    service = Service(lambda _: BadRequestResponseError("no" * 1000, status_code=400))
+    error = run(service, 1).of(0).error
+    assert error is not None
+    assert len(error) == 1000
+    assert error.startswith("BadRequestResponseError: nono")
 
 
 def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from pydantic import BaseModel
 
 from airflow_provider_responses.enrich import Limits, Sql
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
 from tests.airflow_fakes import TaskInstance, context
 
@@ -232,6 +233,34 @@ class TestRows:
         enrich(tmp_path, instructions="Short.", request={"temperature": 0.5}).execute(context())
         assert {(e.body["instructions"], e.body["temperature"]) for e in responses_sandbox.ledger} == {("Short.", 0.5)}
 
+    def test_answers_are_kept_as_long_as_is_said(self, tmp_path, responses_sandbox):
+        enrich(tmp_path, cache_ttl=7200).execute(context())
+        assert {entry.headers["x-openrouter-cache-ttl"] for entry in responses_sandbox.ledger} == {"7200"}
+
+    def test_how_it_goes_are_metrics(self, tmp_path, responses_sandbox, monkeypatch):
+        from airflow.providers.common.compat.sdk import Stats
+
+        sent, real = {}, Stats.gauge
+
+        def gauge(name, value, **more):
+            real(name, value, **more)
+            sent.setdefault(name, []).append((value, more["tags"]))
+
+        monkeypatch.setattr(Stats, "gauge", gauge)
+        monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
+        monkeypatch.setattr("airflow_provider_responses.enrich.engine.PROGRESS_SECONDS", 0)
+        responses_sandbox.latency = 0.05
+        with DAG("nightly", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+            task = enrich(tmp_path)
+        task.execute(context())
+        names = ("done", "left", "rate", "cost", "failed", "sent_again", "in_flight")
+        assert set(sent) == {f"airflow_provider_responses.enrich.{name}" for name in names}
+        assert sent["airflow_provider_responses.enrich.left"][0] == (5, {"dag_id": "nightly", "task_id": "label"})
+        task.shard = (1, 2)
+        task.execute(context())
+        tags = {"dag_id": "nightly", "task_id": "label", "shard": "1"}
+        assert sent["airflow_provider_responses.enrich.done"][-1][1] == tags
+
 
 class TestTemplates:
     def test_context_macros_and_columns_named_as_methods(self, tmp_path, responses_sandbox):
@@ -266,6 +295,16 @@ class TestTemplates:
         with pytest.raises(AirflowFailException) as caught:
             enrich(tmp_path, input=text).execute(context())
         assert said in str(caught.value)
+        assert not responses_sandbox.ledger
+
+    @pytest.mark.parametrize("native", [False, True])
+    @pytest.mark.parametrize("text", ["{{ row.__class__.__mro__ }}", "{{ '{0.__class__}'.format(row) }}"])
+    def test_what_is_not_safe_is_refused(self, text, native, tmp_path, responses_sandbox):
+        day = datetime.datetime(2026, 1, 1)
+        with DAG("d", schedule=None, start_date=day, render_template_as_native_obj=native):
+            task = enrich(tmp_path, input=text)
+        with pytest.raises(AirflowFailException, match="SecurityError: access to attribute '__class__' of 'dict'"):
+            task.execute(context())
         assert not responses_sandbox.ledger
 
     @pytest.mark.parametrize(("rows", "kind"), [("[{}]", "str"), ({"text": "x"}, "dict"), (5, "int")])
@@ -349,6 +388,23 @@ class TestFailures:
             killing.result()
         kept = sum(len(part.read_text().splitlines()) for part in (tmp_path / "out" / "parts").iterdir())
         assert 0 < kept <= len(responses_sandbox.billed) < 2000
+
+    def test_execution_timeout_bounds_the_run(self, tmp_path, responses_sandbox, monkeypatch):
+        monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+        responses_sandbox.script({"hang": True, "times": 5})
+        limit = datetime.timedelta(seconds=0.2)
+        with pytest.raises(TransportError, match="the task's time of 0 s is over"):
+            enrich(tmp_path, execution_timeout=limit, options={"timeout": 5}).execute(context())
+
+    @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
+    def test_airflow_tries_again_as_the_service_says_unless_told_otherwise(self, tmp_path):
+        from airflow.sdk import ExceptionRetryPolicy
+
+        from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+        own = ExceptionRetryPolicy(rules=[])
+        assert isinstance(enrich(tmp_path).retry_policy, ResponsesRetryPolicy)
+        assert enrich(tmp_path, retry_policy=own).retry_policy is own
 
     def test_a_failed_task_that_pushes_nothing(self, tmp_path, responses_sandbox):
         responses_sandbox.script({"status": 400})

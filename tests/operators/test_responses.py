@@ -206,6 +206,10 @@ class TestAnswers:
         assert value["status"] == "completed"
         assert value["output"]
 
+    def test_an_answer_is_kept_as_long_as_is_said(self, perform, responses_sandbox):
+        perform(ask(cache_ttl=7200), context())
+        assert responses_sandbox.ledger[0].headers["x-openrouter-cache-ttl"] == "7200"
+
     @pytest.mark.parametrize(("stream", "streamed"), [(True, True), (False, False), ("false", False)])
     def test_streamed_as_the_task_says(self, perform, stream, streamed, responses_sandbox):
         perform(ask(stream=stream), context())
