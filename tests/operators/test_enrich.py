@@ -354,6 +354,14 @@ class TestTemplates:
         assert "the function returned int" in errors[1]
         assert "the function raised KeyError: 'none'" in errors[2]
 
+    def test_a_long_error_of_a_row_is_cut(self, tmp_path, responses_sandbox):
+        def ask(row):
+            raise ValueError("x" * 100_000)
+
+        with pytest.raises(AirflowFailException, match="row 0.*raised ValueError: xxx") as caught:
+            enrich(tmp_path, input=ask).execute(context())
+        assert len(str(caught.value)) < 1200
+
 
 class TestFailures:
     def test_too_many_are_left_to_a_retry_which_sends_only_those(self, tmp_path, responses_sandbox):
