@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from pydantic import BaseModel
 
 from airflow_provider_responses.enrich import Limits, Sql
@@ -417,6 +418,48 @@ class TestLoading:
         with pytest.raises(Exception, match="two columns of the result, 'ID' and another, are one in the table"):
             self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
         assert self.rows(database, "SELECT count(*) FROM labels") == [(0,)]
+
+    def test_all_rows_or_none_also_in_many_statements(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r1999'))")
+        rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
+        with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
+            self.enrich(tmp_path, SqlTable("warehouse", "few"), rows=rows)
+        assert self.rows(database, "SELECT count(*) FROM few") == [(0,)]
+
+    @pytest.fixture
+    def few(self, database, monkeypatch):
+        """Give a table that does not take the 2,401st row, of a database whose SQL is not known here."""
+        monkeypatch.setattr(SqliteHook, "conn_type", "other")
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, person TEXT, CHECK (id <> 'r2400'))")
+            connection.execute("INSERT INTO few (id, person) VALUES ('r7', 'Anna')")
+
+    def fill(self, folder, mode, first):
+        rows = [{"id": f"r{n}", "text": "the same"} for n in range(first, 2500)]
+        with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
+            self.enrich(folder, SqlTable("warehouse", "few", mode=mode), rows=rows)
+
+    def test_another_database_replaces_rows_as_its_hook_does(
+        self, tmp_path, database, few, responses_sandbox, monkeypatch
+    ):
+        given = {}
+        insert_rows = SqliteHook.insert_rows
+        monkeypatch.setattr(
+            SqliteHook, "insert_rows", lambda *args, **kwargs: (given.update(kwargs), insert_rows(*args, **kwargs))
+        )
+        self.fill(tmp_path, "upsert", first=0)
+        assert given == {
+            "target_fields": ["id", "mood"],
+            "commit_every": 1000,
+            "replace": True,
+            "replace_index": ["id"],
+        }
+        assert self.rows(database, "SELECT count(*), count(mood), count(person) FROM few") == [(2000, 2000, 0)]
+
+    def test_all_rows_or_none_go_into_another_database(self, tmp_path, database, few, responses_sandbox):
+        self.fill(tmp_path, "insert", first=10)
+        assert self.rows(database, "SELECT * FROM few") == [("r7", None, "Anna")]
 
     def test_insert_adds(self, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "reviews", columns=["id", "mood"], mode="insert")
