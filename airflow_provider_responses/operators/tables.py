@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, ClassVar, Final, Literal
 
+from airflow_provider_responses.enrich.answers import META
 from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
 
@@ -53,48 +54,52 @@ class Loader:
         self.hook = hook_of(table.conn_id, "load_to")
         self._is_known = self.hook.conn_type in _KNOWN
         self._changes_columns = table.mode == "upsert" and self._is_known
+        self._fields: tuple[str, ...] = ()
+        self._has: dict[str, str] = {}  # the table's columns: their names without case, and as the database has them
+        self._names: list[str] = []  # of the columns that are loaded
 
-    def check(self, wanted: Iterable[str]) -> None:
+    def check(self, fields: Sequence[str]) -> None:
         """
-        Look whether the table can take the rows, before they are paid for.
+        Look whether the table can take the answers, before anything else is done.
 
-        :param wanted: columns of the result that it must have.
+        :param fields: the columns that hold them.
         :raises ConfigurationError: naming what it lacks.
         """
-        has = self._columns()
+        self._fields = tuple(fields)
+        self._look()
         for name in [
             *([self.key] if self.key and self.table.mode == "upsert" else []),
-            *(self.table.columns or wanted),
+            *(self.table.columns or fields),
         ]:
-            if name.casefold() not in has:
+            if name.casefold() not in self._has:
                 raise ConfigurationError(
                     f"load_to: the table {self.table.table!r} has no column {name!r}; it has "
-                    f"{', '.join(has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
+                    f"{', '.join(self._has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
                 )
         if self._changes_columns:
             # Of no rows: the database says whether the key is unique.
-            select = f"SELECT {self._name(str(self.key), has)} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
+            select = f"SELECT {self._name(str(self.key))} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 try:
-                    cursor.execute(self._insert([str(self.key)], has, select))
+                    cursor.execute(self._insert([str(self.key)], select))
                 except Exception as error:
                     raise ConfigurationError(
                         f"load_to: the table {self.table.table!r} does not keep {self.key!r} unique ({error}); make it "
                         "the primary key, or take mode='insert'"
                     ) from error
 
-    def load(self, rows: Iterator[Row], known: Sequence[str]) -> int:
+    def choose(self, source: Iterable[str]) -> None:
         """
-        Load rows; give how many.
+        Choose what is loaded, before it is paid for.
 
-        :param known: the columns of the result, of which a row need not have all.
-        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        :param source: the source's columns that go into the result.
+        :raises ConfigurationError: for a column that the result has not, or has twice.
         """
-        has = self._columns()
-        names = list(self.table.columns or (name for name in known if name.casefold() in has))
+        known = list(dict.fromkeys(("_row", *source, *self._fields, *META)))
+        names = list(self.table.columns or (name for name in known if name.casefold() in self._has))
         if self.table.mode == "upsert" and self.key not in names:
             names.insert(0, str(self.key))  # else no row is found again, and each load adds all
-        if known and (missing := [name for name in names if name not in known]):
+        if missing := [name for name in names if name not in known]:
             raise ConfigurationError(
                 f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"
             )
@@ -104,6 +109,17 @@ class Loader:
                 f"load_to: two columns of the result, {twice!r} and another, are one in the table; choose them with "
                 "SqlTable(columns=[...])"
             )
+        self._names = names
+
+    def load(self, rows: Iterator[Row]) -> int:
+        """
+        Load rows; give how many.
+
+        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        """
+        names = self._names
+        if not names:  # the source was empty
+            return 0
         values = (tuple(_cell(row.get(name)) for name in names) for row in rows)
         try:
             if self.table.mode == "upsert" and not self._changes_columns:
@@ -117,7 +133,7 @@ class Loader:
                     replace_index=[self.key],
                 )
                 return counted.count
-            return self._write(names, has, values)
+            return self._write(values)
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: {self.table.table!r} of connection {self.table.conn_id!r} did not take the rows "
@@ -125,8 +141,9 @@ class Loader:
                 retryable=True,
             ) from error
 
-    def _write(self, names: list[str], has: Mapping[str, str], values: Iterator[tuple[Any, ...]]) -> int:
+    def _write(self, values: Iterator[tuple[Any, ...]]) -> int:
         """Write rows in one transaction; many in one statement, where it is known that it can be."""
+        names = self._names
         marks = f"({', '.join([self.hook.placeholder] * len(names))})"
         at_once = max(MOST_VALUES // len(names), 1)
         count = 0
@@ -134,37 +151,37 @@ class Loader:
             with closing(connection.cursor()) as cursor:
                 while rows := list(islice(values, at_once)):
                     if self._is_known:  # its drivers send the rows of an executemany one by one
-                        statement = self._insert(names, has, f"VALUES {', '.join([marks] * len(rows))}")
+                        statement = self._insert(names, f"VALUES {', '.join([marks] * len(rows))}")
                         cursor.execute(statement, tuple(chain.from_iterable(rows)))
                     else:
-                        cursor.executemany(self._insert(names, has, f"VALUES {marks}"), rows)
+                        cursor.executemany(self._insert(names, f"VALUES {marks}"), rows)
                     count += len(rows)
             connection.commit()
         return count
 
-    def _insert(self, names: Sequence[str], has: Mapping[str, str], what: str) -> str:
-        written = {name: self._name(name, has) for name in names}
+    def _insert(self, names: Sequence[str], what: str) -> str:
+        written = {name: self._name(name) for name in names}
         statement = f"INSERT INTO {self.table.table} ({', '.join(written.values())}) {what}"
         if not self._changes_columns:
             return statement
         changed = ", ".join(f"{name} = excluded.{name}" for given, name in written.items() if given != self.key)
         then = f"UPDATE SET {changed}" if changed else "NOTHING"
-        return f"{statement} ON CONFLICT ({self._name(str(self.key), has)}) DO {then}"
+        return f"{statement} ON CONFLICT ({self._name(str(self.key))}) DO {then}"
 
-    def _name(self, name: str, has: Mapping[str, str]) -> str:
+    def _name(self, name: str) -> str:
         """Write a column's name into a statement, as the table spells it."""
-        name = has[name.casefold()]
+        name = self._has[name.casefold()]
         # Quotes are the databases' own matter; where they are unknown, they are left out if they can be.
         return name if _PLAIN_NAME.match(name) and not self._is_known else '"' + name.replace('"', '""') + '"'
 
-    def _columns(self) -> dict[str, str]:
-        """Give the table's columns: their names without case, and as the database has them."""
+    def _look(self) -> None:
+        """Learn the table's columns."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
                 # Some databases write names in capitals, or after the table's.
                 names = [column[0].rsplit(".", 1)[-1] for column in cursor.description]
-                return {name.casefold(): name for name in names}
+                self._has = {name.casefold(): name for name in names}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "

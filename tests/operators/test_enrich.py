@@ -358,6 +358,7 @@ class TestFailures:
         task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", ["mood", "prize"]))
         with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
             task.execute(context())
+        assert not responses_sandbox.ledger
 
     @pytest.mark.parametrize(
         ("sql", "said"),
@@ -417,7 +418,37 @@ class TestLoading:
         rows = [{"ID": f"r{n}", "id": str(n), "text": "fine"} for n in range(3)]
         with pytest.raises(Exception, match="two columns of the result, 'ID' and another, are one in the table"):
             self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
+        assert not responses_sandbox.ledger
+
+    def test_a_column_of_the_source_that_is_not_chosen(self, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", columns=["id", "text"])
+        with pytest.raises(AirflowFailException, match=r"the result has no 'text'; its columns are _row, id, mood, "):
+            self.enrich(tmp_path, table, columns=[])
+        assert not responses_sandbox.ledger
+
+    def test_a_column_that_only_a_late_row_has(self, tmp_path, database, responses_sandbox):
+        rows = [{"id": f"r{n}", "about": "the same"} for n in range(1500)]
+        rows[-1]["text"] = "late"
+        table = SqlTable("warehouse", "labels", columns=["text"])
+        self.enrich(tmp_path, table, rows=rows, input="{{ row.about }}")
+        assert self.rows(database, "SELECT count(*), max(id), max(text) FROM labels") == [(1500, "r999", "late")]
+
+    @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+    @pytest.mark.parametrize("mode", ["insert", "upsert"])
+    @pytest.mark.parametrize("columns", [None, ["text", "mood"]])
+    def test_no_rows(self, mode, columns, output_format, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", columns, mode=mode)
+        assert self.enrich(tmp_path, table, rows=[], output_format=output_format)["rows"] == 0
         assert self.rows(database, "SELECT count(*) FROM labels") == [(0,)]
+
+    @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+    @pytest.mark.parametrize("mode", ["insert", "upsert"])
+    def test_a_shard_without_rows(self, mode, output_format, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", mode=mode)
+        given = {"rows": ROWS[:1], "output_format": output_format}
+        loaded = [self.enrich(tmp_path, table, shard=(number, 2), **given)["rows"] for number in range(2)]
+        assert sorted(loaded) == [0, 1]
+        assert self.rows(database, "SELECT id FROM labels") == [("r0",)]
 
     def test_all_rows_or_none_also_in_many_statements(self, tmp_path, database, responses_sandbox):
         with sqlite3.connect(database) as connection:
