@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,9 +14,11 @@ from typing import Any, ClassVar, Final, Literal
 from airflow_provider_responses.enrich.answers import META
 from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.runs import storable
 
 # Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
 _KNOWN: Final = frozenset({"postgres", "sqlite"})
+_BINARY: Final = frozenset({"bytea", "bytea[]"})
 MOST_VALUES: Final = 900  # in one statement; SQLite's least limit is 999
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
 
@@ -56,6 +59,7 @@ class Loader:
         self._changes_columns = table.mode == "upsert" and self._is_known
         self._fields: tuple[str, ...] = ()
         self._has: dict[str, str] = {}  # the table's columns: their names without case, and as the database has them
+        self._kinds: dict[str, str] = {}  # and PostgreSQL's names of their types
         self._names: list[str] = []  # of the columns that are loaded
 
     def check(self, fields: Sequence[str]) -> None:
@@ -93,7 +97,7 @@ class Loader:
         Choose what is loaded, before it is paid for.
 
         :param source: the source's columns that go into the result.
-        :raises ConfigurationError: for a column that the result has not, or has twice.
+        :raises ConfigurationError: for a column that the result has not, or that the table cannot take.
         """
         known = list(dict.fromkeys(("_row", *source, *self._fields, *META)))
         names = list(self.table.columns or (name for name in known if name.casefold() in self._has))
@@ -109,6 +113,11 @@ class Loader:
                 f"load_to: two columns of the result, {twice!r} and another, are one in the table; choose them with "
                 "SqlTable(columns=[...])"
             )
+        if binary := next((name for name in names if self._kind(name) in _BINARY), None):
+            raise ConfigurationError(
+                f"load_to: the table {self.table.table!r} has {self._kind(binary)} for {binary!r}, and the result has "
+                "bytes as base64: make it text, or name those to load with SqlTable(columns=[...])"
+            )
         self._names = names
 
     def load(self, rows: Iterator[Row]) -> int:
@@ -120,7 +129,8 @@ class Loader:
         names = self._names
         if not names:  # the source was empty
             return 0
-        values = (tuple(_cell(row.get(name)) for name in names) for row in rows)
+        kinds = [self._kind(name) for name in names]
+        values = (tuple(_cell(row.get(name), kind) for name, kind in zip(names, kinds, strict=True)) for row in rows)
         try:
             if self.table.mode == "upsert" and not self._changes_columns:
                 counted = _Counted(values)
@@ -174,14 +184,22 @@ class Loader:
         # Quotes are the databases' own matter; where they are unknown, they are left out if they can be.
         return name if _PLAIN_NAME.match(name) and not self._is_known else '"' + name.replace('"', '""') + '"'
 
+    def _kind(self, name: str) -> str:
+        return self._kinds.get(name.casefold(), "")
+
     def _look(self) -> None:
         """Learn the table's columns."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
                 # Some databases write names in capitals, or after the table's.
-                names = [column[0].rsplit(".", 1)[-1] for column in cursor.description]
-                self._has = {name.casefold(): name for name in names}
+                described = [(column[0].rsplit(".", 1)[-1], column[1]) for column in cursor.description]
+                self._has = {name.casefold(): name for name, _ in described}
+                if self.hook.conn_type == "postgres":
+                    numbers = ", ".join(str(number) for _, number in described) or "0"
+                    cursor.execute(f"SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid IN ({numbers})")  # noqa: S608  its own numbers
+                    types: dict[int, str] = dict(cursor.fetchall())
+                    self._kinds = {name.casefold(): types.get(number, "") for name, number in described}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
@@ -258,5 +276,27 @@ def hook_of(conn_id: str, what: str) -> Any:
     return hook
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (Mapping, list)) else value
+def _cell(value: Any, kind: str) -> Any:
+    """Give a value of the result as a column of this type takes it."""
+    value = storable(value)
+    if kind == "interval" and type(value) in {int, float}:
+        return datetime.timedelta(seconds=value)
+    if kind.endswith("[]") and isinstance(value, list):
+        return _array(value)
+    return _text(value) if isinstance(value, (Mapping, list)) else value
+
+
+def _array(items: list[Any]) -> str:
+    """Write PostgreSQL's literal of an array, which an array of any type reads."""
+    return f"{{{','.join(_array(item) if isinstance(item, list) else _item(item) for item in items)}}}"
+
+
+def _item(item: Any) -> str:
+    if item is None:
+        return "NULL"
+    text = item if isinstance(item, str) else _text(item)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

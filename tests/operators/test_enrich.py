@@ -450,6 +450,12 @@ class TestLoading:
         assert sorted(loaded) == [0, 1]
         assert self.rows(database, "SELECT id FROM labels") == [("r0",)]
 
+    def test_a_nul_becomes_what_it_becomes_in_answers(self, tmp_path, database, responses_sandbox):
+        rows = [{"id": "r0", "text": "a\0b"}, {"id": "r1", "text": {"deep": ["a\0b"]}}]
+        self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows)
+        assert self.rows(database, "SELECT text FROM labels") == [("a\ufffdb",), ('{"deep": ["a\ufffdb"]}',)]
+        assert result(tmp_path)[0]["text"] == "a\0b"
+
     def test_all_rows_or_none_also_in_many_statements(self, tmp_path, database, responses_sandbox):
         with sqlite3.connect(database) as connection:
             connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r1999'))")
