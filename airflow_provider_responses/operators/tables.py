@@ -198,7 +198,7 @@ class Loader:
                 if self.hook.conn_type == "postgres":
                     numbers = ", ".join(str(number) for _, number in described) or "0"
                     cursor.execute(f"SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid IN ({numbers})")  # noqa: S608  its own numbers
-                    types: dict[int, str] = dict(cursor.fetchall())
+                    types: dict[int, str] = dict(map(_values, cursor.fetchall()))
                     self._kinds = {name.casefold(): types.get(number, "") for name, number in described}
         except Exception as error:
             raise ConfigurationError(
@@ -237,7 +237,7 @@ def query(source: Sql) -> Iterator[list[Row]]:
                 while rows := cursor.fetchmany(CHUNK):
                     names = [str(column[0]) for column in cursor.description]
                     check_names(names, "the query")
-                    yield [dict(zip(names, row, strict=True)) for row in rows]
+                    yield [dict(zip(names, _values(row), strict=True)) for row in rows]
     except ConfigurationError:
         raise
     except Exception as error:
@@ -245,6 +245,11 @@ def query(source: Sql) -> Iterator[list[Row]]:
             f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})",
             retryable=True,
         ) from error
+
+
+def _values(row: Any) -> Any:
+    """Give a row's values; a connection may say that its rows are dicts."""
+    return tuple(row.values()) if isinstance(row, Mapping) else row
 
 
 def _check_columns(cursor: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -196,3 +197,12 @@ class TestLoading:
         assert first == tuple(lists.values())
         assert second == ([],) * len(lists)
         assert sql("SELECT DISTINCT cardinality(tags) > 0 FROM lists") == [(True,)]
+
+    def test_a_connection_whose_rows_are_dicts(self, sql, tmp_path, responses_sandbox, monkeypatch):
+        warehouse = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"]) | {"extra": {"cursor": "dictcursor"}}
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(warehouse))
+        sql("CREATE TABLE took (id text UNIQUE, took interval, mood text)")
+        source = Sql("warehouse", "SELECT id, text, interval '2 s' AS took FROM reviews ORDER BY id")
+        self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "took"))
+        kept = sql("SELECT id, took::text FROM took ORDER BY id")
+        assert kept == [(f"r{n}", "00:00:02") for n in range(1, 6)]
