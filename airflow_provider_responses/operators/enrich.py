@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
@@ -170,8 +171,8 @@ class ResponsesEnrichOperator(BaseOperator):
             if isinstance(self.limits, Mapping):
                 self.limits = {name: _as_number(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
-            enrichment = Enrichment(self._job(context, began), Surroundings(report=self._report))
             loader = None if self.load_to is None else Loader(self.load_to, self.key)
+            enrichment = Enrichment(self._job(context, began, loader), Surroundings(report=self._report))
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
@@ -182,9 +183,7 @@ class ResponsesEnrichOperator(BaseOperator):
                 loader.check(enrichment.fields)
             manifest = enrichment.run()
             if loader is not None:
-                # Rows need not have the same columns, so all of them are looked at first.
-                known = {name: None for chunk in self._result(manifest) for row in chunk for name in row}
-                count = loader.load(self._rows_with_answers(manifest), list(known))
+                count = loader.load(self._rows_with_answers(manifest))
                 self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
             if enrichment.manifest is not None and self.do_xcom_push:
@@ -293,7 +292,7 @@ class ResponsesEnrichOperator(BaseOperator):
             )
         return number, of
 
-    def _job(self, context: Context, began: float) -> Any:
+    def _job(self, context: Context, began: float, loader: Loader | None) -> Any:
         from airflow_provider_responses.enrich.folder import Writer
         from airflow_provider_responses.enrich.job import Job
         from airflow_provider_responses.hooks.responses import ResponsesHook
@@ -310,7 +309,7 @@ class ResponsesEnrichOperator(BaseOperator):
             seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
         ask, names = self._asking(context)
         return Job(
-            chunks=lambda: _with_columns(self._chunks(), names),
+            chunks=lambda: self._for_loading(_with_columns(self._chunks(), names), loader),
             ask=ask,
             run=self._arguments().run(stamp=None, stream=False),
             config=ResponsesHook(self.conn_id).config,
@@ -377,6 +376,19 @@ class ResponsesEnrichOperator(BaseOperator):
             return query(self.source)
         return read_file(_path(self.source))
 
+    def _for_loading(self, chunks: Iterable[list[Row]], loader: Loader | None) -> Iterator[list[Row]]:
+        """Pass chunks through; the last has been read before the first request is sent, so all columns are known."""
+        known: dict[str, None] = {}
+        is_empty = True
+        for chunk in chunks:
+            if loader is not None:  # rows need not have the same columns
+                known |= dict.fromkeys(chain.from_iterable(chunk))
+            is_empty = is_empty and not chunk
+            yield chunk
+        if loader is not None and not is_empty:
+            chosen = known if self.columns is None else {*self.columns, self.key}
+            loader.choose(str(name) for name in known if name in chosen)
+
     def _report(self, figures: Mapping[str, float]) -> None:
         from airflow.providers.common.compat.sdk import Stats
 
@@ -388,10 +400,7 @@ class ResponsesEnrichOperator(BaseOperator):
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
-        return (row for chunk in self._result(manifest) for row in chunk if row["_status"] in taken)
-
-    def _result(self, manifest: Mapping[str, Any]) -> Iterator[list[Row]]:
-        return read_file(_path(manifest["output"]))
+        return (row for chunk in read_file(_path(manifest["output"])) for row in chunk if row["_status"] in taken)
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:

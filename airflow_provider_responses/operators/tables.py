@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, ClassVar, Final, Literal
 
+from airflow_provider_responses.enrich.answers import META
 from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.runs import storable
 
 # Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
 _KNOWN: Final = frozenset({"postgres", "sqlite"})
+_BINARY: Final = frozenset({"bytea", "bytea[]"})
 MOST_VALUES: Final = 900  # in one statement; SQLite's least limit is 999
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
 
@@ -53,48 +57,53 @@ class Loader:
         self.hook = hook_of(table.conn_id, "load_to")
         self._is_known = self.hook.conn_type in _KNOWN
         self._changes_columns = table.mode == "upsert" and self._is_known
+        self._fields: tuple[str, ...] = ()
+        self._has: dict[str, str] = {}  # the table's columns: their names without case, and as the database has them
+        self._kinds: dict[str, str] = {}  # and PostgreSQL's names of their types
+        self._names: list[str] = []  # of the columns that are loaded
 
-    def check(self, wanted: Iterable[str]) -> None:
+    def check(self, fields: Sequence[str]) -> None:
         """
-        Look whether the table can take the rows, before they are paid for.
+        Look whether the table can take the answers, before anything else is done.
 
-        :param wanted: columns of the result that it must have.
+        :param fields: the columns that hold them.
         :raises ConfigurationError: naming what it lacks.
         """
-        has = self._columns()
+        self._fields = tuple(fields)
+        self._look()
         for name in [
             *([self.key] if self.key and self.table.mode == "upsert" else []),
-            *(self.table.columns or wanted),
+            *(self.table.columns or fields),
         ]:
-            if name.casefold() not in has:
+            if name.casefold() not in self._has:
                 raise ConfigurationError(
                     f"load_to: the table {self.table.table!r} has no column {name!r}; it has "
-                    f"{', '.join(has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
+                    f"{', '.join(self._has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
                 )
         if self._changes_columns:
             # Of no rows: the database says whether the key is unique.
-            select = f"SELECT {self._name(str(self.key), has)} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
+            select = f"SELECT {self._name(str(self.key))} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 try:
-                    cursor.execute(self._insert([str(self.key)], has, select))
+                    cursor.execute(self._insert([str(self.key)], select))
                 except Exception as error:
                     raise ConfigurationError(
                         f"load_to: the table {self.table.table!r} does not keep {self.key!r} unique ({error}); make it "
                         "the primary key, or take mode='insert'"
                     ) from error
 
-    def load(self, rows: Iterator[Row], known: Sequence[str]) -> int:
+    def choose(self, source: Iterable[str]) -> None:
         """
-        Load rows; give how many.
+        Choose what is loaded, before it is paid for.
 
-        :param known: the columns of the result, of which a row need not have all.
-        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        :param source: the source's columns that go into the result.
+        :raises ConfigurationError: for a column that the result has not, or that the table cannot take.
         """
-        has = self._columns()
-        names = list(self.table.columns or (name for name in known if name.casefold() in has))
+        known = list(dict.fromkeys(("_row", *source, *self._fields, *META)))
+        names = list(self.table.columns or (name for name in known if name.casefold() in self._has))
         if self.table.mode == "upsert" and self.key not in names:
             names.insert(0, str(self.key))  # else no row is found again, and each load adds all
-        if known and (missing := [name for name in names if name not in known]):
+        if missing := [name for name in names if name not in known]:
             raise ConfigurationError(
                 f"load_to.columns: the result has no {missing[0]!r}; its columns are {', '.join(known)}"
             )
@@ -104,7 +113,24 @@ class Loader:
                 f"load_to: two columns of the result, {twice!r} and another, are one in the table; choose them with "
                 "SqlTable(columns=[...])"
             )
-        values = (tuple(_cell(row.get(name)) for name in names) for row in rows)
+        if binary := next((name for name in names if self._kind(name) in _BINARY), None):
+            raise ConfigurationError(
+                f"load_to: the table {self.table.table!r} has {self._kind(binary)} for {binary!r}, and the result has "
+                "bytes as base64: make it text, or name those to load with SqlTable(columns=[...])"
+            )
+        self._names = names
+
+    def load(self, rows: Iterator[Row]) -> int:
+        """
+        Load rows; give how many.
+
+        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        """
+        names = self._names
+        if not names:  # the source was empty
+            return 0
+        kinds = [self._kind(name) for name in names]
+        values = (tuple(_cell(row.get(name), kind) for name, kind in zip(names, kinds, strict=True)) for row in rows)
         try:
             if self.table.mode == "upsert" and not self._changes_columns:
                 counted = _Counted(values)
@@ -117,7 +143,7 @@ class Loader:
                     replace_index=[self.key],
                 )
                 return counted.count
-            return self._write(names, has, values)
+            return self._write(values)
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: {self.table.table!r} of connection {self.table.conn_id!r} did not take the rows "
@@ -125,8 +151,9 @@ class Loader:
                 retryable=True,
             ) from error
 
-    def _write(self, names: list[str], has: Mapping[str, str], values: Iterator[tuple[Any, ...]]) -> int:
+    def _write(self, values: Iterator[tuple[Any, ...]]) -> int:
         """Write rows in one transaction; many in one statement, where it is known that it can be."""
+        names = self._names
         marks = f"({', '.join([self.hook.placeholder] * len(names))})"
         at_once = max(MOST_VALUES // len(names), 1)
         count = 0
@@ -134,37 +161,45 @@ class Loader:
             with closing(connection.cursor()) as cursor:
                 while rows := list(islice(values, at_once)):
                     if self._is_known:  # its drivers send the rows of an executemany one by one
-                        statement = self._insert(names, has, f"VALUES {', '.join([marks] * len(rows))}")
+                        statement = self._insert(names, f"VALUES {', '.join([marks] * len(rows))}")
                         cursor.execute(statement, tuple(chain.from_iterable(rows)))
                     else:
-                        cursor.executemany(self._insert(names, has, f"VALUES {marks}"), rows)
+                        cursor.executemany(self._insert(names, f"VALUES {marks}"), rows)
                     count += len(rows)
             connection.commit()
         return count
 
-    def _insert(self, names: Sequence[str], has: Mapping[str, str], what: str) -> str:
-        written = {name: self._name(name, has) for name in names}
+    def _insert(self, names: Sequence[str], what: str) -> str:
+        written = {name: self._name(name) for name in names}
         statement = f"INSERT INTO {self.table.table} ({', '.join(written.values())}) {what}"
         if not self._changes_columns:
             return statement
         changed = ", ".join(f"{name} = excluded.{name}" for given, name in written.items() if given != self.key)
         then = f"UPDATE SET {changed}" if changed else "NOTHING"
-        return f"{statement} ON CONFLICT ({self._name(str(self.key), has)}) DO {then}"
+        return f"{statement} ON CONFLICT ({self._name(str(self.key))}) DO {then}"
 
-    def _name(self, name: str, has: Mapping[str, str]) -> str:
+    def _name(self, name: str) -> str:
         """Write a column's name into a statement, as the table spells it."""
-        name = has[name.casefold()]
+        name = self._has[name.casefold()]
         # Quotes are the databases' own matter; where they are unknown, they are left out if they can be.
         return name if _PLAIN_NAME.match(name) and not self._is_known else '"' + name.replace('"', '""') + '"'
 
-    def _columns(self) -> dict[str, str]:
-        """Give the table's columns: their names without case, and as the database has them."""
+    def _kind(self, name: str) -> str:
+        return self._kinds.get(name.casefold(), "")
+
+    def _look(self) -> None:
+        """Learn the table's columns."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
                 # Some databases write names in capitals, or after the table's.
-                names = [column[0].rsplit(".", 1)[-1] for column in cursor.description]
-                return {name.casefold(): name for name in names}
+                described = [(column[0].rsplit(".", 1)[-1], column[1]) for column in cursor.description]
+                self._has = {name.casefold(): name for name, _ in described}
+                if self.hook.conn_type == "postgres":
+                    numbers = ", ".join(str(number) for _, number in described) or "0"
+                    cursor.execute(f"SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid IN ({numbers})")  # noqa: S608  its own numbers
+                    types: dict[int, str] = dict(map(_values, cursor.fetchall()))
+                    self._kinds = {name.casefold(): types.get(number, "") for name, number in described}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
@@ -202,7 +237,7 @@ def query(source: Sql) -> Iterator[list[Row]]:
                 while rows := cursor.fetchmany(CHUNK):
                     names = [str(column[0]) for column in cursor.description]
                     check_names(names, "the query")
-                    yield [dict(zip(names, row, strict=True)) for row in rows]
+                    yield [dict(zip(names, _values(row), strict=True)) for row in rows]
     except ConfigurationError:
         raise
     except Exception as error:
@@ -210,6 +245,11 @@ def query(source: Sql) -> Iterator[list[Row]]:
             f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})",
             retryable=True,
         ) from error
+
+
+def _values(row: Any) -> Any:
+    """Give a row's values; a connection may say that its rows are dicts."""
+    return tuple(row.values()) if isinstance(row, Mapping) else row
 
 
 def _check_columns(cursor: Any) -> None:
@@ -241,5 +281,27 @@ def hook_of(conn_id: str, what: str) -> Any:
     return hook
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (Mapping, list)) else value
+def _cell(value: Any, kind: str) -> Any:
+    """Give a value of the result as a column of this type takes it."""
+    value = storable(value)
+    if kind == "interval" and type(value) in {int, float}:
+        return datetime.timedelta(seconds=value)
+    if kind.endswith("[]") and isinstance(value, list):
+        return _array(value)
+    return _text(value) if isinstance(value, (Mapping, list)) else value
+
+
+def _array(items: list[Any]) -> str:
+    """Write PostgreSQL's literal of an array, which an array of any type reads."""
+    return f"{{{','.join(_array(item) if isinstance(item, list) else _item(item) for item in items)}}}"
+
+
+def _item(item: Any) -> str:
+    if item is None:
+        return "NULL"
+    text = item if isinstance(item, str) else _text(item)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

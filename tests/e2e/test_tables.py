@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel
 
 from airflow_provider_responses.enrich import Sql
@@ -125,12 +128,81 @@ class TestLoading:
         assert not responses_sandbox.ledger
 
     def test_all_rows_or_none(self, sql, tmp_path, responses_sandbox):
-        sql("ALTER TABLE labels ADD CHECK (id <> 'r5')")
+        sql("ALTER TABLE labels ADD CHECK (id <> 'r2000')")
+        rows = "SELECT 'r' || n AS id, 'the same' AS text, 1 AS order FROM generate_series(1, 2000) AS n"
+        source = Sql("warehouse", rows)
         with pytest.raises(ConfigurationError, match="a retry only loads") as caught:
-            self.enrich(tmp_path)
+            self.enrich(tmp_path, source=source)
         assert caught.value.retryable
         assert sql("SELECT * FROM labels") == []
         sql("ALTER TABLE labels DROP CONSTRAINT labels_id_check")
-        self.enrich(tmp_path)
-        assert sql("SELECT count(*) FROM labels") == [(5,)]
-        assert len(responses_sandbox.ledger) == 5
+        self.enrich(tmp_path, source=source)
+        assert sql("SELECT count(*) FROM labels") == [(2000,)]
+        assert len(responses_sandbox.ledger) == 1
+
+    def test_a_nul_becomes_what_it_becomes_in_answers(self, sql, tmp_path, responses_sandbox):
+        sql("CREATE TABLE texts (id text UNIQUE, text text, more jsonb, many text[], mood text)")
+        rows = [{"id": "r1", "text": "a\0b", "more": {"c\0": ["\0"]}, "many": ["\0d"]}]
+        self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "texts"))
+        assert sql("SELECT text, more, many FROM texts") == [("a\ufffdb", {"c\ufffd": ["\ufffd"]}, ["\ufffdd"])]
+
+    @pytest.mark.parametrize("kind", ["bytea", "bytea[]"])
+    def test_bytes_cost_nothing(self, kind, sql, tmp_path, responses_sandbox):
+        sql(f'CREATE TABLE files (id text UNIQUE, "Body" {kind}, mood text)')
+        source = Sql("warehouse", "SELECT 'f1' AS id, 'text' AS text, '\\x00ff'::bytea AS body")
+        with pytest.raises(AirflowFailException, match=r"'files' has bytea.* for 'body', and the result has bytes"):
+            self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "files"))
+        assert not responses_sandbox.ledger
+        self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "files", columns=["mood"]))
+        assert sql('SELECT id, "Body" FROM files') == [("f1", None)]
+
+    def test_seconds_become_intervals(self, sql, tmp_path, responses_sandbox):
+        sql("CREATE TABLE took (id int UNIQUE, took interval, mood text)")
+        rows = """
+            SELECT n AS id, 'the same' AS text, took::interval FROM (
+                VALUES (1, '3.5 s'), (2, '-100 years'), (3, '1 microsecond'), (4, NULL)
+            ) AS spans (n, took)
+        """
+        for _ in range(2):
+            self.enrich(tmp_path, source=Sql("warehouse", rows), load_to=SqlTable("warehouse", "took"))
+        kept = "SELECT extract(epoch FROM took)::float FROM took ORDER BY id"
+        assert sql(kept) == [(3.5,), (-36500 * 86400.0,), (1e-6,), (None,)]
+
+    def test_text_is_an_interval_as_the_database_reads_it(self, sql, tmp_path, responses_sandbox):
+        sql("CREATE TABLE took (id int UNIQUE, took interval, mood text)")
+        rows = [{"id": 1, "text": "one", "took": "2 hours"}, {"id": 2, "text": "two", "took": "PT3S"}]
+        self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "took"))
+        assert sql("SELECT took::text FROM took ORDER BY id") == [("02:00:00",), ("00:00:03",)]
+
+    def test_lists_become_arrays(self, sql, tmp_path, responses_sandbox):
+        class Tagged(BaseModel):
+            tags: list[str]
+
+        sql("CREATE TYPE size AS ENUM ('small', 'very large')")
+        kinds = "texts text[], numbers numeric[], days date[], grid int[], sizes size[], flags bool[], more jsonb[]"
+        sql(f"CREATE TABLE lists (id int UNIQUE, {kinds}, tags varchar(200)[])")
+        lists = {
+            "texts": ["", 'a "b"', "c\\d", "{e,f}", "NULL", "two\nlines", "ü"],
+            "numbers": [1, 2.5, None],
+            "days": [datetime.date(2026, 1, 1)],
+            "grid": [[1, 2], [3, 4]],
+            "sizes": ["very large"],
+            "flags": [True, False],
+            "more": [{"a": ["b"]}, 5],
+        }
+        rows = [{"id": 1, "text": "a"} | lists, {"id": 2, "text": "b"} | {name: [] for name in lists}]
+        self.enrich(tmp_path, source=None, rows=rows, output_type=Tagged, load_to=SqlTable("warehouse", "lists"))
+        kept = "SELECT texts, numbers, days, grid, sizes::text[], flags, more FROM lists ORDER BY id"
+        first, second = sql(kept)
+        assert first == tuple(lists.values())
+        assert second == ([],) * len(lists)
+        assert sql("SELECT DISTINCT cardinality(tags) > 0 FROM lists") == [(True,)]
+
+    def test_a_connection_whose_rows_are_dicts(self, sql, tmp_path, responses_sandbox, monkeypatch):
+        warehouse = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"]) | {"extra": {"cursor": "dictcursor"}}
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(warehouse))
+        sql("CREATE TABLE took (id text UNIQUE, took interval, mood text)")
+        source = Sql("warehouse", "SELECT id, text, interval '2 s' AS took FROM reviews ORDER BY id")
+        self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "took"))
+        kept = sql("SELECT id, took::text FROM took ORDER BY id")
+        assert kept == [(f"r{n}", "00:00:02") for n in range(1, 6)]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from pydantic import BaseModel
 
 from airflow_provider_responses.enrich import Limits, Sql
@@ -358,7 +359,7 @@ class TestTemplates:
         def ask(row):
             raise ValueError("x" * 100_000)
 
-        with pytest.raises(AirflowFailException, match="row 0.*raised ValueError: xxx") as caught:
+        with pytest.raises(AirflowFailException, match=r"row 0.*raised ValueError: xxx") as caught:
             enrich(tmp_path, input=ask).execute(context())
         assert len(str(caught.value)) < 1200
 
@@ -463,6 +464,7 @@ class TestFailures:
         task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", ["mood", "prize"]))
         with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
             task.execute(context())
+        assert not responses_sandbox.ledger
 
     @pytest.mark.parametrize(
         ("sql", "said"),
@@ -522,7 +524,85 @@ class TestLoading:
         rows = [{"ID": f"r{n}", "id": str(n), "text": "fine"} for n in range(3)]
         with pytest.raises(Exception, match="two columns of the result, 'ID' and another, are one in the table"):
             self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
+        assert not responses_sandbox.ledger
+
+    def test_a_column_of_the_source_that_is_not_chosen(self, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", columns=["id", "text"])
+        with pytest.raises(AirflowFailException, match=r"the result has no 'text'; its columns are _row, id, mood, "):
+            self.enrich(tmp_path, table, columns=[])
+        assert not responses_sandbox.ledger
+
+    def test_a_column_that_only_a_late_row_has(self, tmp_path, database, responses_sandbox):
+        rows = [{"id": f"r{n}", "about": "the same"} for n in range(1500)]
+        rows[-1]["text"] = "late"
+        table = SqlTable("warehouse", "labels", columns=["text"])
+        self.enrich(tmp_path, table, rows=rows, input="{{ row.about }}")
+        assert self.rows(database, "SELECT count(*), max(id), max(text) FROM labels") == [(1500, "r999", "late")]
+
+    @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+    @pytest.mark.parametrize("mode", ["insert", "upsert"])
+    @pytest.mark.parametrize("columns", [None, ["text", "mood"]])
+    def test_no_rows(self, mode, columns, output_format, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", columns, mode=mode)
+        assert self.enrich(tmp_path, table, rows=[], output_format=output_format)["rows"] == 0
         assert self.rows(database, "SELECT count(*) FROM labels") == [(0,)]
+
+    @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+    @pytest.mark.parametrize("mode", ["insert", "upsert"])
+    def test_a_shard_without_rows(self, mode, output_format, tmp_path, database, responses_sandbox):
+        table = SqlTable("warehouse", "labels", mode=mode)
+        given = {"rows": ROWS[:1], "output_format": output_format}
+        loaded = [self.enrich(tmp_path, table, shard=(number, 2), **given)["rows"] for number in range(2)]
+        assert sorted(loaded) == [0, 1]
+        assert self.rows(database, "SELECT id FROM labels") == [("r0",)]
+
+    def test_a_nul_becomes_what_it_becomes_in_answers(self, tmp_path, database, responses_sandbox):
+        rows = [{"id": "r0", "text": "a\0b"}, {"id": "r1", "text": {"deep": ["a\0b"]}}]
+        self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows)
+        assert self.rows(database, "SELECT text FROM labels") == [("a\ufffdb",), ('{"deep": ["a\ufffdb"]}',)]
+        assert result(tmp_path)[0]["text"] == "a\0b"
+
+    def test_all_rows_or_none_also_in_many_statements(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r1999'))")
+        rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
+        with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
+            self.enrich(tmp_path, SqlTable("warehouse", "few"), rows=rows)
+        assert self.rows(database, "SELECT count(*) FROM few") == [(0,)]
+
+    @pytest.fixture
+    def few(self, database, monkeypatch):
+        """Give a table that does not take the 2,401st row, of a database whose SQL is not known here."""
+        monkeypatch.setattr(SqliteHook, "conn_type", "other")
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, person TEXT, CHECK (id <> 'r2400'))")
+            connection.execute("INSERT INTO few (id, person) VALUES ('r7', 'Anna')")
+
+    def fill(self, folder, mode, first):
+        rows = [{"id": f"r{n}", "text": "the same"} for n in range(first, 2500)]
+        with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
+            self.enrich(folder, SqlTable("warehouse", "few", mode=mode), rows=rows)
+
+    def test_another_database_replaces_rows_as_its_hook_does(
+        self, tmp_path, database, few, responses_sandbox, monkeypatch
+    ):
+        given = {}
+        insert_rows = SqliteHook.insert_rows
+        monkeypatch.setattr(
+            SqliteHook, "insert_rows", lambda *args, **kwargs: (given.update(kwargs), insert_rows(*args, **kwargs))
+        )
+        self.fill(tmp_path, "upsert", first=0)
+        assert given == {
+            "target_fields": ["id", "mood"],
+            "commit_every": 1000,
+            "replace": True,
+            "replace_index": ["id"],
+        }
+        assert self.rows(database, "SELECT count(*), count(mood), count(person) FROM few") == [(2000, 2000, 0)]
+
+    def test_all_rows_or_none_go_into_another_database(self, tmp_path, database, few, responses_sandbox):
+        self.fill(tmp_path, "insert", first=10)
+        assert self.rows(database, "SELECT * FROM few") == [("r7", None, "Anna")]
 
     def test_insert_adds(self, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "reviews", columns=["id", "mood"], mode="insert")
