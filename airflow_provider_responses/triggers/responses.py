@@ -417,13 +417,21 @@ class ResponsesStartTrigger(ResponsesTrigger):
         The triggerer knows neither `max_tries` nor `clear_number`. Clearing a task of a run that had ended makes the
         run begin anew; in a run that goes on, it follows a try that was not to be tried again.
         """
-        ti: Any = self.task_instance
-        finished = 0
-        if ti.try_number > 1 and self.trigger_id is not None:
-            finished = int(await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0)
-            if finished >= ti.try_number:  # written by this try, which has started over
-                finished = 0
-        return f"{self._run_began}/{finished}"
+        after = 0 if cast("Any", self.task_instance).try_number == 1 or self.trigger_id is None else await self._after()
+        return f"{self._run_began}/{after}"
+
+    async def _after(self) -> int:
+        """Give the finished try that this one comes after, 0 if there is none; the same whenever this one starts."""
+        try_number = cast("Any", self.task_instance).try_number
+        stamped, after = await self._xcom("get_one", runs.STAMPED_TRY_KEY) or (1, 0)
+        if stamped == try_number:
+            return int(after)
+        finished = int(await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0)
+        if stamped <= finished < try_number:
+            after = finished
+        # Before it is sent: a user may end the try before this one, and that be known only after this one has started.
+        await self._xcom("set", runs.STAMPED_TRY_KEY, value=[try_number, after])
+        return int(after)
 
     async def _forget(self) -> None:
         """Delete the XComs of earlier tries, as the start of a worker would."""
