@@ -39,6 +39,8 @@ LOOKUP_TIMEOUT: Final = 5.0  # seconds that a kept answer waits for its price
 XCOM_KEYS: Final = frozenset({"return_value", *EXTRA_XCOMS})
 # The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
 FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
+# What a try after the first took for its stamp, as [try, finished try]: it stays with it when it starts over.
+STAMPED_TRY_KEY: Final = "airflow_provider_responses.stamped_try"
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
 LONGEST_CACHE_TTL: Final = 86_400
 LONGEST_WAIT: Final = 86_400.0  # seconds: a service that asks for more does not stop a task for longer

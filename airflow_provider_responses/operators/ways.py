@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
@@ -14,6 +15,8 @@ from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.payloads import to_pairs
 
 if TYPE_CHECKING:
+    import jinja2
+
     from airflow_provider_responses.operators.responses import ResponsesOperator
     from airflow_provider_responses.runs import Run
 
@@ -38,6 +41,36 @@ _RENDERED_IN_TRIGGERER: Final = frozenset(
         "var",
     }
 )
+
+# What these three hold is not all the same there: a DAG and a task have been stored, and a run comes without its user.
+_SAME_IN_TRIGGERER: Final = {
+    "dag": frozenset({"dag_id"}),
+    "dag_run": frozenset(
+        {
+            "conf",
+            "dag_id",
+            "data_interval_end",
+            "data_interval_start",
+            "logical_date",
+            "partition_date",
+            "partition_key",
+            "run_after",
+            "run_id",
+            "start_date",
+        }
+    ),
+    "task": frozenset({"task_id"}),
+}
+
+# What a DAG says of its templates; the triggerer has Airflow's defaults.
+_SETTINGS_OF_TEMPLATES: Final = (
+    "render_template_as_native_obj",
+    "user_defined_macros",
+    "user_defined_filters",
+    "jinja_environment_kwargs",
+)
+
+_RENDERERS: Final = ("render_template_fields", "render_template", "get_template_env")
 
 _LOST_WITHOUT_WORKER: Final = {
     "outlets": "it has outlets",
@@ -71,8 +104,6 @@ def needs_worker_to_start(task: ResponsesOperator) -> str | None:
         return reason
     if _overrides(task, "execute") or _overrides(task, "pre_execute") or getattr(task, "_pre_execute_hook", None):
         return "it has an execute or a pre_execute hook of its own"
-    if _overrides(task, "render_template_fields"):
-        return f"{type(task).__name__} has a render_template_fields of its own"
     if task.on_execute_callback:
         return "it has a callback for its start"
     if task.pool != "default_pool":
@@ -145,8 +176,8 @@ def _lost_without_worker(task: ResponsesOperator) -> str | None:
 
 
 def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
-    if dag.render_template_as_native_obj or dag.user_defined_macros or dag.user_defined_filters:
-        return "its DAG renders natively, or has macros or filters of its own"
+    if reason := _renders_otherwise(task, dag) or _needs_check_of_params(task):
+        return reason
     for name in task.template_fields:
         # Airflow asks while a subclass still takes its arguments.
         if comes_from_upstream(getattr(task, name, None)):
@@ -159,26 +190,104 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
         return f"the triggerer cannot be given {error}"
     if (size := len(json.dumps(fields))) > task.max_trigger_bytes:
         return f"the request has {size} bytes, and max_trigger_bytes is {task.max_trigger_bytes}"
-    return _unknown_names(fields)
+    env = task.get_template_env()  # as the triggerer's, since nothing of its DAG's is otherwise
+    return next((reason for text in _templates(fields) if (reason := _not_the_same_there(text, env, task))), None)
 
 
-def _unknown_names(value: Any) -> str | None:
-    """Say which name in a template the triggerer cannot fill in."""
+def _renders_otherwise(task: ResponsesOperator, dag: Any) -> str | None:
+    """Say what makes templates something else on a worker than with Airflow's defaults."""
+    import jinja2
+
+    for method in _RENDERERS:
+        if _overrides(task, method):
+            return f"{type(task).__name__} has a {method} of its own"
+    if task.template_ext:
+        return f"{type(task).__name__} reads templates from files"
+    for name in _SETTINGS_OF_TEMPLATES:
+        if getattr(dag, name):
+            return f"its DAG has {name}"
+    if dag.template_undefined is not jinja2.StrictUndefined:
+        return "its DAG has a template_undefined of its own"
+    if getattr(task, "render_template_as_native_obj", None):
+        return "it has render_template_as_native_obj"
+    return None
+
+
+def _needs_check_of_params(task: ResponsesOperator) -> str | None:
+    """Say which param a worker would check; one without a value ends Airflow's triggerer."""
+    params: Any = task.params
+    for name, param in params.items():
+        # What a run gives for a DAG's params was checked when it was made.
+        if param.schema and param.source == "task":
+            return f"its param {name!r} has a schema of its own"
+    try:
+        params.validate()
+    except ValueError:
+        return "a param has no default, or one that its schema does not allow"
+    return None
+
+
+def _templates(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        return next((reason for item in value if (reason := _unknown_names(item))), None)
-    if not isinstance(value, str) or not is_template(value):
-        return None
+        for item in value:
+            yield from _templates(item)
+    elif isinstance(value, str) and is_template(value):
+        yield value
+
+
+def _not_the_same_there(template: str, env: jinja2.Environment, task: ResponsesOperator) -> str | None:
+    """Say what in a template the triggerer cannot fill in, or would fill in with something else than a worker."""
     import jinja2
     from jinja2 import meta
 
     try:
-        names = meta.find_undeclared_variables(jinja2.Environment(autoescape=True).parse(value))
+        tree = env.parse(template)
+        names = meta.find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         return f"a template cannot be read: {error}"
-    unknown = sorted(names - _RENDERED_IN_TRIGGERER)
-    return f"a template uses {unknown[0]!r}, which the triggerer cannot fill in" if unknown else None
+    if any(True for _ in meta.find_referenced_templates(tree)):
+        return "a template takes in a file, which the triggerer does not have"
+    if unknown := sorted(names - _RENDERED_IN_TRIGGERER):
+        return f"a template uses {unknown[0]!r}, which the triggerer cannot fill in"
+    if "params" in names and (nested := _nested_param(task)):
+        return f"a template uses 'params', and the triggerer has another {nested!r}: it holds a dict"
+    if different := _different_there(tree):
+        allowed = ", ".join(sorted(_SAME_IN_TRIGGERER[different]))
+        return f"a template uses more of {different!r} than is the same in the triggerer: {allowed}"
+    return None
+
+
+def _nested_param(task: ResponsesOperator) -> str | None:
+    """Give the name of a param that is not the same after its DAG has been stored: dicts in it have another order."""
+    params: Any = task.params
+    plain = (str, int, float, type(None))
+    for name, param in params.items():
+        values = param.value if isinstance(param.value, list) else [param.value]
+        if not all(isinstance(value, plain) for value in values):
+            return str(name)
+    return None
+
+
+def _different_there(tree: Any) -> str | None:
+    from jinja2 import nodes
+
+    same = {
+        id(node.node)
+        for node in tree.find_all((nodes.Getattr, nodes.Getitem))
+        if isinstance(node.node, nodes.Name) and _attribute(node) in _SAME_IN_TRIGGERER.get(node.node.name, ())
+    }
+    used = (node for node in tree.find_all(nodes.Name) if node.name in _SAME_IN_TRIGGERER and id(node) not in same)
+    return next((str(node.name) for node in used), None)
+
+
+def _attribute(node: Any) -> Any:
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return node.arg.value if isinstance(node.arg, nodes.Const) else None
 
 
 def _overrides(task: ResponsesOperator, method: str) -> bool:

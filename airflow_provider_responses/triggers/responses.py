@@ -362,6 +362,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.execution_timeout = execution_timeout
         self.timeout_after: datetime.datetime | None = None  # set by the triggerer
         self._run_began: float | None = None  # until its templates are rendered
+        self._unrendered: ConfigurationError | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments."""
@@ -369,20 +370,39 @@ class ResponsesStartTrigger(ResponsesTrigger):
         return _path(self), {**{name: getattr(self, name) for name in names}, **self.unknown}
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Render the arguments, as a worker would."""
-        BaseTrigger.render_template_fields(self, context, jinja_env)
-        self._run_began = context["dag_run"].start_date.timestamp()
+        """
+        Render the arguments, as a worker would with a DAG that has Airflow's settings for templates.
 
-    def _options(self) -> RequestOptions:
-        return RequestOptions.parse(payloads.from_pairs(self.options))
+        What cannot be rendered fails the task on a worker, and not the trigger: that would skip the task's retries.
+        """
+        import jinja2
 
-    async def _run(self) -> runs.Run:
+        env = jinja_env or self.get_template_env()
+        env = env.overlay(undefined=jinja2.StrictUndefined, extensions=["jinja2.ext.do"])
+        try:
+            BaseTrigger.render_template_fields(self, context, env)
+            self._run_began = context["dag_run"].start_date.timestamp()
+        except Exception as error:  # noqa: BLE001  a template may raise anything, and a worker leaves it to `retries`
+            self._unrendered = ConfigurationError(
+                f"the task's templates cannot be rendered ({type(error).__name__}: {error}); nothing was sent",
+                retryable=True,
+            )
+
+    def _check(self) -> None:
+        super()._check()
+        if self._unrendered is not None:
+            raise self._unrendered
         if self._run_began is None and self.trigger_id is not None:
             raise ConfigurationError(
                 "the task's templates were not rendered: its DAG has changed since it was started. A retry starts it "
                 "as the DAG is now",
                 retryable=True,
             )
+
+    def _options(self) -> RequestOptions:
+        return RequestOptions.parse(payloads.from_pairs(self.options))
+
+    async def _run(self) -> runs.Run:
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
         self.stamp = runs.stamp_of(self.task_instance, cleared=await self._cleared())
@@ -397,13 +417,21 @@ class ResponsesStartTrigger(ResponsesTrigger):
         The triggerer knows neither `max_tries` nor `clear_number`. Clearing a task of a run that had ended makes the
         run begin anew; in a run that goes on, it follows a try that was not to be tried again.
         """
-        ti: Any = self.task_instance
-        finished = 0
-        if ti.try_number > 1 and self.trigger_id is not None:
-            finished = int(await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0)
-            if finished >= ti.try_number:  # written by this try, which has started over
-                finished = 0
-        return f"{self._run_began}/{finished}"
+        after = 0 if cast("Any", self.task_instance).try_number == 1 or self.trigger_id is None else await self._after()
+        return f"{self._run_began}/{after}"
+
+    async def _after(self) -> int:
+        """Give the finished try that this one comes after, 0 if there is none; the same whenever this one starts."""
+        try_number = cast("Any", self.task_instance).try_number
+        stamped, after = await self._xcom("get_one", runs.STAMPED_TRY_KEY) or (1, 0)
+        if stamped == try_number:
+            return int(after)
+        finished = int(await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0)
+        if stamped <= finished < try_number:
+            after = finished
+        # Before it is sent: a user may end the try before this one, and that be known only after this one has started.
+        await self._xcom("set", runs.STAMPED_TRY_KEY, value=[try_number, after])
+        return int(after)
 
     async def _forget(self) -> None:
         """Delete the XComs of earlier tries, as the start of a worker would."""

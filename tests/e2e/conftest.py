@@ -35,9 +35,20 @@ TEXT = "Say hello to everybody who reads this."
 ORDERED = {"zeta": "{{ run_id }}", "alpha": "2"}  # PostgreSQL would turn them round
 
 # Names of cases, by the file that tests them.
-ANSWERS = ("plain", "typed", "whole", "cleared", "rate_limited", "out_of_credits", "refused", "marked_failed")
+ANSWERS = (
+    "plain",
+    "typed",
+    "whole",
+    "cleared",
+    "rate_limited",
+    "out_of_credits",
+    "refused",
+    "marked_failed",
+    "undefined",
+)
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
+CLEARED_WAITING = "cleared_waiting"
 RESUMES = ("resume_fails_once", "reading_dies_once")
 ENRICHED = ("process_killed", "user_ends_it")
 
@@ -188,6 +199,7 @@ def case_names() -> Sequence[tuple[str, str]]:
     names = [(way, name) for way in WAYS for name in ANSWERS]
     names += [("worker", name) for name in KILLS]
     names += [("enrich", name) for name in ENRICHED]
+    names += [("from_trigger", CLEARED_WAITING)]
     return names + [(way, name) for way in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
 
@@ -205,12 +217,12 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
         arguments = {
             dag_id: {
                 "model": "openai/gpt-4o-mini",
-                "input": TEXT,
+                "input": TEXT + "{{ dag_run.conf.topic }}" if name == "undefined" else TEXT,
                 "request": {"metadata": ORDERED},
                 "conn_id": dag_id,
             }
             | ARGUMENTS[way]
-            for (way, _), dag_id in dag_ids.items()
+            for (way, name), dag_id in dag_ids.items()
             if way in WAYS
         }
         deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK), *arguments)

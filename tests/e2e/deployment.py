@@ -200,7 +200,7 @@ class Deployment:
         return run_id
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Clear a finished task, so that it runs again."""
+        """Clear a task, so that it runs again."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
         self._ask("POST", f"dags/{dag_id}/clearTaskInstances", body)
 

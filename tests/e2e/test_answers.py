@@ -103,6 +103,15 @@ def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
     assert "return_value" not in case.xcoms
 
 
+def test_a_template_with_an_undefined_name_sends_nothing_and_is_left_to_retries(runs, way):
+    case = runs[way, "undefined"]
+
+    assert case.wait() == "failed"
+
+    assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 3, 2)
+    assert case.ledger == []
+
+
 def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
     case = runs[way, "cleared"]
     assert case.wait() == "success"

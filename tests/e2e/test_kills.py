@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.e2e.conftest import IN_TRIGGERER, KILLS, RESUMES, TRIGGERER_KILLS, Case
+from tests.e2e.conftest import CLEARED_WAITING, IN_TRIGGERER, KILLS, RESUMES, TRIGGERER_KILLS, Case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -78,8 +78,14 @@ def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_wha
 def orphaned(cases) -> dict[tuple[str, str], Case]:
     """Tasks whose triggerer was killed in the midst of their calls, and started again."""
     chosen = {(way, name): cases[way, name] for way in IN_TRIGGERER for name in TRIGGERER_KILLS}
+    cleared = cases["from_trigger", CLEARED_WAITING]
+    cleared.start({"hang": True}, *ANSWERED)
+    cleared.wait_for_calls("running")
+    cleared.clear()
     start_all(list(chosen.values()))
-    deployment = next(iter(chosen.values())).deployment
+    cleared.wait_for_calls("dropped", "answered", "running")
+    deployment = cleared.deployment
+    chosen["from_trigger", CLEARED_WAITING] = cleared
     deployment.kill_triggerer()
     deployment.start_triggerer()
     return chosen
@@ -97,6 +103,18 @@ def test_a_killed_triggerer_uses_up_no_try_and_pays_nothing_again_for_what_was_a
         assert_paid_twice(case)
     else:
         assert_paid_once(case)
+
+
+def test_a_task_that_was_cleared_while_it_waited_keeps_its_stamp_when_it_starts_over(orphaned):
+    case = orphaned["from_trigger", CLEARED_WAITING]
+
+    assert case.wait() == "success"
+
+    assert case.task.try_number == 2
+    assert case.outcomes == ["dropped", "answered", "dropped", "cached"]
+    assert len({entry.body_sha256 for entry in case.ledger[1:]}) == 1
+    assert len(case.billed) == 1
+    assert case.xcoms["return_value"]
 
 
 @pytest.mark.parametrize("way", IN_TRIGGERER)

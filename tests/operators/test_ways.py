@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 
+import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperatorLink, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperatorLink, Param, task
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 from pydantic import BaseModel
 
@@ -49,6 +50,15 @@ class Renders(ResponsesOperator):
     def render_template_fields(self, context, jinja_env=None):
         super().render_template_fields(context, jinja_env)
         self.input = "mine"
+
+
+class Reads(ResponsesOperator):
+    template_ext = (".txt",)
+
+
+class Lenient(jinja2.StrictUndefined):
+    def __str__(self):
+        return ""
 
 
 class TakesMore(ResponsesOperator):
@@ -132,6 +142,10 @@ class TestWhereATaskStarts:
         [
             {},
             {"input": "{{ ds }} {{ params.x }} {{ dag_run.conf['y'] }} {{ var.value.z }}"},
+            {"input": "{{ dag.dag_id }} {{ task['task_id'] }} {{ dag_run.run_after | ds }} {% do [].append(1) %}"},
+            {"params": {"topic": "tides"}, "dag": {"params": {"n": Param(1, type="integer")}}},
+            {"dag": {"template_searchpath": ["made-up"]}},
+            {"params": {"unused": {"b": 1}}, "input": "{{ ds }}"},
             {"output_type": Nested},
             {"output_type": InDagFile},
             {"input": [{"role": "user", "content": "{% if ds %}x{% endif %}"}], "request": {"temperature": 0.1}},
@@ -160,8 +174,32 @@ class TestWhereATaskStarts:
             ({"pool": "llm"}, "it is in the pool 'llm'"),
             ({"max_active_tis_per_dag": 2}, "it limits how many of it run at once"),
             ({"max_active_tis_per_dagrun": 2}, "it limits how many of it run at once"),
-            ({"dag": {"render_template_as_native_obj": True}}, "its DAG renders natively"),
-            ({"dag": {"user_defined_macros": {"x": 1}}}, "its DAG renders natively, or has macros"),
+            ({"cls": Reads}, "Reads reads templates from files"),
+            ({"dag": {"render_template_as_native_obj": True}}, "its DAG has render_template_as_native_obj"),
+            ({"dag": {"user_defined_macros": {"x": 1}}}, "its DAG has user_defined_macros"),
+            ({"dag": {"user_defined_filters": {"x": str}}}, "its DAG has user_defined_filters"),
+            ({"dag": {"jinja_environment_kwargs": {"block_start_string": "<%"}}}, "its DAG has jinja_environment"),
+            ({"dag": {"template_undefined": Lenient}}, "its DAG has a template_undefined of its own"),
+            ({"render_template_as_native_obj": True}, "it has render_template_as_native_obj"),
+            ({"input": "{% include 'a.txt' %}"}, "a template takes in a file"),
+            ({"input": "{% import 'a.txt' as a %}{{ a.x }}"}, "a template takes in a file"),
+            ({"request": {"instructions": "{% extends params.base %}"}}, "a template takes in a file"),
+            ({"params": {"n": Param(1, type="integer")}}, "its param 'n' has a schema of its own"),
+            ({"params": {"n": Param()}}, "a param has no default"),
+            ({"dag": {"params": {"n": Param(type="integer")}}}, "a param has no default"),
+            ({"params": {"n": {"b": 1}}, "input": "{{ params.x }}"}, "a template uses 'params', and the"),
+            (
+                {"params": {"n": [{"b": 1}]}, "input": "{{ params.n }}"},
+                "a template uses 'params', and the",
+            ),
+            ({"input": "{{ task.params }}"}, "a template uses more of 'task'"),
+            ({"input": "{{ dag.params }}"}, "a template uses more of 'dag'"),
+            ({"input": "{{ dag_run }}"}, "a template uses more of 'dag_run'"),
+            ({"input": "{{ dag_run.conf }} {{ dag_run.run_type }}"}, "a template uses more of 'dag_run'"),
+            ({"input": "{{ dag_run['triggering_user_name'] }}"}, "a template uses more of 'dag_run'"),
+            ({"input": "{{ dag_run[params.x] }}"}, "a template uses more of 'dag_run'"),
+            ({"input": "{{ dag_run | attr('note') }}"}, "a template uses more of 'dag_run'"),
+            ({"input": "{% set run = dag_run %}{{ run.conf }}"}, "a template uses more of 'dag_run'"),
             ({"input": "{{ ti.xcom_pull('a') }}"}, "a template uses 'ti'"),
             ({"request": {"instructions": "{{ task_instance.try_number }}"}}, "a template uses 'task_instance'"),
             ({"input": "{{ ds"}, "a template cannot be read"),

@@ -31,6 +31,7 @@ class XComs:
 
 class TestTriesThatStartInTheTriggerer:
     FINISHED = "airflow_provider_responses.finished_try"
+    STAMPED = "airflow_provider_responses.stamped_try"
 
     def start(self, try_number, **values):
         trigger = revive(started(ask()), TaskInstance(try_number=try_number))
@@ -75,10 +76,47 @@ class TestTriesThatStartInTheTriggerer:
         asyncio.run(trigger.on_kill())
         assert self.stamp(self.start(2, **trigger._xcom.values)) == stamp
 
+    @pytest.mark.parametrize("before", [{}, {FINISHED: 1}, {FINISHED: 1, STAMPED: [2, 1]}])
+    def test_a_try_that_starts_over_keeps_its_stamp_whatever_was_written_since(self, before, responses_sandbox):
+        try_number = 3 if self.STAMPED in before else 2
+        trigger = self.start(try_number, **before)
+        stamp = self.stamp(trigger)
+        # A user cleared the try before it, which is known late; or this one was taken for killed.
+        for finished in (try_number - 1, try_number):
+            kept = trigger._xcom.values | {self.FINISHED: finished}
+            assert self.stamp(self.start(try_number, **kept)) == stamp
+        assert len(responses_sandbox.billed) == 1
+
+    def test_a_retry_of_a_try_that_was_stamped_too_early_asks_for_the_same(self, responses_sandbox):
+        second = self.start(2)
+        stamp = self.stamp(second)
+        late = second._xcom.values | {self.FINISHED: 1}
+        third = self.start(3, **late)
+        assert self.stamp(third) == stamp
+        cleared = third._xcom.values | {self.FINISHED: 3}
+        assert self.stamp(self.start(4, **cleared)) != stamp
+
+    def test_a_stamp_is_kept_before_anything_is_sent(self, responses_sandbox):
+        trigger = self.start(2)
+        seen = []
+
+        async def xcom(method, key, **more):
+            seen.append((method, key, len(responses_sandbox.ledger)))
+
+        trigger._xcom = xcom
+        first_event(trigger)
+        assert ("set", self.STAMPED, 0) in seen
+
+    def test_a_first_try_asks_the_supervisor_nothing_before_it_is_sent(self, responses_sandbox):
+        trigger = self.start(1)
+        trigger.ends_task = False
+        trigger._xcom = None
+        assert self.stamp(trigger)
+
     def test_what_earlier_tries_left_in_xcom_is_deleted(self, responses_sandbox):
         trigger = self.start(2, return_value="stale", usage={}, **{self.FINISHED: 1})
         event = first_event(trigger)
-        assert trigger._xcom.values == {self.FINISHED: 1}
+        assert trigger._xcom.values == {self.FINISHED: 1, self.STAMPED: [2, 1]}
         ti = TaskInstance(try_number=2, max_tries=4)
         assert ask(start_from_trigger=True).execute_complete(context(ti), event.payload)
         assert ti.xcoms[self.FINISHED] == 2
