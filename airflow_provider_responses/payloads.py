@@ -18,6 +18,7 @@ from airflow_provider_responses.runs import Outcome
 
 VERSION: Final = 1  # of the event
 LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
+WORKER_COMES: Final = 1800  # seconds that an answer must still be kept, for a worker to come and fetch it
 
 _DETAILS: Final = (
     "retryable",
@@ -53,11 +54,10 @@ class Event(dict[str, Any]):
         return repr({name: value for name, value in self.items() if name not in {"outcome", "request"}})
 
 
-def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapping[str, Any] | None = None) -> Event:
+def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any] | None = None) -> Event:
     """
-    Pack an outcome.
+    Pack an outcome; a large answer travels as well, unless it is known that OpenRouter keeps it.
 
-    :param kept: whether OpenRouter keeps the answer, so that a large one need not travel.
     :param fields: the request's, which a worker could not make the same: a function gave them, or the time did.
     """
     text: str | None = json.dumps(
@@ -69,9 +69,9 @@ def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapp
             "generations": dict(outcome.generations),
         }
     )
-    if kept and outcome.error is None and len(text or "") > LARGEST_ANSWER:
-        text = None
     response = outcome.response
+    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _stays_kept(response):
+        text = None
     return Event(
         version=VERSION,
         stamp=stamp,
@@ -165,6 +165,18 @@ def _unreadable(error: Exception) -> ConfigurationError:
         "gets the answer that was kept",
         retryable=True,
     )
+
+
+def _stays_kept(response: Response) -> bool:
+    """Whether OpenRouter says that it keeps an answer for long enough; it never keeps one that is not whole."""
+    status, ttl, age = (response.headers.get(f"x-openrouter-cache-{name}", "") for name in ("status", "ttl", "age"))
+    age = "0" if status.upper() == "MISS" else age
+    known = response.status == "completed" and status.upper() in {"MISS", "HIT"} and _is_count(ttl) and _is_count(age)
+    return known and int(ttl) - int(age) >= WORKER_COMES
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
 
 
 def _shown(text: str | None) -> str | None:
