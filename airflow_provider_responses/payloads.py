@@ -8,11 +8,14 @@ keys of an object, Airflow gives some keys a meaning of its own, and the same re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from airflow_provider_responses import exceptions
+from airflow_provider_responses.client.config import RequestOptions, secret_headers
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.runs import Outcome
 
@@ -34,6 +37,7 @@ _DETAILS: Final = (
 )
 # The others may hold cookies, or what a server repeats of the request's.
 _HEADERS: Final = frozenset({"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id"})
+_NAMED_BY_USERS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})  # of JSON schemas
 _OWN_DETAILS: Final = {
     "RequestValidationError": ("fields",),
     "StreamInterruptedError": ("text",),
@@ -129,9 +133,32 @@ def read_fields(event: Any) -> dict[str, Any] | None:
         raise _unreadable(error) from error
 
 
+def secret_in(options: Any, fields: Any) -> str | None:
+    """Say which of a task's options, or of its request's fields, keeps it on a worker; None if there is no secret."""
+    header = next(iter(secret_headers(RequestOptions.to_dict(options).get("headers") or {})), None)
+    found = f"options.headers holds {header!r}" if header else _secret_field(fields, "request")
+    hint = ": put it into the connection's extra_headers" if header else ""
+    return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
+
+
+def _secret_field(value: Any, path: str) -> str | None:
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        if name := next((name for name in value if name in SECRETS and value[name]), None):
+            return f"{path} holds {name!r}"
+        items = ((name, item) for name, item in value.items() if name not in _NAMED_BY_USERS)
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    return next(filter(None, (_secret_field(item, f"{path}.{name}") for name, item in items)), None)
+
+
 def write_request(fields: Mapping[str, Any]) -> str:
-    """Give a request's fields, which have been checked, as JSON text."""
-    return json.dumps(dict(fields), allow_nan=False, default=dict)
+    """Give a request's fields, which can be sent, as JSON text: as they are sent, whatever they were given as."""
+    # Here, and not above: DAG files import this module, and building the models takes its time.
+    from airflow_provider_responses.models.request import ResponsesRequest
+
+    request = ResponsesRequest.parse(fields)
+    return json.dumps({name: getattr(request, name) for name in fields}, allow_nan=False, default=dict)
 
 
 def to_pairs(value: Any, path: str = "") -> Any:
@@ -147,6 +174,8 @@ def to_pairs(value: Any, path: str = "") -> Any:
         return {"pairs": [[key, to_pairs(item, f"{path}.{key}" if path else key)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
         return [to_pairs(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RequestValidationError(f"{path or 'it'} is {value!r}", fields=(path,))
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))

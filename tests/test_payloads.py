@@ -16,7 +16,7 @@ from tests.ways import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda key: "{" not in key), inner, max_size=3)
     ),
@@ -66,6 +66,8 @@ def test_pairs_keep_everything_and_its_order(value):
         ({"a": {"b": [0, {1, 2}]}}, "request.a.b[1] is a set"),
         ({"a": {1: 2}}, "request.a has the key 1"),
         ({"{{ ds }}": 2}, "request has the key '{{ ds }}'"),
+        ({"a": float("nan")}, "request.a is nan"),
+        ({"a": float("-inf")}, "request.a is -inf"),
     ],
 )
 def test_what_is_not_plain_json_is_refused_by_its_path(value, said):
