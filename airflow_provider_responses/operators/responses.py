@@ -163,8 +163,7 @@ class ResponsesOperator(BaseOperator):
         self._started, self._began = self._began or time.monotonic(), None
         try:
             Arguments.of(self).check(rendered=True)
-            # `max_tries` grows when the task is cleared, and stays as it is on a retry.
-            run = self._run(runs.stamp_of(context["ti"], cleared=context["ti"].max_tries))
+            run = self._run(runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries)))
             account = self._account(context, run)
             if self.deferrable and (trigger := self._trigger(context["ti"], run, account)):
                 self.defer(trigger=trigger, method_name="execute_complete")

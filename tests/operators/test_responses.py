@@ -431,11 +431,13 @@ class TestFreeRetries:
         perform(ask(), context(second, task_state_store=store))
         assert second.xcoms["usage"]["cost"] == pytest.approx(first.xcoms["usage"]["cost"])
 
-    def test_a_cleared_task_asks_anew_and_counts_anew(self, perform, responses_sandbox):
+    @pytest.mark.parametrize("retries", [0, 1, 2, 3])
+    def test_a_cleared_task_asks_anew_and_counts_anew(self, perform, retries, responses_sandbox):
         store = TaskStateStore()
-        perform(ask(), context(TaskInstance(max_tries=2), task_state_store=store))
-        cleared = TaskInstance(max_tries=5)
-        perform(ask(), context(cleared, task_state_store=store))
+        perform(ask(retries=2), context(TaskInstance(max_tries=2), task_state_store=store))
+        # As Airflow clears a task after one try, whatever its DAG's file said before.
+        cleared = TaskInstance(max_tries=1 + retries)
+        perform(ask(retries=retries), context(cleared, task_state_store=store))
         assert len(responses_sandbox.billed) == 2
         assert cleared.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.billed[1].cost)
 
