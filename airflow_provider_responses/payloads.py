@@ -8,16 +8,20 @@ keys of an object, Airflow gives some keys a meaning of its own, and the same re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from airflow_provider_responses import exceptions
+from airflow_provider_responses.client.config import RequestOptions, secret_headers
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.runs import Outcome
 
 VERSION: Final = 1  # of the event
 LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
+WORKER_COMES: Final = 1800  # seconds that an answer must still be kept, for a worker to come and fetch it
 
 _DETAILS: Final = (
     "retryable",
@@ -33,6 +37,7 @@ _DETAILS: Final = (
 )
 # The others may hold cookies, or what a server repeats of the request's.
 _HEADERS: Final = frozenset({"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id"})
+_NAMED_BY_USERS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})  # of JSON schemas
 _OWN_DETAILS: Final = {
     "RequestValidationError": ("fields",),
     "StreamInterruptedError": ("text",),
@@ -53,11 +58,10 @@ class Event(dict[str, Any]):
         return repr({name: value for name, value in self.items() if name not in {"outcome", "request"}})
 
 
-def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapping[str, Any] | None = None) -> Event:
+def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any] | None = None) -> Event:
     """
-    Pack an outcome.
+    Pack an outcome; a large answer travels as well, unless it is known that OpenRouter keeps it.
 
-    :param kept: whether OpenRouter keeps the answer, so that a large one need not travel.
     :param fields: the request's, which a worker could not make the same: a function gave them, or the time did.
     """
     text: str | None = json.dumps(
@@ -69,9 +73,9 @@ def write_event(outcome: Outcome, *, stamp: str | None, kept: bool, fields: Mapp
             "generations": dict(outcome.generations),
         }
     )
-    if kept and outcome.error is None and len(text or "") > LARGEST_ANSWER:
-        text = None
     response = outcome.response
+    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _stays_kept(response):
+        text = None
     return Event(
         version=VERSION,
         stamp=stamp,
@@ -129,9 +133,32 @@ def read_fields(event: Any) -> dict[str, Any] | None:
         raise _unreadable(error) from error
 
 
+def secret_in(options: Any, fields: Any) -> str | None:
+    """Say which of a task's options, or of its request's fields, keeps it on a worker; None if there is no secret."""
+    header = next(iter(secret_headers(RequestOptions.to_dict(options).get("headers") or {})), None)
+    found = f"options.headers holds {header!r}" if header else _secret_field(fields, "request")
+    hint = ": put it into the connection's extra_headers" if header else ""
+    return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
+
+
+def _secret_field(value: Any, path: str) -> str | None:
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        if name := next((name for name in value if name in SECRETS and value[name]), None):
+            return f"{path} holds {name!r}"
+        items = ((name, item) for name, item in value.items() if name not in _NAMED_BY_USERS)
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    return next(filter(None, (_secret_field(item, f"{path}.{name}") for name, item in items)), None)
+
+
 def write_request(fields: Mapping[str, Any]) -> str:
-    """Give a request's fields, which have been checked, as JSON text."""
-    return json.dumps(dict(fields), allow_nan=False, default=dict)
+    """Give a request's fields, which can be sent, as JSON text: as they are sent, whatever they were given as."""
+    # Here, and not above: DAG files import this module, and building the models takes its time.
+    from airflow_provider_responses.models.request import ResponsesRequest
+
+    request = ResponsesRequest.parse(fields)
+    return json.dumps({name: getattr(request, name) for name in fields}, allow_nan=False, default=dict)
 
 
 def to_pairs(value: Any, path: str = "") -> Any:
@@ -147,6 +174,8 @@ def to_pairs(value: Any, path: str = "") -> Any:
         return {"pairs": [[key, to_pairs(item, f"{path}.{key}" if path else key)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
         return [to_pairs(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RequestValidationError(f"{path or 'it'} is {value!r}", fields=(path,))
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))
@@ -165,6 +194,18 @@ def _unreadable(error: Exception) -> ConfigurationError:
         "gets the answer that was kept",
         retryable=True,
     )
+
+
+def _stays_kept(response: Response) -> bool:
+    """Whether OpenRouter says that it keeps an answer for long enough; it never keeps one that is not whole."""
+    status, ttl, age = (response.headers.get(f"x-openrouter-cache-{name}", "") for name in ("status", "ttl", "age"))
+    age = "0" if status.upper() == "MISS" else age
+    known = response.status == "completed" and status.upper() in {"MISS", "HIT"} and _is_count(ttl) and _is_count(age)
+    return known and int(ttl) - int(age) >= WORKER_COMES
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
 
 
 def _shown(text: str | None) -> str | None:

@@ -65,6 +65,17 @@ def stamp_of(ti: Any, *, cleared: object) -> str:
     return make_stamp(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index, cleared=cleared)
 
 
+def clears_of(ti: Any, retries: int | None) -> str:
+    """
+    Give what a clear changes and a retry does not, as a worker knows it.
+
+    A clear sets `max_tries` to the tries that were made plus the task's `retries`, and a retry leaves it as it is. So
+    one of the two has changed after a clear, also if `retries` was changed in the DAG's file. Such a change without a
+    clear cannot be told from one with it: a retry after it is paid again.
+    """
+    return f"{ti.max_tries}/{retries}"
+
+
 def before(execution_timeout: float) -> float:
     """Give the seconds that a call may take, so that it ends before Airflow ends its task and can say what it spent."""
     return max(execution_timeout - min(TIMEOUT_MARGIN, execution_timeout / 20), 0.001)

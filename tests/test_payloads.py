@@ -16,7 +16,7 @@ from tests.ways import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda key: "{" not in key), inner, max_size=3)
     ),
@@ -66,6 +66,8 @@ def test_pairs_keep_everything_and_its_order(value):
         ({"a": {"b": [0, {1, 2}]}}, "request.a.b[1] is a set"),
         ({"a": {1: 2}}, "request.a has the key 1"),
         ({"{{ ds }}": 2}, "request has the key '{{ ds }}'"),
+        ({"a": float("nan")}, "request.a is nan"),
+        ({"a": float("-inf")}, "request.a is -inf"),
     ],
 )
 def test_what_is_not_plain_json_is_refused_by_its_path(value, said):
@@ -81,7 +83,7 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
         error.response = Response(raw=response.raw, headers=response.headers, previous=(earlier,))
     error.previous = (earlier,)
     error.add_note("2 tries were made")
-    event = payloads.write_event(Outcome(error=error, response=error.response), stamp="ab", kept=True)
+    event = payloads.write_event(Outcome(error=error, response=error.response), stamp="ab")
     outcome, stamp = payloads.read_event(through_the_database(event))
     assert stamp == "ab"
     back = outcome.error
@@ -96,7 +98,7 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
 @given(responses, plain, st.booleans())
 def test_an_answer_keeps_its_body_and_the_order_of_its_keys(response, value, unread):
     outcome = Outcome(response=response, value=value, unread=unread, generations={"gen-1": None})
-    back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, stamp=None, kept=False)))
+    back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, stamp=None)))
     assert in_order(back.response.raw) == in_order(response.raw)
     assert back == outcome
 
@@ -110,6 +112,31 @@ def test_no_event_breaks_the_reader(garbage):
 
 def test_of_the_headers_only_those_travel_that_are_read():
     headers = {"x-generation-id": "gen-1", "set-cookie": "session=abc123", "x-echo": "Bearer sk-made-up"}
-    event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), stamp=None, kept=False)
+    event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), stamp=None)
     assert payloads.read_event(event)[0].response.headers == {"x-generation-id": "gen-1"}
     assert "abc123" not in event["outcome"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "travels"),
+    [
+        ("completed", {"status": "MISS", "ttl": "3600"}, False),
+        ("completed", {"status": "HIT", "ttl": "3600", "age": "600"}, False),
+        ("completed", {"status": "HIT", "ttl": "3600", "age": "3500"}, True),
+        ("completed", {"status": "HIT", "ttl": "3600"}, True),
+        ("completed", {"status": "MISS", "ttl": "300"}, True),
+        ("completed", {"status": "MISS"}, True),
+        ("completed", {"status": "BYPASS", "ttl": "3600", "age": "0"}, True),
+        ("completed", {"status": "MISS", "ttl": "9" * 5000}, True),
+        ("completed", {}, True),
+        ("incomplete", {"status": "MISS", "ttl": "3600"}, True),
+        (None, {"status": "MISS", "ttl": "3600"}, True),
+    ],
+)
+def test_a_large_answer_travels_unless_it_is_known_to_be_kept(status, headers, travels, monkeypatch):
+    monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
+    response = Response(
+        raw={"status": status}, headers={f"x-openrouter-cache-{name}": text for name, text in headers.items()}
+    )
+    event = payloads.write_event(Outcome(response=response, value="a long text"), stamp=None)
+    assert (event["outcome"] is not None) is travels

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import logging
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
@@ -64,6 +66,69 @@ def test_a_task_that_waits_longer_by_itself_does(own, action):
     task = ResponsesOperator(task_id="a", input="a", retry_delay=datetime.timedelta(seconds=own))
     error = TooManyRequestsResponseError("429", retry_after=90)
     assert ResponsesRetryPolicy().evaluate(error, 1, 3, {"task": task}).action.value == action
+
+
+@pytest.mark.parametrize(
+    ("backoff", "try_number", "longest", "action"),
+    [
+        (0, 6, None, "retry"),
+        (1, 6, None, "retry"),
+        (True, 1, None, "retry"),
+        (True, 2, None, "default"),  # 120 s
+        (2.0, 6, None, "default"),
+        (1.2, 3, None, "retry"),  # 86.4 s
+        (1.2, 4, None, "default"),
+        (0.5, 6, None, "retry"),
+        (2.0, 6, 80, "retry"),
+        (2.0, 6, 100, "default"),
+        (2.0, 5000, None, "default"),
+    ],
+)
+def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, action):
+    from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+    task = ResponsesOperator(
+        task_id="a",
+        input="a",
+        retry_delay=datetime.timedelta(seconds=60),
+        retry_exponential_backoff=backoff,
+        max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
+    )
+    error = TooManyRequestsResponseError("429", retry_after=90)
+    assert ResponsesRetryPolicy().evaluate(error, try_number, 9, {"task": task}).action.value == action
+
+
+@pytest.mark.parametrize("backoff", [0, 1, 0.5, 1.2, 2.0, 3])
+@pytest.mark.parametrize("try_number", [1, 2, 5, 30, 2000])
+@pytest.mark.parametrize("longest", [None, 100])
+def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, try_number, longest):
+    from airflow.models.taskinstance import TaskInstance
+
+    from airflow_provider_responses.retry_policy import _own_delay
+
+    task = ResponsesOperator(
+        task_id="a",
+        input="a",
+        retry_delay=datetime.timedelta(seconds=60),
+        retry_exponential_backoff=backoff,
+        max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
+    )
+    end = datetime.datetime(2026, 1, 1)
+    ti = SimpleNamespace(
+        task=task,
+        try_number=try_number,
+        end_date=end,
+        retry_delay_override=None,
+        dag_id="nightly",
+        task_id="a",
+        logical_date=end,
+        log=logging.getLogger(__name__),
+    )
+    waits = TaskInstance.next_retry_datetime(ti) - end
+    chance = 1 if backoff in {0, 1} else 2
+    assert (
+        _own_delay(task, try_number) <= waits <= chance * _own_delay(task, try_number) + datetime.timedelta(seconds=1)
+    )
 
 
 def test_operators_have_it_unless_they_are_given_another():

@@ -66,18 +66,18 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
         ti, xcoms = context["ti"], XComs()
         task.deferrable = True
         task.min_deferral = 0
-        if way == "started":
-            try:
-                trigger = revive(started(task), ti)
-            except RequestValidationError:  # then the task falls back to a worker
-                return task.execute(context)
-            trigger._run_began = float(ti.max_tries)
+        try:
+            trigger = revive(started(task), ti) if way == "started" else None
+        except RequestValidationError:  # then the task falls back to a worker
+            trigger = None
+        if trigger is not None:
+            trigger._run_began = float(ti.max_tries - task.retries)  # as Airflow has a cleared run begin anew
         else:
             try:
                 return task.execute(context)
             except TaskDeferred as deferred:
                 trigger = revive(deferred.trigger, ti)
-            trigger.ends_task = way == "ended" and trigger.ends_task
+            trigger.ends_task = way != "resumed" and trigger.ends_task
             trigger.waits = False  # for as long as a server asks; that has a test of its own
         if AIRFLOW_V_3_3_PLUS:
             monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", xcoms.set)

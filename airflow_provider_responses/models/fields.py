@@ -52,3 +52,4 @@ METADATA_MAX_PAIRS: Final = 16
 METADATA_MAX_KEY: Final = 64
 METADATA_MAX_VALUE: Final = 512
 MAX_TOOL_CALLS: Final = 30
+SECRETS: Final = frozenset({"headers", "authorization"})  # what a field so named may hold, however deep it is

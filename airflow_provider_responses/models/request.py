@@ -16,6 +16,7 @@ from airflow_provider_responses.models.fields import (
     METADATA_MAX_PAIRS,
     METADATA_MAX_VALUE,
     REQUEST_FIELDS,
+    SECRETS,
 )
 from airflow_provider_responses.models.items import InputItem
 from airflow_provider_responses.models.plugins import Plugin, StopCondition
@@ -52,7 +53,6 @@ MIXED: Final = frozenset(
     {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
     | {"cache_control", "prompt_cache_options", "debug"}
 )
-SECRETS: Final = frozenset({"headers", "authorization"})
 CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
 CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 

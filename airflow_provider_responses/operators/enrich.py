@@ -317,7 +317,7 @@ class ResponsesEnrichOperator(BaseOperator):
             writer=Writer(
                 owner=f"{ti.dag_id}.{ti.task_id} run={ti.run_id} map_index={map_index}",
                 try_number=ti.try_number,
-                stamp=runs.stamp_of(ti, cleared=ti.max_tries),
+                stamp=runs.stamp_of(ti, cleared=runs.clears_of(ti, self.retries)),
             ),
             limits=Limits.parse(self.limits),
             key=self.key,

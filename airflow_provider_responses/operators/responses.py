@@ -163,8 +163,7 @@ class ResponsesOperator(BaseOperator):
         self._started, self._began = self._began or time.monotonic(), None
         try:
             Arguments.of(self).check(rendered=True)
-            # `max_tries` grows when the task is cleared, and stays as it is on a retry.
-            run = self._run(runs.stamp_of(context["ti"], cleared=context["ti"].max_tries))
+            run = self._run(runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries)))
             account = self._account(context, run)
             if self.deferrable and (trigger := self._trigger(context["ti"], run, account)):
                 self.defer(trigger=trigger, method_name="execute_complete")
@@ -276,15 +275,13 @@ class ResponsesOperator(BaseOperator):
         if self._starts_in_triggerer:
             mapped = "it is mapped" if ti.map_index not in {None, -1} else "`dag.test()` starts no triggerer"
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", self._why_on_worker or mapped)
-        if header := ways.hides_secrets(self.options):
-            self.log.warning(
-                "Not deferred: options.headers holds %r, and a trigger's row may hold no secret. Put it into the "
-                "connection's extra_headers",
-                header,
-            )
-            return None
         config = self._hook().config
         options = RequestOptions.parse(self.options)
+        request, _ = run.prepare(config, options)
+        request.to_bytes()  # what is wrong with the request is said here
+        if secret := payloads.secret_in(options, run.fields):
+            self.log.warning("Not deferred: %s", secret)
+            return None
         seconds = self._seconds(options, config)
         limited = not AIRFLOW_V_3_0_PLUS and self.execution_timeout is not None
         if limited and (left := self._left()) is not None:
@@ -293,7 +290,6 @@ class ResponsesOperator(BaseOperator):
                 self.log.info("Not deferred: %.0f s are left of execution_timeout, too few to resume on a worker", left)
                 return None
             seconds = min(seconds, left - RESUMING)
-        run.prepare(config, options)  # what is wrong with the request is said here
         why = ways.needs_worker(self)
         now = time.time()
         arguments: dict[str, Any] = {

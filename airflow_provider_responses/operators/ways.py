@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
 
 from airflow_provider_responses.arguments import RENDERED, comes_from_upstream, is_template
-from airflow_provider_responses.client.config import RequestOptions, secret_headers
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.payloads import to_pairs
+from airflow_provider_responses.payloads import secret_in, to_pairs
 
 if TYPE_CHECKING:
     import jinja2
@@ -154,12 +153,6 @@ def start_fields(task: ResponsesOperator) -> dict[str, Any]:
     return fields
 
 
-def hides_secrets(options: Any) -> str | None:
-    """Give the header among a task's options that looks like a secret: rows of triggers must not hold one."""
-    found = secret_headers(RequestOptions.to_dict(options).get("headers") or {})
-    return next(iter(found), None)
-
-
 def _lost_without_worker(task: ResponsesOperator) -> str | None:
     for attribute, reason in _LOST_WITHOUT_WORKER.items():
         if getattr(task, attribute):
@@ -183,8 +176,8 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
         if comes_from_upstream(getattr(task, name, None)):
             return f"`{name}` comes from another task"
     try:
-        if header := hides_secrets(task.options):
-            return f"options.headers holds {header!r}, and a trigger's row may hold no secret"
+        if reason := secret_in(task.options, task.request):
+            return reason
         fields = start_fields(task)
     except ResponsesError as error:
         return f"the triggerer cannot be given {error}"

@@ -121,12 +121,11 @@ class ResponsesTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Send the request; yield one event."""
-        kept = False
         if self.trigger_id is not None:
             _leave_out_of_collection("Airflow")
         try:
             self._check()
-            outcome, kept = await self._ask()
+            outcome = await self._ask()
         except ResponsesError as error:
             outcome = runs.Outcome(error=error)
         if self.trigger_id is not None:
@@ -135,7 +134,7 @@ class ResponsesTrigger(BaseTrigger):
             yield end
             return
         fields = None if self._asked is None else self._asked.fields
-        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, kept=kept, fields=fields)
+        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, fields=fields)
         event = await asyncio.to_thread(pack) if _is_large(outcome) else pack()
         await self._hold(outcome)
         yield cast("Any", TriggerEvent)(event)
@@ -162,8 +161,8 @@ class ResponsesTrigger(BaseTrigger):
             retryable=True,
         )
 
-    async def _ask(self) -> tuple[runs.Outcome, bool]:
-        """Send the request until there is an outcome; say whether OpenRouter keeps the answer for a worker."""
+    async def _ask(self) -> runs.Outcome:
+        """Send the request until there is an outcome."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
         config = await kept_config(str(self.conn_id))
@@ -182,7 +181,7 @@ class ResponsesTrigger(BaseTrigger):
                 sources = account.unknown_sources(outcome.response)
                 found = {source: await self._generation(client, source, ends_at) for source in sources}
                 outcome = replace(outcome, generations=found)
-        return outcome, runs.caches(options) and run.cache_ttl >= runs.CACHE_TTL
+        return outcome
 
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(self.options)

@@ -129,6 +129,11 @@ class TestRows:
         enrich(tmp_path, resume=False).execute(context(TaskInstance(run_id="another", try_number=2)))
         assert len(responses_sandbox.billed) == 10
 
+    def test_resume_false_asks_anew_when_cleared_though_retries_was_lowered(self, tmp_path, responses_sandbox):
+        enrich(tmp_path, resume=False, retries=2).execute(context(TaskInstance(max_tries=2)))
+        enrich(tmp_path, resume=False, retries=1).execute(context(TaskInstance(max_tries=2)))
+        assert len(responses_sandbox.billed) == 10
+
     def test_from_a_file(self, tmp_path, responses_sandbox):
         with (tmp_path / "reviews.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["id", "text"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
 from collections.abc import Callable
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Literal
 
 import pytest
@@ -35,6 +38,18 @@ class Label(BaseModel):
 
 def ask(**kwargs):
     return ResponsesOperator(task_id="ask", **({"model": MODEL, "input": "Is it good?"} | kwargs))
+
+
+class Spelled(enum.StrEnum):
+    YES = "yes"
+
+
+DEFAULT = "tools.0.parameters.default"
+NO_FORM = "which has no JSON form: convert it to text, a number, a list or a dict"
+
+
+def _tool_with(default):
+    return {"tools": [{"type": "function", "name": "f", "parameters": {"default": default}}]}
 
 
 def sent(sandbox):
@@ -144,6 +159,33 @@ class TestRefusedBeforeSending:
             perform(ask(conn_id="broken"), context())
         assert said in str(caught.value)
         assert not responses_sandbox.ledger
+
+    @pytest.mark.parametrize(
+        ("request_", "said"),
+        [
+            (_tool_with(datetime.date(2026, 1, 1)), f"{DEFAULT}: is a date, {NO_FORM}"),
+            (_tool_with(datetime.datetime(2026, 1, 1)), f"{DEFAULT}: is a datetime, {NO_FORM}"),
+            (_tool_with(b"x"), f"{DEFAULT}: is a bytes, {NO_FORM}"),
+            (_tool_with(PurePosixPath("a")), f"{DEFAULT}: is a PurePosixPath, {NO_FORM}"),
+            (_tool_with({1}), f"{DEFAULT}: is a set, {NO_FORM}"),
+            ({"extra_body": {"x": [float("nan")]}}, "x.0: is nan, which has no JSON form"),
+            ({"extra_body": {"x": Label(topic="good", why="x")}}, f"x: is a Label, {NO_FORM}"),
+            ({"extra_body": {"x": "\ud800"}}, "x: holds half of a surrogate pair, which is no text: decode the source"),
+        ],
+    )
+    def test_what_has_no_json_form_is_refused_alike(self, perform, request_, said, responses_sandbox):
+        with pytest.raises(AirflowFailException) as caught:
+            perform(ask(request=request_), context())
+        assert str(caught.value).startswith(f"Task 'ask': the request cannot be sent as JSON: {said}")
+        assert isinstance(caught.value.__cause__, RequestValidationError)
+        assert responses_sandbox.ledger == []
+
+    def test_what_has_a_json_form_is_sent_alike(self, perform, responses_sandbox):
+        given = {"user": b"data", "extra_body": {"x": MappingProxyType({"b": (1, 2), "a": Spelled.YES})}}
+        perform(ask(request=given), context())
+        body = responses_sandbox.ledger[0].body
+        assert (body["user"], body["x"]) == ("data", {"b": [1, 2], "a": "yes"})
+        assert list(body["x"]) == ["b", "a"]
 
     def test_an_unknown_connection(self, perform, airflow_db):
         with pytest.raises(Exception, match="nowhere"):
@@ -393,11 +435,13 @@ class TestFreeRetries:
         perform(ask(), context(second, task_state_store=store))
         assert second.xcoms["usage"]["cost"] == pytest.approx(first.xcoms["usage"]["cost"])
 
-    def test_a_cleared_task_asks_anew_and_counts_anew(self, perform, responses_sandbox):
+    @pytest.mark.parametrize("retries", [0, 1, 2, 3])
+    def test_a_cleared_task_asks_anew_and_counts_anew(self, perform, retries, responses_sandbox):
         store = TaskStateStore()
-        perform(ask(), context(TaskInstance(max_tries=2), task_state_store=store))
-        cleared = TaskInstance(max_tries=5)
-        perform(ask(), context(cleared, task_state_store=store))
+        perform(ask(retries=2), context(TaskInstance(max_tries=2), task_state_store=store))
+        # As Airflow clears a task after one try, whatever its DAG's file said before.
+        cleared = TaskInstance(max_tries=1 + retries)
+        perform(ask(retries=retries), context(cleared, task_state_store=store))
         assert len(responses_sandbox.billed) == 2
         assert cleared.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.billed[1].cost)
 

@@ -205,6 +205,18 @@ class TestWhereATaskStarts:
             ({"input": "{{ ds"}, "a template cannot be read"),
             ({"request": {"{{ ds }}": 1}, "input": "{{ ds }}"}, None),
             ({"options": {"headers": {"X-Api-Key": "abc"}}}, "options.headers holds 'X-Api-Key'"),
+            (
+                {
+                    "request": {
+                        "tools": [{"type": "mcp", "server_label": "wiki", "authorization": "{{ conn.wiki.password }}"}]
+                    }
+                },
+                "request.tools.0 holds 'authorization', and a trigger's row may hold no secret",
+            ),
+            (
+                {"request": {"extra_body": {"x": float("nan")}}},
+                "the triggerer cannot be given request.extra_body.x is nan",
+            ),
             ({"input": "x" * 60_000}, "the request has 60"),
             (
                 {"request": {"extra_body": {"when": datetime.date(2026, 1, 1)}}},

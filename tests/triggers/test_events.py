@@ -22,7 +22,7 @@ class TestEvents:
         "body", [{"id": "a\0b"}, {"id": "a\ud800b"}, {"model": "\0"}, {"usage": {"input_tokens": 10**30}}]
     )
     def test_what_a_server_says_is_shown_only_if_it_can_be_stored(self, body):
-        event = payloads.write_event(runs.Outcome(response=Response(raw=body)), stamp=None, kept=False)
+        event = payloads.write_event(runs.Outcome(response=Response(raw=body)), stamp=None)
         shown = {name: value for name, value in event.items() if name != "outcome"}
         assert shown["response_id"] is shown["model"] is shown["usage"]["input_tokens"] is None
         assert payloads.read_event(through_the_database(event))[0].response.raw == body
@@ -30,7 +30,7 @@ class TestEvents:
     def test_a_prompt_that_travels_is_not_shown(self):
         response = Response(raw={"id": "resp-1"})
         outcome = runs.Outcome(response=response, unread=True)
-        event = payloads.write_event(outcome, stamp=None, kept=False, fields={"input": "purple elephants"})
+        event = payloads.write_event(outcome, stamp=None, fields={"input": "purple elephants"})
         assert payloads.read_fields(through_the_database(event)) == {"input": "purple elephants"}
         assert "purple" not in repr(event)
 
@@ -62,10 +62,22 @@ class TestEvents:
         assert len({entry.body_sha256 for entry in responses_sandbox.ledger}) == 1
         assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.billed[0].cost)
 
-    def test_an_answer_that_is_not_kept_travels_however_large(self, responses_sandbox, monkeypatch):
-        monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
-        event = first_event(deferred(ask(cache=False)))
-        assert outcome_of(event).response.output_text
+    @pytest.mark.parametrize(
+        ("arguments", "step"),
+        [
+            ({"cache": False}, {}),
+            ({"cache_ttl": 60}, {}),
+            ({"on_incomplete": "return"}, {"incomplete": "max_output_tokens"}),
+        ],
+    )
+    def test_an_answer_that_is_not_kept_travels_however_large(self, arguments, step, responses_sandbox):
+        responses_sandbox.script({"text": "word " * 500_000, **step})
+        ti = TaskInstance()
+        event = first_event(deferred(ask(**arguments), ti))
+        assert len(event.payload["outcome"]) > payloads.LARGEST_ANSWER
+        value = ask(**arguments).execute_complete(context(ti), through_the_database(event.payload))
+        assert value == outcome_of(event).value
+        assert len(responses_sandbox.ledger) == 1
 
     def test_a_large_answer_is_parsed_and_packed_off_the_loop(self, responses_sandbox, monkeypatch):
         monkeypatch.setattr("airflow_provider_responses.client.client.LARGE", 3)

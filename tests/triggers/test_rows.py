@@ -21,6 +21,7 @@ from tests.triggers.tasks import ask, deferred, outcome_of
 from tests.ways import first_event, revive, started, through_the_database
 
 SCHEMA = {"type": "object", "properties": {"zeta": {"type": "string"}, "alpha": {"type": "string"}}}
+MCP = {"type": "mcp", "server_label": "wiki", "server_url": "https://example.com/mcp"}
 
 
 class TestWhatIsStored:
@@ -59,10 +60,34 @@ class TestWhatIsStored:
         assert list(tool) == ["type", "parameters", "name", "strict"]
         assert list(tool["parameters"]["properties"]) == ["zeta", "alpha"]
 
-    def test_a_header_that_looks_like_a_secret_stays_on_the_worker(self, responses_sandbox):
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (
+                {"options": {"headers": {"X-Api-Key": "abc123"}}},
+                "options.headers holds 'X-Api-Key', and a trigger's row may hold no secret: put it into the connection",
+            ),
+            ({"request": {"tools": [MCP | {"authorization": "abc123"}]}}, "request.tools.0 holds 'authorization', and"),
+            ({"request": {"tools": [MCP | {"headers": {"X-A": "abc123"}}]}}, "request.tools.0 holds 'headers', and"),
+            ({"request": {"extra_body": {"a": {"headers": {"b": "c"}}}}}, "request.extra_body.a holds 'headers', and"),
+        ],
+    )
+    @pytest.mark.parametrize("start", [False, True])
+    def test_what_looks_like_a_secret_stays_on_the_worker(
+        self, start, arguments, said, responses_sandbox, capfd, caplog
+    ):
+        caplog.set_level("INFO")
         ti = TaskInstance()
-        assert ask(options={"headers": {"X-Api-Key": "abc123"}}).execute(context(ti))
+        assert ask(**arguments, start_from_trigger=start).execute(context(ti))
         assert ti.xcoms["response_id"]
+        shown = caplog.text + "".join(capfd.readouterr())
+        assert f"Not deferred: {said}" in shown
+        assert "abc123" not in shown
+
+    def test_what_only_has_the_name_of_a_secret_is_deferred(self, responses_sandbox):
+        schema = {"type": "object", "properties": {"headers": {"type": "object"}, "authorization": {"type": "string"}}}
+        tools = [MCP | {"headers": None}, {"type": "function", "name": "fetch", "parameters": schema}]
+        assert deferred(ask(request={"tools": tools}))
 
     def test_the_largest_row_fits_a_column_of_mysql(self, responses_sandbox, monkeypatch):
         from airflow.models.trigger import Trigger
