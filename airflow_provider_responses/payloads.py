@@ -79,7 +79,7 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
         }
     )
     response = outcome.response
-    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _stays_kept(response):
+    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _can_be_fetched(response):
         text = None
     return Event(
         version=VERSION,
@@ -200,6 +200,11 @@ def _unreadable(error: Exception) -> ConfigurationError:
         "gets the answer that was kept",
         retryable=True,
     )
+
+
+def _can_be_fetched(response: Response) -> bool:
+    """Whether a worker gets the same from OpenRouter, which knows nothing of earlier sends and what they cost."""
+    return not response.previous and _stays_kept(response)
 
 
 def _stays_kept(response: Response) -> bool:
