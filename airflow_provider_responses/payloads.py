@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from airflow_provider_responses import exceptions
@@ -37,7 +37,12 @@ _DETAILS: Final = (
 )
 # The others may hold cookies, or what a server repeats of the request's.
 _HEADERS: Final = frozenset({"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id"})
-_NAMED_BY_USERS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})  # of JSON schemas
+# Parts of JSON schemas whose keys are anybody's names.
+_NAMED_BY_USERS: Final = frozenset(
+    {"properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs", "definitions"}
+)
+# A key is no template on a worker. In a list of pairs it is one, which loses comments and the last line's end.
+_RENDERED_IN_KEYS: Final = ("{{", "{%", "{#", "\n", "\r")
 _OWN_DETAILS: Final = {
     "RequestValidationError": ("fields",),
     "StreamInterruptedError": ("text",),
@@ -74,7 +79,7 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
         }
     )
     response = outcome.response
-    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _stays_kept(response):
+    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _can_be_fetched(response):
         text = None
     return Event(
         version=VERSION,
@@ -135,7 +140,8 @@ def read_fields(event: Any) -> dict[str, Any] | None:
 
 def secret_in(options: Any, fields: Any) -> str | None:
     """Say which of a task's options, or of its request's fields, keeps it on a worker; None if there is no secret."""
-    header = next(iter(secret_headers(RequestOptions.to_dict(options).get("headers") or {})), None)
+    headers = RequestOptions.to_dict(options).get("headers")
+    header = next(iter(secret_headers(headers)), None) if isinstance(headers, Mapping) else None  # or it is a template
     found = f"options.headers holds {header!r}" if header else _secret_field(fields, "request")
     hint = ": put it into the connection's extra_headers" if header else ""
     return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
@@ -147,7 +153,7 @@ def _secret_field(value: Any, path: str) -> str | None:
         if name := next((name for name in value if name in SECRETS and value[name]), None):
             return f"{path} holds {name!r}"
         items = ((name, item) for name, item in value.items() if name not in _NAMED_BY_USERS)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, Collection) and not isinstance(value, (str, bytes)):
         items = enumerate(value)
     return next(filter(None, (_secret_field(item, f"{path}.{name}") for name, item in items)), None)
 
@@ -169,7 +175,7 @@ def to_pairs(value: Any, path: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str) or "{{" in key or "{%" in key:
+            if not isinstance(key, str) or any(mark in key for mark in _RENDERED_IN_KEYS):
                 raise RequestValidationError(f"{path or 'it'} has the key {key!r}", fields=(path,))
         return {"pairs": [[key, to_pairs(item, f"{path}.{key}" if path else key)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
@@ -194,6 +200,11 @@ def _unreadable(error: Exception) -> ConfigurationError:
         "gets the answer that was kept",
         retryable=True,
     )
+
+
+def _can_be_fetched(response: Response) -> bool:
+    """Whether a worker gets the same from OpenRouter, which knows nothing of earlier sends and what they cost."""
+    return not response.previous and _stays_kept(response)
 
 
 def _stays_kept(response: Response) -> bool:

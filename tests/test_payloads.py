@@ -15,11 +15,15 @@ from airflow_provider_responses.runs import Outcome
 from tests.ways import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+def _is_no_template(key):
+    return not set(key) & set("{\n\r")
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda key: "{" not in key), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts.filter(_is_no_template), inner, max_size=3),
     max_leaves=12,
 )
 details = st.fixed_dictionaries(
@@ -66,6 +70,8 @@ def test_pairs_keep_everything_and_its_order(value):
         ({"a": {"b": [0, {1, 2}]}}, "request.a.b[1] is a set"),
         ({"a": {1: 2}}, "request.a has the key 1"),
         ({"{{ ds }}": 2}, "request has the key '{{ ds }}'"),
+        ({"{# ds #}": 2}, "request has the key '{# ds #}'"),
+        ({"ds\n": 2}, "request has the key 'ds\\n'"),
         ({"a": float("nan")}, "request.a is nan"),
         ({"a": float("-inf")}, "request.a is -inf"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -213,11 +214,26 @@ def _needs_check_of_params(task: ResponsesOperator) -> str | None:
         # What a run gives for a DAG's params was checked when it was made.
         if param.schema and param.source == "task":
             return f"its param {name!r} has a schema of its own"
-    try:
-        params.validate()
-    except ValueError:
-        return "a param has no default, or one that its schema does not allow"
+        try:
+            text = json.dumps([param.value, param.schema], sort_keys=True)
+        except TypeError:  # nothing is given, and that is not None
+            text = ""
+        if not text or not _is_allowed(text):
+            return "a param has no default, or one that its schema does not allow"
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_allowed(text: str) -> bool:
+    """Whether a param's schema allows its default: a look takes long, and each task of a DAG has the DAG's params."""
+    from airflow.providers.common.compat.sdk import Param
+
+    value, schema = json.loads(text)
+    try:
+        Param(value, schema=schema).resolve()
+    except Exception:  # noqa: BLE001  a schema that is none raises anything, and Airflow says so of the DAG
+        return False
+    return True
 
 
 def _templates(value: Any) -> Iterator[str]:

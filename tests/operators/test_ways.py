@@ -150,6 +150,8 @@ class TestWhereATaskStarts:
             {"output_type": InDagFile},
             {"input": [{"role": "user", "content": "{% if ds %}x{% endif %}"}], "request": {"temperature": 0.1}},
             {"options": {"timeout": "{{ params.seconds }}", "headers": {"X-Team": "data"}}},
+            {"options": {"headers": "{{ params.headers }}"}},
+            {"dag": {"params": {"n": Param(None, type=["null", "integer"])}}},
             {"execution_timeout": datetime.timedelta(seconds=60)},
             {"cls": TakesMore, "topic": "{{ ds }}"},
         ],
@@ -187,6 +189,8 @@ class TestWhereATaskStarts:
             ({"params": {"n": Param(1, type="integer")}}, "its param 'n' has a schema of its own"),
             ({"params": {"n": Param()}}, "a param has no default"),
             ({"dag": {"params": {"n": Param(type="integer")}}}, "a param has no default"),
+            ({"dag": {"params": {"n": Param("x", type="integer")}}}, "a param has no default, or one that its"),
+            ({"dag": {"params": {"n": Param(1, type="nonsense")}}}, "a param has no default, or one that its"),
             ({"params": {"n": {"b": 1}}, "input": "{{ params.x }}"}, "a template uses 'params', and the"),
             (
                 {"params": {"n": [{"b": 1}]}, "input": "{{ params.n }}"},
@@ -233,6 +237,15 @@ class TestWhereATaskStarts:
         assert ways.needs_worker_to_start(task).startswith(why)
         assert task.start_from_trigger is False
         assert task.start_trigger_args is None
+
+    @starts
+    def test_the_params_of_a_dag_are_checked_once_for_all_its_tasks(self):
+        ways._is_allowed.cache_clear()
+        with DAG("ways", schedule=None, params={"n": Param(1, type="integer"), "topic": "tides"}):
+            for number in range(5):
+                task = ResponsesOperator(task_id=f"t{number}", model="vendor/m", input="hi", start_from_trigger=True)
+                assert task.start_from_trigger is True
+        assert ways._is_allowed.cache_info().misses == 2
 
     @starts
     def test_on_a_worker_where_an_upstream_task_makes_the_input(self):

@@ -13,6 +13,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.response import Response
 from tests.airflow_fakes import TaskInstance, context
+from tests.models.test_output import Nested
 from tests.triggers.tasks import ask, deferred, outcome_of
 from tests.ways import first_event, through_the_database
 
@@ -78,6 +79,15 @@ class TestEvents:
         value = ask(**arguments).execute_complete(context(ti), through_the_database(event.payload))
         assert value == outcome_of(event).value
         assert len(responses_sandbox.ledger) == 1
+
+    def test_an_answer_that_was_asked_for_twice_travels_with_what_the_first_cost(self, responses_sandbox, monkeypatch):
+        monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
+        responses_sandbox.script({"text": "nonsense"})
+        ti = TaskInstance()
+        event = first_event(deferred(ask(output_type=Nested), ti))
+        assert ask(output_type=Nested).execute_complete(context(ti), through_the_database(event.payload))
+        assert ti.xcoms["usage"]["cost"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.billed))
+        assert len(responses_sandbox.ledger) == len(responses_sandbox.billed) == 2
 
     def test_a_large_answer_is_parsed_and_packed_off_the_loop(self, responses_sandbox, monkeypatch):
         monkeypatch.setattr("airflow_provider_responses.client.client.LARGE", 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +71,10 @@ class TestWhatIsStored:
             ({"request": {"tools": [MCP | {"authorization": "abc123"}]}}, "request.tools.0 holds 'authorization', and"),
             ({"request": {"tools": [MCP | {"headers": {"X-A": "abc123"}}]}}, "request.tools.0 holds 'headers', and"),
             ({"request": {"extra_body": {"a": {"headers": {"b": "c"}}}}}, "request.extra_body.a holds 'headers', and"),
+            (
+                {"request": {"tools": deque([MCP | {"authorization": "abc123"}])}},
+                "request.tools.0 holds 'authorization', and",
+            ),
         ],
     )
     @pytest.mark.parametrize("start", [False, True])
@@ -85,7 +90,11 @@ class TestWhatIsStored:
         assert "abc123" not in shown
 
     def test_what_only_has_the_name_of_a_secret_is_deferred(self, responses_sandbox):
-        schema = {"type": "object", "properties": {"headers": {"type": "object"}, "authorization": {"type": "string"}}}
+        schema = {
+            "type": "object",
+            "properties": {"headers": {"type": "object"}, "authorization": {"type": "string"}},
+            "dependentRequired": {"headers": ["authorization"]},
+        }
         tools = [MCP | {"headers": None}, {"type": "function", "name": "fetch", "parameters": schema}]
         assert deferred(ask(request={"tools": tools}))
 
