@@ -24,7 +24,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich import parquet, results
 from airflow_provider_responses.enrich.answers import META, fields_of, line_of, recalled, text_of, type_of
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, name_of
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, Pending
 from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
@@ -123,6 +123,7 @@ class Enrichment:
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
             manifest = self._close(index, scratch, stopped)
+            self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
             self.folder.delete_parts(but_not=self.folder.generation)
         except LeaseLostError:
             lost = True
@@ -175,7 +176,7 @@ class Enrichment:
     @functools.cached_property
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
-        salt = f"{self.folder.name}\0{self.folder.generation}"
+        salt = f"{name_of(self.folder.path)}\0{self.folder.generation}"
         return blake2b(salt.encode(), digest_size=16).hexdigest()
 
     def _recall(self, index: Index) -> None:
@@ -276,8 +277,10 @@ class Enrichment:
         try:
             while not await _is_set(ended, TICK):
                 now = self.around.clock()
-                due = len(self._answered) if now - self._flushed_at >= self.around.flush_seconds else 0
-                while len(self._answered) >= self.around.part_rows or due > 0:
+                due = len(self._answered)
+                if now - self._flushed_at < self.around.flush_seconds:
+                    due -= due % self.around.part_rows  # the rest may wait, and so makes no small part
+                while due > 0:
                     answers, lines, known = self._part(index)
                     await asyncio.to_thread(self.folder.write_part, lines)
                     del self._answered[:answers]  # first of all: else they would be written twice
