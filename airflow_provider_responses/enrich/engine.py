@@ -29,7 +29,7 @@ from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, 
 from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
 from airflow_provider_responses.enrich.rows import Rows
-from airflow_provider_responses.enrich.runner import Answer, Runner
+from airflow_provider_responses.enrich.runner import UNREADABLE, Answer, Runner
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -234,6 +234,8 @@ class Enrichment:
 
     def _keep(self, runner: Runner, answer: Answer) -> None:
         """Take an answer; stop where most fail, since the rest would be paid for nothing."""
+        if self._typed and answer.status == OK and not isinstance(answer.value, Mapping):
+            answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
         self._answered.append(answer)
         if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
             return
