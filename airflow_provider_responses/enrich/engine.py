@@ -24,12 +24,12 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich import parquet, results
 from airflow_provider_responses.enrich.answers import META, fields_of, line_of, recalled, text_of, type_of
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, name_of
 from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, Pending
 from airflow_provider_responses.enrich.job import Job, Surroundings
 from airflow_provider_responses.enrich.report import Report, say_end
 from airflow_provider_responses.enrich.rows import Rows
-from airflow_provider_responses.enrich.runner import Answer, Runner
+from airflow_provider_responses.enrich.runner import UNREADABLE, Answer, Runner
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -123,6 +123,7 @@ class Enrichment:
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
             manifest = self._close(index, scratch, stopped)
+            self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
             self.folder.delete_parts(but_not=self.folder.generation)
         except LeaseLostError:
             lost = True
@@ -175,7 +176,7 @@ class Enrichment:
     @functools.cached_property
     def _salt(self) -> str:
         """Tell this output's requests from all others', but not its tries from one another."""
-        salt = f"{self.folder.name}\0{self.folder.generation}"
+        salt = f"{name_of(self.folder.path)}\0{self.folder.generation}"
         return blake2b(salt.encode(), digest_size=16).hexdigest()
 
     def _recall(self, index: Index) -> None:
@@ -233,6 +234,8 @@ class Enrichment:
 
     def _keep(self, runner: Runner, answer: Answer) -> None:
         """Take an answer; stop where most fail, since the rest would be paid for nothing."""
+        if self._typed and answer.status == OK and not isinstance(answer.value, Mapping):
+            answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
         self._answered.append(answer)
         if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
             return
@@ -276,8 +279,10 @@ class Enrichment:
         try:
             while not await _is_set(ended, TICK):
                 now = self.around.clock()
-                due = len(self._answered) if now - self._flushed_at >= self.around.flush_seconds else 0
-                while len(self._answered) >= self.around.part_rows or due > 0:
+                due = len(self._answered)
+                if now - self._flushed_at < self.around.flush_seconds:
+                    due -= due % self.around.part_rows  # the rest may wait, and so makes no small part
+                while due > 0:
                     answers, lines, known = self._part(index)
                     await asyncio.to_thread(self.folder.write_part, lines)
                     del self._answered[:answers]  # first of all: else they would be written twice

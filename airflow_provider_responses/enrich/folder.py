@@ -59,15 +59,6 @@ class Folder:
         self._token = secrets.token_hex(4)
         self._parts = 0
 
-    @property
-    def name(self) -> str:
-        """The folder, whoever opens it in whichever way: a connection's name and doubled slashes make no other."""
-        scheme, separator, rest = str(self.path).partition("://")
-        if not separator:
-            return scheme
-        bucket, _, key = rest.partition("/")
-        return f"{scheme}://" + "/".join(filter(None, (bucket.rpartition("@")[2], *key.split("/"))))
-
     def acquire(self, *, resume: bool) -> None:
         """
         Take the lease.
@@ -202,6 +193,15 @@ class Folder:
             "expires": self._now() + seconds,
         }
         write_whole(self.path / LEASE, json.dumps(lease).encode())
+
+
+def name_of(path: Any) -> str:
+    """Name a folder, whoever opens it in whichever way: a connection's name and doubled slashes make no other."""
+    scheme, separator, rest = str(path).partition("://")
+    if not separator:
+        return scheme
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://" + "/".join(filter(None, (bucket.rpartition("@")[2], *key.split("/"))))
 
 
 def _generation(path: Any) -> int:

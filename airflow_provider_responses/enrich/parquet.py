@@ -21,6 +21,7 @@ _OWN_COLUMNS: Final = {
     "_tokens": "int64",
     "_tries": "int64",
 }
+_LARGEST_EXACT: Final = 2**53  # of the whole numbers in a float64
 _KINDS: Final = {
     str: "text",
     bool: "true or false",
@@ -46,6 +47,7 @@ class Columns:
 
         self._arrow = arrow
         self._schema = arrow.schema([])
+        self._numbers: dict[str, int | float] = {}  # of each column one that is no whole number, or a large one
 
     def add(self, rows: Sequence[tuple[int, Row]]) -> None:
         """
@@ -56,6 +58,8 @@ class Columns:
         if (schema := self._with([row for _, row in rows])) is None:
             raise self._clash(rows)
         self._schema = schema
+        for _, row in rows:
+            self._numbers |= {name: value for name, value in row.items() if _tells(value)}
 
     def check(self) -> None:
         """
@@ -89,6 +93,8 @@ class Columns:
     def _with(self, rows: Sequence[Row]) -> Any:
         """Give a schema that fits these rows as well, None if none does."""
         arrow = self._arrow
+        # A large number and a fraction have no type together, which types alone do not tell.
+        rows = [*rows, self._numbers]
         # Without names it takes the first row's, and a JSONL row need not have them all.
         names = dict.fromkeys(name for row in rows for name in row)
         try:
@@ -114,6 +120,10 @@ class Columns:
             "the same, leave the column out (`columns`), or take 'jsonl'",
             fields=(name,),
         )
+
+
+def _tells(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) > _LARGEST_EXACT)
 
 
 def write(source: Path, target: Path, also: Iterable[str]) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import Arguments, check_choice, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.enrich.folder import name_of
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
@@ -243,13 +243,15 @@ class ResponsesEnrichOperator(BaseOperator):
 
     def _check_place(self, folder: Any) -> None:
         """Refuse a source that the result would replace."""
-        if isinstance(self.source, (str, PathLike)):
-            source = _path(self.source)
-            if str(source.parent) == str(folder) and source.stem == "result":
-                raise RequestValidationError(
-                    f"output_path: the result would replace the source {str(source)!r}; take another folder",
-                    fields=("output_path",),
-                )
+        if self.source is None or isinstance(self.source, Sql):
+            return
+        source = _path(self.source).resolve()
+        names = {f"result.{kind}" for kind in FORMATS}
+        if source.name in names and name_of(source.parent) == name_of(folder.resolve()):
+            raise RequestValidationError(
+                f"output_path: the result would replace the source {str(source)!r}; take another folder",
+                fields=("output_path",),
+            )
 
     def _check_input(self) -> None:
         if self.input is None and "prompt" not in (self.request or {}):
@@ -435,8 +437,9 @@ def _path(given: Any) -> Any:
             f"{given}: {error}; install the provider of this storage on the workers, such as "
             "apache-airflow-providers-amazon for s3"
         ) from None
-    # One folder has one name, whatever it was called by.
-    return Path(os.path.abspath(Path(path.path if protocol == "file" else path).expanduser()))
+    local = Path(getattr(path, "path", path)).expanduser()
+    # One folder has one name, whatever it was called by; what is above it, only the links on the way tell.
+    return local.resolve() if ".." in local.parts else local.absolute()
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:

@@ -19,6 +19,7 @@ from airflow_provider_responses.runs import storable
 # Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
 _KNOWN: Final = frozenset({"postgres", "sqlite"})
 _BINARY: Final = frozenset({"bytea", "bytea[]"})
+_JSONS: Final = frozenset({"json[]", "jsonb[]"})
 MOST_VALUES: Final = 900  # in one statement; SQLite's least limit is 999
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
 
@@ -286,6 +287,8 @@ def _cell(value: Any, kind: str) -> Any:
     value = storable(value)
     if kind == "interval" and type(value) in {int, float}:
         return datetime.timedelta(seconds=value)
+    if kind in _JSONS and isinstance(value, list):
+        return _array([_text(item) for item in value])
     if kind.endswith("[]") and isinstance(value, list):
         return _array(value)
     return _text(value) if isinstance(value, (Mapping, list)) else value

@@ -188,7 +188,7 @@ class TestLoading:
             "grid": [[1, 2], [3, 4]],
             "sizes": ["very large"],
             "flags": [True, False],
-            "more": [{"a": ["b"]}, 5],
+            "more": [{"a": ["b"]}, 5, "six", [7], None],
         }
         rows = [{"id": 1, "text": "a"} | lists, {"id": 2, "text": "b"} | {name: [] for name in lists}]
         self.enrich(tmp_path, source=None, rows=rows, output_type=Tagged, load_to=SqlTable("warehouse", "lists"))

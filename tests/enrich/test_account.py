@@ -175,6 +175,29 @@ class TestReadInAnotherWay:
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
         assert "_unread" not in result(tmp_path)[2]
 
+    def test_an_answer_that_is_not_as_typed_is_unreadable_also_if_it_is_taken(self, responses_sandbox, tmp_path):
+        class Found(BaseModel):
+            label: str
+
+            @field_validator("label")
+            @classmethod
+            def short(cls, label: str) -> str:
+                if len(label) > most:
+                    raise ValueError("too long")
+                return label
+
+        most = 1
+        run = runs.Run(fields={}, output_type=Found, output_retries=0, on_incomplete="return", stream=False)
+        responses_sandbox.script({"text": '{"label": "x"}'}, {"text": '{"label": "xx"}'})
+        limits = Limits(concurrency=1)
+        told = enrich(responses_sandbox, tmp_path, table(2), run=run, limits=limits)
+        assert told["counts"] == {"ok": 1, "unreadable": 1}
+        assert [row["label"] for row in result(tmp_path)] == ["x", None]
+        most = 2
+        told = enrich(responses_sandbox, tmp_path, table(2), run=run, limits=limits)
+        assert (told["requests_sent"], told["counts"]) == (0, {"ok": 2})
+        assert [row["label"] for row in result(tmp_path)] == ["x", "xx"]
+
 
 def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox, tmp_path):
     from pydantic import BaseModel, Field

@@ -112,6 +112,25 @@ def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path, m
     assert 15 <= at < 30
 
 
+def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
+    monkeypatch.setattr("airflow_provider_responses.enrich.engine.CHUNK_SIZE", 1000)
+    responses_sandbox.script(*[{}] * 20, {"hang": True, "times": 5})
+    written = []
+
+    def write(_: Any, part: list[str]) -> None:
+        written.append(len(part))
+        if sum(written) == 20:
+            enrichment.cancel()
+
+    monkeypatch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", write)
+    around = Surroundings(part_rows=20, flush_seconds=1e9)
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(25), seconds=60), around)
+    with pytest.raises(RequestCancelledError):
+        enrichment.run()
+    assert max(written) < 20
+
+
 def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
     (tmp_path / "parts").write_text("in the way")

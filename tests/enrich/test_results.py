@@ -144,6 +144,8 @@ def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):
         ({2: [1.5], 1999: 2.5}, "row 1999 has a number"),
         ({4: "yes", 2004: True, 2005: 1}, "row 2004 has true or false"),
         ({0: 1, 1000: []}, "row 1000 has a list"),
+        ({0: 2**53 + 1, 1500: 1.5}, "row 1500 has a number"),
+        ({0: 1.5, 1500: -(2**60)}, "row 1500 has a whole number"),
         ({5: 1, 6: 2**70}, "row 6 holds a whole number that is too large"),
         ({0: [["k", 1]]}, "row 0 holds a list .* whose items have different types"),
     ],
@@ -169,6 +171,7 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     several = {0: {"a": None}, 1: {"b": [1]}, 1200: {"a": 1, "b": [2.5]}, 1300: None}
     rows = [row | {"x": several.get(number), "y": number / (1 + number // 2)} for number, row in enumerate(table(1400))]
+    rows[1300]["y"] = 2**53
     same = lambda row: {"model": MODEL, "input": f"Mood of {row['id'][-1]}"}  # noqa: E731
     enrich(responses_sandbox, tmp_path, rows, ask=same, output_format="parquet")
     read = parquet.read_table(tmp_path / "result.parquet").to_pylist()

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import results
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
 from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.sources import read_rows
@@ -98,6 +98,23 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
     assert again["requests_sent"] == 0
     assert [row["_row"] for row in before] == [row["_row"] for row in result(tmp_path)] == list(range(10))
     assert [row["mood"] for row in before] == [row["mood"] for row in result(tmp_path)]
+
+
+def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_path, monkeypatch):
+    enrich(responses_sandbox, tmp_path, table(3))
+    put = results.put
+    newer = Folder(tmp_path, Writer(owner="task", try_number=2, stamp="cleared"), Clock())
+
+    def late(*given: Any) -> None:
+        """Lose the output while the result is being stored."""
+        put(*given)
+        newer.acquire(resume=False)
+        newer.write_part(["{}"])
+
+    monkeypatch.setattr(results, "put", late)
+    with pytest.raises(LeaseLostError):
+        enrich(responses_sandbox, tmp_path, table(3))
+    assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001", "part-g0002"]
 
 
 def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox, tmp_path, monkeypatch):

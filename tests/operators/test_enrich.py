@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from airflow_provider_responses.enrich import Limits, Sql
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
 from tests.airflow_fakes import TaskInstance, context
+from tests.enrich.jobs import stored
 
 MODEL = "openai/gpt-4o-mini"
 ROWS = [{"id": f"r{n}", "text": f"review {n}"} for n in range(5)]
@@ -172,6 +173,38 @@ class TestRows:
             enrich(tmp_path, rows=None, source=source).execute(context())
         assert source.read_bytes() == before
         assert len(responses_sandbox.ledger) == 5
+
+    def test_a_result_never_replaces_its_source_by_another_name(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context())
+        (tmp_path / "link").symlink_to(tmp_path / "out")
+        (tmp_path / "latest.jsonl").symlink_to(tmp_path / "out" / "result.jsonl")
+        for source in (
+            tmp_path / "link" / "result.jsonl",
+            tmp_path / "latest.jsonl",
+            ObjectStoragePath(f"file://{tmp_path}/out/result.jsonl"),
+        ):
+            with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
+                enrich(tmp_path, rows=None, source=source).execute(context())
+
+    @pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
+    def test_a_result_never_replaces_its_source_in_a_storage(self, tmp_path, responses_sandbox):
+        folder = stored("a-result-and-its-source")
+        (folder / "result.jsonl").write_text('{"id": "r0", "text": "review"}\n')
+        for source in (folder / "result.jsonl", "memory://a-result-and-its-source//result.jsonl"):
+            with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
+                enrich(tmp_path, rows=None, source=source, output_path=folder).execute(context())
+
+    def test_a_source_beside_its_result(self, tmp_path, responses_sandbox):
+        (tmp_path / "result.csv").write_text("id,text\nr0,review 0\n")
+        told = enrich(tmp_path, rows=None, source=tmp_path / "result.csv", output_path=tmp_path).execute(context())
+        assert told["counts"] == {"ok": 1}
+        assert (tmp_path / "result.csv").read_text() == "id,text\nr0,review 0\n"
+
+    def test_a_folder_above_a_link_is_the_one_that_the_system_takes(self, tmp_path, responses_sandbox):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+        told = enrich(tmp_path, output_path=f"{tmp_path}/link/../out").execute(context())
+        assert told["output"] == str(tmp_path / "a" / "out" / "result.jsonl")
 
     def test_from_and_into_a_database(self, tmp_path, database, responses_sandbox):
         task = enrich(
