@@ -64,7 +64,7 @@ class Folder:
         Take the lease.
 
         :param resume: whether answers that are there are used; else a new generation begins, unless this task has
-            begun it. One that was begun and has no answers is passed over for those before it.
+            begun it. One that another began, and that has no answers, is passed over for those before it.
         :raises ConfigurationError: retryable, if another task writes here.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -83,10 +83,11 @@ class Folder:
         there = {_generation(path) for path in self._part_paths()}
         self.generation = found["generation"] if found else max(there, default=1)
         self._begun = max({found["begun"] if found else 1} | there)
-        if not resume and (found is None or found["stamp"] != self.writer.stamp):
+        is_new = found is None or found["stamp"] != self.writer.stamp
+        if is_new and not resume:
             self._begun += found is not None or bool(there)
             self.generation = self._begun
-        elif resume and self.generation not in there:
+        elif is_new and self.generation not in there:
             self.generation = max(there, default=self.generation)
         self._write_lease(LEASE_SECONDS)
         self.confirm()
