@@ -141,7 +141,7 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path, monkeyp
     responses_sandbox.script(*[{}] * 5, {"delay": 0.02, "times": 1000})
     zombie = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=Limits(concurrency=1)))
     newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).folder
-    # There are no locks on object storage; here, the newer try does not come between a look at the lease and its renewal.
+    # There are no locks on object storage: here, the newer try never comes between a look at the lease and its renewal.
     whole, renew = threading.Lock(), zombie.folder.renew
 
     def renew_whole() -> None:
