@@ -68,6 +68,17 @@ def test_a_task_that_waits_longer_by_itself_does(own, action):
     assert ResponsesRetryPolicy().evaluate(error, 1, 3, {"task": task}).action.value == action
 
 
+def backing_off(backoff, longest):
+    """Give a task that waits a minute, and longer with each try."""
+    return ResponsesOperator(
+        task_id="a",
+        input="a",
+        retry_delay=datetime.timedelta(seconds=60),
+        retry_exponential_backoff=backoff,
+        max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
+    )
+
+
 @pytest.mark.parametrize(
     ("backoff", "try_number", "longest", "action"),
     [
@@ -87,13 +98,7 @@ def test_a_task_that_waits_longer_by_itself_does(own, action):
 def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, action):
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
-    task = ResponsesOperator(
-        task_id="a",
-        input="a",
-        retry_delay=datetime.timedelta(seconds=60),
-        retry_exponential_backoff=backoff,
-        max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
-    )
+    task = backing_off(backoff, longest)
     error = TooManyRequestsResponseError("429", retry_after=90)
     assert ResponsesRetryPolicy().evaluate(error, try_number, 9, {"task": task}).action.value == action
 
@@ -106,13 +111,7 @@ def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, t
 
     from airflow_provider_responses.retry_policy import _own_delay
 
-    task = ResponsesOperator(
-        task_id="a",
-        input="a",
-        retry_delay=datetime.timedelta(seconds=60),
-        retry_exponential_backoff=backoff,
-        max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
-    )
+    task = backing_off(backoff, longest)
     end = datetime.datetime(2026, 1, 1)
     ti = SimpleNamespace(
         task=task,

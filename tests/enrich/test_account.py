@@ -112,6 +112,22 @@ def test_rows_that_ask_the_same_are_one_line_and_one_failure(responses_sandbox, 
     assert [row["_status"] for row in result(tmp_path)] == ["failed"] * 60 + ["ok"] * 100
 
 
+def found(most: int) -> type[BaseModel]:
+    """Give a type whose schema is the same, however long a label it takes."""
+
+    class Found(BaseModel):
+        label: str
+
+        @field_validator("label")
+        @classmethod
+        def short(cls, label: str) -> str:
+            if len(label) > most:
+                raise ValueError("too long")
+            return label.upper()
+
+    return Found
+
+
 class TestReadInAnotherWay:
     """The request is the same, and what reads its answer is not: nothing of it comes out empty."""
 
@@ -146,26 +162,13 @@ class TestReadInAnotherWay:
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_a_corrected_validator_reads_what_was_paid_for(self, wrapped, responses_sandbox, tmp_path):
         def run(most: int) -> runs.Run:
-            class Found(BaseModel):
-                label: str
-
-                @field_validator("label")
-                @classmethod
-                def short(cls, label: str) -> str:
-                    if len(label) > most:
-                        raise ValueError("too long")
-                    return label.upper()
-
-            kind = RootModel[Found] if wrapped else Found
+            kind = RootModel[found(most)] if wrapped else found(most)
             return runs.Run(fields={}, output_type=kind, output_retries=0, stream=False)
 
-        steps = [{"text": json.dumps({"label": "x" * size})} for size in (1, 5, 9)]
-        responses_sandbox.script(*steps, *steps)
+        responses_sandbox.script(*({"text": json.dumps({"label": "x" * size})} for size in (1, 5, 9)))
         given = {"limits": Limits(concurrency=1, max_failures=2)}
-        assert enrich(responses_sandbox, tmp_path, table(3), run=run(1), **given)["counts"] == {
-            "ok": 1,
-            "unreadable": 2,
-        }
+        told = enrich(responses_sandbox, tmp_path, table(3), run=run(1), **given)
+        assert told["counts"] == {"ok": 1, "unreadable": 2}
         told = enrich(responses_sandbox, tmp_path, table(3), run=run(5), **given)
         assert told["counts"] == {"ok": 2, "unreadable": 1}
         assert told["requests_sent"] == 0
@@ -176,27 +179,18 @@ class TestReadInAnotherWay:
         assert "_unread" not in result(tmp_path)[2]
 
     def test_an_answer_that_is_not_as_typed_is_unreadable_also_if_it_is_taken(self, responses_sandbox, tmp_path):
-        class Found(BaseModel):
-            label: str
+        def run(most: int) -> runs.Run:
+            kind = found(most)
+            return runs.Run(fields={}, output_type=kind, output_retries=0, on_incomplete="return", stream=False)
 
-            @field_validator("label")
-            @classmethod
-            def short(cls, label: str) -> str:
-                if len(label) > most:
-                    raise ValueError("too long")
-                return label
-
-        most = 1
-        run = runs.Run(fields={}, output_type=Found, output_retries=0, on_incomplete="return", stream=False)
         responses_sandbox.script({"text": '{"label": "x"}'}, {"text": '{"label": "xx"}'})
         limits = Limits(concurrency=1)
-        told = enrich(responses_sandbox, tmp_path, table(2), run=run, limits=limits)
+        told = enrich(responses_sandbox, tmp_path, table(2), run=run(1), limits=limits)
         assert told["counts"] == {"ok": 1, "unreadable": 1}
-        assert [row["label"] for row in result(tmp_path)] == ["x", None]
-        most = 2
-        told = enrich(responses_sandbox, tmp_path, table(2), run=run, limits=limits)
+        assert [row["label"] for row in result(tmp_path)] == ["X", None]
+        told = enrich(responses_sandbox, tmp_path, table(2), run=run(2), limits=limits)
         assert (told["requests_sent"], told["counts"]) == (0, {"ok": 2})
-        assert [row["label"] for row in result(tmp_path)] == ["x", "xx"]
+        assert [row["label"] for row in result(tmp_path)] == ["X", "XX"]
 
 
 def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox, tmp_path):

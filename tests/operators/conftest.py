@@ -1,12 +1,16 @@
-"""Every way of running a task."""
+"""Every way of running a task, and a database."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.operators.enrichments import ROWS
 from tests.ways import WAYS, performer
 
 
@@ -14,3 +18,15 @@ from tests.ways import WAYS, performer
 def perform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any], Any]:
     """Run a task with a context, in each of the ways."""
     return performer(request.param, monkeypatch)
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A warehouse with the rows, and a table for labels."""
+    path = tmp_path / "warehouse.sqlite"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE reviews (id TEXT, text TEXT)")
+        connection.executemany("INSERT INTO reviews VALUES (?, ?)", [tuple(row.values()) for row in ROWS])
+        connection.execute("CREATE TABLE labels (id TEXT PRIMARY KEY, text TEXT, mood TEXT)")
+    return path
