@@ -158,12 +158,13 @@ class Run:
 
         :raises OutputValidationError: with the answer, if it is not what ``output_type`` says.
         """
-        from airflow_provider_responses.models.output import dump_output, parse_output
+        from airflow_provider_responses.models.output import read_output
 
-        parsed: Any = None
+        parsed = None
         if self.output_type is not None:
             try:
-                parsed = dump_output(parse_output(self.output_type, response.output_text))
+                whole = response.status == "completed" and not response.maybe_truncated
+                parsed = read_output(self.output_type, response.output_texts, repair=whole)
             except OutputValidationError as error:
                 if self.on_incomplete != "return":
                     error.response = response
@@ -171,7 +172,7 @@ class Run:
                     raise
         if self.result == "response":
             return storable(response.raw)
-        return storable(parsed if parsed is not None else response.output_text or response.refusal or "")
+        return storable(parsed.value if parsed is not None else response.output_text or response.refusal or "")
 
     def xcoms(self, response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
         """Give what is pushed beside the return value."""

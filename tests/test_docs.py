@@ -192,12 +192,15 @@ BODY = re.compile(r"^## (?:(\d+)(?: ([\w-]+))?|A failure.*?): `(\w+)`$.*?^```jso
 
 
 def test_the_error_bodies_become_the_errors_that_the_page_says():
-    from airflow_provider_responses.client.protocol import error_from_response
+    from airflow_provider_responses.client.errors import error_from_response
+    from airflow_provider_responses.client.summary import RequestSummary
 
     rows = BODY.findall((DOCS / "error-bodies.md").read_text())
     assert len(rows) >= 16
     for status, kind, name, body in rows:
-        error = error_from_response(int(status), {}, body.encode(), what="POST")
+        error = error_from_response(
+            int(status), {}, body.encode(), request=RequestSummary(label="POST", is_openrouter=True)
+        )
         assert type(error).__name__ == name
         assert getattr(error, "kind", "") == kind
 

@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_responses.client import protocol
+from airflow_provider_responses.client import errors, protocol
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
+from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
@@ -34,7 +35,12 @@ class Call:
     body: bytes | None = field(repr=False)
     stream: bool
     config: ClientConfig
-    what: str
+    summary: RequestSummary
+
+    @property
+    def what(self) -> str:
+        """The request in messages."""
+        return self.summary.label
 
     def request(self, extensions: Mapping[str, Any]) -> httpx.Request:
         """Give the request for one try; made by hand, as merging a client's defaults in is a fifth of its time."""
@@ -50,7 +56,7 @@ class Call:
 
     def refusal(self, reply: Reply) -> APIError:
         """Give the error of a status other than 2XX."""
-        return protocol.error_from_response(reply.status, reply.head, reply.body, what=self.what)
+        return errors.error_from_response(reply.status, reply.head, reply.body, request=self.summary)
 
     def deadline_error(self) -> TransportError:
         """Give the error of a call whose time is over."""
@@ -90,7 +96,7 @@ class Calls:
             body=prepared.to_bytes(),
             stream=bool(prepared.stream),
             config=config,
-            what=protocol.describe_call(config, prepared),
+            summary=RequestSummary.of(prepared, config),
         )
 
     def _get(self, path: str, options: Options = None) -> Call:
@@ -98,7 +104,8 @@ class Calls:
         config = self.config.for_call(parsed)
         url = f"{config.base_url}{path}"
         headers = protocol.build_headers(config, parsed)
-        return Call(method="GET", url=url, headers=headers, body=None, stream=False, config=config, what=f"GET {url}")
+        summary = RequestSummary(label=f"GET {url}", is_openrouter=config.is_openrouter)
+        return Call(method="GET", url=url, headers=headers, body=None, stream=False, config=config, summary=summary)
 
     def _get_generation(self, generation_id: str, options: Options) -> Call:
         return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
@@ -117,7 +124,7 @@ def blame(judge: Judge, error: ResponsesError) -> None:
     error.previous = tuple(e for e in judge.errors if e is not error)
     if error.response is not None:
         error.response = replace(error.response, previous=error.previous, seconds=judge.clock() - judge.started)
-    protocol.note_tries(error)
+    errors.note_tries(error)
 
 
 def place(error: ErrorT, reply: Reply | None) -> ErrorT:
@@ -129,7 +136,7 @@ def place(error: ErrorT, reply: Reply | None) -> ErrorT:
 
 def content(reply: Reply, call: Call) -> dict[str, Any]:
     """Give the JSON object of a plain answer whose body has arrived."""
-    return protocol.read_json(reply.status, reply.head, reply.body, what=call.what)
+    return protocol.read_json(reply.status, reply.head, reply.body, request=call.summary)
 
 
 def whole(reply: Reply, call: Call) -> Response:

@@ -95,7 +95,7 @@ class ResponsesClient(Calls):
         judge = self._judge(call)
         reply = self._retry(judge, lambda: self._open(call, judge.deadline))
         try:
-            yield from self._events(reply, call, StreamReader(reply.head, what=call.what), judge.deadline)
+            yield from self._events(reply, call, StreamReader(reply.head, request=call.summary), judge.deadline)
         except ResponsesError as error:
             error.hide(call.config.secrets)
             place(error, reply)
@@ -190,8 +190,8 @@ class ResponsesClient(Calls):
         if not reply.is_event_stream:
             with self._mapped(call, deadline):
                 reply.read()
-            return protocol.check_answer(whole(reply, call), what=call.what)
-        reader = StreamReader(reply.head, what=call.what)
+            return protocol.check_answer(whole(reply, call), request=call.summary)
+        reader = StreamReader(reply.head, request=call.summary)
         try:
             for _ in self._events(reply, call, reader, deadline):
                 pass
@@ -318,7 +318,7 @@ class AsyncResponsesClient(Calls):
         call = self._post(request, options, stream=True)
         judge = self._judge(call)
         reply = await self._retry(judge, lambda: self._standing(call, judge.deadline))
-        reader = StreamReader(reply.head, what=call.what)
+        reader = StreamReader(reply.head, request=call.summary)
         events = self._events(reply, call, reader)
         try:
             while True:
@@ -399,7 +399,7 @@ class AsyncResponsesClient(Calls):
             async with asyncio.timeout(deadline - self._clock()):
                 reply = await self._open(call, deadline)
                 if reply.is_event_stream:
-                    reader = StreamReader(reply.head, what=call.what)
+                    reader = StreamReader(reply.head, request=call.summary)
                     async for _ in self._events(reply, call, reader):
                         pass
                     return reader.finish()
@@ -408,7 +408,7 @@ class AsyncResponsesClient(Calls):
                 response = await asyncio.to_thread(whole, reply, call)
             else:
                 response = whole(reply, call)
-            return protocol.check_answer(response, what=call.what)
+            return protocol.check_answer(response, request=call.summary)
         except ResponsesError as error:
             place(error, reply)
             raise

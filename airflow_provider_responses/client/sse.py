@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_responses.client import protocol
+from airflow_provider_responses.client.bodies import parse_json
+from airflow_provider_responses.client.errors import error_from_event
+from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import StreamInterruptedError
 from airflow_provider_responses.models.events import ERROR_EVENTS, StreamEvent
 from airflow_provider_responses.models.response import Response
@@ -17,12 +20,12 @@ class StreamReader:
     """
     Reads one streamed answer. Takes the data of each SSE event; keeps the text so far and the final answer.
 
-    :param what: the request, for messages.
+    :param request: what is answered.
     """
 
-    def __init__(self, headers: Mapping[str, str], *, what: str) -> None:
+    def __init__(self, headers: Mapping[str, str], *, request: RequestSummary) -> None:
         self.headers = headers
-        self.what = what
+        self.request = request
         self.response: Response | None = None
         self._text: list[str] = []
         self._items: list[dict[str, Any]] = []
@@ -41,13 +44,13 @@ class StreamReader:
         """
         if not data or data.strip() == DONE:
             return None
-        body = protocol.parse_json(data)
+        body = parse_json(data)
         if not isinstance(body, dict):
             raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
         kind = body.get("type")
         event = StreamEvent(type=kind if isinstance(kind, str) else "", data=body)
         if event.type in ERROR_EVENTS or (not event.type and isinstance(body.get("error"), (dict, str))):
-            raise protocol.error_from_event(body, self.headers, what=self.what)
+            raise error_from_event(body, self.headers, request=self.request)
         if event.type == "response.output_text.delta":
             self._text.append(event.delta)
         elif event.type == "response.output_item.done" and isinstance(body.get("item"), dict):
@@ -70,13 +73,13 @@ class StreamReader:
         """
         if self.response is None:
             raise self.interrupted("it ended before the answer did")
-        return protocol.check_answer(self.response, what=self.what)
+        return protocol.check_answer(self.response, request=self.request)
 
     def interrupted(self, why: str) -> StreamInterruptedError:
         """Build the error for a stream that broke."""
         text = self.text
         return StreamInterruptedError(
-            f"{self.what}: the stream broke after {len(text)} characters of text: {why}. "
+            f"{self.request.label}: the stream broke after {len(text)} characters of text: {why}. "
             "What was made so far may have been billed; the same request can be sent again",
             text=text,
             ambiguous=True,

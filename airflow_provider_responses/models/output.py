@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
@@ -69,6 +70,36 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
             f"the answer ({len(text)} characters) made a validator of {output_type.__name__} fail with "
             f"{type(error).__name__}: correct the validator"
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOutput:
+    """
+    A response's text as an ``output_type``.
+
+    :param value: plain JSON types.
+    :param repaired: whether the JSON had to be repaired before it could be read.
+    """
+
+    value: Any
+    repaired: bool = False
+
+
+def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:  # noqa: ARG001
+    """
+    Read the first of a response's texts that is valid as ``output_type``.
+
+    :param texts: in the order in which they are tried; at least one.
+    :param repair: whether broken JSON may be repaired.
+    :raises OutputValidationError: of the first text, if none is valid.
+    """
+    first: OutputValidationError | None = None
+    for text in texts:
+        try:
+            return ParsedOutput(dump_output(parse_output(output_type, text)))
+        except OutputValidationError as error:
+            first = first or error
+    raise first or OutputValidationError(f"the response holds no text to read as {output_type.__name__}")
 
 
 def dump_output(value: BaseModel) -> dict[str, Any]:

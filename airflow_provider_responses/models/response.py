@@ -77,12 +77,16 @@ class Response:
     :param headers: response headers, names in lower case.
     :param previous: errors of the tries that came before this answer, oldest first.
     :param seconds: from the first try to the answer.
+    :param inconsistent: whether the end of the stream held another text than its pieces, which were taken.
+    :param maybe_truncated: whether it is as long as `max_output_tokens` allows, and called complete all the same.
     """
 
     raw: dict[str, Any] = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     previous: tuple[Exception, ...] = field(default=(), repr=False)
     seconds: float | None = field(default=None, repr=False)
+    inconsistent: bool = field(default=False, repr=False)
+    maybe_truncated: bool = field(default=False, repr=False)
 
     def __repr__(self) -> str:
         # Neither prompt nor answer: this lands in logs.
@@ -151,6 +155,11 @@ class Response:
         """All text of the answer's messages, joined."""
         texts = [_get(p, "text", str) or "" for p in self._parts("output_text")]
         return "".join(texts) if texts else (_get(self.raw, "output_text", str) or "")
+
+    @property
+    def output_texts(self) -> list[str]:
+        """The texts that may hold a typed output, in the order in which they are tried."""
+        return [self.output_text]
 
     @property
     def refusal(self) -> str | None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
-from airflow_provider_responses.client import protocol
+from airflow_provider_responses.client import errors, protocol
+from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     ForbiddenResponseError,
@@ -25,6 +26,7 @@ from airflow_provider_responses.models import Response
 from .wire import result
 
 WHAT = "POST https://openrouter.ai/api/v1/responses (model maker/small-1)"
+REQUEST = RequestSummary(label=WHAT, is_openrouter=True)
 
 # status, class, try again?, what the message tells to do
 TABLE = [
@@ -53,15 +55,15 @@ TABLE = [
 
 
 def error_of(
-    status: int, body: Any, headers: dict[str, str] | None = None, *, what: str = WHAT
+    status: int, body: Any, headers: dict[str, str] | None = None, *, request: RequestSummary = REQUEST
 ) -> exceptions.ResponsesError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return protocol.error_from_response(status, headers or {}, data, what=what)
+    return errors.error_from_response(status, headers or {}, data, request=request)
 
 
 def failed(**changes: Any) -> APIError:
     with pytest.raises(APIError) as caught:
-        protocol.check_answer(Response(raw=result(status="failed", output=[], **changes)), what=WHAT)
+        protocol.check_answer(Response(raw=result(status="failed", output=[], **changes)), request=REQUEST)
     return caught.value
 
 
@@ -165,22 +167,22 @@ json_values = st.recursive(
 )
 ERROR_KEYS = ["code", "message", "metadata", "error_type", "availability"]
 INNER_KEYS = ["retryable", "retry_after", "fallback_models", "provider_name", "raw", "provider_code", "reasons"]
-errors = st.dictionaries(
+error_objects = st.dictionaries(
     st.sampled_from(ERROR_KEYS), json_values | st.dictionaries(st.sampled_from(INNER_KEYS), json_values)
 )
 
 
-@given(errors, st.integers(300, 599))
+@given(error_objects, st.integers(300, 599))
 def test_no_shape_of_an_envelope_raises_anything_else(error: dict[str, Any], status: int) -> None:
     made = error_of(status, {"error": error, "openrouter_metadata": error})
     assert made.status_code == status
     assert made.retry_after is None or made.retry_after >= 0
 
 
-@given(errors, st.sampled_from(["failed", None]))
+@given(error_objects, st.sampled_from(["failed", None]))
 def test_no_shape_of_a_failed_answer_raises_anything_else(error: dict[str, Any], status: str | None) -> None:
     with pytest.raises(APIError):
-        protocol.check_answer(Response(raw={"status": status, "error": error}), what=WHAT)
+        protocol.check_answer(Response(raw={"status": status, "error": error}), request=REQUEST)
 
 
 def test_huge_bodies_and_words_are_cut() -> None:
@@ -225,13 +227,13 @@ def test_huge_bodies_and_words_are_cut() -> None:
 def test_the_asked_wait_is_read_in_every_form(
     headers: dict[str, str], availability: dict[str, Any] | None, seconds: float | None
 ) -> None:
-    assert protocol.retry_after(headers, availability) == seconds
+    assert errors.retry_after(headers, availability) == seconds
 
 
 @given(st.text(max_size=30), st.text(max_size=30), json_values)
 def test_no_form_of_an_asked_wait_raises(text: str, date: str, value: Any) -> None:
     headers = {"retry-after": text, "retry-after-ms": date, "date": date}
-    wait = protocol.retry_after(headers, {"retry_after": value})
+    wait = errors.retry_after(headers, {"retry_after": value})
     assert wait is None or wait >= 0
 
 
@@ -295,13 +297,13 @@ def test_a_failure_without_an_error_is_a_failure(error: Any) -> None:
 
 def test_an_error_in_a_200_without_a_status_is_a_failure() -> None:
     with pytest.raises(exceptions.TooManyRequestsResponseError, match="slow down"):
-        protocol.check_answer(Response(raw={"error": {"code": 429, "message": "slow down"}}), what=WHAT)
+        protocol.check_answer(Response(raw={"error": {"code": 429, "message": "slow down"}}), request=REQUEST)
 
 
 @pytest.mark.parametrize(("status", "retryable"), [("queued", False), ("in_progress", False), ("cancelled", True)])
 def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -> None:
     with pytest.raises(APIError, match=status) as caught:
-        protocol.check_answer(Response(raw=result(status=status)), what=WHAT)
+        protocol.check_answer(Response(raw=result(status=status)), request=REQUEST)
     assert caught.value.retryable is retryable
     assert caught.value.response is not None
 
@@ -318,7 +320,7 @@ def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -
 def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advice: str) -> None:
     raw = result("the begin", status="incomplete", incomplete_details={"reason": reason})
     with pytest.raises(IncompleteResponseError, match=advice) as caught:
-        protocol.check_answer(Response(raw=raw), what=WHAT)
+        protocol.check_answer(Response(raw=raw), request=REQUEST)
     assert caught.value.response is not None
     assert caught.value.response.output_text == "the begin"
     assert not caught.value.retryable
@@ -328,7 +330,7 @@ def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advi
 def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:
     content = [{"type": "refusal", "refusal": "I won't."}]
     with pytest.raises(RefusalError, match="refused") as caught:
-        protocol.check_answer(Response(raw=result(output=[{"type": "message", "content": content}])), what=WHAT)
+        protocol.check_answer(Response(raw=result(output=[{"type": "message", "content": content}])), request=REQUEST)
     assert caught.value.response is not None
     assert caught.value.response.refusal == "I won't."
     assert "I won't" not in str(caught.value)
@@ -337,7 +339,7 @@ def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:
 @pytest.mark.parametrize("raw", [{}, {"choices": []}, {"status": None}, {"output": "text"}])
 def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
     with pytest.raises(APIError, match="base URL"):
-        protocol.check_answer(Response(raw=raw), what=WHAT)
+        protocol.check_answer(Response(raw=raw), request=REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -357,21 +359,21 @@ def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
 def test_what_was_paid_for_is_never_lost_over_its_shape(changes: dict[str, Any]) -> None:
     response = Response(raw=result(**changes))
     if changes != {"output": None}:
-        assert protocol.check_answer(response, what=WHAT) is response
+        assert protocol.check_answer(response, request=REQUEST) is response
     else:
-        assert protocol.check_answer(response, what=WHAT).output_text == ""
+        assert protocol.check_answer(response, request=REQUEST).output_text == ""
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"id": "resp', b"\xff"])
 def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
     with pytest.raises(APIError, match="instead of a JSON object") as caught:
-        protocol.read_json(200, {"x-generation-id": "gen-1"}, body, what=WHAT)
+        protocol.read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
     error: ResponsesError = caught.value
     assert (error.retryable, error.ambiguous, error.generation_id) == (True, True, "gen-1")
 
 
 def test_a_body_padded_with_white_space_is_read() -> None:
-    assert protocol.read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', what=WHAT) == {"id": "resp_1"}
+    assert protocol.read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', request=REQUEST) == {"id": "resp_1"}
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,7 @@ def test_the_kinds_of_403_are_told_apart(
     metadata: dict[str, Any], routing: dict[str, Any] | None, kind: str, advice: str
 ) -> None:
     body = {"error": {"code": 403, "message": "no", "metadata": metadata}, "openrouter_metadata": routing}
-    error = protocol.error_from_response(403, {}, json.dumps(body).encode(), what="POST")
+    error = errors.error_from_response(403, {}, json.dumps(body).encode(), request=REQUEST)
     assert isinstance(error, ForbiddenResponseError)
     assert error.kind == kind
     assert error.patterns == metadata.get("patterns", [])
@@ -416,11 +418,11 @@ def test_availability_goes_before_the_error_type_and_that_before_the_status(
     body: dict[str, Any] = {"error": {"message": "no"}, "error_type": error_type}
     if availability is not None:
         body["error"]["availability"] = {"retryable": availability}
-    error = protocol.error_from_response(status, {}, json.dumps(body).encode(), what="POST")
+    error = errors.error_from_response(status, {}, json.dumps(body).encode(), request=REQUEST)
     assert error.retryable is retryable
 
 
 def test_a_date_to_wait_for_is_read_without_the_servers_clock_too() -> None:
     in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    assert 3000 < (protocol.retry_after({"retry-after": in_an_hour}) or 0) <= 3600
-    assert protocol.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert 3000 < (errors.retry_after({"retry-after": in_an_hour}) or 0) <= 3600
+    assert errors.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,
@@ -308,13 +309,13 @@ def test_a_stream_to_a_plain_request_is_read_to_its_end(flavour: Flavour) -> Non
 
 @given(st.text())
 def test_the_reader_raises_only_its_own_error(data: str) -> None:
-    reader = StreamReader(EVENT_STREAM, what="POST x")
+    reader = StreamReader(EVENT_STREAM, request=RequestSummary(label="POST x"))
     with contextlib.suppress(StreamInterruptedError, APIError):
         reader.read(data)
 
 
 def test_the_reader_keeps_the_text_so_far() -> None:
-    reader = StreamReader({}, what="POST x")
+    reader = StreamReader({}, request=RequestSummary(label="POST x"))
     assert reader.read("[DONE]") is None
     assert reader.read("") is None
     for event in deltas("a|b|c"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses.client.protocol import STATUS_OF_CODE, STATUS_OF_ERROR_TYPE
+from airflow_provider_responses.client.errors import STATUS_OF_CODE, STATUS_OF_ERROR_TYPE
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest
 from airflow_provider_responses.models.fields import METADATA_MAX_VALUE, REQUEST_FIELDS

@@ -1,0 +1,39 @@
+"""The request that a response or an error is about, without its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.models.request import ResponsesRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestSummary:
+    """
+    What reading a response, and reporting an error, needs to know of the request.
+
+    :param label: the request in messages: ``POST https://… (model a/b)``.
+    :param is_openrouter: whether it went to OpenRouter, or to a server with its features.
+    :param max_output_tokens: the limit that was asked for.
+    :param has_input: whether it held something that costs input tokens.
+    :param previous_response_id: whether it continued a response that the server stores.
+    """
+
+    label: str
+    is_openrouter: bool = False
+    max_output_tokens: int | None = None
+    has_input: bool = False
+    previous_response_id: bool = False
+
+    @classmethod
+    def of(cls, request: ResponsesRequest, config: ClientConfig) -> RequestSummary:
+        """Return the summary of a request that goes to the server of a connection."""
+        model = request.model or ", ".join(request.models or [])
+        return cls(
+            label=f"POST {config.base_url}/responses (model {model})",
+            is_openrouter=config.is_openrouter,
+            max_output_tokens=request.max_output_tokens,
+            has_input=bool(request.input),
+            previous_response_id=request.previous_response_id is not None,
+        )
