@@ -20,6 +20,10 @@ RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-l
 SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
 SHORTEST_SECRET: Final = 6  # what is shorter, such as the key "none", is part of too many words to be taken out
 Dialect = Literal["openrouter", "open"]
+# Seconds that an idle connection is kept. Uvicorn, which most other servers run on, closes it after 5: a request that
+# goes out on it at that moment is lost, and nobody knows whether it was served.
+IDLE_OPENROUTER: Final = 30.0
+IDLE_OTHERS: Final = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +171,11 @@ class ClientConfig:
     @property
     def route(self) -> Route:
         """What tells connections apart that must not be shared. Nothing but this machine is on the way to loopback."""
+        # By the host, and not the dialect: a proxy that passes requests on to OpenRouter has idle times of its own.
+        idle = IDLE_OPENROUTER if _dialect_of(self.base_url) == "openrouter" else IDLE_OTHERS
         if _is_loopback(urlsplit(self.base_url).hostname or ""):
-            return Route(ca_bundle=self.ca_bundle, environment=False)
-        return Route(proxy=self.proxy, ca_bundle=self.ca_bundle)
+            return Route(ca_bundle=self.ca_bundle, environment=False, idle_seconds=idle)
+        return Route(proxy=self.proxy, ca_bundle=self.ca_bundle, idle_seconds=idle)
 
     @property
     def secrets(self) -> list[str]:
@@ -190,11 +196,13 @@ class Route(NamedTuple):
     :param proxy: URL of a proxy.
     :param ca_bundle: file of the certificate authorities to trust.
     :param environment: whether the environment may name a proxy.
+    :param idle_seconds: how long a connection that carries no request is kept for the next one.
     """
 
     proxy: str | None = None
     ca_bundle: str | None = None
     environment: bool = True
+    idle_seconds: float = IDLE_OTHERS
 
 
 def secret_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import os
 import socket
 import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakSet
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
-KEEPALIVE_EXPIRY: Final = 30.0  # seconds that an idle connection is kept
 # A reasoning model can be silent for minutes, and a NAT on the way forgets silent connections.
 TCP_KEEPALIVE: Final = tuple(
     (level, getattr(socket, name), value)
@@ -46,7 +45,7 @@ TCP_KEEPALIVE: Final = tuple(
 )
 
 
-@lru_cache(maxsize=8)  # reading all the usual authorities takes tens of milliseconds
+@functools.lru_cache(maxsize=8)  # reading all the usual authorities takes tens of milliseconds
 def _trust(ca_bundle: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
@@ -81,7 +80,9 @@ class SyncPool:
             verify=_trust(route.ca_bundle),
             trust_env=route.environment,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_EXPIRY),
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=20, keepalive_expiry=route.idle_seconds
+            ),
         )
         _keep_no_cookies(self.http)
 
@@ -216,9 +217,9 @@ class AsyncPool:
         self.route = route = route or Route()
         direct = mounts = None
         if transport is None:
-            trust = _trust(route.ca_bundle)
-            transport = direct = _aiohttp_transport(trust, httpx.Proxy(route.proxy) if route.proxy else None)
-            mounts = _proxies(trust) if route.environment and not route.proxy else None
+            make = functools.partial(_aiohttp_transport, _trust(route.ca_bundle), route.idle_seconds)
+            transport = direct = make(httpx.Proxy(route.proxy) if route.proxy else None)
+            mounts = _proxies(make) if route.environment and not route.proxy else None
         self.http = httpx.AsyncClient(
             transport=transport,
             mounts=mounts,
@@ -252,7 +253,41 @@ class AsyncPool:
         await self.http.aclose()
 
 
-def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) -> AiohttpTransport:
+@functools.cache
+def _connector_class() -> type[aiohttp.TCPConnector]:
+    """Return the class of the connectors, made here since aiohttp is imported where it is used alone."""
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        """
+        Close every connection that was made, also those that are no longer in the pool.
+
+        A connection that a server does not keep leaves aiohttp's pool at once, and over TLS it then waits for the
+        server's farewell. A loop that ends before that would leave its socket open.
+        """
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._made: WeakSet[asyncio.Transport] = WeakSet()
+
+        async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+            connection = await super().connect(*args, **kwargs)
+            if connection.transport is not None:
+                self._made.add(connection.transport)
+            return connection
+
+        async def close(self, **how: Any) -> None:
+            await super().close(**how)
+            for transport in list(self._made):
+                transport.abort()
+            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+
+    return Connector
+
+
+def _aiohttp_transport(
+    trust: ssl.SSLContext, idle_seconds: float, proxy: httpx.Proxy | None = None
+) -> AiohttpTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -263,9 +298,9 @@ def _aiohttp_transport(trust: ssl.SSLContext, proxy: httpx.Proxy | None = None) 
         return sock
 
     def make_session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = _connector_class()(
             limit=0,  # no limit: how many calls are under way is the caller's to say
-            keepalive_timeout=KEEPALIVE_EXPIRY,
+            keepalive_timeout=idle_seconds,
             ssl=trust,
             socket_factory=make_socket,
         )
@@ -300,11 +335,11 @@ async def _request(transport: AiohttpTransport, call: Call, patience: Mapping[st
     )
 
 
-def _proxies(trust: ssl.SSLContext) -> dict[str, httpx.AsyncBaseTransport | None]:
-    """Give the proxies that the environment names, as httpx's mounts."""
+def _proxies(make: Callable[[httpx.Proxy], AiohttpTransport]) -> dict[str, httpx.AsyncBaseTransport | None]:
+    """Return the proxies that the environment names, as httpx's mounts."""
     urls, without = _environment_proxies()
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-        f"{scheme}://": _aiohttp_transport(trust, httpx.Proxy(url)) for scheme, url in urls.items()
+        f"{scheme}://": make(httpx.Proxy(url)) for scheme, url in urls.items()
     }
     if mounts:
         mounts |= {f"all://[{host}]" if host.count(":") > 1 else f"all://{host}": None for host in without}

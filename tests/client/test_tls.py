@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import gc
 import ipaddress
 import json
 import ssl
+import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from cryptography import x509
@@ -19,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
 from airflow_provider_responses.client.transport import AsyncPool, SyncPool
 from airflow_provider_responses.exceptions import TransportError
+
+from .server import LIMIT, Connection, Server
 
 REQUEST = {"model": "a/b", "input": "x"}
 
@@ -97,3 +102,34 @@ async def test_without_it_nothing_is_sent(flavour: str, url: str) -> None:
         await send(flavour, ClientConfig(api_key="k", base_url=url, max_retries=0))
     assert caught.value.kind == "connect"
     assert not caught.value.ambiguous
+
+
+@pytest.mark.parametrize("framing", ["connection: close", "connection: keep-alive"])
+def test_no_socket_outlives_its_loop_however_late_the_server_says_farewell(
+    framing: str, server: Server, certificate: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    loop_is_over = Event()
+
+    def answers_and_is_silent(connection: Connection) -> None:
+        with context.wrap_socket(connection.sock, server_side=True) as connection.sock:
+            connection.read_request()
+            connection.answer({"id": "r", "status": "completed", "output": []}, framing)
+            loop_is_over.wait(LIMIT)
+
+    server.script = answers_and_is_silent
+    url = server.url.replace("http:", "https:")
+    config = ClientConfig(api_key="k", base_url=url, ca_bundle=str(certificate.parent / "ca.pem"))
+
+    async def sends() -> str | None:
+        async with AsyncResponsesClient(config) as client:
+            return (await client.send(REQUEST)).status
+
+    gc.collect()  # what other tests have left is not this one's
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        assert asyncio.run(sends()) == "completed"
+        gc.collect()
+    loop_is_over.set()
+    assert [str(warning.message) for warning in left_open] == []

@@ -262,6 +262,65 @@ def test_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
     assert (server.connections, len(server.heads)) == (1, 3)
 
 
+def idle_seconds_of(pool: SyncPool | AsyncPool) -> float:
+    """What the library that keeps the connections was given."""
+    inner: Any = pool.http._transport
+    if isinstance(pool, SyncPool):
+        return float(inner._pool._keepalive_expiry)
+    inner.client = inner.get_client()
+    return float(inner.client.connector._keepalive_timeout)
+
+
+async def close(pool: SyncPool | AsyncPool) -> None:
+    if isinstance(pool, AsyncPool):
+        await pool.close()
+    else:
+        pool.close()
+
+
+@pytest.mark.parametrize("kind", [SyncPool, AsyncPool])
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({"base_url": "https://openrouter.ai/api/v1"}, 30.0),
+        ({"base_url": "https://eu.openrouter.ai/api/v1"}, 30.0),
+        ({"base_url": "https://llm.example.com/v1"}, 4.0),
+        ({"base_url": "http://127.0.0.1:8000/v1"}, 4.0),
+        ({"base_url": "https://llm.example.com/v1", "proxy": "http://proxy.example.com:3128"}, 4.0),
+        ({"base_url": "https://llm.example.com/v1", "dialect": "openrouter"}, 4.0),
+    ],
+    ids=str,
+)
+async def test_idle_connections_to_other_servers_are_kept_for_less_than_uvicorn_keeps_them(
+    kind: type[SyncPool | AsyncPool], settings: dict[str, Any], seconds: float
+) -> None:
+    pool = kind(route=config(**settings).route)
+    try:
+        assert idle_seconds_of(pool) == seconds
+    finally:
+        await close(pool)
+
+
+async def test_a_proxy_of_the_environment_keeps_idle_connections_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    pool = AsyncPool(route=config(base_url="https://llm.example.com/v1").route)
+    mounted: Any = next(transport for transport in pool.http._mounts.values() if transport)
+    mounted.client = mounted.get_client()
+    assert mounted.client.connector._keepalive_timeout == 4.0
+    await pool.close()
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(0.0, 2), (LIMIT, 1)])
+def test_a_connection_that_was_idle_for_longer_carries_no_request(
+    flavour: Flavour, server: Server, idle_seconds: float, connections: int
+) -> None:
+    route = config(base_url=server.url).route._replace(idle_seconds=idle_seconds)
+    client = flavour.network((SyncPool if flavour.sync else AsyncPool)(route=route), base_url=server.url)
+    for _ in range(2):
+        client.send()
+    assert (server.connections, len(server.heads)) == (connections, 2)
+
+
 STREAM = "".join(f"data: {json.dumps(event)}\n\n" for event in ({"type": "response.completed", "response": result()},))
 
 
