@@ -121,6 +121,22 @@ class ResponsesError(Exception):
         """How many requests were sent, this one included."""
         return len(self.previous) + 1
 
+    @property
+    def may_have_been_billed(self) -> bool:
+        """Whether the request that failed may be on the bill: it may have been served, or a response came of it."""
+        response = self.response
+        if response is None or response.cached or response.usage.cost == 0:
+            return self.ambiguous
+        return self.ambiguous or bool(response.output or response.usage.raw)
+
+    def after(self, previous: Iterable[Exception]) -> Self:
+        """Enter the failed sends before this one, oldest first; the message names those that may have been billed."""
+        self.message = self.message.removesuffix(_billed_before(self.previous))
+        self.previous = tuple(previous)
+        self.message += _billed_before(self.previous)
+        self.args = (self.message,)
+        return self
+
     def hide(self, secrets: Iterable[str]) -> None:
         """Take secrets out of everything that may be shown: a server may send back what it was sent."""
         for secret in secrets:
@@ -132,9 +148,10 @@ class ResponsesError(Exception):
             self.response.raw["error"] = _without(self.response.raw["error"], secrets)
 
     def about(self, what: str) -> Self:
-        """Say at the beginning of the message what it is about: a task, a connection."""
-        self.message = f"{what}: {self.message}" if self.message else what
-        self.args = (self.message,)
+        """Begin the message with what it is about, a task or a connection, unless it does already."""
+        if not self.message.startswith(f"{what}: "):
+            self.message = f"{what}: {self.message}" if self.message else what
+            self.args = (self.message,)
         return self
 
 
@@ -199,7 +216,7 @@ class ForbiddenResponseError(APIError):
 
 
 class NotFoundResponseError(APIError):
-    """404: no such model or endpoint."""
+    """404: there is no such model, endpoint or stored response."""
 
 
 class RequestTimeoutResponseError(APIError):
@@ -333,6 +350,22 @@ def _without(value: Any, secrets: Iterable[str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _without(item, secrets) for key, item in value.items()}
     return [_without(item, secrets) for item in value] if isinstance(value, list) else value
+
+
+def _billed_before(previous: Iterable[Exception]) -> str:
+    """Return the sentence about earlier sends that may have been billed, empty if there are none."""
+    billed = [error for error in previous if isinstance(error, ResponsesError) and error.may_have_been_billed]
+    if not billed:
+        return ""
+    count = "1 earlier send" if len(billed) == 1 else f"{len(billed)} earlier sends"
+    return f". Before it, {count} may have been billed: {', '.join(map(_send, billed))}"
+
+
+def _send(error: ResponsesError) -> str:
+    """Name a failed send: its class, what kind of failure, and under which id its price can be looked up."""
+    kind = getattr(error, "kind", None) if isinstance(error, TransportError) else error.status_code
+    details = ", ".join(str(part) for part in (kind, error.generation_id) if part)
+    return f"{type(error).__name__} ({details})" if details else type(error).__name__
 
 
 def _list(value: Any) -> list[Any]:

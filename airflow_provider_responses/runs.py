@@ -270,7 +270,7 @@ class Asking:
         except OutputValidationError as error:
             if not self._retries:
                 error.response = response
-                error.previous = response.previous
+                error.after(response.previous)
                 return Outcome(response=response, error=error)
             self._retries -= 1
             error.response = replace(response, previous=())
@@ -287,7 +287,7 @@ class Asking:
         """Take a failure."""
         if error.response is not None:
             error.response = replace(error.response, previous=(*self._earlier, *error.response.previous))
-        error.previous = (*self._earlier, *error.previous)
+        error.after((*self._earlier, *error.previous))
         if error.response is not None and self.run.accepts(error):
             if self.run.is_unreadable:
                 return Outcome(response=error.response, unread=True)

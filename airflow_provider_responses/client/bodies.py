@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 MAX_QUOTED: Final = 500  # characters of a server's own words in a message
+# Where pydantic's errors, and FastAPI's, begin to repeat what they were given: all from there on is content.
+_REPEATED: Final = re.compile(r"""input_value=|\\*["'](?:input|ctx)\\*["']\s*:""")
+LEFT_OUT: Final = "… (the rest repeats the input, and is left out)"
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -26,15 +31,39 @@ def parse_json(text: bytes | str) -> Any:
         return None
 
 
+def parse_what_arrived(text: bytes) -> Any:
+    """Read JSON whose end is missing as far as it goes; None if it is none."""
+    whole = parse_json(text)
+    if whole is not None:
+        return whole
+    try:
+        return from_json(text, allow_partial="trailing-strings")
+    except ValueError:
+        return None
+
+
 def cut(text: str) -> str:
     """Shorten a text to what a message may quote."""
     text = " ".join(text.split())
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}… ({len(text)} characters)"
 
 
+def quoted(text: str) -> str:
+    """Return of a server's words what a message may quote: without the request that they repeat."""
+    if repeated := _REPEATED.search(text):
+        text = text[: repeated.start()].rstrip(" ,[{(") + LEFT_OUT
+    return cut(text)
+
+
 def describe(body: bytes, *, quote: bool = True) -> str:
     """Describe a body that is not what was expected."""
     if not body.strip():
         return "an empty body"
-    begins = f" beginning {cut(body[:200].decode(errors='replace'))!r}" if quote else ""
+    # JSON without a message may hold anything, and so the request.
+    if body.lstrip()[:1] in {b"{", b"["}:
+        data = parse_what_arrived(body)
+        if isinstance(data, Mapping):
+            return f"{len(body)} bytes, a JSON object with the fields {cut(', '.join(map(repr, data))) or 'none'}"
+        return f"{len(body)} bytes, a JSON list" if isinstance(data, list) else f"{len(body)} bytes of broken JSON"
+    begins = f" beginning {quoted(body[:200].decode(errors='replace'))!r}" if quote else ""
     return f"{len(body)} bytes{begins}"

@@ -17,7 +17,12 @@ from airflow_provider_responses.client.config import ClientConfig, RequestOption
 from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
 from airflow_provider_responses.client.summary import RequestSummary
-from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
+from airflow_provider_responses.exceptions import (
+    APIError,
+    ResponsesError,
+    TransportError,
+    UnauthorizedResponseError,
+)
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
@@ -121,7 +126,7 @@ def settle(judge: Judge, response: Response) -> Response:
 
 def blame(judge: Judge, error: ResponsesError) -> None:
     """Enter into a final error, and the answer that came with it, what came before it."""
-    error.previous = tuple(e for e in judge.errors if e is not error)
+    error.after(e for e in judge.errors if e is not error)
     if error.response is not None:
         error.response = replace(error.response, previous=error.previous, seconds=judge.clock() - judge.started)
     errors.note_tries(error)
@@ -154,3 +159,16 @@ def objects_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Give the objects that a ``GET`` brought, without what is another shape."""
     data = body.get("data")
     return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+
+
+def is_there(found: Mapping[str, Any] | APIError) -> bool | None:
+    """
+    Return whether a ``GET`` shows that the server has a path, None if it does not tell.
+
+    :raises UnauthorizedResponseError: if the key is refused, which many servers do before they look at the path.
+    """
+    if isinstance(found, UnauthorizedResponseError):
+        raise found
+    if isinstance(found, APIError):
+        return {404: False, 405: True}.get(found.status_code or 0)
+    return None if found.get("error") else True  # some servers return a 200 with an error for any path

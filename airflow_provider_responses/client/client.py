@@ -19,6 +19,7 @@ from airflow_provider_responses.client.calls import (
     Options,
     blame,
     content,
+    is_there,
     object_of,
     objects_of,
     place,
@@ -30,6 +31,7 @@ from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.exceptions import (
+    APIError,
     RequestCancelledError,
     ResponsesError,
     StreamInterruptedError,
@@ -115,6 +117,18 @@ class ResponsesClient(Calls):
     def get_models(self) -> list[dict[str, Any]]:
         """Give the models that the server offers (``GET /models``)."""
         return objects_of(self._read(self._get("/models")))
+
+    def probe(self) -> bool | None:
+        """
+        Return whether the server has ``/responses``, None if a ``GET`` does not tell; nothing is made or billed.
+
+        :raises UnauthorizedResponseError: if the key is refused.
+        :raises TransportError: if no response arrived.
+        """
+        try:
+            return is_there(self._read(self._get("/responses")))
+        except APIError as error:
+            return is_there(error)
 
     def cancel(self) -> None:
         """
@@ -353,6 +367,13 @@ class AsyncResponsesClient(Calls):
     async def get_models(self) -> list[dict[str, Any]]:
         """Like :meth:`ResponsesClient.get_models`."""
         return objects_of(await self._read(self._get("/models")))
+
+    async def probe(self) -> bool | None:
+        """Like :meth:`ResponsesClient.probe`."""
+        try:
+            return is_there(await self._read(self._get("/responses")))
+        except APIError as error:
+            return is_there(error)
 
     async def _retry(self, judge: Judge, attempt: Callable[[], Awaitable[Any]]) -> Any:
         try:

@@ -126,6 +126,10 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not self.api_key.strip():
             raise ConfigurationError("api_key is missing: a server that needs none takes any text, such as 'none'")
+        if (first := self.api_key.split()[0]).lower() == "bearer":
+            raise ConfigurationError(
+                f"api_key begins with {first!r}, which the client adds itself: give the key alone, without that word"
+            )
         settle = object.__setattr__  # the way a frozen dataclass normalizes what it was given
         settle(self, "api_key", _header_text("api_key", self.api_key.strip(), secret=True))
         settle(self, "base_url", _base_url("base_url", self.base_url or DEFAULT_BASE_URL))

@@ -6,12 +6,16 @@ No I/O and no clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from airflow_provider_responses.client.bodies import cut, describe, parse_json
+from airflow_provider_responses.client.bodies import cut, describe, parse_what_arrived, quoted
+from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause
+from airflow_provider_responses.client.error_reports import Report, read_report, text_of
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -21,68 +25,6 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.response import Response
 
-# The stable names of failures inside a 200 (API.md), and the codes used where there is no name.
-STATUS_OF_ERROR_TYPE: Final[Mapping[str, int]] = {
-    **dict.fromkeys(
-        (
-            "context_length_exceeded",
-            "max_tokens_exceeded",
-            "token_limit_exceeded",
-            "string_too_long",
-            "invalid_request",
-            "invalid_prompt",
-            "content_policy_violation",
-            "refusal",
-            "invalid_image",
-            "image_too_large",
-            "image_too_small",
-            "unsupported_image_format",
-            "image_download_failed",
-        ),
-        400,
-    ),
-    "authentication": 401,
-    "payment_required": 402,
-    "permission_denied": 403,
-    "not_found": 404,
-    "image_not_found": 404,
-    "precondition_failed": 412,
-    "payload_too_large": 413,
-    "unprocessable": 422,
-    "rate_limit_exceeded": 429,
-    "server": 500,
-    "unmapped": 500,
-    "provider_unavailable": 502,
-    "provider_overloaded": 503,
-    "timeout": 504,
-}
-STATUS_OF_CODE: Final[Mapping[str, int]] = {
-    **dict.fromkeys(
-        (
-            "invalid_prompt",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_base64_image",
-            "invalid_image_url",
-            "image_too_large",
-            "image_too_small",
-            "image_parse_error",
-            "image_content_policy_violation",
-            "invalid_image_mode",
-            "image_file_too_large",
-            "unsupported_image_media_type",
-            "empty_image_file",
-            "failed_to_download_image",
-        ),
-        400,
-    ),
-    "server_error": 500,
-    "rate_limit_exceeded": 429,
-    "vector_store_timeout": 504,
-    "bio_policy": 403,
-    "data_residency_mismatch": 403,
-    "image_file_not_found": 404,
-}
 NAME_OF_STATUS: Final[Mapping[int, str]] = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -100,150 +42,227 @@ NAME_OF_STATUS: Final[Mapping[int, str]] = {
     524: "Edge Network Timeout",
     529: "Provider Overloaded",
 }
+# What to do, by status; where a server needs other words than OpenRouter, theirs are in the second table.
 ADVICE: Final[Mapping[int, str]] = {
     400: "Correct the request: the same one fails again",
-    401: "Check the API key in the connection's password field (OpenRouter's keys: https://openrouter.ai/settings/keys)",
-    402: "Add credits (https://openrouter.ai/settings/credits) or raise the key's limit "
-    "(https://openrouter.ai/settings/keys); the connection's Test button, or ResponsesHook.get_key(), shows what "
-    "the key has left",
+    401: "Check the API key in the connection's password field",
+    402: "The account, or the key, may spend no more: settle it, or raise its limit, with whoever runs the server",
+    403: "The key may not do this: check what it is allowed to do",
     404: "Check the model's name and the connection's base URL",
     408: "If it stays, ask for less output or raise the timeout",
     413: "Send less: shorten the input, or split it over several tasks",
     422: "Correct the request: the same one fails again",
     429: "If it stays, run fewer tasks at once (a pool), or ask the service for a higher limit",
+    503: "If it stays, run fewer tasks at once (a pool), or give the server more capacity",
+    529: "If it stays, run fewer tasks at once (a pool), or give the server more capacity",
+}
+ADVICE_OPENROUTER: Final[Mapping[int, str]] = {
+    **ADVICE,
+    401: "Check the API key in the connection's password field (OpenRouter's keys: https://openrouter.ai/settings/keys)",
+    402: "Add credits (https://openrouter.ai/settings/credits) or raise the key's limit "
+    "(https://openrouter.ai/settings/keys); the connection's Test button, or ResponsesHook.get_key(), shows what "
+    "the key has left",
     503: "If it stays, allow more models (`models`) or providers",
     529: "If it stays, allow more models (`models`) or providers",
 }
 ADVICE_FORBIDDEN: Final[Mapping[str, str]] = {
     "guardrail-blocked": "A guardrail of the account blocked it: take what it found out of the input, or change the "
-    "guardrail (https://openrouter.ai/settings/guardrails)",
+    "guardrail",
     "moderation": "The model's moderation blocked it: change the input, or take a model without one",
     "insufficient-permissions": "The key may not do this: check what it, or the account's privacy settings, allow",
 }
-ADVICE_SERVER: Final = "If it stays, look at the service's status page, or take another model"
+GUARDRAILS: Final = " (https://openrouter.ai/settings/guardrails)"
+ADVICE_SERVER: Final = "If it stays, look at the server's log, or take another model"
+ADVICE_SERVER_OPENROUTER: Final = "If it stays, look at the service's status page, or take another model"
+ADVICE_TOO_LONG: Final = (
+    "Send less: shorten the input, or split it over several tasks; or take a model with a longer context"
+)
+ADVICE_CONTENT: Final = (
+    "The rules of the model, or of its provider, do not allow this content: change the input or the model"
+)
+ADVICE_NO_RETRY: Final = "The server reports that the same request fails again: change the request"
+ADVICE_NO_RETRY_OPENROUTER: Final = (
+    "The service says that trying again does not help: change the model or the provider preferences"
+)
+ADVICE_NO_DATABASE: Final = "Check the API key: LiteLLM without a database answers a wrong key like this"
+ADVICE_PREVIOUS: Final = (
+    "The server has no response with the id in `previous_response_id`: it was not stored (`store`), has expired, or is "
+    "at another server. Send the whole history in `input` instead (Response.to_input() gives a response's part of it)"
+)
+ADVICE_PREVIOUS_OR_MODEL: Final = (
+    "Check that the server still has the response of `previous_response_id`, then the model's name and the "
+    "connection's base URL"
+)
+# Statuses for which a name of a passing cause is believed: elsewhere, what the status says stays.
+RETRIED_BY_NAME: Final = frozenset({400, 403})
+NO_MESSAGE: Final = "no message"
+TOO_LARGE_FOR_LIMIT: Final = "request too large"
+
+_FLAT: Final = ("code", "message", "param", "error_type", "detail", "title", "status")  # of an error event
+_NO_MODEL: Final = frozenset(
+    {"deployment_not_found", "model_not_exist", "model_not_found", "no_such_model", "unknown_model"}
+)
+_TOLD: Final = {"true": True, "false": False}
+_NAMES_RESPONSE: Final = re.compile(
+    r"previous[ _]response|\bresp_|\bresponse\b.*\b(?:not found|not exist|expired|no longer)|\bno (?:such )?response\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *, request: RequestSummary) -> APIError:
     """Build the error of a status other than 2XX."""
-    envelope = parse_json(body)
-    if not isinstance(envelope, dict):
-        envelope = {}
-    error = envelope.get("error")
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = {"message": _text(envelope.get("message")) or describe(body)}
-    return _api_error(
-        status,
-        error,
-        request=request,
-        headers=headers,
-        error_type=_text(error.get("error_type")) or _text(envelope.get("error_type")),
-        openrouter_metadata=envelope.get("openrouter_metadata"),
-    )
+    data = parse_what_arrived(body)
+    report = read_report(data)
+    if report.words is None:
+        is_known = isinstance(data, dict) and isinstance(data.get("error"), dict)
+        report = replace(report, words=NO_MESSAGE if is_known else describe(body))
+    return _api_error(status, report, request=request, headers=headers)
 
 
 def error_from_result(response: Response, *, request: RequestSummary) -> APIError:
     """Build the error of a failure inside a 200."""
-    error = response.error or {}
-    code = error.get("code")
-    status = STATUS_OF_ERROR_TYPE.get(response.error_type or "")
-    if status is None:
-        status = code if isinstance(code, int) and 400 <= code < 600 else STATUS_OF_CODE.get(str(code), 500)
-    return _api_error(
-        status,
-        error,
-        request=request,
-        headers=response.headers,
-        error_type=response.error_type,
-        openrouter_metadata=response.openrouter_metadata,
-        response=response,
+    report = read_report(
+        {
+            "error": response.error or {},
+            "error_type": response.error_type,
+            "openrouter_metadata": response.openrouter_metadata,
+            # The reason of a response that was cut off, which some servers call failed.
+            "code": response.incomplete_reason,
+        }
     )
+    status = report.cause.status if report.cause else 500
+    return _api_error(status, report, request=request, headers=response.headers, response=response)
 
 
 def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, request: RequestSummary) -> APIError:
     """Build the error of an ``error`` or ``response.error`` event: flat, or with an ``error`` object inside."""
     inner = {"message": data["error"]} if isinstance(data.get("error"), str) else data.get("error")
-    error = (
-        inner
-        if isinstance(inner, dict)
-        else {k: data[k] for k in ("code", "message", "param", "error_type") if k in data}
-    )
+    error = inner if isinstance(inner, dict) and inner else {name: data[name] for name in _FLAT if name in data}
     raw = {"status": "failed", "error": error, "error_type": data.get("error_type")}
     return error_from_result(Response(raw=raw, headers=headers), request=request)
 
 
 def _api_error(
     status: int,
-    error: Mapping[str, Any],
+    report: Report,
     *,
     request: RequestSummary,
     headers: Mapping[str, str],
-    error_type: str | None,
-    openrouter_metadata: Any,
     response: Response | None = None,
 ) -> APIError:
-    availability = _mapping(error.get("availability"))
-    metadata = _mapping(error.get("metadata"))
-    cls, retryable = error_class_for_status(status)
-    # What is said in particular goes before what the status says in general.
-    if (named := STATUS_OF_ERROR_TYPE.get(error_type or "")) is not None:
-        _, retryable = error_class_for_status(named)
-    if isinstance(availability.get("retryable"), bool):
-        retryable = availability["retryable"]
-    error_object = cls(
-        retryable=retryable,
+    cause = _cause(status, report)
+    cls, _ = error_class_for_status(status)
+    error = cls(
+        retryable=_is_retryable(status, report, cause, headers),
+        ambiguous=response is not None and bool(response.output),
         status_code=status,
-        code=error["code"] if isinstance(error.get("code"), (str, int)) else None,
-        error_type=error_type,
-        metadata=metadata,
-        availability=availability,
-        retry_after=retry_after(headers, availability),
+        code=report.code,
+        error_type=report.error_type,
+        metadata=report.metadata,
+        availability=report.availability,
+        retry_after=retry_after(headers, report.availability),
         generation_id=headers.get("x-generation-id"),
-        openrouter_metadata=_mapping(openrouter_metadata) or None,
+        openrouter_metadata=report.openrouter_metadata,
         response=response,
     )
     where = " inside the answer" if response is not None else ""
-    said = cut(_text(error.get("message")) or "no message")
-    return error_object.about(
-        _sentence(f"{request.label}: {status} {NAME_OF_STATUS.get(status, 'error')}{where}: {said}", error_object)
-    )
+    words = quoted(report.words or NO_MESSAGE)
+    field = f" (field {report.param})" if report.param and report.param not in words else ""
+    happened = f"{request.label}: {status} {NAME_OF_STATUS.get(status, 'error')}{where}: {words}{field}"
+    return error.about(_sentence(happened, error, _advice(error, report, cause, request)))
 
 
-def _sentence(happened: str, error: APIError) -> str:
-    """Say what happened, what the upstream said, and what to do."""
+def _cause(status: int, report: Report) -> Cause | None:
+    """Return the named cause, where it says more than the status."""
+    cause = report.cause
+    if status == 429 and TOO_LARGE_FOR_LIMIT in (report.words or "").lower():
+        return Cause(413, "request_too_large")  # it is beyond the limit by itself, and no wait makes it smaller
+    if cause is None or report.is_decisive or status >= 500:
+        return cause
+    # Below 500, a generic name or a number is often a gateway's default, and the status is what was meant.
+    if cause.is_generic or cause.name is None:
+        return None
+    can_pass = error_class_for_status(status)[1] or status in RETRIED_BY_NAME
+    return cause if can_pass or not cause.may_pass else None
+
+
+def _is_retryable(status: int, report: Report, cause: Cause | None, headers: Mapping[str, str]) -> bool:
+    """Return whether the same request may succeed later: the more particular a report is, the more it counts."""
+    if isinstance(told := report.availability.get("retryable"), bool):
+        return told
+    if (told := _TOLD.get(headers.get("x-should-retry", "").lower())) is not None:
+        return told
+    return error_class_for_status(status)[1] if cause is None else cause.may_pass
+
+
+def _sentence(happened: str, error: APIError, advice: str) -> str:
+    """Return what happened, what the upstream said, and what to do."""
     wait = "" if error.retry_after is None else f"The service asks to wait {error.retry_after:g} s"
-    parts = (happened, *_reasons(error.metadata), wait, _advice(error))
+    parts = (happened, *_reasons(error.metadata), wait, advice)
     return ". ".join(part.rstrip(". ") for part in parts if part)
 
 
 def _reasons(metadata: Mapping[str, Any]) -> list[str]:
-    """What the upstream said itself."""
-    provider = _text(metadata.get("provider_name"))
+    """Return what the upstream said itself."""
+    provider = text_of(metadata.get("provider_name"))
     found = []
     if raw := metadata.get("raw"):
-        found.append(f"{provider or 'The provider'} said: {cut(raw if isinstance(raw, str) else repr(raw))}")
+        found.append(f"{provider or 'The provider'} said: {quoted(raw if isinstance(raw, str) else repr(raw))}")
     if code := metadata.get("provider_code"):
         found.append(f"Provider code: {cut(str(code))}")
     for name in ("reasons", "patterns", "previous_errors"):
         if value := metadata.get(name):
-            found.append(f"{name}: {cut(repr(value))}")
+            found.append(f"{name}: {quoted(repr(value))}")
     return found
 
 
-def _advice(error: APIError) -> str:
+def _advice(error: APIError, report: Report, cause: Cause | None, request: RequestSummary) -> str:
     status = error.status_code or 500
     if models := error.availability.get("fallback_models"):
         return f"Models to use instead: {', '.join(map(str, models)) if isinstance(models, list) else models}"
-    if not error.retryable and (status >= 500 or status in {408, 425, 429}):
-        return "The service says that trying again does not help: change the model or the provider preferences"
-    if isinstance(error, ForbiddenResponseError):
-        return ADVICE_FORBIDDEN[error.kind]
-    if status in ADVICE:
-        return ADVICE[status]
-    if 300 <= status < 400:
+    if (advice := _advice_previous(status, report, request)) or (advice := _advice_named(cause)):
+        return advice
+    about = status if cause is None else cause.status
+    if not error.retryable and error_class_for_status(about)[1]:
+        return ADVICE_NO_RETRY_OPENROUTER if request.is_openrouter else ADVICE_NO_RETRY
+    if isinstance(error, ForbiddenResponseError) and about == 403:
+        if error.kind == "insufficient-permissions" and not request.is_openrouter:
+            return ADVICE[403]
+        is_guardrail = error.kind == "guardrail-blocked" and request.is_openrouter
+        return ADVICE_FORBIDDEN[error.kind] + (GUARDRAILS if is_guardrail else "")
+    if (advice := (ADVICE_OPENROUTER if request.is_openrouter else ADVICE).get(about)) is not None:
+        return advice
+    if 300 <= about < 400:
         return "Redirects are not followed, since they could carry the key away: set the base URL to where they lead"
-    return ADVICE_SERVER if status >= 500 or error.retryable else "Correct the request: the same one fails again"
+    if about >= 500 or error.retryable:
+        return ADVICE_SERVER_OPENROUTER if request.is_openrouter else ADVICE_SERVER
+    return ADVICE[400]
+
+
+def _advice_named(cause: Cause | None) -> str | None:
+    """Return what to do about a cause whose name says more than its status."""
+    name = None if cause is None else cause.name
+    if name in TOO_LONG:
+        return ADVICE_TOO_LONG
+    if name in CONTENT:
+        return ADVICE_CONTENT
+    return ADVICE_NO_DATABASE if name == "no_db_connection" else None
+
+
+def _advice_previous(status: int, report: Report, request: RequestSummary) -> str | None:
+    """Return what to do if the response that the request goes on from is not there."""
+    name = report.cause.name if report.cause else None
+    if name == "previous_response_not_found":
+        return ADVICE_PREVIOUS
+    if status not in {400, 404} or not request.previous_response_id:
+        return None
+    if report.param == "model" or name in _NO_MODEL:
+        return None
+    is_named = report.param in {"previous_response_id", "response_id"} or name == "response_not_found"
+    if is_named or _NAMES_RESPONSE.search(report.words or ""):
+        return ADVICE_PREVIOUS
+    is_about_model = "model" in (report.words or "").lower()
+    return ADVICE_PREVIOUS_OR_MODEL if status == 404 and not is_about_model else None
 
 
 def retry_after(headers: Mapping[str, str], availability: Mapping[str, Any] | None = None) -> float | None:
@@ -281,11 +300,3 @@ def note_tries(error: ResponsesError) -> None:
     if error.previous:
         kinds = ", ".join(type(e).__name__ for e in error.previous)
         error.add_note(f"{error.tries} tries were made; the earlier ones ended in: {kinds}")
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

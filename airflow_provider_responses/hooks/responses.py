@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,17 +13,17 @@ from urllib.parse import urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    BaseHook,
+    get_current_context,
+    mask_secret,
+)
 
 from airflow_provider_responses import get_provider_info
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
-from airflow_provider_responses.exceptions import (
-    APIError,
-    ConfigurationError,
-    ResponsesError,
-    TransportError,
-    UnauthorizedResponseError,
-)
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesHook"]
 
 DEFAULT_CONN_ID: Final = "responses_default"
-ABSENT: Final = frozenset({404, 405, 501})  # statuses of a path that is not there
 KEPT_SECONDS: Final = 60.0  # that a connection's settings are used again in the triggerer
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
 
@@ -63,6 +64,7 @@ class ResponsesHook(BaseHook):
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self._config: ClientConfig | None = None
+        self._remarks: list[str] = []
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -91,13 +93,25 @@ class ResponsesHook(BaseHook):
         """
         The connection as a client's settings.
 
-        :raises ConfigurationError: naming the connection and the field.
+        :raises ConfigurationError: naming the connection and the field; retryable if there is no such connection.
         """
         if self._config is None:
-            self._config = config_from_connection(self.get_connection(self.conn_id), self.conn_id)
-            for secret in self._config.secrets:
+            try:
+                conn = self.get_connection(self.conn_id)
+            except AirflowNotFoundException as error:
+                raise missing_connection(self.conn_id) from error
+            config = self._read(conn)
+            for secret in config.secrets:
                 mask_secret(secret)
+            self._config = config
         return self._config
+
+    def _read(self, conn: Connection) -> ClientConfig:
+        config = config_from_connection(conn, self.conn_id)
+        self._remarks = remarks_on(conn)
+        for remark in self._remarks:
+            self.log.warning("Connection %r: %s", self.conn_id, remark)
+        return config
 
     async def aconfig(self) -> ClientConfig:
         """Like :attr:`config`, without blocking the event loop."""
@@ -108,8 +122,11 @@ class ResponsesHook(BaseHook):
                 conn = await get_async_connection(self.conn_id)
             except AirflowNotFoundException:
                 # `dag.test()` finds what the database holds in this way only.
-                conn = await sync_to_async(self.get_connection)(self.conn_id)
-            config = config_from_connection(conn, self.conn_id)
+                try:
+                    conn = await sync_to_async(self.get_connection)(self.conn_id)
+                except AirflowNotFoundException as error:
+                    raise missing_connection(self.conn_id) from error
+            config = self._read(conn)
             for secret in config.secrets:
                 await sync_to_async(mask_secret)(secret)
             self._config = config
@@ -186,17 +203,20 @@ class ResponsesHook(BaseHook):
         return self.get_conn().get_generation(generation_id, options=options)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say whether the key works, and what is left of its limit."""
+        """Return whether the connection works, and a sentence that says how, or why not."""
         from airflow_provider_responses.client.client import ResponsesClient
+        from airflow_provider_responses.hooks.connection_check import check_connection
 
         try:
             patient = self.config
             config = replace(
                 patient, max_retries=0, max_ambiguous_retries=0, timeout=min(patient.timeout, TEST_TIMEOUT)
             )
-            return _test(ResponsesClient(config))
+            works, sentence = check_connection(ResponsesClient(config))
         except ResponsesError as error:
-            return False, str(error)
+            # The Test button gives the connection a random id.
+            works, sentence = False, str(error).removeprefix(f"connection {self.conn_id!r}: ")
+        return works, ". Note: ".join((sentence, *self._remarks))
 
 
 async def kept_config(conn_id: str) -> ClientConfig:
@@ -218,7 +238,7 @@ async def kept_config(conn_id: str) -> ClientConfig:
         # Whoever is cancelled leaves the others their answer, and Airflow's pipe in order.
         config: ClientConfig = await asyncio.shield(kept)
     except ConfigurationError as error:
-        raise ConfigurationError(str(error)) from None  # one for each who asked
+        raise ConfigurationError(str(error), retryable=error.retryable) from None  # one for each who asked
     except Exception as error:
         raise ConfigurationError(
             f"connection {conn_id!r} could not be read ({type(error).__name__}: {error}). Does it exist still?",
@@ -251,7 +271,56 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
     except ConfigurationError as error:
         # The client's names for the fields are not those of the connection's form.
         said = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
-        raise ConfigurationError(said.replace("base_url is", "host is")).about(f"connection {conn_id!r}") from None
+        if said.startswith("api_key"):
+            said = f"password{said.removeprefix('api_key')}"
+        said = ". ".join((said.replace("base_url is", "host is"), *remarks_on(conn)))
+        raise ConfigurationError(said).about(f"connection {conn_id!r}") from None
+
+
+def remarks_on(conn: Connection) -> list[str]:
+    """Return a sentence about each part of a connection that is not what its owner will have meant."""
+    found = []
+    if conn.conn_type != ResponsesHook.conn_type:
+        found.append(
+            f"its type is {conn.conn_type!r}, and not {ResponsesHook.conn_type!r}: its host, password and extras are "
+            "read as those of that type"
+        )
+    if conn.login:  # not shown: it may well be the key
+        found.append("its login is ignored: the key belongs in the password")
+    if conn.schema:
+        found.append(
+            f"its schema {str(conn.schema)[:50]!r} is ignored: the host is the whole base URL, with scheme and path, "
+            "such as https://llm.example.com/v1"
+        )
+    return found
+
+
+def missing_connection(conn_id: str) -> ConfigurationError:
+    """
+    Return the error of a connection that Airflow does not find, with the command that creates it.
+
+    It is retryable: secrets backends report their outages like this.
+    """
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    command = (
+        f'airflow connections add {shlex.quote(conn_id)} --conn-type responses --conn-password "$OPENROUTER_API_KEY"'
+    )
+    hint = f"{variable} is set here, but Airflow cannot read it. " if variable in os.environ else ""
+    error = ConfigurationError(
+        f"connection {conn_id!r} was not found. {hint}Create it: {command} (for a server other than OpenRouter, add "
+        f"its base URL, such as --conn-host https://llm.example.com/v1), or set {variable}",
+        retryable=True,
+    )
+    task_id = _current_task()
+    return error if task_id is None else error.about(f"Task {task_id!r}")
+
+
+def _current_task() -> str | None:
+    """Return the id of the task that runs here, None outside of a task and in the triggerer."""
+    try:
+        return str(get_current_context()["ti"].task_id)
+    except (AirflowException, RuntimeError, KeyError):  # which of them is the version's choice
+        return None
 
 
 def _host(conn: Connection) -> str:
@@ -297,54 +366,3 @@ def _connection_type() -> dict[str, Any]:
     types: Any = get_provider_info()["connection-types"]
     connection_type: dict[str, Any] = types[0]
     return connection_type
-
-
-def _test(client: ResponsesClient) -> tuple[bool, str]:
-    """Ask for the key; a server that has none is asked for its models."""
-    where = client.config.base_url
-    try:
-        key = client.get_key()
-        if {"label", "limit", "usage"} & key.keys():  # other servers answer unknown paths with 200 and something
-            return _key_sentence(key)
-    except TransportError as error:
-        return False, f"No connection to {where}: check the host. ({error})"
-    except APIError as error:
-        if client.config.is_openrouter and error.status_code not in ABSENT:
-            return _refused(error, where)
-    try:
-        models = client.get_models()
-    except APIError as error:
-        if error.status_code in ABSENT:
-            return False, f"{where} answers, but neither /key nor /models is there: check the host's path, such as /v1"
-        return _refused(error, where)
-    if not models and client.config.is_openrouter:
-        return False, f"{where} answers, but with neither a key nor models: check the host"
-    named = ", ".join(str(model.get("id")) for model in models[:3])
-    return True, f"Connected to {where} (a server without /key): {len(models)} models, such as {named or 'none'}"
-
-
-def _refused(error: APIError, where: str) -> tuple[bool, str]:
-    if isinstance(error, UnauthorizedResponseError):
-        return False, f"{where} refuses the key: check the connection's password, or make a key anew"
-    return False, str(error)
-
-
-def _key_sentence(key: Mapping[str, Any]) -> tuple[bool, str]:
-    label = key.get("label") or "without label"
-    limit, left, used = (_dollars(key.get(name)) for name in ("limit", "limit_remaining", "usage"))
-    resets = f"resets {key['limit_reset']}" if key.get("limit_reset") else "does not reset"
-    if limit is None or left is None:
-        return True, f"Key {label}: works, has no limit; ${used or 0:.2f} used so far"
-    if left <= 0:
-        return False, (
-            f"Key {label}: works, but its limit of ${limit:.2f} is used up ({resets}): raise it at "
-            "https://openrouter.ai/settings/keys, or take another key"
-        )
-    return True, f"Key {label}: works, ${left:.2f} of its limit of ${limit:.2f} is left ({resets})"
-
-
-def _dollars(value: Any) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None

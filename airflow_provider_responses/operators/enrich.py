@@ -407,7 +407,7 @@ class ResponsesEnrichOperator(BaseOperator):
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:
             error.add_note(f"Task {self.task_id!r}: Airflow's retries apply, and go on from what is done")
-            raise error
+            raise error.about(f"Task {self.task_id!r}")
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
 
 

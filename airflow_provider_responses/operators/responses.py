@@ -360,5 +360,5 @@ class ResponsesOperator(BaseOperator):
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:
             error.add_note(f"Task {self.task_id!r}: Airflow's retries apply")
-            raise error
+            raise error.about(f"Task {self.task_id!r}")
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error

@@ -149,7 +149,9 @@ LATE = {"timeout": DEADLINE}
 def failed(error_type: str) -> Row:
     """A failure inside a 200: a stream has handed out text before."""
     outcome = STATUS[ERROR_TYPE[error_type]]
-    return Row({"failed": error_type}, outcome, outcome, Outcome(outcome.error))
+    assert outcome.error is not None
+    streamed = ambiguous(outcome.error) if outcome.retries else outcome
+    return Row({"failed": error_type}, outcome, streamed, Outcome(outcome.error))
 
 
 # fmt: off

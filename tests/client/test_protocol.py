@@ -138,7 +138,7 @@ def test_what_each_provider_answered_is_said() -> None:
         (b"<html>Bad gateway</html>", "<html>Bad gateway</html>"),
         (b"\xff\xfe\x00binary", "bytes beginning"),
         (b"null", "null"),
-        (b"[1, 2]", "[1, 2]"),
+        (b"[1, 2]", "a JSON list"),
         (b'"text"', "text"),
         (b'{"error": "plain words"}', "plain words"),
         (b'{"error": null, "message": "beside it"}', "beside it"),

@@ -70,7 +70,7 @@ class TestBeingEnded:
         monkeypatch.delenv("AIRFLOW_CONN_RESPONSES_DEFAULT")
         event = first_event(trigger)
         monkeypatch.undo()
-        with pytest.raises(ConfigurationError, match="'responses_default' could not be read") as caught:
+        with pytest.raises(ConfigurationError, match="'responses_default' was not found") as caught:
             ask().execute_complete(context(), event.payload)
         assert caught.value.retryable
 

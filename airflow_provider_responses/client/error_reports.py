@@ -1,0 +1,149 @@
+"""
+What an error body reports, whatever its envelope.
+
+No I/O and no clock. What a server repeats of the request is never read: a message may land in a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from airflow_provider_responses.client.error_names import Cause, choose, read_cause
+
+DEEPEST: Final = 4  # envelopes inside one another that are opened
+LONGEST_LIST: Final = 10  # complaints of one body that are quoted
+_INNER: Final = ("error", "detail", "message", "errors")  # where an envelope holds another
+_WORDS: Final = (
+    *("message", "error_message", "error_description", "errorMessage", "Message", "msg", "detail", "details"),
+    *("description", "reason", "errors", "title", "error"),
+)
+_CODES: Final = ("code", "type", "status", "status_code", "statusCode", "error_code", "error", "__type")
+_NO_TYPES: Final = frozenset({"error", "response.error", "response.failed", "None", "about:blank"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """
+    What a server reports of a failure.
+
+    :param words: its own description, None if it gave none.
+    :param cause: what its codes and types name, None if none of them is known.
+    :param is_decisive: whether the cause is OpenRouter's ``error_type``, which goes before the status.
+    :param param: the field of the request that it is about.
+    """
+
+    words: str | None = None
+    cause: Cause | None = None
+    is_decisive: bool = False
+    code: str | int | None = None
+    error_type: str | None = None
+    param: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    availability: Mapping[str, Any] = field(default_factory=dict)
+    openrouter_metadata: Mapping[str, Any] | None = None
+
+
+def read_report(body: Any) -> Report:
+    """Read the JSON of an error body, or the object of an error event."""
+    layers = _layers(body)
+    types = [layer.get("error_type") for layer in layers]
+    decisive = choose(map(read_cause, types))
+    named = choose(read_cause(layer.get(key)) for layer in layers for key in _CODES)
+    cause = choose((decisive, named))
+    return Report(
+        words=_words(_outermost(body)),
+        cause=cause,
+        is_decisive=cause is not None and cause is decisive,
+        code=next((code for layer in layers if (code := _code(layer.get("code"))) is not None), None),
+        error_type=next((text for value in (*types, *_types(layers)) if (text := text_of(value))), None),
+        param=next((text for layer in layers if (text := _name_of_field(layer.get("param")))), None),
+        metadata=_first_mapping(layers, "metadata"),
+        availability=_first_mapping(layers, "availability"),
+        openrouter_metadata=_first_mapping(layers, "openrouter_metadata") or None,
+    )
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text, None for one that is empty and for everything else."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _outermost(body: Any) -> Any:
+    """Return what stands for the whole body: a list of errors is as good as an object that holds it."""
+    if isinstance(body, list):
+        first = body[0] if body else None
+        return first if isinstance(first, Mapping) and "error" in first else {"detail": body}
+    return {"message": body} if isinstance(body, str) else body
+
+
+def _layers(body: Any) -> list[Mapping[str, Any]]:
+    """Return the envelopes of a body, the innermost first."""
+    found: list[Mapping[str, Any]] = []
+    layer = _outermost(body)
+    while isinstance(layer, Mapping) and len(found) < DEEPEST:
+        found.insert(0, layer)
+        inner = (_only(layer.get(key)) for key in _INNER)
+        layer = next((item for item in inner if isinstance(item, Mapping)), None)
+    return found
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _words(value: Any, depth: int = 0) -> str | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    if depth > DEEPEST + 2:
+        return None
+    if isinstance(value, list):
+        found = [words for item in value[:LONGEST_LIST] if (words := _complaint(item, depth + 1))]
+        return "; ".join(found) or None
+    if not isinstance(value, Mapping):
+        return None
+    keys = ("error", *_WORDS) if isinstance(value.get("error"), Mapping) else _WORDS
+    words = next((words for key in keys if (words := _words(value.get(key), depth + 1))), None)
+    for heading in (text_of(value.get("error")), text_of(value.get("title"))):
+        if words and heading and heading.strip() not in words:
+            return f"{heading.strip()}: {words}"
+    return words
+
+
+def _complaint(item: Any, depth: int) -> str | None:
+    """Return one item of a list of errors: of a validation, its place and its message, and never its ``input``."""
+    if not isinstance(item, Mapping) or "loc" not in item:
+        return _words(item, depth)
+    message, place = text_of(item.get("msg")), _place(item["loc"])
+    return f"{place}: {message}" if place and message else message or place or None
+
+
+def _place(loc: Any) -> str:
+    steps = loc if isinstance(loc, list) else [loc]
+    place = ""
+    for step in steps[1:] if len(steps) > 1 and steps[0] == "body" else steps:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif isinstance(step, str):
+            place += f".{step[:80]}" if place else step[:80]
+    return place
+
+
+def _code(value: Any) -> str | int | None:
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _types(layers: list[Mapping[str, Any]]) -> list[Any]:
+    """Return the types of errors, as OpenAI has them; that of an event, or of one field's complaint, is none."""
+    kinds = [layer.get("type") for layer in layers if "loc" not in layer]
+    return [kind for kind in kinds if isinstance(kind, str) and kind not in _NO_TYPES]
+
+
+def _name_of_field(value: Any) -> str | None:
+    text = text_of(value)
+    return text if text and len(text) <= 80 and text.isprintable() and text != "None" else None
+
+
+def _first_mapping(layers: list[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    return next((dict(value) for layer in layers if isinstance(value := layer.get(key), dict)), {})
