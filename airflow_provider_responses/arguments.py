@@ -6,7 +6,6 @@ No I/O and no Airflow: the operator reads its arguments here, and so does a trig
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.runs import CACHE_TTL, EXTRA_XCOMS, LONGEST_CACHE_TTL, Run, merge_fields
 
 if TYPE_CHECKING:
@@ -219,8 +218,8 @@ def _check_output_type(value: Any) -> None:
 
 
 def _check_names(request: Mapping[str, Any]) -> None:
+    # Whose field it is, OpenRouter's or another server's, is known with the connection: when the task runs.
     for name in request:
         if name not in REQUEST_FIELDS and name != "extra_body":
-            close = difflib.get_close_matches(str(name), REQUEST_FIELDS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "a new field of the API goes into `extra_body`"
-            raise RequestValidationError(f"request.{name}: is no field of a request; {hint}", fields=(str(name),))
+            wrong = unknown_field(str(name), REQUEST_FIELDS)
+            raise RequestValidationError(f"request.{name}: {wrong}. {NEWER}", fields=(str(name),))

@@ -163,7 +163,7 @@ def write_request(fields: Mapping[str, Any]) -> str:
     # Here, and not above: DAG files import this module, and building the models takes its time.
     from airflow_provider_responses.models.request import ResponsesRequest
 
-    request = ResponsesRequest.parse(fields)
+    request = ResponsesRequest.parse(fields, dialect="open")  # checked for its server before
     return json.dumps({name: getattr(request, name) for name in fields}, allow_nan=False, default=dict)
 
 

@@ -116,16 +116,14 @@ class Run:
         """
         # Here, and not above: DAG files import this module, and building the models takes its time.
         from airflow_provider_responses.client import protocol
-        from airflow_provider_responses.models.request import ResponsesRequest
 
         config = config.for_call(options)
         fields = dict(self.fields)
         if (output_format := self.format()) is not None:
             fields["text"] = self._typed_text(fields.get("text"), output_format)
-        metadata = fields.get("metadata") or {}
-        if config.is_openrouter and self.stamp and isinstance(metadata, Mapping):
-            fields["metadata"] = self._stamped(metadata, self.stamp)
-        request = protocol.prepare(ResponsesRequest.parse(fields), config)
+        request = protocol.prepare(fields, config)
+        if config.is_openrouter and self.stamp:
+            request = self._stamped(request, self.stamp)
         if config.is_openrouter and self.cache and not _asks_for_no_trace(request):
             caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
             options = options.with_headers(caching, but_not=config.extra_headers)
@@ -195,7 +193,13 @@ class Run:
         return {**given, "format": dict(output_format)}
 
     @staticmethod
-    def _stamped(metadata: Mapping[str, str], stamp: str) -> dict[str, str]:
+    def _stamped(request: ResponsesRequest, stamp: str) -> ResponsesRequest:
+        metadata = request.metadata or {}
+        if "metadata" in request.extra_body:
+            raise RequestValidationError(
+                f"extra_body.metadata: must be a dict of texts, since the task's stamp {STAMP_KEY!r} is added to it",
+                fields=("extra_body.metadata",),
+            )
         if STAMP_KEY in metadata:
             raise RequestValidationError(
                 f"metadata.{STAMP_KEY}: this key is taken by the task's stamp; use another",
@@ -207,7 +211,7 @@ class Run:
                 f"{len(metadata) + 1}; at most {METADATA_MAX_PAIRS} are allowed: drop {list(metadata)[-1]!r}",
                 fields=("metadata",),
             )
-        return {**metadata, STAMP_KEY: stamp}
+        return request.model_copy(update={"metadata": {**metadata, STAMP_KEY: stamp}})
 
 
 @dataclass(frozen=True, kw_only=True)

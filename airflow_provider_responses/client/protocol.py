@@ -21,6 +21,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
 )
 from airflow_provider_responses.models.fields import MAX_TOOL_CALLS
+from airflow_provider_responses.models.history import filled
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
@@ -29,18 +30,11 @@ def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig)
     """
     Check a request against the server it goes to, and add the connection's default model if it names none.
 
+    What ``extra_body`` says is not checked, and counts: it may bring the model, or the input.
+
     :raises RequestValidationError: naming the field and what to do.
     """
-    request = ResponsesRequest.parse(request)
-    if request.model is None and not request.models:
-        if not config.default_model:
-            raise RequestValidationError(
-                "model: missing; give `model` or `models`, or set a default model on the connection",
-                fields=("model",),
-            )
-        request = request.replace(model=config.default_model)
-    if request.input is None and request.prompt is None:
-        raise RequestValidationError("input: missing; give `input`, or `prompt` for a stored prompt", fields=("input",))
+    request = ResponsesRequest.parse(request, dialect="openrouter" if config.is_openrouter else "open")
     if request.background:
         raise RequestValidationError(
             "background: true would return before there is an answer; leave it out, the task waits for the answer",
@@ -48,7 +42,42 @@ def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig)
         )
     if config.is_openrouter:
         _check_openrouter(request)
+    request = request.settled()
+    if "stream" in request.extra_body:
+        raise RequestValidationError(
+            "extra_body.stream: must be true or false, since the response is read by it", fields=("extra_body.stream",)
+        )
+    request = _with_model(request, config)
+    if config.is_openrouter:
+        return _for_openrouter(request)
+    if not _has(request, "input", "prompt", "previous_response_id", "conversation"):
+        raise RequestValidationError(
+            "input: missing; give `input`, or `prompt`, `previous_response_id` or `conversation`", fields=("input",)
+        )
     return request
+
+
+def _has(request: ResponsesRequest, *names: str) -> bool:
+    return any(getattr(request, name) or name in request.extra_body for name in names)
+
+
+def _with_model(request: ResponsesRequest, config: ClientConfig) -> ResponsesRequest:
+    if _has(request, "model", "models") or (_has(request, "prompt") and not config.is_openrouter):
+        return request  # another server keeps the model with the prompt
+    if not config.default_model:
+        raise RequestValidationError(
+            "model: missing; give `model` or `models`, or set a default model on the connection", fields=("model",)
+        )
+    return request.replace(model=config.default_model)
+
+
+def _for_openrouter(request: ResponsesRequest) -> ResponsesRequest:
+    if not _has(request, "input", "prompt"):
+        raise RequestValidationError("input: missing; give `input`, or `prompt` for a stored prompt", fields=("input",))
+    if not isinstance(request.input, list):
+        return request
+    items = filled(request.input)
+    return request if items == request.input else request.model_copy(update={"input": items})
 
 
 def _check_openrouter(request: ResponsesRequest) -> None:

@@ -24,6 +24,7 @@ class PromptCacheBreakpoint(Part):
     """Where a prompt cache may end."""
 
     mode: Literal["explicit"]
+    ttl: NotRequired[Text | None]
 
 
 class InputText(Part):
@@ -35,10 +36,11 @@ class InputText(Part):
 
 
 class InputImage(Part):
-    """An image for the model: an address or a data URL."""
+    """An image for the model: an address, a data URL, or the id of an upload."""
 
     type: Literal["input_image"]
     detail: Literal["auto", "high", "low", "original"]
+    file_id: NotRequired[Text | None]
     image_url: NotRequired[Text | None]
 
 
@@ -71,6 +73,7 @@ class InputVideo(Part):
 
     type: Literal["input_video"]
     video_url: Text
+    processing: NotRequired[Literal["agentic", "static"]]
 
 
 class EncryptedContent(Part):
@@ -94,9 +97,9 @@ class URLCitation(Part):
 
     type: Literal["url_citation"]
     url: Text
-    title: Text
-    start_index: Integer
-    end_index: Integer
+    title: NotRequired[Text | None]
+    start_index: NotRequired[Integer | None]
+    end_index: NotRequired[Integer | None]
     content: NotRequired[Text | None]
 
 
@@ -112,14 +115,14 @@ class TopLogprob(Part):
     """A token that the model might have chosen."""
 
     token: Text
-    bytes: Items[Integer]
+    bytes: NotRequired[Items[Integer] | None]
     logprob: Number
 
 
 class Logprob(TopLogprob):
     """A token that the model chose, and how sure it was."""
 
-    top_logprobs: Items[TopLogprob]
+    top_logprobs: NotRequired[Items[TopLogprob] | None]
 
 
 ANNOTATIONS: Final[dict[str, Choice]] = {
@@ -187,3 +190,5 @@ ToolOutput = Annotated[Text | Items[FilePart], ONE_OF]
 
 Phase = Literal["commentary", "final_answer", None]
 Status = Literal["completed", "incomplete", "in_progress"]
+# As a model or a server wrote it, which may be a word of tomorrow: the history of a conversation is passed on.
+Told = Text

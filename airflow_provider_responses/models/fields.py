@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import difflib
+from collections.abc import Collection
+from typing import Final, Literal
+
+# Whose rules a request is checked by: OpenRouter's, or those that all servers of the API share.
+Dialect = Literal["openrouter", "open"]
 
 # The order is the order on the wire: the same request must always be the same bytes.
 REQUEST_FIELDS: Final[tuple[str, ...]] = (
@@ -14,11 +19,13 @@ REQUEST_FIELDS: Final[tuple[str, ...]] = (
     "text",
     "reasoning",
     "tools",
+    "deferred_tools",
     "tool_choice",
     "parallel_tool_calls",
     "max_tool_calls",
     "stop_server_tools_when",
     "max_output_tokens",
+    "stop",
     "temperature",
     "top_p",
     "top_k",
@@ -32,20 +39,32 @@ REQUEST_FIELDS: Final[tuple[str, ...]] = (
     "metadata",
     "plugins",
     "provider",
-    "route",
     "service_tier",
     "cache_control",
     "prompt_cache_key",
     "prompt_cache_options",
+    "prompt_cache_retention",
     "session_id",
     "user",
     "safety_identifier",
     "trace",
     "debug",
+    "moderation",
+    "access_programs",
+    "image",
+    "context_management",
+    "conversation",
     "store",
     "background",
+    "background_options",
     "previous_response_id",
     "stream",
+    "stream_options",
+)
+# Fields of OpenAI and of Open Responses that OpenRouter does not have.
+OTHERS_FIELDS: Final = frozenset(
+    {"access_programs", "background_options", "context_management", "conversation", "image", "moderation"}
+    | {"prompt_cache_retention", "stream_options"}
 )
 
 METADATA_MAX_PAIRS: Final = 16
@@ -53,3 +72,13 @@ METADATA_MAX_KEY: Final = 64
 METADATA_MAX_VALUE: Final = 512
 MAX_TOOL_CALLS: Final = 30
 SECRETS: Final = frozenset({"headers", "authorization"})  # what a field so named may hold, however deep it is
+
+NEAR: Final = 0.84  # of difflib: "temprature" is near "temperature", "max_tokens" is not near "max_output_tokens"
+NEWER: Final = "A field or value that this version does not know goes into `extra_body`, which is not checked"
+
+
+def unknown_field(name: str, known: Collection[str], owner: str = "a request") -> str:
+    """Return what an error says of a name that is not among the known ones."""
+    swapped = [field for field in known if sorted(field) == sorted(name)]
+    close = swapped or difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    return f"is no field of {owner}{f'; did you mean {close[0]!r}?' if close else ''}"

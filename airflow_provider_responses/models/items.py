@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NotRequired
 
+from typing_extensions import TypedDict
+
 from airflow_provider_responses.models.content import (
     OUTPUT_PARTS,
     AgentPart,
@@ -14,57 +16,62 @@ from airflow_provider_responses.models.content import (
     ReasoningPart,
     Status,
     SummaryPart,
+    Told,
     ToolOutput,
 )
-from airflow_provider_responses.models.reading import Boolean, Choice, Integer, Items, JsonObject, Kinds, Part, Text
+from airflow_provider_responses.models.reading import (
+    ONE_OF,
+    Boolean,
+    Choice,
+    Integer,
+    Items,
+    JsonObject,
+    Kinds,
+    Part,
+    Text,
+)
 from airflow_provider_responses.models.server_items import (
     SERVER_ITEMS,
     ApplyPatchOperation,
+    ContainerFile,
     ShellAction,
     ShellOutput,
     WebSearchSource,
 )
-
-SearchStatus = Literal["completed", "searching", "in_progress", "failed"]
-ReasoningFormat = Literal[
-    "unknown",
-    "openai-responses-v1",
-    "azure-openai-responses-v1",
-    "bedrock-openai-responses-v1",
-    "bedrock-xai-responses-v1",
-    "xai-responses-v1",
-    "meta-responses-v1",
-    "anthropic-claude-v1",
-    "google-gemini-v1",
-    None,
-]
+from airflow_provider_responses.models.server_tools import Effort
 
 
-class Message(Part):
+class AnyMessage(Part):
     """A message; its role is all that it must have."""
 
     role: Literal["user", "system", "assistant", "developer"]
     type: NotRequired[Literal["message"]]
     content: NotRequired[InputContent]
     id: NotRequired[Text | None]
+
+
+class Message(AnyMessage):
+    """A message to the model."""
+
     phase: NotRequired[Phase]
 
 
-class AssistantMessage(Message):
+class AssistantMessage(AnyMessage):
     """A message of the assistant in the words of the user."""
 
-    status: NotRequired[Status | None]
+    phase: NotRequired[Told | None]
+    status: NotRequired[Told | None]
 
 
 class OutputMessage(Part):
-    """A message as a model made it, sent back with its id."""
+    """A message as a model made it; its id and status are filled in for OpenRouter where a server left them out."""
 
-    type: Literal["message"]
-    id: Text
+    type: NotRequired[Literal["message"]]
+    id: NotRequired[Text | None]
     role: Literal["assistant"]
     content: Items[OutputPart]
-    status: NotRequired[Status | None]
-    phase: NotRequired[Phase]
+    status: NotRequired[Told | None]
+    phase: NotRequired[Told | None]
 
 
 def message_type(given: dict[str, Any]) -> type[Any]:
@@ -78,15 +85,15 @@ def message_type(given: dict[str, Any]) -> type[Any]:
 
 
 class Reasoning(Part):
-    """A model's reasoning."""
+    """A model's reasoning; its id and summary are filled in for OpenRouter where a server left them out."""
 
     type: Literal["reasoning"]
-    id: Text
-    summary: Items[SummaryPart] | None
+    id: NotRequired[Text | None]
+    summary: NotRequired[Items[SummaryPart] | None]
     content: NotRequired[Items[ReasoningPart] | None]
     encrypted_content: NotRequired[Text | None]
-    status: NotRequired[Status | None]
-    format: NotRequired[ReasoningFormat]
+    status: NotRequired[Told | None]
+    format: NotRequired[Told | None]
     signature: NotRequired[Text | None]
 
 
@@ -96,7 +103,10 @@ class OfSomeType(Part):
     type: Text
 
 
-class FunctionCall(Part):
+Asynchronous = TypedDict("Asynchronous", {"async": NotRequired[Boolean | None]})  # the name is a word of Python
+
+
+class FunctionCall(Part, Asynchronous):
     """A model asks for a function."""
 
     type: Literal["function_call"]
@@ -105,7 +115,7 @@ class FunctionCall(Part):
     arguments: Text
     id: NotRequired[Text | None]
     namespace: NotRequired[Text | None]
-    status: NotRequired[Status | None]
+    status: NotRequired[Told | None]
     subagent_id: NotRequired[Text | None]
     subagent_items: NotRequired[Items[OfSomeType] | None]
 
@@ -120,7 +130,7 @@ class FunctionCallOutput(Part):
     status: NotRequired[Status | None]
 
 
-class CustomToolCall(Part):
+class CustomToolCall(Part, Asynchronous):
     """A model asks for a custom tool."""
 
     type: Literal["custom_tool_call"]
@@ -129,7 +139,7 @@ class CustomToolCall(Part):
     input: Text
     id: NotRequired[Text | None]
     namespace: NotRequired[Text | None]
-    status: NotRequired[Status | None]
+    status: NotRequired[Told | None]
 
 
 class CustomToolCallOutput(Part):
@@ -146,7 +156,7 @@ class ApplyPatchCall(Part):
 
     type: Literal["apply_patch_call"]
     call_id: Text
-    status: Literal["in_progress", "completed"]
+    status: Told
     operation: ApplyPatchOperation
     id: NotRequired[Text | None]
 
@@ -193,7 +203,7 @@ class WebSearchCall(Part):
 
     type: Literal["web_search_call"]
     id: Text
-    status: SearchStatus
+    status: Told
     action: NotRequired[Annotated[JsonObject, Kinds(SEARCH_ACTIONS)] | None]
 
 
@@ -203,7 +213,7 @@ class FileSearchCall(Part):
     type: Literal["file_search_call"]
     id: Text
     queries: Items[Text]
-    status: SearchStatus
+    status: Told
 
 
 class ImageGenerationCall(Part):
@@ -211,7 +221,7 @@ class ImageGenerationCall(Part):
 
     type: Literal["image_generation_call"]
     id: Text
-    status: Literal["in_progress", "completed", "generating", "failed"]
+    status: Told
     result: NotRequired[Text | None]
     prompt: NotRequired[Text | None]
 
@@ -253,7 +263,7 @@ class CodeInterpreterCall(Part):
 
     type: Literal["code_interpreter_call"]
     id: Text
-    status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"]
+    status: Told
     code: NotRequired[Text | None]
     container_id: NotRequired[Text | None]
     outputs: NotRequired[Items[Annotated[JsonObject, Kinds(CODE_OUTPUTS)]] | None]
@@ -272,7 +282,7 @@ class ComputerCall(Part):
 
     type: Literal["computer_call"]
     call_id: Text
-    status: Status
+    status: Told
     pending_safety_checks: Items[SafetyCheck]
     action: NotRequired[Any]
     id: NotRequired[Text | None]
@@ -296,7 +306,7 @@ class LocalShellCall(Part):
     id: Text
     call_id: Text
     action: Exec
-    status: Status
+    status: Told
 
 
 class LocalShellCallOutput(Part):
@@ -317,7 +327,7 @@ class ShellCall(Part):
     arguments: NotRequired[Text | None]
     environment: NotRequired[Any]
     id: NotRequired[Text | None]
-    status: NotRequired[Status | None]
+    status: NotRequired[Told | None]
 
 
 class ShellCallOutput(Part):
@@ -326,9 +336,12 @@ class ShellCallOutput(Part):
     type: Literal["shell_call_output"]
     call_id: Text
     output: Items[ShellOutput]
+    container_id: NotRequired[Text | None]
+    error: NotRequired[Text | None]
+    files: NotRequired[Items[ContainerFile] | None]
     id: NotRequired[Text | None]
     max_output_length: NotRequired[Integer | None]
-    status: NotRequired[Status | None]
+    status: NotRequired[Told | None]
 
 
 class McpTool(Part):
@@ -370,6 +383,27 @@ class McpApprovalResponse(Part):
     reason: NotRequired[Text | None]
 
 
+class McpToolError(Part):
+    """The tool of an MCP server failed."""
+
+    type: Literal["mcp_tool_execution_error"]
+    content: NotRequired[Any]
+
+
+class McpServerError(Part):
+    """The MCP server failed."""
+
+    type: Literal["mcp_protocol_error", "http_error"]
+    code: Integer
+    message: Text
+
+
+MCP_ERRORS: Final[dict[str, Choice]] = {
+    "mcp_tool_execution_error": McpToolError,
+    **dict.fromkeys(("mcp_protocol_error", "http_error"), McpServerError),
+}
+
+
 class McpCall(Part):
     """A call of an MCP server that the service made."""
 
@@ -378,7 +412,7 @@ class McpCall(Part):
     name: Text
     arguments: Text
     server_label: Text
-    error: NotRequired[Text | None]
+    error: NotRequired[Annotated[Text | Annotated[JsonObject, Kinds(MCP_ERRORS)] | None, ONE_OF]]
     output: NotRequired[Text | None]
 
 
@@ -403,6 +437,42 @@ class ItemReference(Part):
 
     type: Literal["item_reference"]
     id: Text
+
+
+class UpdatedReasoning(Part):
+    """How much the model reasons from here on."""
+
+    effort: Effort
+
+
+class ConfigurationUpdate(Part):
+    """Settings that hold from here on."""
+
+    type: Literal["configuration_update"]
+    reasoning: UpdatedReasoning
+    id: NotRequired[Text | None]
+
+
+class ToolSearchCall(Part):
+    """A model looks for tools."""
+
+    type: Literal["tool_search_call"]
+    call_id: Text
+    execution: Told
+    arguments: NotRequired[Any]
+    id: NotRequired[Text | None]
+    status: NotRequired[Told | None]
+
+
+class ToolSearchOutput(Part):
+    """The tools that were found."""
+
+    type: Literal["tool_search_output"]
+    call_id: Text
+    execution: Literal["server", "client"]
+    tools: Items[OfSomeType]
+    id: NotRequired[Text | None]
+    status: NotRequired[Status | None]
 
 
 class AdditionalTools(Part):
@@ -456,6 +526,9 @@ ITEMS: Final[dict[str, Choice]] = {
     "compaction": Compaction,
     "context_compaction": ContextCompaction,
     "item_reference": ItemReference,
+    "configuration_update": ConfigurationUpdate,
+    "tool_search_call": ToolSearchCall,
+    "tool_search_output": ToolSearchOutput,
     "additional_tools": AdditionalTools,
     "agent_message": AgentMessage,
     **SERVER_ITEMS,

@@ -20,7 +20,7 @@ from airflow_provider_responses.models.reading import (
     Part,
     Text,
 )
-from airflow_provider_responses.models.server_tools import SearchMode
+from airflow_provider_responses.models.server_tools import SearchMode, XSearch
 from airflow_provider_responses.models.tools import TypedLocation
 
 ModelPatterns = Annotated[Items[Annotated[Text, Field(max_length=1024)]], Field(max_length=1024)]
@@ -68,6 +68,7 @@ class WebPlugin(Part, total=False):
     mode: SearchMode
     search_prompt: Text
     user_location: TypedLocation | None
+    x_search: XSearch
 
 
 class WebFetchPlugin(Part, total=False):
@@ -142,7 +143,95 @@ class FusionPlugin(Part, total=False):
     tools: Annotated[Items[FusionPluginTool], Field(max_length=8)]
 
 
+class AlignmentRule(Part):
+    """A rule that a response must follow."""
+
+    rule: Text
+    watch: Items[Literal["content", "tool_calls", "refusal", "images", "audio"]]
+
+
+class AlignmentPlugin(Part):
+    """Each turn is judged by rules."""
+
+    id: Literal["alignment"]
+    rules: Items[AlignmentRule]
+    instruct: NotRequired[Boolean]
+    max_retries: NotRequired[Integer]
+    mode: NotRequired[Literal["enforce", "audit"]]
+    threshold: NotRequired[Annotated[int | float, Field(ge=0.01, le=1), READ_NUMBER]]
+
+
+class ArmorRule(Part):
+    """A rule for tool calls."""
+
+    id: Text
+    instructions: Text
+    name: NotRequired[Text]
+    threshold: NotRequired[Number]
+
+
+class ArmorEntry(Part):
+    """A fact about the place where tools run."""
+
+    name: Text
+    value: Text
+
+
+ArmorRules = Items[Annotated[Text | ArmorRule, ONE_OF]]
+
+
+class ArmorAutoMode(Part, total=False):
+    """Rules for tool calls, by what follows from them."""
+
+    allow: ArmorRules
+    environment: Items[Annotated[Text | ArmorEntry, ONE_OF]]
+    hard_deny: ArmorRules
+    soft_deny: ArmorRules
+
+
+class ArmorContext(Part):
+    """What tool calls are judged by."""
+
+    v: Number
+    auto_mode: NotRequired[ArmorAutoMode]
+
+
+class ArmorPlugin(Part, total=False):
+    """Each tool call is judged before it reaches you."""
+
+    id: Required[Literal["armor"]]
+    classifier_context: ArmorContext
+    enabled: Boolean
+    evaluate_native_tools: Boolean
+    mode: Literal["enforce", "audit"]
+    on_error: Literal["log", "block"]
+    output_mode: Literal["text", "custom_item", "claude_code_compatibility"]
+    use_cc_style_default_rules: Boolean
+
+
+class JevRouterPlugin(Part, total=False):
+    """OpenRouter chooses the model among those of a pool."""
+
+    id: Required[Literal["jev-router"]]
+    allowed_models: ModelPatterns
+    cost_tier: Text
+    excluded_models: ModelPatterns
+    models: ModelPatterns
+
+
+class SwitchyardRouterPlugin(Part, total=False):
+    """OpenRouter chooses between a strong and a cheap model."""
+
+    id: Required[Literal["switchyard-router"]]
+    algorithm: Literal["capability", "stage", "auto", "random", "composite", "passthrough"]
+    judge_model: Text
+
+
 PLUGINS: Final[dict[str, Choice]] = {
+    "alignment": AlignmentPlugin,
+    "armor": ArmorPlugin,
+    "jev-router": JevRouterPlugin,
+    "switchyard-router": SwitchyardRouterPlugin,
     "auto-router": AutoRouterPlugin,
     "auto-beta-router": AutoBetaRouterPlugin,
     "moderation": ModerationPlugin,

@@ -5,16 +5,27 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, StrictBool, StrictStr, TypeAdapter, with_config
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictStr,
+    TypeAdapter,
+    ValidationInfo,
+    with_config,
+)
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 from typing_extensions import TypedDict, is_typeddict
 
+from airflow_provider_responses.models.relaxed import OPEN, is_open, relaxed_validator
+
 T = TypeVar("T")
-MANY: Final = 12  # kinds; a longer list helps nobody
+MANY: Final = 14  # kinds; a longer list helps nobody
 
 
 def _number(value: Any) -> Any:
@@ -61,11 +72,15 @@ class Part(TypedDict):
 Choice = type[Any] | Callable[[dict[str, Any]], type[Any]]
 
 
-@cache
-def _validator(part: Any) -> Callable[[Any], Any]:
-    # Made on first use: there are more than a hundred types, of which a request has a few.
-    validate: Callable[[Any], Any] = TypeAdapter(part).validator.validate_python
+def _build(part: Any, for_others: bool) -> Callable[[Any], Any]:
+    adapter = TypeAdapter(part)
+    if for_others:
+        return partial(relaxed_validator(adapter.core_schema).validate_python, context=OPEN)
+    validate: Callable[[Any], Any] = adapter.validator.validate_python
     return validate
+
+
+_validator = cache(_build)  # made on first use: there are more than a hundred types, of which a request has a few
 
 
 class Checked:
@@ -75,18 +90,19 @@ class Checked:
         self.part = part
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.read, handler(source))
+        return core_schema.with_info_after_validator_function(self.read, handler(source))
 
-    def read(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Check ``given`` and give it back, with numbers and booleans in place of texts that spell them."""
-        part: Any = self.choose(given)
+    def read(self, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Check ``given`` and return it, with numbers and booleans in place of texts that spell them."""
+        for_others = is_open(info)
+        part: Any = self.choose(given, for_others=for_others)
         if part is None:
             return given
-        read = _validator(part)(given)
+        read = _validator(part, for_others)(given)
         return given if read == given else _as_given(given, read)
 
-    def choose(self, _given: dict[str, Any]) -> type[Any] | None:
-        """Give the type that a dict must be, or ``None`` for a kind that only the server may know."""
+    def choose(self, _given: dict[str, Any], *, for_others: bool) -> type[Any] | None:  # noqa: ARG002
+        """Return the type that a dict must be, or ``None`` for a kind that only the server may know."""
         part: type[Any] = self.part
         return part
 
@@ -113,12 +129,17 @@ class Kinds(Checked):
         self.refused = frozenset(elsewhere or ()) - known.keys()
         self.closed = closed
 
-    def choose(self, given: dict[str, Any]) -> type[Any] | None:
+    def choose(self, given: dict[str, Any], *, for_others: bool) -> type[Any] | None:
         kind = self.kind_of(given)
         choice = self.known.get(kind) if isinstance(kind, str) else None
-        if choice is None and (self.closed or not isinstance(kind, str) or kind in self.refused):
+        if choice is None and self._is_wrong(kind, for_others=for_others):
             self._refuse(given)
         return choice if choice is None or isinstance(choice, type) else choice(given)
+
+    def _is_wrong(self, kind: Any, *, for_others: bool) -> bool:
+        if for_others:
+            return not isinstance(kind, str | None)
+        return self.closed or not isinstance(kind, str) or kind in self.refused
 
     def kind_of(self, given: dict[str, Any]) -> Any:
         """Give what the object says that it is."""
@@ -147,7 +168,7 @@ class OneOf:
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(_Branches(get_args(source)).read)
+        return core_schema.with_info_plain_validator_function(_Branches(get_args(source)).read)
 
 
 ONE_OF: Final = OneOf()
@@ -157,13 +178,13 @@ Shape = Literal["a string", "a number", "a boolean", "a list", "a dictionary", "
 class _Branches:
     def __init__(self, branches: tuple[Any, ...]) -> None:
         self.types: dict[Shape, Any] = {_shape_of_type(branch): branch for branch in branches}
-        self.validators: dict[Shape, Callable[[Any], Any]] = {}
+        self.validators: dict[tuple[Shape | None, bool], Callable[[Any], Any]] = {}
 
-    def read(self, value: Any) -> Any:
-        shape = self._shape(value)
-        validate = self.validators.get(shape) if shape else None
+    def read(self, value: Any, info: ValidationInfo) -> Any:
+        key = self._shape(value), is_open(info)
+        validate = self.validators.get(key)
         if validate is None:
-            validate = self._make(shape)
+            validate = self.validators[key] = _build(self._branch(key[0]), key[1])
         return validate(value)
 
     def _shape(self, value: Any) -> Shape | None:
@@ -172,12 +193,11 @@ class _Branches:
             return next((other for other in ("a number", "a boolean") if other in self.types), None)
         return shape
 
-    def _make(self, shape: Shape | None) -> Callable[[Any], Any]:
+    def _branch(self, shape: Shape | None) -> Any:
         if shape is None or shape not in self.types:
             *others, last = self.types
             raise PydanticCustomError("shape", f"Input should be {', '.join(others)} or {last}")
-        validate = self.validators[shape] = TypeAdapter(self.types[shape]).validator.validate_python
-        return validate
+        return self.types[shape]
 
 
 _SHAPES: Final[dict[Any, Shape]] = {

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping, Sized
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError, SchemaValidator
 
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import canonical
 from airflow_provider_responses.models.fields import (
     METADATA_MAX_KEY,
     METADATA_MAX_PAIRS,
     METADATA_MAX_VALUE,
+    OTHERS_FIELDS,
     REQUEST_FIELDS,
-    SECRETS,
+    Dialect,
 )
 from airflow_provider_responses.models.items import InputItem
 from airflow_provider_responses.models.plugins import Plugin, StopCondition
-from airflow_provider_responses.models.reading import ONE_OF, Boolean, Integer, Items, JsonObject, Number
+from airflow_provider_responses.models.problems import refusal
+from airflow_provider_responses.models.reading import ONE_OF, Boolean, Integer, Items, JsonObject, Number, Text
+from airflow_provider_responses.models.relaxed import OPEN, is_open, relaxed_fields
 from airflow_provider_responses.models.settings import (
     CacheSettings,
+    Conversation,
     Debug,
     Images,
     Prompt,
     PromptCache,
     Provider,
-    ProviderPreferences,
     ReasoningSettings,
     TextSettings,
     Trace,
 )
-from airflow_provider_responses.models.tools import Tool, ToolChoice
+from airflow_provider_responses.models.tools import DeferredTools, Tool, ToolChoice
 
 ResponseInclude = Literal[
     "file_search_call.results",
@@ -42,27 +45,16 @@ ResponseInclude = Literal[
     "reasoning.encrypted_content",
     "code_interpreter_call.outputs",
 ]
-# Settings, whose wrong values may be quoted in messages; what people write to a model never is.
-SETTINGS: Final = frozenset(
-    {"model", "models", "parallel_tool_calls", "max_tool_calls", "max_output_tokens", "temperature", "top_p", "top_k"}
-    | {"top_logprobs", "frequency_penalty", "presence_penalty", "truncation", "include", "modalities", "route"}
-    | {"service_tier", "store", "background", "stream"}
-)
-# Objects with settings and words in them: a text is quoted only where a choice, a number or a boolean was due.
-MIXED: Final = frozenset(
-    {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
-    | {"cache_control", "prompt_cache_options", "debug"}
-)
-CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
-CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 
 
 class ResponsesRequest(BaseModel):
     """
     One request of the Responses API.
 
-    Fields left out are not sent; a field set to ``None`` is sent as ``null``. ``extra_body`` holds
-    top-level fields that this version does not know; they are sent as they are, after all others.
+    Fields left out are not sent; a field set to ``None`` is sent as ``null``. ``extra_body`` sets any field or
+    nested value, known or not: it is merged over the rest, key by key, and is not checked.
+
+    It is checked by OpenRouter's rules. For another server, use ``ResponsesRequest.parse(..., dialect="open")``.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
@@ -75,11 +67,13 @@ class ResponsesRequest(BaseModel):
     text: TextSettings | None = None
     reasoning: ReasoningSettings | None = None
     tools: Items[Tool] | None = None
+    deferred_tools: DeferredTools | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: Boolean | None = None
     max_tool_calls: Integer | None = None
     stop_server_tools_when: Annotated[Items[StopCondition], Field(min_length=1)] | None = None
     max_output_tokens: Integer | None = None
+    stop: Annotated[Text | Annotated[Items[Text], Field(max_length=4)] | None, ONE_OF] = None
     temperature: Number | None = None
     top_p: Number | None = None
     top_k: Integer | None = None
@@ -93,33 +87,48 @@ class ResponsesRequest(BaseModel):
     metadata: dict[str, str] | None = None
     plugins: Items[Plugin] | None = None
     provider: Provider | None = None
-    route: Literal["fallback", "sort"] | None = None
-    service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale"] | None = None
+    service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale", "ultrafast"] | None = None
     cache_control: CacheSettings | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCache | None = None
+    prompt_cache_retention: str | None = None
     session_id: Annotated[str, Field(max_length=256)] | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
     safety_identifier: str | None = None
     trace: Trace | None = None
     debug: Debug | None = None
+    moderation: JsonObject | None = None
+    access_programs: JsonObject | None = None
+    image: JsonObject | None = None
+    context_management: Items[JsonObject] | None = None
+    conversation: Conversation = None
     store: Boolean | None = None
     background: Boolean | None = None
+    background_options: JsonObject | None = None
     previous_response_id: str | None = None
     stream: Boolean | None = None
+    stream_options: JsonObject | None = None
     extra_body: JsonObject = Field(default_factory=dict)
+    _dialect: Dialect = PrivateAttr("openrouter")
+
+    @field_validator(*sorted(OTHERS_FIELDS), mode="before")
+    @classmethod
+    def _is_for_other_servers(cls, value: Any, info: ValidationInfo) -> Any:
+        if not is_open(info):
+            raise PydanticCustomError("others_field", 'is a field of other servers (dialect="open"), not of OpenRouter')
+        return value
 
     @field_validator("input")
     @classmethod
-    def _input_says_something(cls, value: str | list[JsonObject] | None) -> str | list[JsonObject] | None:
-        if value is not None and not (value.strip() if isinstance(value, str) else value):
+    def _input_is_not_empty(cls, value: str | list[JsonObject] | None, info: ValidationInfo) -> Any:
+        if not is_open(info) and value is not None and not (value.strip() if isinstance(value, str) else value):
             raise ValueError("is empty: give the text, or a list with at least one item, that the model answers")
         return value
 
     @field_validator("metadata")
     @classmethod
-    def _metadata_within_limits(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        pairs = value or {}
+    def _metadata_within_limits(cls, value: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
+        pairs = {} if value is None or is_open(info) else value
         if len(pairs) > METADATA_MAX_PAIRS:
             raise ValueError(
                 f"has {len(pairs)} pairs, at most {METADATA_MAX_PAIRS} are allowed: drop {list(pairs)[-1]!r}"
@@ -133,44 +142,62 @@ class ResponsesRequest(BaseModel):
                 )
         return value
 
-    @field_validator("extra_body")
     @classmethod
-    def _extra_body_adds_only(cls, value: JsonObject) -> JsonObject:
-        known = [name for name in value if name in REQUEST_FIELDS]
-        if known:
-            raise ValueError(f"holds {known[0]!r}, which is a field of the request: give it there")
-        return value
-
-    @classmethod
-    def parse(cls, data: ResponsesRequest | Mapping[str, Any]) -> Self:
+    def parse(cls, data: ResponsesRequest | Mapping[str, Any], *, dialect: Dialect = "openrouter") -> Self:
         """
         Validate a request that is a model already or a mapping of its fields.
 
+        :param dialect: ``openrouter``, or ``open`` for a request that goes to another server.
         :raises RequestValidationError: naming each wrong field, what was given and what is allowed.
         """
         if isinstance(data, cls):
-            return data
+            if dialect in {"open", data._dialect}:  # what OpenRouter takes, others take
+                return data
+            data = {name: getattr(data, name) for name in data.model_fields_set}
         if not isinstance(data, Mapping):
             raise RequestValidationError(
                 f"a request is a ResponsesRequest or a dict of its fields, not {type(data).__name__}"
             )
         try:
-            return cls.model_validate(dict(data))
+            if dialect == "openrouter":
+                return cls.model_validate(dict(data))
+            values, _, given = _for_others(cls).validate_python(dict(data), context=OPEN)
         except ValidationError as error:
-            problems = _problems(error)
-            raise RequestValidationError(
-                "the request is not valid: " + "; ".join(problems.values()), fields=tuple(problems)
-            ) from None
+            raise refusal(error) from None
+        request = cast(Self, cls.model_construct(_fields_set=given, **values))
+        request._dialect = dialect
+        return request
 
     def replace(self, **changes: Any) -> Self:
-        """Give a copy with these fields set, validated like any other request."""
-        return type(self).parse({name: getattr(self, name) for name in self.model_fields_set} | changes)
+        """Return a copy with these fields set; they are validated like any other, the rest stays as it is."""
+        changed = type(self).parse(changes, dialect=self._dialect)
+        return self.model_copy(update={name: getattr(changed, name) for name in changed.model_fields_set})
+
+    def settled(self) -> Self:
+        """
+        Return the same request, byte for byte, with ``extra_body`` in its place.
+
+        What ``extra_body`` says of a known field becomes the field's value, so that whoever reads the request reads
+        what is sent. It stays unchecked; only what has another type than the field stays in ``extra_body``.
+        """
+        if not self.extra_body:
+            return self
+        sent = self.to_dict()
+        known = {name: sent[name] for name in self.extra_body if name in REQUEST_FIELDS}
+        taken = {name: value for name, value in known.items() if _has_the_type(type(self), name, value)}
+        if not taken:
+            return self
+        rest = {name: value for name, value in self.extra_body.items() if name not in taken}
+        return self.model_copy(update={**taken, "extra_body": rest})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON body, set fields only, always in the same order."""
-        given = self.model_fields_set
+        """Return the JSON body: the fields that are set, always in the same order, with ``extra_body`` merged over."""
+        given, extra = self.model_fields_set, self.extra_body
         body = {name: getattr(self, name) for name in REQUEST_FIELDS if name in given}
-        return body | self.extra_body
+        if not extra:
+            return body
+        body = canonical.merged(body, extra)
+        return {name: body[name] for name in (*REQUEST_FIELDS, *extra) if name in body}
 
     def to_bytes(self) -> bytes:
         """
@@ -178,87 +205,17 @@ class ResponsesRequest(BaseModel):
 
         :raises RequestValidationError: naming the path of a value that JSON cannot hold.
         """
-        body = self.to_dict()
-        try:
-            text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_dict)
-            return text.encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            path, reason = _first_unserializable(body) or ("", str(error))
-            raise RequestValidationError(
-                f"the request cannot be sent as JSON: {path}: {reason}", fields=(path,)
-            ) from error
+        return canonical.to_bytes(self.to_dict())
 
 
-def _problems(error: ValidationError) -> dict[str, str]:
-    """Field path → one sentence."""
-    found: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False):
-        path = ".".join(str(part) for part in detail["loc"])
-        found[path] = f"{path}: {_sentence(detail, path)}"
-    return found
+@cache
+def _for_others(model: type[ResponsesRequest]) -> SchemaValidator:
+    return relaxed_fields(model.__pydantic_core_schema__)
 
 
-def _sentence(detail: ErrorDetails, path: str) -> str:
-    kind, message = detail["type"], detail["msg"]
-    if kind == "extra_forbidden":
-        parent, _, name = path.rpartition(".")
-        close = difflib.get_close_matches(name, CLOSED.get(parent, REQUEST_FIELDS), n=1)
-        what, hint = (f"`{parent}`", "leave it out") if parent else ("a request", "a new field goes into `extra_body`")
-        return f"is no field of {what}; {f'did you mean {close[0]!r}?' if close else hint}{_given(detail, path)}"
-    if kind == "missing":
-        return "is required"
-    if kind == "no_kind":
-        return message
-    return message.removeprefix("Value error, ").replace("Input should be", "must be") + _given(detail, path)
-
-
-def _given(detail: ErrorDetails, path: str) -> str:
-    """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
-    value, field = detail["input"], path.partition(".")[0]
-    text = repr(value)
-    chosen = field in MIXED and detail["type"] in CHOSEN and isinstance(value, str)
-    quotable = field in SETTINGS or chosen or not isinstance(value, Sized)
-    if len(text) <= 80 and quotable and SECRETS.isdisjoint(path.split(".")):
-        return f" (given: {text})"
-    name = type(value).__name__
-    return f" (given: {name} of length {len(value)})" if isinstance(value, Sized) else f" (given: {name})"
-
-
-def _as_dict(value: Any) -> dict[Any, Any]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError
-
-
-def _first_unserializable(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
-    if depth > 200:
-        return path, "is nested too deeply, or contains itself"
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-        for key in value:
-            if wrong := _no_json_form(key, path):
-                return path, f"a key {wrong[1]}"
-            if isinstance(key, tuple):
-                return path, "a key is a tuple: keys are text"
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        return _no_json_form(value, path)
-    nested = (_first_unserializable(item, f"{path}.{key}".lstrip("."), depth + 1) for key, item in items)
-    return next(filter(None, nested), None)
-
-
-def _no_json_form(value: Any, path: str) -> tuple[str, str] | None:
+def _has_the_type(model: type[ResponsesRequest], name: str, value: Any) -> bool:
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except TypeError:
-        return (
-            path,
-            f"is a {type(value).__name__}, which has no JSON form: convert it to text, a number, a list or a dict",
-        )
-    except UnicodeEncodeError:
-        return path, "holds half of a surrogate pair, which is no text: decode the source as what it is"
-    except ValueError:
-        return path, f"is {value!r}, which has no JSON form"
-    return None
+        values, _, _ = _for_others(model).validate_python({name: value}, context=OPEN)
+    except ValidationError:
+        return False
+    return bool(values[name] == value)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, NotRequired
 
+from airflow_provider_responses.models.content import Told
 from airflow_provider_responses.models.reading import Choice, Integer, Items, JsonObject, Kinds, Part, Text
-
-# The schema has `failed` for some of these tools only; the service's own SDK reads it from all of them.
-ServerStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class CreateFile(Part):
@@ -80,17 +78,29 @@ class ShellOutput(Part):
     outcome: Annotated[JsonObject, Kinds(OUTCOMES)]
 
 
+class ContainerFile(Part):
+    """A file in a container."""
+
+    type: Literal["container_file_citation"]
+    container_id: Text
+    end_index: Integer
+    file_id: Text
+    filename: Text
+    start_index: Integer
+
+
 class ServerItem(Part):
     """What all items of server tools have."""
 
     id: NotRequired[Text | None]
-    status: ServerStatus
+    status: Told
 
 
 class DatetimeItem(ServerItem):
     """What time it was."""
 
     type: Literal["openrouter:datetime"]
+    error: NotRequired[Text | None]
     datetime: Text
     timezone: Text
 
@@ -107,6 +117,7 @@ class WebSearchItem(ServerItem):
     """A search of the web."""
 
     type: Literal["openrouter:web_search"]
+    error: NotRequired[Text | None]
     action: NotRequired[ServerSearch | None]
 
 
@@ -132,6 +143,7 @@ class ImageGenerationItem(ServerItem):
     """An image that was made."""
 
     type: Literal["openrouter:image_generation"]
+    error: NotRequired[Text | None]
     imageB64: NotRequired[Text | None]
     imageUrl: NotRequired[Text | None]
     prompt: NotRequired[Text | None]
@@ -151,19 +163,22 @@ class BashItem(ServerItem):
     """A command that was run."""
 
     type: Literal["openrouter:bash"]
+    error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
     call_id: NotRequired[Text | None]
     command: NotRequired[Text | None]
     exitCode: NotRequired[Integer | None]
     stderr: NotRequired[Text | None]
     stdout: NotRequired[Text | None]
+    container_id: NotRequired[Text | None]
+    files: NotRequired[Items[ContainerFile] | None]
 
 
 class TextEditorItem(ServerItem):
     """An edit of a file."""
 
     type: Literal["openrouter:text_editor"]
-    command: NotRequired[Literal["view", "create", "str_replace", "insert"] | None]
+    command: NotRequired[Told | None]
     filePath: NotRequired[Text | None]
 
 
@@ -171,6 +186,7 @@ class ApplyPatchItem(ServerItem):
     """A patch."""
 
     type: Literal["openrouter:apply_patch"]
+    error: NotRequired[Text | None]
     call_id: NotRequired[Text | None]
     operation: NotRequired[ApplyPatchOperation | None]
 
@@ -179,25 +195,35 @@ class WebFetchItem(ServerItem):
     """A page that was fetched."""
 
     type: Literal["openrouter:web_fetch"]
-    content: NotRequired[Text | None]
     error: NotRequired[Text | None]
+    content: NotRequired[Text | None]
     httpStatus: NotRequired[Integer | None]
     title: NotRequired[Text | None]
     url: NotRequired[Text | None]
+
+
+class FoundTool(Part):
+    """A tool that was found."""
+
+    definition: JsonObject
+    schema_digest: Text
+    tool_id: Text
 
 
 class ToolSearchItem(ServerItem):
     """A search for tools."""
 
     type: Literal["openrouter:tool_search"]
+    error: NotRequired[Text | None]
     query: NotRequired[Text | None]
+    matches: NotRequired[Items[FoundTool] | None]
 
 
 class MemoryItem(ServerItem):
     """Something that was remembered."""
 
     type: Literal["openrouter:memory"]
-    action: NotRequired[Literal["read", "write", "delete"] | None]
+    action: NotRequired[Told | None]
     key: NotRequired[Text | None]
     value: NotRequired[Any]
 
@@ -214,6 +240,7 @@ class SearchModelsItem(ServerItem):
     """A search for models."""
 
     type: Literal["openrouter:experimental__search_models"]
+    error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
     query: NotRequired[Text | None]
 
@@ -282,8 +309,8 @@ class FusionItem(ServerItem):
     """A question put to a panel of models."""
 
     type: Literal["openrouter:fusion"]
-    analysis: NotRequired[FusionAnalysis | None]
     error: NotRequired[Text | None]
+    analysis: NotRequired[FusionAnalysis | None]
     failed_models: NotRequired[Items[FailedModel] | None]
     failure_reason: NotRequired[Text | None]
     responses: NotRequired[Items[PanelResponse] | None]
@@ -294,7 +321,7 @@ class FailableItem(Part):
     """What items of tools have that may fail as a whole."""
 
     id: NotRequired[Text | None]
-    status: ServerStatus
+    status: Told
     error: NotRequired[Text | None]
     instance_name: NotRequired[Text | None]
     model: NotRequired[Text | None]
@@ -323,9 +350,9 @@ class FilesItem(ServerItem):
     """A file that was read or written."""
 
     type: Literal["openrouter:files"]
+    error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
     call_id: NotRequired[Text | None]
-    error: NotRequired[Text | None]
     file_id: NotRequired[Text | None]
     filename: NotRequired[Text | None]
     operation: NotRequired[Text | None]
@@ -336,10 +363,27 @@ class ShellItem(ServerItem):
     """Commands that were run."""
 
     type: Literal["openrouter:shell"]
+    error: NotRequired[Text | None]
     action: NotRequired[ShellAction | None]
     arguments: NotRequired[Text | None]
     call_id: NotRequired[Text | None]
     output: NotRequired[Items[ShellOutput] | None]
+    container_id: NotRequired[Text | None]
+    files: NotRequired[Items[ContainerFile] | None]
+
+
+class ArmorBlockedItem(Part):
+    """A tool call that was held back."""
+
+    type: Literal["openrouter:armor_blocked"]
+    id: Text
+    call_id: Text
+    name: Text
+    arguments: Text
+    explanation: Text
+    reason: Text
+    status: Told
+    namespace: NotRequired[Text | None]
 
 
 SERVER_ITEMS: Final[dict[str, Choice]] = {
@@ -362,4 +406,5 @@ SERVER_ITEMS: Final[dict[str, Choice]] = {
     "openrouter:subagent": SubagentItem,
     "openrouter:files": FilesItem,
     "openrouter:shell": ShellItem,
+    "openrouter:armor_blocked": ArmorBlockedItem,
 }

@@ -179,6 +179,17 @@ class SearchLocation(Part, total=False):
     timezone: Text | None
 
 
+class XSearch(Part, total=False):
+    """Search X (Twitter) as well, where the provider does."""
+
+    allowed_x_handles: Annotated[Items[Text], Field(max_length=20)]
+    enable_image_understanding: Boolean
+    enable_video_understanding: Boolean
+    excluded_x_handles: Annotated[Items[Text], Field(max_length=20)]
+    from_date: Text
+    to_date: Text
+
+
 class WebSearchServerSettings(Part, total=False):
     """Where a search looks, how long, and how much it gives."""
 
@@ -192,6 +203,7 @@ class WebSearchServerSettings(Part, total=False):
     mode: SearchMode
     search_context_size: SearchSize
     user_location: SearchLocation
+    x_search: XSearch
 
 
 class WebSearchServerTool(Part):
@@ -214,17 +226,40 @@ class ApplyPatchServerTool(Part):
     parameters: NotRequired[ApplyPatchSettings]
 
 
-class NewContainer(Part):
+class NoNetwork(Part):
+    """A container reaches nothing."""
+
+    type: Literal["disabled"]
+
+
+class SomeNetwork(Part):
+    """A container reaches these hosts."""
+
+    type: Literal["allowlist"]
+    allowed_domains: Items[Text]
+
+
+NETWORKS: Final[dict[str, Choice]] = {"disabled": NoNetwork, "allowlist": SomeNetwork}
+
+
+class Container(Part):
+    """What all containers have."""
+
+    file_ids: NotRequired[Items[Text]]
+    network_policy: NotRequired[Annotated[JsonObject, Kinds(NETWORKS, closed=True)]]
+
+
+class NewContainer(Container):
     """A container that OpenRouter makes."""
 
     type: Literal["container_auto"]
 
 
-class KnownContainer(Part):
-    """A container that is there already."""
+class KnownContainer(Container):
+    """A container by its id: one that is there already, or a new one that stays."""
 
     type: Literal["container_reference"]
-    container_id: Annotated[Text, Field(min_length=1, max_length=20, pattern=r"^[\w-]+$")]
+    container_id: Annotated[Text, Field(min_length=1, max_length=40, pattern=r"^[\w-]+$")]
 
 
 CONTAINERS: Final[dict[str, Choice]] = {"container_auto": NewContainer, "container_reference": KnownContainer}

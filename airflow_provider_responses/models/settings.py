@@ -64,6 +64,7 @@ class ProviderPreferences(TypedDict, total=False):
     ignore: Items[Text] | None
     max_price: MaxPrice
     only: Items[Text] | None
+    options: dict[Text, JsonObject]
     order: Items[Text] | None
     preferred_max_latency: Annotated[Number | Cutoffs | None, ONE_OF]
     preferred_min_throughput: Annotated[Number | Cutoffs | None, ONE_OF]
@@ -147,6 +148,12 @@ class DebugOptions(Part, total=False):
     echo_upstream_body: Boolean
 
 
+class ConversationId(Part, total=False):
+    """A conversation that another server keeps."""
+
+    id: Text
+
+
 ImageConfig = dict[Text, Annotated[Text | Number | Items[Any], ONE_OF]]
 
 Provider = Annotated[JsonObject, Checked(ProviderPreferences)]
@@ -158,3 +165,4 @@ PromptCache = Annotated[JsonObject, Checked(PromptCacheOptions)]
 Trace = Annotated[JsonObject, Checked(TraceConfig)]
 Debug = Annotated[JsonObject, Checked(DebugOptions)]
 Images = Annotated[JsonObject, Checked(ImageConfig)]
+Conversation = Annotated[Text | Annotated[JsonObject, Checked(ConversationId)] | None, ONE_OF]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, NotRequired, Required
 
+from typing_extensions import TypedDict
+
 from airflow_provider_responses.models.reading import (
     ONE_OF,
     Boolean,
+    Checked,
     Choice,
     Integer,
     Items,
@@ -16,10 +19,19 @@ from airflow_provider_responses.models.reading import (
     Part,
     Text,
 )
-from airflow_provider_responses.models.server_tools import SERVER_TOOLS, SearchEngine, SearchMode, SearchSize
+from airflow_provider_responses.models.server_tools import (
+    SERVER_TOOLS,
+    SearchEngine,
+    SearchMode,
+    SearchSize,
+    XSearch,
+)
+
+Caller = Literal["direct", "programmatic"]
+Asynchronous = TypedDict("Asynchronous", {"async": NotRequired[Boolean]})  # the name is a word of Python
 
 
-class FunctionTool(Part):
+class FunctionTool(Part, Asynchronous):
     """A function of yours; ``parameters`` is its JSON schema."""
 
     type: Literal["function"]
@@ -27,7 +39,9 @@ class FunctionTool(Part):
     parameters: JsonObject | None
     description: NotRequired[Text | None]
     strict: NotRequired[Boolean | None]
+    allowed_callers: NotRequired[Items[Caller] | None]
     defer_loading: NotRequired[Boolean]
+    output_schema: NotRequired[JsonObject | None]
 
 
 class TextFormat(Part):
@@ -47,21 +61,22 @@ class GrammarFormat(Part):
 CUSTOM_FORMATS: Final[dict[str, Choice]] = {"text": TextFormat, "grammar": GrammarFormat}
 
 
-class CustomTool(Part):
+class CustomTool(Part, Asynchronous):
     """A tool of yours that takes text."""
 
     type: Literal["custom"]
     name: Text
+    defer_loading: NotRequired[Boolean]
     description: NotRequired[Text]
     format: NotRequired[Annotated[JsonObject, Kinds(CUSTOM_FORMATS, closed=True)]]
 
 
-class NamespaceFunctionTool(Part, total=False):
+class NamespaceFunctionTool(Part, Asynchronous, total=False):
     """A function inside a namespace."""
 
     type: Required[Literal["function"]]
     name: Required[Text]
-    allowed_callers: Items[Literal["direct", "programmatic"]] | None
+    allowed_callers: Items[Caller] | None
     defer_loading: Boolean
     description: Text | None
     output_schema: JsonObject | None
@@ -106,6 +121,7 @@ class WebSearchSettings(Part, total=False):
     max_uses: Integer
     mode: SearchMode
     search_context_size: SearchSize
+    x_search: XSearch
 
 
 class WebSearchTool(WebSearchSettings, total=False):
@@ -314,3 +330,34 @@ CHOICES: Final[dict[str, Choice]] = {
     **dict.fromkeys(("web_search_preview", "web_search_preview_2025_03_11", "apply_patch", "shell"), KindChoice),
 }
 ToolChoice = Annotated[Literal["auto", "none", "required"] | Annotated[JsonObject, Kinds(CHOICES)] | None, ONE_OF]
+
+
+class CatalogSearch(Part):
+    """OpenRouter searches the deferred tools."""
+
+    type: Literal["bm25", "regex"]
+    max_results: NotRequired[Integer]
+
+
+class CustomSearch(Part):
+    """A tool of yours searches the deferred tools."""
+
+    type: Literal["custom"]
+    result_key: Text
+    tool_id: Text
+    max_results: NotRequired[Integer]
+
+
+SEARCHES: Final[dict[str, Choice]] = {"bm25": CatalogSearch, "regex": CatalogSearch, "custom": CustomSearch}
+
+
+class DeferredToolsSettings(Part):
+    """How tools with ``defer_loading`` are found."""
+
+    profile: Literal["portable"]
+    protocol: Literal["v1"]
+    search: Annotated[JsonObject, Kinds(SEARCHES, closed=True)]
+    validation: Literal["runtime"]
+
+
+DeferredTools = Annotated[JsonObject, Checked(DeferredToolsSettings)]

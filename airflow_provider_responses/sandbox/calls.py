@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest
-from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.models.fields import REQUEST_FIELDS, Dialect
 from airflow_provider_responses.sandbox import errors
 from airflow_provider_responses.sandbox.answers import draft
 from airflow_provider_responses.sandbox.delivery import Answer
@@ -143,7 +143,8 @@ class Call:
         known = {name: value for name, value in given.items() if name in REQUEST_FIELDS}
         unknown = {name: value for name, value in given.items() if name not in REQUEST_FIELDS}
         try:
-            body = ResponsesRequest.parse({**known, "extra_body": unknown}).to_dict()
+            dialect: Dialect = "openrouter" if self.is_openrouter else "open"
+            body = ResponsesRequest.parse({**known, "extra_body": unknown}, dialect=dialect).to_dict()
         except RequestValidationError as error:
             raise RefusedError(error_answer(400, str(error))) from None
         if problem := self._problem(given, body):

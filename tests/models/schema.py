@@ -1,17 +1,15 @@
-"""Values made from the digest of the API's schema: every one that is right in its own way, every one that is wrong."""
+"""Values made from the API's schema: every one that is right in its own way, every one that is wrong."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-SPEC = HERE.parents[2] / "shared" / "spec" / "openrouter-responses.openapi.json"
-DIGEST_FILE = HERE / "schema_digest.json"
-DIGEST: dict[str, Any] = json.loads(DIGEST_FILE.read_text())
+from tests.api import CURRENT
+
+SCHEMAS: dict[str, Any] = CURRENT["components"]["schemas"]
 REQUEST = {"$ref": "#/components/schemas/ResponsesRequest"}
 
 OF_TYPE: dict[str, Any] = {
@@ -26,7 +24,7 @@ OF_TYPE: dict[str, Any] = {
 Path_ = tuple[str | int, ...]
 
 
-def resolve(schema: dict[str, Any], components: dict[str, Any] = DIGEST) -> dict[str, Any]:
+def resolve(schema: dict[str, Any], components: dict[str, Any] = SCHEMAS) -> dict[str, Any]:
     """Follow references and merge `allOf`, whose later parts refine the earlier ones."""
     if "$ref" in schema:
         return resolve(components[schema["$ref"].rpartition("/")[2]], components)
@@ -40,11 +38,11 @@ def resolve(schema: dict[str, Any], components: dict[str, Any] = DIGEST) -> dict
     return merged
 
 
-def branches(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def branches(schema: dict[str, Any], components: dict[str, Any] = SCHEMAS) -> list[dict[str, Any]]:
     """Give the members of a union, flat; a schema that is none is its own only member."""
-    resolved = resolve(schema)
+    resolved = resolve(schema, components)
     members = resolved.get("anyOf") or resolved.get("oneOf")
-    return [branch for member in members for branch in branches(member)] if members else [resolved]
+    return [branch for member in members for branch in branches(member, components)] if members else [resolved]
 
 
 def types(schema: dict[str, Any]) -> set[str]:
@@ -174,17 +172,3 @@ def _wrong_objects(schema: dict[str, Any]) -> Iterator[tuple[Any, Path_]]:
     elif more:
         for value, path in wrongs(more):
             yield minimal(schema) | {"key": value}, ("key", *path)
-
-
-def examples(schema: dict[str, Any], components: dict[str, Any]) -> Iterator[Any]:
-    """Give the examples of a schema with prose, each inside the least that must be around it."""
-    node = resolve(schema, components)
-    yield from (found["example"] for found in (schema, node) if "example" in found)
-    for member in (*node.get("anyOf", ()), *node.get("oneOf", ())):
-        yield from examples(member, components)
-    for name, field in node.get("properties", {}).items():
-        for value in examples(field, components):
-            yield minimal(node) | {name: value}
-    if "items" in node:
-        for value in examples(node["items"], components):
-            yield [value]

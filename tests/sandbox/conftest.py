@@ -4,7 +4,6 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
+from tests.api import CURRENT
 
-SPEC = Path(__file__).parents[3] / "shared" / "spec" / "openrouter-responses.openapi.json"
 HEADERS = {"Authorization": "Bearer sandbox-key"}
 HELLO = {"model": "openai/gpt-4o-mini", "input": "Summarize this: Rain fell on the old harbour all day."}
 
@@ -64,9 +63,7 @@ class Api:
 
 @pytest.fixture(scope="session")
 def api() -> Api:
-    if not SPEC.exists():
-        pytest.skip(f"the API's schema is not at {SPEC.name} beside the checkout")
-    return Api(json.loads(SPEC.read_text()))
+    return Api(CURRENT)
 
 
 def read_events(text: str) -> list[dict[str, Any]]:

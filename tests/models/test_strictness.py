@@ -1,0 +1,70 @@
+"""What is checked towards OpenRouter, and towards other servers, in figures: hundreds of requests by chance."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import ResponsesRequest
+from airflow_provider_responses.models.fields import Dialect
+from tests.models.generator import KINDS, Generator, Wrong, is_valid
+
+SEED = 20261027
+# Figures of this seed. In the dialect `open`, the types alone are checked.
+MADE, VALID = 400, 399
+MADE_WRONG, REFUSED, REFUSED_BY_OPEN = 600, 600, 109
+OPENAIS = 300
+
+
+@pytest.fixture(scope="module")
+def valid() -> list[dict[str, Any]]:
+    return [request for request in Generator(SEED).requests(MADE) if is_valid(request)]
+
+
+@pytest.fixture(scope="module")
+def invalid() -> list[Wrong]:
+    return Generator(SEED).invalid(MADE_WRONG)
+
+
+def sent(data: dict[str, Any], dialect: Dialect = "openrouter") -> dict[str, Any] | None:
+    try:
+        body = json.loads(ResponsesRequest.parse(data, dialect=dialect).to_bytes())
+    except RequestValidationError:
+        return None
+    assert isinstance(body, dict)
+    return body
+
+
+@pytest.mark.parametrize("dialect", ["openrouter", "open"])
+def test_every_valid_request_is_kept_as_it_is(valid: list[dict[str, Any]], dialect: Dialect) -> None:
+    assert len(valid) == VALID
+    assert [data for data in valid if sent(data, dialect) != data] == []
+
+
+def test_invalid_requests_are_refused_towards_openrouter(invalid: list[Wrong]) -> None:
+    refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request) is None)
+    assert sum(refused.values()) == REFUSED
+    assert REFUSED / len(invalid) >= 0.95
+    assert all(refused[kind] > 90 for kind in KINDS)
+
+
+def test_towards_other_servers_the_types_are_checked_and_nothing_else(invalid: list[Wrong]) -> None:
+    refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request, "open") is None)
+    assert refused == {"type": REFUSED_BY_OPEN}
+
+
+def test_the_same_requests_are_made_again() -> None:
+    assert Generator(7).requests(5) == Generator(7).requests(5)
+    assert Generator(7).invalid(5) == Generator(7).invalid(5)
+
+
+def test_every_request_of_openais_sdk_passes_towards_other_servers() -> None:
+    params = pytest.importorskip("openai.types.responses.response_create_params")
+    schema = TypeAdapter(params.ResponseCreateParamsNonStreaming).json_schema()
+    requests = Generator(SEED, schema, schema["$defs"]).requests(OPENAIS)
+    assert [data for data in requests if sent(data, "open") != data] == []
