@@ -215,6 +215,9 @@ def _check_output_type(value: Any) -> None:
             f"output_type is {value!r}; allowed is a pydantic model, that is a class made with `class X(BaseModel)`",
             fields=("output_type",),
         )
+    from airflow_provider_responses.models.output_schema import json_schema_format
+
+    json_schema_format(value)  # made once for each type
 
 
 def _check_names(request: Mapping[str, Any]) -> None:

@@ -1,73 +1,43 @@
-"""Typed output: a pydantic model becomes a strict ``json_schema`` format, and the answer becomes that model."""
+"""Typed output: a response's text becomes an instance of a pydantic model, and that becomes plain JSON types."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, PydanticUserError, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
+from airflow_provider_responses.exceptions import OutputValidationError
+from airflow_provider_responses.models import output_schema
+from airflow_provider_responses.models.output_text import bare_json, repaired_json
 
 OutputT = TypeVar("OutputT", bound=BaseModel)
-SAYS_SOMETHING: Final = frozenset({"type", "enum", "const", "anyOf", "allOf", "$ref"})
-_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
-
-
-def json_schema_format(output_type: type[BaseModel]) -> dict[str, Any]:
-    """
-    Build the ``text.format`` that makes a model answer with an instance of ``output_type``.
-
-    Strict schemas close every object and require every field, so a field with a default is asked for as well.
-
-    :raises RequestValidationError: where a strict schema cannot say what the type says (an open dict, a
-        root that is no object), naming the field.
-    """
-    try:
-        schema = output_type.model_json_schema()
-    except (PydanticUserError, AttributeError, TypeError) as error:
-        raise RequestValidationError(
-            f"output_type {output_type.__name__} has no JSON schema: {str(error).splitlines()[0]}",
-            fields=("output_type",),
-        ) from error
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    root = _strict(schema, definitions, output_type.__name__)
-    if "$ref" in root:  # a recursive model refers to itself from the root
-        root = {**definitions[_definition_name(root["$ref"])], "$defs": definitions}
-    if root.get("type") != "object":
-        raise RequestValidationError(
-            f"output_type {output_type.__name__}: the root must be an object, not {root.get('type', 'a union')!r}: "
-            "wrap it in a model with one field",
-            fields=("output_type",),
-        )
-    name = _NAME.sub("_", output_type.__name__)[:64]
-    return {"type": "json_schema", "name": name, "schema": root, "strict": True}
+json_schema_format = output_schema.json_schema_format
 
 
 def parse_output(output_type: type[OutputT], text: str) -> OutputT:
     """
-    Read an answer's text as ``output_type``.
+    Read a response's text as ``output_type``; a byte order mark, a code fence or a block of thought may be around it.
 
-    :raises OutputValidationError: naming each field that is not as typed; the answer itself is not quoted.
+    :raises OutputValidationError: naming each field that is not valid; the text itself is not quoted.
     """
     try:
-        return output_type.model_validate_json(text)
+        return output_type.model_validate_json(bare_json(text))
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, e['loc'])) or 'the text'}: {_unquoted(e)}"
             for e in error.errors(include_url=False, include_input=False)
         ]
         raise OutputValidationError(
-            f"the answer ({len(text)} characters) is no {output_type.__name__}: {'; '.join(problems)}. "
+            f"the response's text ({len(text)} characters) is no {output_type.__name__}: {'; '.join(problems)}. "
             "Say in `instructions` what each field holds, allow more tokens, or take a model that supports "
             "structured outputs"
         ) from None
     except (Exception, SystemExit) as error:  # an exit would end the whole triggerer
         raise OutputValidationError(
-            f"the answer ({len(text)} characters) made a validator of {output_type.__name__} fail with "
+            f"the response's text ({len(text)} characters) made a validator of {output_type.__name__} fail with "
             f"{type(error).__name__}: correct the validator"
         ) from error
 
@@ -85,12 +55,12 @@ class ParsedOutput:
     repaired: bool = False
 
 
-def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:  # noqa: ARG001
+def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:
     """
     Read the first of a response's texts that is valid as ``output_type``.
 
     :param texts: in the order in which they are tried; at least one.
-    :param repair: whether broken JSON may be repaired.
+    :param repair: whether broken JSON may be repaired, if none is valid: only of a response that is complete.
     :raises OutputValidationError: of the first text, if none is valid.
     """
     first: OutputValidationError | None = None
@@ -99,12 +69,19 @@ def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: b
             return ParsedOutput(dump_output(parse_output(output_type, text)))
         except OutputValidationError as error:
             first = first or error
+    for text in texts if repair else ():
+        if (repaired := repaired_json(text)) is None:
+            continue
+        try:
+            return ParsedOutput(dump_output(parse_output(output_type, repaired)), repaired=True)
+        except OutputValidationError:
+            continue  # the error of the text as it came says more
     raise first or OutputValidationError(f"the response holds no text to read as {output_type.__name__}")
 
 
 def dump_output(value: BaseModel) -> dict[str, Any]:
     """
-    Give a typed output as plain JSON types.
+    Return a typed output as plain JSON types.
 
     :raises OutputValidationError: if one of the model's own serializers fails.
     """
@@ -117,55 +94,9 @@ def dump_output(value: BaseModel) -> dict[str, Any]:
 
 
 def _unquoted(error: ErrorDetails) -> str:
-    """Say what is wrong without the words of the answer."""
+    """Return what is wrong, without the words of the response."""
     if error["type"] == "union_tag_invalid":
         return f"must be of a known kind: {error['ctx']['expected_tags']}"
     if error["type"] in {"value_error", "assertion_error"}:
         return "refused by a validator of the model's own"
     return error["msg"]
-
-
-def _strict(schema: dict[str, Any], definitions: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Close objects, require all fields and drop what strict schemas do not know, in place."""
-    for name, definition in schema.get("$defs", {}).items():
-        schema["$defs"][name] = _strict(definition, definitions, name)
-    schema.pop("default", None)
-    schema.pop("uniqueItems", None)  # a set is asked for as a list, and made a set when it is read
-    if "$ref" in schema and len(schema) > 1 and "$defs" not in schema:
-        schema["anyOf"] = [{"$ref": schema.pop("$ref")}]  # a reference must stand alone
-    if "oneOf" in schema:
-        schema["anyOf"] = schema.pop("oneOf")
-        schema.pop("discriminator", None)
-    _refuse_inexpressible(schema, path)
-    for word in {"anyOf", "allOf"} & schema.keys():
-        schema[word] = [_strict(item, definitions, path) for item in schema[word]]
-    if "items" in schema:
-        schema["items"] = _strict(schema["items"], definitions, path)
-    if schema.get("type") == "object":
-        schema["properties"] = {
-            name: _strict(field, definitions, f"{path}.{name}") for name, field in schema["properties"].items()
-        }
-        schema["required"] = list(schema["properties"])
-        schema["additionalProperties"] = False
-    return schema
-
-
-def _refuse_inexpressible(schema: Mapping[str, Any], path: str) -> None:
-    any_keys = schema.get("additionalProperties") or "properties" not in schema
-    problem = None
-    if schema.get("type") == "object" and any_keys:
-        problem = "is an object with any keys", "name its fields in a model, or use a list of key-value models"
-    elif "prefixItems" in schema:
-        problem = "is a tuple", "use a model with named fields, or a list"
-    elif not SAYS_SOMETHING & schema.keys():
-        problem = "accepts anything", "give it a type"
-    if problem:
-        what, advice = problem
-        raise RequestValidationError(
-            f"output_type: {path} {what}, which a strict schema cannot describe: {advice}",
-            fields=("output_type", path),
-        )
-
-
-def _definition_name(reference: str) -> str:
-    return reference.rpartition("/")[2]

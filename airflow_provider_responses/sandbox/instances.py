@@ -12,6 +12,7 @@ import json
 import re
 from typing import Any, Final
 
+from airflow_provider_responses.models.output_limits import limits_of
 from airflow_provider_responses.sandbox.numerals import integer, number
 from airflow_provider_responses.sandbox.patterns import ALPHABET
 from airflow_provider_responses.sandbox.schemas import (
@@ -166,6 +167,7 @@ class _Maker:
     def _array(self, one: Schema, path: str, depth: int, name: str) -> list[Any]:
         first, rest = one.get("prefixItems", []), one.get("items", True)
         least = int(one.get("minItems", 0))
+        unique = bool(one.get("uniqueItems") or limits_of(one).get("uniqueItems"))
         usual = len(first) or 2
         count = max(least, usual if depth <= SHALLOW and self.made < VALUES_AT_MOST else 0)
         count = min(count, int(one.get("maxItems", count)), len(first) if rest is False else count)
@@ -174,7 +176,7 @@ class _Maker:
             part = first[index] if index < len(first) else rest
             if "contains" in one and index < max(1, one.get("minContains", 1)):
                 part = {"allOf": [as_schema(part), as_schema(one["contains"])]}
-            item = self._new_item(part, made, f"{path}[{index}]", depth, name, unique=bool(one.get("uniqueItems")))
+            item = self._new_item(part, made, f"{path}[{index}]", depth, name, unique=unique)
             if item is not _NOTHING:
                 made.append(item)
         return made

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any, Final
 
+from airflow_provider_responses.models.output_limits import limits_of
 from airflow_provider_responses.sandbox.schemas import Schema, conforms, is_number
 
 SPAN: Final = 100
@@ -21,17 +23,42 @@ def integer(one: Schema, choice: int) -> int:
 
 
 def number(one: Schema, name: str, choice: int) -> float:
-    """Give a number that the schema allows; a score is a share of one unless the schema says otherwise."""
+    """Return a number that the schema allows; a score is a share of one unless the schema says otherwise."""
+    one = {**one, **limits_of(one)}
     limited = any(is_number(one.get(key)) for key in ("maximum", "exclusiveMaximum"))
     share = not limited and any(word in name.lower() for word in SHARES)
     low, high = _limits(one, 1 if share else SPAN)
-    step = one.get("multipleOf")
+    step, places = one.get("multipleOf"), one.get("decimalPlaces")
     if is_number(step) and step > 0:
         found = _multiples(low, high, step, choice)
+    elif places is not None or "maxDigits" in one:
+        found = _multiples_of_ten(low, high, places, choice)
     else:
         exact = low + (high - low) * (0.1 + 0.8 * (choice % 1009) / 1009)
         found = [round(exact, 2), exact, low + (high - low) / 2, low, high]
-    return next((value for value in found if conforms(value, _limits_of(one), {})), low)
+    limits = _limits_of(one)
+    return next((value for value in found if conforms(value, limits, {}) and _has_digits(value, one)), low)
+
+
+def _multiples_of_ten(low: float, high: float, places: int | None, choice: int) -> list[float]:
+    """Return decimal numbers of ever fewer places."""
+    found: list[float] = []
+    for count in range(2 if places is None else min(places, 6), -1, -1):
+        first, last = math.ceil(low * 10**count), math.floor(high * 10**count)
+        turns = [choice % (last - first + 1), 0, 1, last - first, last - first - 1] if first <= last else []
+        found += [round((first + turn) / 10**count, count) for turn in turns]
+    return found if places is None or places <= 6 else [*found, round((low + high) / 2, places)]
+
+
+def _has_digits(value: float, one: Schema) -> bool:
+    """Whether a number has no more digits than its description allows."""
+    most: float = one.get("maxDigits", math.inf)
+    most_places: float | None = one.get("decimalPlaces")
+    exact = Decimal(str(value))
+    whole = len(str(int(abs(exact)))) if abs(exact) >= 1 or exact == 0 else 0
+    places = max(0, -int(exact.normalize().as_tuple().exponent))
+    most_whole = most if most_places is None else most - most_places
+    return places <= (most if most_places is None else most_places) and whole <= most_whole and whole + places <= most
 
 
 def _limits_of(one: Schema) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
+import base64
 import hashlib
 import math
 import uuid
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
 
+from airflow_provider_responses.models.output_limits import limits_of
+from airflow_provider_responses.models.output_types import TIME_WITHOUT_ZONE, WITHOUT_ZONE
+from airflow_provider_responses.sandbox import moments
+from airflow_provider_responses.sandbox.numerals import number
 from airflow_provider_responses.sandbox.patterns import matching
 from airflow_provider_responses.sandbox.schemas import Schema, conforms
 from airflow_provider_responses.sandbox.words import sentence, title, words_of
@@ -28,7 +33,10 @@ TITLES: Final = ("title", "headline", "subject", "heading")
 
 
 def string(one: Schema, name: str, text: str, choice: int) -> str:
-    """Give a string that the schema allows."""
+    """Return a string that the schema allows, and what its description limits."""
+    one = {**one, **limits_of(one)}
+    if "maxDigits" in one:
+        return format(Decimal(str(number(one, name, choice))), "f")
     limits = {key: one[key] for key in ("minLength", "maxLength", "pattern") if key in one}
 
     def fits(value: str) -> bool:
@@ -36,7 +44,7 @@ def string(one: Schema, name: str, text: str, choice: int) -> str:
 
     make = _FORMATS.get(str(one.get("format")))
     if make is not None:
-        return make(choice)
+        return make(one, choice)
     made = _of_length(_spoken(name, text, choice), one)
     if "pattern" in one and (choice % 2 or not fits(made)):
         found = matching(str(one["pattern"]), fits, choice)
@@ -70,33 +78,63 @@ def _of_length(made: str, one: Schema) -> str:
     return made
 
 
-def _date(choice: int) -> str:
-    return (datetime.date(2025, 1, 1) + datetime.timedelta(days=choice % 365)).isoformat()
+def _uuid(version: int) -> Callable[[Mapping[str, Any], int], str]:
+    def make(_: Mapping[str, Any], choice: int) -> str:
+        digits = hashlib.sha256(str(choice).encode()).hexdigest()
+        return str(uuid.UUID(f"{digits[:12]}{version}{digits[13:16]}a{digits[17:32]}"))
+
+    return make
 
 
-def _time(choice: int) -> str:
-    return f"{choice % 24:02}:{choice % 60:02}:00Z"
+def _filled(pattern: str, most: int = 1000) -> Callable[[Mapping[str, Any], int], str]:
+    """Return a maker that puts a number below ``most`` into a text."""
+    return lambda _, choice: pattern.format(choice % most)
 
 
-def _uuid(choice: int) -> str:
-    return str(uuid.UUID(bytes=hashlib.sha256(str(choice).encode()).digest()[:16], version=4))
+def _base64(alphabet: bytes) -> Callable[[Mapping[str, Any], int], str]:
+    return lambda _, choice: base64.b64encode(f"text {choice % 1000}?>".encode(), alphabet).decode()
 
 
-_FORMATS: Final[dict[str, Callable[[int], str]]] = {
-    "date": _date,
-    "time": _time,
-    "date-time": lambda choice: f"{_date(choice)}T{_time(choice)}",
-    "duration": lambda choice: f"P{1 + choice % 30}D",
-    "uuid": _uuid,
-    "email": lambda choice: f"user{choice % 1000}@example.com",
-    "idn-email": lambda choice: f"user{choice % 1000}@example.com",
-    "hostname": lambda choice: f"host{choice % 1000}.example.com",
-    "ipv4": lambda choice: f"192.0.2.{choice % 256}",
-    "ipv6": lambda choice: f"2001:db8::{choice % 65536:x}",
-    "uri": lambda choice: f"https://example.com/{choice % 1000}",
-    "url": lambda choice: f"https://example.com/{choice % 1000}",
-    "iri": lambda choice: f"https://example.com/{choice % 1000}",
-    "uri-reference": lambda choice: f"https://example.com/{choice % 1000}",
-    "json-pointer": lambda choice: f"/{choice % 1000}",
-    "regex": lambda _: ".*",
+def _address(limits: Mapping[str, Any], choice: int) -> str:
+    scheme = (limits.get("schemes") or ["https"])[0]
+    if scheme == "file":
+        return f"file:///tmp/{choice % 1000}"
+    if scheme == "https":
+        return f"https://example.com/{choice % 1000}"
+    return f"{scheme}://user:secret@host.example.com:5432/{choice % 1000}"
+
+
+_FORMATS: Final[dict[str, Callable[[Mapping[str, Any], int], str]]] = {
+    "date": moments.date,
+    "time": moments.time,
+    "date-time": moments.date_time,
+    WITHOUT_ZONE: moments.date_time_without_zone,
+    TIME_WITHOUT_ZONE: moments.time_without_zone,
+    "duration": moments.duration,
+    "uuid": _uuid(4),
+    **{f"uuid{version}": _uuid(version) for version in range(1, 9)},
+    "email": _filled("user{}@example.com"),
+    "idn-email": _filled("user{}@example.com"),
+    "name-email": _filled("User <user{}@example.com>"),
+    "hostname": _filled("host{}.example.com"),
+    "ipv4": _filled("192.0.2.{}", 256),
+    "ipv6": _filled("2001:db8::{:x}", 65536),
+    "ipv4interface": _filled("192.0.2.{}/24", 256),
+    "ipv6interface": _filled("2001:db8::{:x}/64", 65536),
+    "ipv4network": _filled("10.{}.0.0/16", 256),
+    "ipv6network": _filled("2001:db8:{:x}::/48", 65536),
+    "ipvanyaddress": _filled("192.0.2.{}", 256),
+    "ipvanyinterface": _filled("192.0.2.{}/24", 256),
+    "ipvanynetwork": _filled("10.{}.0.0/16", 256),
+    "uri": _address,
+    "url": _address,
+    "iri": _address,
+    "multi-host-uri": _address,
+    "uri-reference": _address,
+    "json-pointer": _filled("/{}"),
+    "regex": _filled("a{{{}}}"),
+    "base64": _base64(b"+/"),
+    "base64url": _base64(b"-_"),
+    "complex": _filled("{}+1j"),
+    "fraction": _filled("{}/7"),
 }

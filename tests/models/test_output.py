@@ -247,9 +247,10 @@ ANSWER = "zanzibar"
         (Point, ANSWER, "the text"),
         (Point, "", "the text"),
         (Point, f'["{ANSWER}"]', "the text"),
-        (Point, f'```json\n{{"{ANSWER}": 1}}\n```', "the text"),
+        (Point, f'```json\n{{"{ANSWER}": 1}}\n```', "x"),
+        (Point, f"```json\n{ANSWER}\n```", "the text"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_wrong_answer_is_refused_by_field_without_quoting_it(kind: type[BaseModel], text: str, field: str) -> None:
     with pytest.raises(OutputValidationError) as caught:
