@@ -17,7 +17,7 @@ _FOUND: Final = re.compile(rf"(?:^|\s){_SAID}(\{{.*\}})$", re.DOTALL)
 
 def described(description: str | None, limits: Mapping[str, Any]) -> str:
     """Return a description that ends with the limits."""
-    said = _SAID + json.dumps(limits, ensure_ascii=False)
+    said = _SAID + json.dumps(limits, ensure_ascii=False, sort_keys=True)
     return f"{description} {said}" if description else said
 
 

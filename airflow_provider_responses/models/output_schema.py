@@ -126,7 +126,8 @@ def _of_one_type(schema: Mapping[str, Any], said: dict[str, Any], path: str) -> 
     kinds = [kind] if isinstance(kind, str) else list(kind)
     kept = {name: schema[name] for one in kinds for name in _KEYWORDS.get(one, ()) if name in schema}
     kept |= {name: schema[name] for name in ("enum", "const") if name in schema}
-    limits = _left_out(kept, dict(schema.get(LIMITS, {})))
+    limits = dict(schema.get(LIMITS, {}))
+    _leave_out(kept, limits)
     if schema.get("uniqueItems") and schema.get("minItems", 0) > 1:  # else a set, made of a list when it is read
         limits["uniqueItems"] = True
     if limits:
@@ -144,18 +145,17 @@ def _without(schema: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name not in names}
 
 
-def _left_out(kept: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """Take out of the keywords what not every server takes; return the limits with it."""
+def _leave_out(kept: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Move what not every server takes from the keywords to the limits."""
     form = kept.get("format")
     if form is not None and form not in FORMATS:
         kept.pop("format")
         if re.fullmatch(r"uuid\d", str(form)):
             kept["format"] = "uuid"
         if form not in UNSAID:
-            limits = {"format": form, **limits}
+            limits["format"] = form
     if not is_portable(str(kept.get("pattern", ""))):
-        limits = {"pattern": str(kept.pop("pattern")), **limits}
-    return limits
+        limits["pattern"] = str(kept.pop("pattern"))
 
 
 def is_portable(pattern: str) -> bool:
@@ -168,13 +168,12 @@ def is_portable(pattern: str) -> bool:
 
 def _values(values: list[Any], path: str) -> list[dict[str, Any]]:
     """Return a schema for each type of an enum's values."""
+    named = [_kind(value, path) for value in values]
     kinds: dict[str, list[Any]] = {}
-    for value in values:
-        alike = kinds.setdefault(_kind(value, path), [])
+    for value, kind in zip(values, named, strict=True):
+        alike = kinds.setdefault("number" if kind == "integer" and "number" in named else kind, [])
         if value not in alike:
             alike.append(value)
-    if "integer" in kinds and "number" in kinds:
-        kinds["number"] += [value for value in kinds.pop("integer") if value not in kinds["number"]]
     return [_of_values(kind, alike) for kind, alike in kinds.items()]
 
 
