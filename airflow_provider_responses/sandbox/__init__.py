@@ -73,7 +73,8 @@ empties ledger, response cache and script, sets key, limits, faults and latency 
 at the start, and closes calls that still wait.
 
 ``--open`` (``dialect="open"``) plays another server: no ``/key``, ``/generation``, response cache, cost or
-routing metadata, and model names without a vendor.
+routing metadata, and model names without a vendor. It stores responses: ``previous_response_id`` may name one that was
+made for the same key and not with ``store: false``; of any other it returns a 404 (``previous_response_not_found``).
 """
 
 from __future__ import annotations

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
-from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models import ResponsesRequest
-from airflow_provider_responses.models.fields import REQUEST_FIELDS, Dialect
 from airflow_provider_responses.sandbox import errors
 from airflow_provider_responses.sandbox.answers import draft
+from airflow_provider_responses.sandbox.checks import checked
 from airflow_provider_responses.sandbox.delivery import Answer
 from airflow_provider_responses.sandbox.errors import RefusedError, error_answer
 from airflow_provider_responses.sandbox.prices import Bill, count_input_tokens
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 CACHE_TTL: Final = 300
 CACHE_TTL_MAX: Final = 86_400
 ENDPOINT: Final = "/responses"
-FORMATS: Final = ("text", "json_object", "json_schema")
+OF_THE_PROMPT: Final = "the-prompts-model"  # a stored prompt may name its model
 UNSUITABLE_SCHEMA: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError, re.error)
 
 
@@ -92,7 +90,7 @@ class Call:
         if early := await self._before_model():
             return early
         body = self._validated()
-        models = requested_models(body)
+        models = requested_models(body) or [OF_THE_PROMPT]
         chosen = choose_model(models, open_names=not self.is_openrouter)
         if chosen is None:
             raise RefusedError(errors.model_not_found(models, metadata=self.wants_metadata))
@@ -136,37 +134,20 @@ class Call:
         return await self.state.pause(self.latency, epoch=self.epoch) if self.latency else "over"
 
     def _validated(self) -> dict[str, Any]:
-        given = self.entry.body
-        if not isinstance(given, dict):
-            raise RefusedError(error_answer(400, "the body is not a JSON object"))
-        # A field that no schema knows yet is let through, as the service does: `extra_body` sends such fields.
-        known = {name: value for name, value in given.items() if name in REQUEST_FIELDS}
-        unknown = {name: value for name, value in given.items() if name not in REQUEST_FIELDS}
-        try:
-            dialect: Dialect = "openrouter" if self.is_openrouter else "open"
-            body = ResponsesRequest.parse({**known, "extra_body": unknown}, dialect=dialect).to_dict()
-        except RequestValidationError as error:
-            raise RefusedError(error_answer(400, str(error))) from None
-        if problem := self._problem(given, body):
-            raise RefusedError(error_answer(400, problem))
+        body = checked(self.entry.body, is_openrouter=self.is_openrouter, is_stored=self._is_stored)
         self.entry.stream = body.get("stream") is True
         self.entry.metadata = body.get("metadata")
         return body
 
-    def _problem(self, given: dict[str, Any], body: dict[str, Any]) -> str | None:
-        checks = {
-            "extra_body: is no field of a request": "extra_body" in given,
-            "give a model, or models": not requested_models(body),
-            "give an input, or a prompt": not (body.get("input") or body.get("prompt")),
-            "store: must be false: responses are not stored here": self.is_openrouter and body.get("store") is True,
-            "previous_response_id: must be null: send the whole history in `input`": (
-                self.is_openrouter and body.get("previous_response_id") is not None
-            ),
-            "text.format: its type must be text, json_object or json_schema (with a name and a schema)": (
-                not _is_format((body.get("text") or {}).get("format"))
-            ),
-        }
-        return next((problem for problem, found in checks.items() if found), None)
+    def _is_stored(self, response_id: str) -> bool:
+        """Whether a response was made here for this key, by a request that did not say ``store: false``."""
+        entry = self.state.find(f"gen-{response_id.removeprefix('resp_')}")
+        return (
+            entry is not None
+            and entry.key == self.entry.key
+            and entry.outcome == "answered"
+            and entry.body.get("store") is not False
+        )
 
     # The answer
 
@@ -228,6 +209,7 @@ class Call:
             generation_id=self.entry.generation_id,
             created_at=int(time.time()),
             priced=self.is_openrouter,
+            stored=not self.is_openrouter,
         )
 
     def _cache_wish(self, body: dict[str, Any]) -> tuple[CacheKey | None, int]:
@@ -239,11 +221,3 @@ class Call:
             raise RefusedError(error_answer(400, f"X-OpenRouter-Cache-TTL: must be 1 to {CACHE_TTL_MAX} seconds"))
         models = ",".join(requested_models(body))
         return (self.entry.key or "", models, ENDPOINT, self.entry.stream, self.entry.body_sha256), int(ttl)
-
-
-def _is_format(given: Any) -> bool:
-    if given is None:
-        return True
-    if not isinstance(given, dict) or given.get("type") not in FORMATS:
-        return False
-    return given["type"] != "json_schema" or (bool(given.get("name")) and isinstance(given.get("schema"), dict))

@@ -53,7 +53,10 @@ def _last_event(draft: Draft, final: dict[str, Any]) -> Event:
     if draft.error_event == "error":
         return Event({"type": "error", **error, "param": None}, is_last=True)
     inner = error | {"error_type": draft.error_type}
-    return Event({"type": draft.error_event.removesuffix("-object"), "error": inner}, is_last=True)
+    if draft.error_event == "response.error":
+        return Event({"type": "response.error", "error": inner}, is_last=True)
+    # Open Responses' form of it.
+    return Event({"type": "error", "error": inner | {"type": error["code"], "param": None}}, is_last=True)
 
 
 def _empty(item: dict[str, Any]) -> dict[str, Any]:

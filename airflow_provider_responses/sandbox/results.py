@@ -35,16 +35,21 @@ NULLABLE: Final = (
     "instructions",
     "max_output_tokens",
     "metadata",
-    "temperature",
-    "top_p",
-    "presence_penalty",
-    "frequency_penalty",
     "max_tool_calls",
     "prompt_cache_key",
     "safety_identifier",
     "user",
 )
-WHEN_SET: Final = ("prompt", "reasoning", "top_logprobs")
+# Numbers in every response: OpenRouter's schema allows null for most of them, Open Responses' for none.
+NUMBERS: Final = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "top_logprobs": 0,
+}
+NO_REASONING: Final = {"effort": None, "summary": None}
+NO_TOOL: Final = {"description": None, "parameters": None, "strict": None}
 RESULT_TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale"})
 ERROR_CODES: Final = {
     "rate_limit_exceeded": "rate_limit_exceeded",
@@ -68,6 +73,7 @@ class Served:
     generation_id: str
     created_at: int
     priced: bool = True
+    stored: bool = False
 
 
 def result(call: Served, draft: Draft, bill: Bill) -> dict[str, Any]:
@@ -97,7 +103,9 @@ def failure(draft: Draft) -> dict[str, Any]:
 
 def started(call: Served) -> dict[str, Any]:
     """Build the body that the first events of a stream hold."""
-    return _skeleton(call) | {"status": "in_progress", "completed_at": None, "output": []}
+    # Open Responses requires `usage` here, and OpenRouter's schema forbids null: nothing is counted yet.
+    nothing = usage(Bill(), priced=False)
+    return _skeleton(call) | {"status": "in_progress", "completed_at": None, "output": [], "usage": nothing}
 
 
 def usage(bill: Bill, *, priced: bool = True) -> dict[str, Any]:
@@ -181,19 +189,26 @@ def _skeleton(call: Served) -> dict[str, Any]:
         "model": call.model,
         "error": None,
         "incomplete_details": None,
-        "previous_response_id": None,
-        "store": bool(asked.get("store")),
+        "previous_response_id": asked.get("previous_response_id"),
+        "store": asked.get("store") is not False if call.stored else False,
         "background": False,
         "parallel_tool_calls": asked.get("parallel_tool_calls") is not False,
         "tool_choice": asked.get("tool_choice") or "auto",
         "tools": [_shown_tool(tool) for tool in asked.get("tools") or [] if tool.get("type") in SHOWN_TOOLS],
-        "text": {"format": {"type": "text"}} | (asked.get("text") or {}),
+        "text": {"format": {"type": "text"}} | _given(asked.get("text")),
+        "reasoning": NO_REASONING | (asked.get("reasoning") or {}),
         "truncation": asked.get("truncation") or "disabled",
         "service_tier": tier if tier in RESULT_TIERS else "default",
         **{name: asked.get(name) for name in NULLABLE},
-        **{name: asked[name] for name in WHEN_SET if asked.get(name) is not None},
+        **NUMBERS,
+        **_given({name: asked.get(name) for name in (*NUMBERS, "prompt")}),
     }
 
 
+def _given(fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the fields that are not null."""
+    return {name: value for name, value in (fields or {}).items() if value is not None}
+
+
 def _shown_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"parameters": None, **tool} if tool["type"] == "function" else tool
+    return NO_TOOL | tool if tool["type"] == "function" else tool

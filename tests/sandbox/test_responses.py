@@ -48,7 +48,7 @@ def test_every_request_field_is_echoed_as_documented(http, api):
         "tools": [WEATHER, {"type": "openrouter:web_search"}, {"type": "web_search"}],
         "tool_choice": "none",
         "service_tier": "flex",
-        "reasoning": {"effort": "low"},
+        "reasoning": {"effort": "low", "summary": None},
         "truncation": "auto",
         "user": "somebody",
         "text": {"format": {"type": "text"}, "verbosity": "low"},
