@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
-from airflow_provider_responses.runs import CACHE_TTL, EXTRA_XCOMS, LONGEST_CACHE_TTL, Run, merge_fields
+from airflow_provider_responses.runs import CACHE_TTL, LONGEST_CACHE_TTL, Run, merge_fields
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,7 +39,6 @@ class Arguments:
     cache: Any = True
     cache_ttl: Any = CACHE_TTL
     stream: Any = None
-    extra_xcoms: Any = EXTRA_XCOMS
     options: Any = None
     conn_id: Any = "responses_default"
 
@@ -66,7 +65,6 @@ class Arguments:
         check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
         _check_number("cache_ttl", self.cache_ttl, 1, LONGEST_CACHE_TTL, lazy)
         _check_number("output_retries", self.output_retries, 0, MOST_OUTPUT_RETRIES, lazy)
-        _check_extra_xcoms(self.extra_xcoms, lazy)
         _check_output_type(self.output_type)
         if isinstance(self.request, Mapping):
             _check_names(self.request)
@@ -101,7 +99,6 @@ class Arguments:
             cache=_boolean(self.cache) is not False,
             cache_ttl=int(self.cache_ttl),
             stream=stream if chosen is None else chosen,
-            extra_xcoms=tuple(self.extra_xcoms),
             stamp=stamp,
         )
 
@@ -188,15 +185,6 @@ def _check_number(name: str, value: Any, least: int, most: int, lazy: Callable[[
         raise RequestValidationError(
             f"{name} is {value!r}; allowed is a whole number from {least} to {most}", fields=(name,)
         )
-
-
-def _check_extra_xcoms(value: Any, lazy: Callable[[Any], bool]) -> None:
-    if lazy(value) or (isinstance(value, (list, tuple)) and set(value) <= set(EXTRA_XCOMS)):
-        return
-    raise RequestValidationError(
-        f"extra_xcoms is {value!r}; allowed is a list of some of {', '.join(map(repr, EXTRA_XCOMS))}",
-        fields=("extra_xcoms",),
-    )
 
 
 def check_amount(name: str, value: Any) -> None:

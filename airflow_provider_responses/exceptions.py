@@ -83,6 +83,7 @@ class ResponsesError(Exception):
     """
 
     default_retryable: ClassVar[bool] = False
+    wait: float | None = None  # seconds between the send that failed and the next, if one followed
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.runs import Outcome
 
-VERSION: Final = 1  # of the event
+VERSION: Final = 2  # of the event
 LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
 WORKER_COMES: Final = 1800  # seconds that an answer must still be kept, for a worker to come and fetch it
 
@@ -75,6 +75,8 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
             "error": _write_error(outcome.error),
             "value": outcome.value,
             "unread": outcome.unread,
+            "invalid": outcome.invalid,
+            "repaired": outcome.repaired,
             "generations": dict(outcome.generations),
         }
     )
@@ -105,8 +107,9 @@ def read_event(event: Any) -> tuple[Outcome | None, str | None]:
         raise ConfigurationError(
             f"the trigger's event has {what}, where version {VERSION} is expected: the triggerer runs another version "
             "of airflow-provider-responses than the workers. Install the same on both; a retry sends the same request "
-            "and gets the answer that was kept",
+            "and gets the response that is cached",
             retryable=True,
+            ambiguous=True,
         )
     stamp = event.get("stamp")
     if event["outcome"] is None:
@@ -118,6 +121,8 @@ def read_event(event: Any) -> tuple[Outcome | None, str | None]:
             error=_read_error(data["error"]),
             value=data["value"],
             unread=data["unread"],
+            invalid=data["invalid"],
+            repaired=data["repaired"],
             generations=data["generations"],
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -197,8 +202,9 @@ def from_pairs(value: Any) -> Any:
 def _unreadable(error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"the trigger's event cannot be read ({type(error).__name__}: {error}): a retry sends the same request and "
-        "gets the answer that was kept",
+        "gets the response that is cached",
         retryable=True,
+        ambiguous=True,  # the triggerer has sent the request
     )
 
 
@@ -237,6 +243,8 @@ def _write_response(response: Response | None) -> dict[str, Any] | None:
         "headers": {name: text for name, text in response.headers.items() if name in _HEADERS},
         "previous": [_write_error(error) for error in response.previous],
         "seconds": response.seconds,
+        "inconsistent": response.inconsistent,
+        "maybe_truncated": response.maybe_truncated,
     }
 
 
@@ -248,6 +256,8 @@ def _read_response(data: Mapping[str, Any] | None) -> Response | None:
         headers=data["headers"],
         previous=tuple(earlier for item in data["previous"] if (earlier := _read_error(item))),
         seconds=data["seconds"],
+        inconsistent=data["inconsistent"],
+        maybe_truncated=data["maybe_truncated"],
     )
 
 
@@ -264,6 +274,7 @@ def _write_error(error: Exception | None) -> dict[str, Any] | None:
         "message": str(error),
         "details": {name: value for name, value in details.items() if value is not None},
         "notes": getattr(error, "__notes__", []),
+        "wait": getattr(error, "wait", None),
         "response": _write_response(response),
         "previous": [_write_error(earlier) for earlier in past],
     }
@@ -280,6 +291,8 @@ def _read_error(data: Mapping[str, Any] | None) -> ResponsesError | None:
     past = (earlier for item in data["previous"] if (earlier := _read_error(item)))
     error: ResponsesError = (cls or ResponsesError)(data["message"], response=response, **details)
     error.previous = response.previous if response is not None and response.previous else tuple(past)
+    if data["wait"] is not None:
+        error.wait = data["wait"]
     for note in data["notes"]:
         error.add_note(note)
     return error

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -24,6 +24,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.fields import METADATA_MAX_PAIRS
 from airflow_provider_responses.models.response import Response, Usage
+from airflow_provider_responses.task import xcom
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,9 +35,7 @@ log = logging.getLogger(__name__)
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 STAMP_KEY: Final = "airflow"
-EXTRA_XCOMS: Final = ("status", "response_id", "generation_id", "model", "usage")
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that a kept answer waits for its price
-XCOM_KEYS: Final = frozenset({"return_value", *EXTRA_XCOMS})
 # The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
 FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
 # What a try after the first took for its stamp, as [try, finished try]: it stays with it when it starts over.
@@ -92,7 +91,6 @@ class Run:
     :param cache: whether a retry may get the answer kept by OpenRouter.
     :param cache_ttl: seconds that OpenRouter keeps it.
     :param output_format: the ``text.format`` that stands for the ``output_type``, whose class may not be at hand.
-    :param extra_xcoms: what is pushed beside the return value, of ``EXTRA_XCOMS``.
     :param stamp: see :func:`make_stamp`; None for a request outside a task.
     """
 
@@ -105,7 +103,6 @@ class Run:
     cache: bool = True
     cache_ttl: int = CACHE_TTL
     stream: bool = True
-    extra_xcoms: Sequence[str] = EXTRA_XCOMS
     stamp: str | None = None
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
@@ -150,15 +147,15 @@ class Run:
             and error.response is not None
         )
 
-    def value(self, response: Response) -> Any:
+    def read(self, response: Response) -> Outcome:
         """
-        Give what goes to XCom as the return value, as plain JSON types.
+        Return the outcome of a response that the task takes; its value is plain JSON types.
 
-        :raises OutputValidationError: with the answer, if it is not what ``output_type`` says.
+        :raises OutputValidationError: with the response, if it does not match ``output_type``.
         """
         from airflow_provider_responses.models.output import read_output
 
-        parsed = None
+        parsed, invalid = None, False
         if self.output_type is not None:
             try:
                 whole = response.status == "completed" and not response.maybe_truncated
@@ -168,20 +165,13 @@ class Run:
                     error.response = response
                     error.generation_id = response.generation_id
                     raise
+                invalid = True
         if self.result == "response":
-            return storable(response.raw)
-        return storable(parsed.value if parsed is not None else response.output_text or response.refusal or "")
-
-    def xcoms(self, response: Response, usage: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what is pushed beside the return value."""
-        known = {
-            "status": "refused" if response.refusal is not None else response.status,
-            "response_id": response.id,
-            "generation_id": response.generation_id,
-            "model": response.model,
-            "usage": dict(usage),
-        }
-        return {name: storable(known[name]) for name in self.extra_xcoms}
+            value: Any = response.raw
+        else:
+            value = parsed.value if parsed is not None else response.output_text or response.refusal or ""
+        repaired = parsed is not None and parsed.repaired
+        return Outcome(response=response, value=storable(value), invalid=invalid, repaired=repaired)
 
     @staticmethod
     def _typed_text(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,6 +213,8 @@ class Outcome:
     :param error: why the try failed.
     :param value: what goes to XCom as the return value, as plain JSON types.
     :param unread: that the answer still has to be read as an ``output_type`` whose class was not at hand.
+    :param invalid: whether the response does not match ``output_type``.
+    :param repaired: whether its JSON had to be repaired.
     :param generations: records of kept answers by id, None where they could not be had.
     """
 
@@ -230,6 +222,8 @@ class Outcome:
     error: ResponsesError | None = None
     value: Any = None
     unread: bool = False
+    invalid: bool = False
+    repaired: bool = False
     generations: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
@@ -270,13 +264,14 @@ class Asking:
         if self.run.is_unreadable:
             return Outcome(response=response, unread=True)
         try:
-            return Outcome(response=response, value=self.run.value(response))
+            return self.run.read(response)
         except OutputValidationError as error:
             if not self._retries:
                 error.response = response
                 error.after(response.previous)
-                return Outcome(response=response, error=error)
+                return Outcome(response=response, error=error, invalid=True)
             self._retries -= 1
+            error.wait = 0.0
             error.response = replace(response, previous=())
             self._earlier = (*response.previous, error)
             log.warning(
@@ -295,7 +290,7 @@ class Asking:
         if error.response is not None and self.run.accepts(error):
             if self.run.is_unreadable:
                 return Outcome(response=error.response, unread=True)
-            return Outcome(response=error.response, value=self.run.value(error.response))
+            return self.run.read(error.response)
         # An earlier answer was paid for, though the last send brought none.
         last = None if self._last is None else replace(self._last, previous=error.previous)
         return Outcome(response=error.response or last, error=error)
@@ -338,43 +333,48 @@ class Account:
 
     :param spent: generation id → US dollars, of answers that were paid; what earlier tries are known to have
         spent comes in here, and unknown prices are None.
+    :param complete: whether that is all that earlier tries have spent.
     """
 
     spent: dict[str, float | None] = field(default_factory=dict)
+    complete: bool = True
 
     def unknown_sources(self, response: Response) -> list[str]:
         """Give the generations of kept answers, whose tokens and prices must be looked up."""
         kept = [r for r in _paid_before(response) if r.cached and self.spent.get(source_of(r)) is None]
         return list(dict.fromkeys(source_of(r) for r in (*kept, *([response] if response.cached else []))))
 
-    def usage(
-        self, response: Response, *, generations: Mapping[str, Mapping[str, Any] | None] | None = None
-    ) -> dict[str, Any]:
+    def usage(self, outcome: Outcome) -> dict[str, Any]:
         """
-        Give the ``usage`` XCom of an answer, and enter its cost.
+        Return the XCom ``usage`` of an outcome, and enter its cost.
 
-        :param generations: the records of :meth:`unknown_sources`, as far as they could be had.
+        :param outcome: with the records of :meth:`unknown_sources`, as far as they could be had.
         """
-        known = generations or {}
-        answers = {_identity(r): r for r in (*_paid_before(response), response)}.values()
-        this_try = {_identity(r): r.usage.cost for r in answers if not r.cached}
-        self.spent = this_try | self.spent
-        for kept in answers:
-            if kept.cached and self.spent.get(source_of(kept)) is None:
-                self.spent[source_of(kept)] = Usage.from_raw(_as_usage(known.get(source_of(kept)))).cost
-        usage = kept_usage(known.get(source_of(response)) or {}) if response.cached else response.usage
-        return {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "total_tokens": usage.total_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-            "cost": _total(self.spent.values()),
-            "cost_this_try": _total(this_try.values()),
-            "cached": response.cached,
-            "tries": response.tries,
-            "ambiguous_tries": sum(isinstance(e, ResponsesError) and e.ambiguous for e in response.previous),
-        }
+        response, error, known = outcome.response, outcome.error, outcome.generations
+        this_attempt: dict[str, float | None] = {}
+        tokens = generation = None
+        if response is not None:
+            responses = {_identity(r): r for r in (*_paid_before(response), response)}.values()
+            this_attempt = {_identity(r): r.usage.cost for r in responses if not r.cached}
+            self.spent = this_attempt | self.spent
+            for cached in responses:
+                if cached.cached and self.spent.get(source_of(cached)) is None:
+                    self.spent[source_of(cached)] = Usage.from_raw(_as_usage(known.get(source_of(cached)))).cost
+            generation = known.get(source_of(response)) if response.cached else None
+            tokens = kept_usage(generation or {}) if response.cached else response.usage
+        # Without a response, a send that may have been billed leaves open what was paid.
+        is_open = response is None and error is not None and _is_ambiguous(error)
+        usage = xcom.usage_of(
+            response=response,
+            error=error,
+            tokens=tokens,
+            cost=None if is_open or (response is None and not self.complete) else _total(self.spent.values()),
+            cost_this_attempt=None if is_open else _total(this_attempt.values()),
+            generation=generation,
+            invalid=outcome.invalid,
+            repaired=outcome.repaired,
+        )
+        return dict(storable(usage))
 
 
 def _paid_before(response: Response) -> Iterator[Response]:
@@ -423,12 +423,12 @@ def storable(value: Any) -> Any:
 
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:
-    """Give the one line about an answer; it holds neither prompt nor answer."""
+    """Return the one line about a response; it holds neither prompt nor text."""
     cache = "hit (nothing paid)" if response.cached else "miss"
     seconds = "?" if response.seconds is None else f"{response.seconds:.1f}"
     return (
-        f"Answer {response.id} by {response.model}: {usage['input_tokens']} + {usage['output_tokens']} tokens, "
-        f"cost {dollars(usage['cost'])}, cache {cache}, tries {response.tries}, {seconds} s, "
+        f"Response {response.id} by {response.model}: {usage['input_tokens']} + {usage['output_tokens']} tokens, "
+        f"cost {dollars(usage['cost'])}, cache {cache}, sends {len(usage['sends'])}, {seconds} s, "
         f"generation {response.generation_id}"
     )
 
@@ -436,6 +436,10 @@ def log_line(response: Response, usage: Mapping[str, Any]) -> str:
 def dollars(amount: float | None) -> str:
     """Give an amount of money for a log line."""
     return "unknown" if amount is None else f"${amount:.6f}"
+
+
+def _is_ambiguous(error: ResponsesError) -> bool:
+    return any(isinstance(e, ResponsesError) and e.ambiguous for e in (error, *error.previous))
 
 
 def _identity(response: Response) -> str:

@@ -30,7 +30,7 @@ def describe_packages():
 
     packages = installed_packages()
     labels = label.expand(package=packages)
-    print_table(packages, labels, labels["usage"], labels["model"])
+    print_table(packages, labels, labels["usage"])
     # [end dag]
 
 
@@ -45,11 +45,17 @@ def installed_packages() -> list[dict]:
 
 
 @task
-def print_table(packages, labels, usages, models) -> None:
-    """Print package, answer, tokens, cost and the model that served."""
+def print_table(packages, labels, usages) -> None:
+    """Print package, label, tokens, cost and the model that served."""
     rows = [
-        (package["name"], f"[{label['topic']}] {label['summary']}", usage["total_tokens"], usage["cost"], model)
-        for package, label, usage, model in zip(packages, labels, usages, models, strict=True)
+        (
+            package["name"],
+            f"[{label['topic']}] {label['summary']}",
+            usage["total_tokens"],
+            usage["cost"],
+            usage["model"],
+        )
+        for package, label, usage in zip(packages, labels, usages, strict=True)
     ]
     print("=== results ===")
     print(f"{'package':<28} {'answer':<58} {'tokens':>6} {'cost':>10}  model")

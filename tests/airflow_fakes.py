@@ -6,6 +6,8 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.usage import check_xcom
+
 
 @dataclass
 class TaskInstance:
@@ -19,6 +21,7 @@ class TaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
+        check_xcom(key, value)
         self.xcoms[key] = value
 
 

@@ -120,9 +120,13 @@ def _collect(run: Any) -> DagResult:
 
     model = xcom.XComModel if hasattr(xcom, "XComModel") else xcom.BaseXCom
     read = model.deserialize_value if hasattr(xcom, "XComModel") else lambda row: row.value  # 2.11 reads it on load
+    from tests.usage import check_xcom
+
     with create_session() as session:
         rows = session.scalars(select(model).where(model.dag_id == run.dag_id, model.run_id == run.run_id)).all()
         values = {(row.task_id, row.map_index, row.key): read(row) for row in rows}
+    for (_, _, key), value in values.items():
+        check_xcom(key, value)
     instances = run.get_task_instances()
     states = {(ti.task_id, ti.map_index): str(ti.state) for ti in instances}
     return DagResult(state=str(run.state), states=states, xcoms=values)

@@ -51,6 +51,8 @@ responses = st.builds(
         st.sampled_from(["x-openrouter-cache-status", "x-openrouter-cache-source-id"]), texts, max_size=2
     ),
     seconds=st.none() | st.floats(0, 1e4),
+    inconsistent=st.booleans(),
+    maybe_truncated=st.booleans(),
 )
 
 
@@ -85,6 +87,7 @@ def test_what_is_not_plain_json_is_refused_by_its_path(value, said):
 @given(st.builds(lambda cls, text, given: cls(text, **given), classes, texts, details), responses, st.booleans())
 def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with_response):
     earlier = ResponsesError("earlier", retry_after=3.0)
+    earlier.wait = 3.25
     if with_response:
         error.response = Response(raw=response.raw, headers=response.headers, previous=(earlier,))
     error.previous = (earlier,)
@@ -97,13 +100,14 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
     names = set(vars(error)) - {"response", "previous", "args"}
     assert {name: getattr(back, name) for name in names} == {name: getattr(error, name) for name in names}
     assert str(back) == str(error)
-    assert [(str(e), e.retry_after) for e in back.previous] == [("earlier", 3.0)]
+    assert [(str(e), e.retry_after, e.wait) for e in back.previous] == [("earlier", 3.0, 3.25)]
     assert (back.response is None) == (error.response is None)
 
 
-@given(responses, plain, st.booleans())
-def test_an_answer_keeps_its_body_and_the_order_of_its_keys(response, value, unread):
-    outcome = Outcome(response=response, value=value, unread=unread, generations={"gen-1": None})
+@given(responses, plain, st.booleans(), st.booleans(), st.booleans())
+def test_a_response_keeps_its_body_its_marks_and_the_order_of_its_keys(response, value, unread, invalid, repaired):
+    marks = {"unread": unread, "invalid": invalid, "repaired": repaired}
+    outcome = Outcome(response=response, value=value, generations={"gen-1": None}, **marks)
     back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, stamp=None)))
     assert in_order(back.response.raw) == in_order(response.raw)
     assert back == outcome

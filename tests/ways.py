@@ -15,6 +15,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators import ways
 from airflow_provider_responses.triggers.responses import ResponsesStartTrigger
+from tests.usage import check_xcom
 
 # resumed: a worker reads the trigger's event. ended: the trigger ends the task. started: it never takes a worker.
 WAYS = ("worker", "resumed", *(("ended", "started") if AIRFLOW_V_3_3_PLUS else ()))
@@ -27,7 +28,7 @@ class XComs:
         self.values: dict[str, Any] = {}
 
     def set(self, key: str, value: Any, *, dag_id: str, task_id: str, run_id: str, map_index: int) -> None:
-        json.dumps(value)
+        check_xcom(key, value)
         self.values[key] = value
 
 

@@ -92,6 +92,7 @@ class Judge:
             draw=self.draw(),
         )
         self._wait = wait or 0.0
+        error.wait = wait
         return wait is not None
 
     def wait(self, state: RetryCallState) -> float:  # noqa: ARG002  tenacity's signature

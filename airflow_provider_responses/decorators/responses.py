@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_responses import runs
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task import xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -54,7 +55,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
         if kwargs.get("multiple_outputs") and self.output_type is not None:
             fields = self.output_type.model_fields.items()
             names = {field.serialization_alias or field.alias or name for name, field in fields}
-            if taken := sorted(names & runs.XCOM_KEYS):
+            if taken := sorted(names & xcom.KEYS):
                 raise RequestValidationError(
                     f"Task {self.task_id!r}: multiple_outputs would overwrite the XCom {taken[0]!r}: rename the field, "
                     "or leave multiple_outputs out",
@@ -74,7 +75,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
         try:
             self._take(returned)
         except ResponsesError as error:
-            self._fail(error)
+            self._refuse(context, error)
         return super().execute(context)
 
     def _take(self, returned: Any) -> None:

@@ -88,6 +88,9 @@ class Progress:
     unpriced: int = 0  # answers whose price the server did not tell, and sends that may have been billed
     tokens: int = 0
     cache_hits: int = 0
+    repaired: int = 0  # responses whose JSON had to be repaired
+    maybe_truncated: int = 0  # and those that bear the marks of `Response`
+    inconsistent: int = 0
     in_flight: int = 0
     hopeful: int = 0  # requests that failed, and that another try may answer
     failures: Counter[str] = field(default_factory=Counter)
@@ -284,10 +287,16 @@ class Runner:
             return
         assert response is not None  # noqa: S101  an outcome has one of both
         self._came(response, tokens)
+        self._mark(outcome, response)
         status = OK if response.status == "completed" else INCOMPLETE
         if response.refusal is not None:
             status = REFUSED
         self._finish(job, status, value=value, response=response)
+
+    def _mark(self, outcome: Outcome, response: Response) -> None:
+        self.progress.repaired += outcome.repaired
+        self.progress.maybe_truncated += response.maybe_truncated
+        self.progress.inconsistent += response.inconsistent
 
     def _came(self, response: Response, taken: float) -> None:
         self._streak.clear()

@@ -38,7 +38,7 @@ __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 METRICS: Final = "airflow_provider_responses.enrich"
 MODES: Final = ("upsert", "insert")
 # What only one of many requests could have.
-_NOT_HERE: Final = frozenset({"input", "extra_xcoms"})
+_NOT_HERE: Final = frozenset({"input"})
 
 
 class ResponsesEnrichOperator(BaseOperator):

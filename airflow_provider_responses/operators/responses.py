@@ -16,6 +16,7 @@ from airflow_provider_responses.arguments import RENDERED, Arguments, check_amou
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
 from airflow_provider_responses.operators import ways
+from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -52,10 +53,10 @@ class _InTriggerer:
 
 class ResponsesOperator(BaseOperator):
     """
-    Send one Responses API request; the answer, its price and its ids go to XCom.
+    Send one Responses API request; push the response, and ``usage``, to XCom.
 
-    XCom: ``return_value`` (the text, the typed output, or the whole answer), ``status``, ``response_id``,
-    ``generation_id``, ``model`` (what really served) and ``usage`` (tokens, cost in US dollars, tries).
+    XCom: ``return_value`` (the text, the typed output, or the whole response) and ``usage`` (tokens, cost in US
+    dollars, sends, status, model and ids; see ``task.xcom.UsageXCom``), also of an attempt that failed.
 
     :param input: the text, or the list of input items, to answer.
     :param model: the model's name; by default the connection's.
@@ -69,7 +70,6 @@ class ResponsesOperator(BaseOperator):
     :param cache_ttl: seconds that OpenRouter keeps it; 1 to 86400.
     :param stream: whether the answer is streamed; by default it is on a worker, since dropping a stream stops its
         cost, and is not in the triggerer, where an answer is to be made even if the triggerer goes down.
-    :param extra_xcoms: which XComs are pushed beside ``return_value``; fewer are quicker, above all in the triggerer.
     :param options: this task's ``RequestOptions``, or a dict of them.
     :param conn_id: a connection of type ``responses``.
     :param deferrable: whether the call waits in the triggerer and holds no worker; by default what
@@ -101,7 +101,6 @@ class ResponsesOperator(BaseOperator):
         cache: bool = True,
         cache_ttl: int = runs.CACHE_TTL,
         stream: bool | None = None,
-        extra_xcoms: Sequence[str] = runs.EXTRA_XCOMS,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
         deferrable: bool | None = None,
@@ -129,7 +128,6 @@ class ResponsesOperator(BaseOperator):
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
-        self.extra_xcoms = extra_xcoms
         # A dict, since templates are rendered in dicts but not in dataclasses.
         self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
         self.conn_id = conn_id
@@ -161,46 +159,47 @@ class ResponsesOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
         self._started, self._began = self._began or time.monotonic(), None
+        stamp = self._stamp(context)
+        account = self._account(context, stamp)
+        trigger = None
         try:
             Arguments.of(self).check(rendered=True)
-            run = self._run(runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries)))
-            account = self._account(context, run)
-            if self.deferrable and (trigger := self._trigger(context["ti"], run, account)):
-                self.defer(trigger=trigger, method_name="execute_complete")
-            return self._finish(context, run, account, self._ask(run, account))
+            run = self._run(stamp)
+            trigger = self._trigger(context["ti"], run, account) if self.deferrable else None
+            outcome = self._ask(run, account) if trigger is None else runs.Outcome()
         except ResponsesError as error:
-            self._fail(error)
+            outcome = runs.Outcome(error=error)
+        if trigger is not None:
+            self.defer(trigger=trigger, method_name="execute_complete")
+        self._report(context, stamp, account, outcome)
+        return self._value(outcome)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Take what came of the request in the triggerer."""
         self._started = time.monotonic()
         if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
             self._started -= time.time() - context["ti"].start_date.timestamp()
+        stamp, account = None, runs.Account(complete=False)
         try:
-            outcome, stamp = payloads.read_event(event)
-            Arguments.of(self).check(rendered=True)
-            run = self._run(stamp)
-            if (fields := payloads.read_fields(event)) is not None:
-                run = replace(run, fields=fields)
-            account = self._account(context, run)
-            if outcome is None:
-                self.log.info("The answer is too large to travel through Airflow's database: fetching the kept one")
-                outcome = self._ask(run, account)
-            elif outcome.unread:
-                outcome = self._read(run, account, outcome)
-            value = self._finish(context, run, account, outcome)
+            sent, stamp = payloads.read_event(event)
+            account = self._account(context, stamp)
+            outcome = self._complete(event, stamp, account, sent)
         except ResponsesError as error:
-            if not error.retryable or context["ti"].try_number > context["ti"].max_tries:
-                self._mark_finished(context)
-            self._fail(error)
-        self._mark_finished(context)
-        return value
+            outcome = runs.Outcome(error=error)
+        self._report(context, stamp, account, outcome)
+        failure = outcome.error
+        if failure is None or not failure.retryable or context["ti"].try_number > context["ti"].max_tries:
+            self._mark_finished(context)
+        return self._value(outcome)
 
     def on_kill(self) -> None:
         """Mark the call as cancelled, then drop its connection: the answer stops, and no try follows."""
         self._killed = True
         if self._client is not None:
             self._client.cancel()
+
+    def _stamp(self, context: Context) -> str:
+        return runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries))
 
     def _run(self, stamp: str | None) -> runs.Run:
         return Arguments.of(self).run(stamp=stamp, stream=not self.deferrable)
@@ -236,39 +235,62 @@ class ResponsesOperator(BaseOperator):
                 found[source] = self._generation(client, source)
         return replace(outcome, generations=found)
 
+    def _complete(
+        self, event: Any, stamp: str | None, account: runs.Account, outcome: runs.Outcome | None
+    ) -> runs.Outcome:
+        """Do what is left of a request that the triggerer has sent."""
+        Arguments.of(self).check(rendered=True)
+        run = self._run(stamp)
+        if (fields := payloads.read_fields(event)) is not None:
+            run = replace(run, fields=fields)
+        if outcome is None:
+            self.log.info("The response is too large to travel through Airflow's database: fetching the cached one")
+            return self._ask(run, account)
+        return self._read(run, account, outcome) if outcome.unread else outcome
+
     def _read(self, run: runs.Run, account: runs.Account, outcome: runs.Outcome) -> runs.Outcome:
-        """Read an answer as the type whose class only a worker has."""
+        """Read a response as the type whose class only a worker has."""
         assert outcome.response is not None  # noqa: S101  for the type checker
         try:
-            return replace(outcome, value=run.value(outcome.response), unread=False)
+            return replace(run.read(outcome.response), generations=outcome.generations)
         except OutputValidationError:
             return self._ask(run, account, outcome)
 
-    def _finish(self, context: Context, run: runs.Run, account: runs.Account, outcome: runs.Outcome) -> Any:
-        """Push the ids and the price of an answer, whether or not the task then fails over it."""
+    def _report(self, context: Context, stamp: str | None, account: runs.Account, outcome: runs.Outcome) -> None:
+        """Push ``usage``, whether or not the task then fails."""
+        usage = account.usage(outcome)
         if outcome.response is not None:
-            usage = account.usage(outcome.response, generations=outcome.generations)
             store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
             if store is not None:
-                store.set(SPENT_KEY, {"stamp": run.stamp, "spent": dict(account.spent)})
-            for key, value in run.xcoms(outcome.response, usage).items():
-                context["ti"].xcom_push(key=key, value=value)
+                store.set(SPENT_KEY, {"stamp": stamp, "spent": dict(account.spent)})
             self.log.info("%s", runs.log_line(outcome.response, usage))
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=USAGE_KEY, value=usage)
+
+    def _value(self, outcome: runs.Outcome) -> Any:
+        """Return the value of an outcome, or fail the task."""
         if outcome.error is not None:
-            raise outcome.error
+            self._fail(outcome.error)
         if outcome.value == "" and outcome.response is not None:
             calls = len(outcome.response.function_calls)
-            self.log.warning('The answer holds no text (%d function calls); result="response" gives all of it', calls)
+            self.log.warning('The response holds no text (%d function calls); result="response" gives all of it', calls)
         return outcome.value
+
+    def _refuse(self, context: Context, error: ResponsesError) -> NoReturn:
+        """Fail before anything is sent."""
+        stamp = self._stamp(context)
+        self._report(context, stamp, self._account(context, stamp), runs.Outcome(error=error))
+        self._fail(error)
 
     def _mark_finished(self, context: Context) -> None:
         if self._starts_in_triggerer:
             context["ti"].xcom_push(key=runs.FINISHED_TRY_KEY, value=context["ti"].try_number)
 
-    def _account(self, context: Context, run: runs.Run) -> runs.Account:
+    def _account(self, context: Context, stamp: str | None) -> runs.Account:
         store = context.get("task_state_store")
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        return runs.Account(dict(kept["spent"]) if kept and kept.get("stamp") == run.stamp else {})
+        spent = dict(kept["spent"]) if kept and kept.get("stamp") == stamp else {}
+        return runs.Account(spent, complete=store is not None or context["ti"].try_number == 1)
 
     def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""

@@ -127,7 +127,7 @@ def import_path(cls: type) -> str | None:
 def settings(run: Run) -> dict[str, Any]:
     """Give how a trigger reads the answer of a run."""
     names = ("result", "on_incomplete", "cache", "cache_ttl", "stream", "output_retries")
-    given = {name: getattr(run, name) for name in names} | {"extra_xcoms": list(run.extra_xcoms)}
+    given = {name: getattr(run, name) for name in names}
     if run.output_type is not None:
         # As text: a schema keeps its order.
         given["output_format"] = json.dumps(run.format())

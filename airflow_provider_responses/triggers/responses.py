@@ -22,6 +22,7 @@ from airflow_provider_responses.arguments import RENDERED, Arguments
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.hooks.responses import kept_config
+from airflow_provider_responses.task import xcom
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -261,10 +262,10 @@ class ResponsesTrigger(BaseTrigger):
         """Push what the task came to, if the trigger may end it; give the event that ends it."""
         if not self._may_end() or outcome.error or outcome.unread or outcome.response is None:
             return None
-        usage = self._account().usage(outcome.response, generations=outcome.generations)
-        values = cast("runs.Run", self._asked).xcoms(outcome.response, usage)
-        if self.do_xcom_push and outcome.value is not None:
-            values["return_value"] = outcome.value
+        usage = self._account().usage(outcome)
+        values = {xcom.USAGE_KEY: usage, xcom.RETURN_KEY: outcome.value} if self.do_xcom_push else {}
+        if outcome.value is None:
+            values.pop(xcom.RETURN_KEY, None)
         try:
             await self._push(values)
         except Exception:
@@ -334,7 +335,6 @@ class ResponsesStartTrigger(ResponsesTrigger):
         cache: Any = None,
         cache_ttl: Any = None,
         stream: Any = None,
-        extra_xcoms: Any = runs.EXTRA_XCOMS,
         output_retries: Any = None,
         options: Any = None,
         output_type: str | None = None,
@@ -354,7 +354,6 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
-        self.extra_xcoms = extra_xcoms
         self.output_retries = output_retries
         self.output_type = output_type
         self.output_format = output_format
@@ -435,7 +434,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
     async def _forget(self) -> None:
         """Delete the XComs of earlier tries, as the start of a worker would."""
         if cast("Any", self.task_instance).try_number > 1 and self.trigger_id is not None:
-            await asyncio.gather(*(self._xcom("delete", key) for key in sorted(runs.XCOM_KEYS)))
+            await asyncio.gather(*(self._xcom("delete", key) for key in sorted(xcom.KEYS)))
 
     async def on_kill(self) -> None:
         """Remember that a user ended this try: what comes after it was cleared, and asks anew."""

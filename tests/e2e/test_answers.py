@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import ANSWERS, TEXT, WAYS, Case
+from tests.usage import check_xcom
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.parametrize("way", WAYS)]
 SCRIPTS = {
@@ -36,8 +37,9 @@ def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
     assert metadata["zeta"] == case.run_id
     assert case.task.try_number == 1
     assert case.xcoms["return_value"]
-    assert case.xcoms["status"] == "completed"
-    assert case.xcoms["generation_id"] == case.ledger[0].generation_id
+    check_xcom("usage", case.xcoms["usage"])
+    assert case.xcoms["usage"]["status"] == "completed"
+    assert case.xcoms["usage"]["generation_id"] == case.ledger[0].generation_id
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
     assert case.ledger[0].cost > 0
 
@@ -75,7 +77,10 @@ def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):
     assert second.time - first.time >= 5
     assert len(case.bodies) == 1
     assert [entry.billed for entry in case.ledger] == [False, True]
-    assert case.xcoms["usage"]["tries"] == 2
+    first_send, second_send = case.xcoms["usage"]["sends"]
+    assert first_send["cause"] == {"error": "TooManyRequestsResponseError", "status": 429}
+    assert first_send["wait"] >= 5
+    assert second_send["cause"] is None
     assert case.xcoms["usage"]["cost"] == pytest.approx(second.cost)
     assert case.task.try_number == 1
 
@@ -88,6 +93,8 @@ def test_spent_credits_fail_the_task_at_once(runs, way):
     assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 1, 2)
     assert [entry.status for entry in case.ledger] == [402]
     assert case.billed == []
+    check_xcom("usage", case.xcoms["usage"])
+    assert (case.xcoms["usage"]["status"], case.xcoms["usage"]["cost"]) == ("failed", 0.0)
     assert "return_value" not in case.xcoms
 
 
@@ -98,7 +105,7 @@ def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
 
     assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 1, 2)
     assert case.outcomes == ["answered"]
-    assert case.xcoms["status"] == "refused"
+    assert case.xcoms["usage"]["status"] == "refused"
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
     assert "return_value" not in case.xcoms
 
@@ -123,7 +130,7 @@ def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
     assert case.outcomes == ["answered", "answered"]
     assert len(case.billed) == 2
     assert len({entry.metadata["airflow"] for entry in case.ledger}) == 2
-    assert case.xcoms["generation_id"] == case.ledger[1].generation_id != first["generation_id"]
+    assert case.xcoms["usage"]["generation_id"] == case.ledger[1].generation_id != first["usage"]["generation_id"]
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[1].cost)
 
 

@@ -44,7 +44,7 @@ def assert_paid_once(case: Case) -> None:
     assert len(case.billed) == 1
     assert case.ledger[2].cache_source_id == case.ledger[0].generation_id
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
-    assert case.xcoms["usage"]["cost_this_try"] == 0
+    assert case.xcoms["usage"]["cost_this_attempt"] == 0
     assert case.xcoms["usage"]["cached"]
     assert case.xcoms["return_value"]
 

@@ -118,6 +118,13 @@ def test_what_is_wrong_with_a_row_only_marks_it(outcome: Said, status: str, said
     assert ended.runner.progress.cost == pytest.approx(0.001 * ended.runner.progress.tokens / 100)
 
 
+def test_the_marks_of_responses_are_counted() -> None:
+    marked = replace(response(), maybe_truncated=True, inconsistent=True)
+    answers = {1: Outcome(response=marked, value="x", repaired=True), 2: Outcome(response=marked, value="x")}
+    progress = run(Service(lambda sent: answers.get(sent.number)), 5).runner.progress
+    assert (progress.repaired, progress.maybe_truncated, progress.inconsistent) == (1, 2, 2)
+
+
 def test_of_a_long_error_the_first_thousand_characters_are_kept() -> None:
     service = Service(lambda _: BadRequestResponseError("no" * 1000, status_code=400))
     error = run(service, 1).of(0).error

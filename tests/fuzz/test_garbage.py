@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from airflow_provider_responses.client.transport import SyncPool
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models import Response
 from airflow_provider_responses.runs import Account, Run, log_line
+from tests.usage import check_xcom
 
 KEY = "key-of-the-fuzz-tests"
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
@@ -142,9 +144,10 @@ def check_response(response: Response) -> None:
             if name == "to_input":
                 value()
     account = Account()
-    usage = account.usage(response, generations=dict.fromkeys(account.unknown_sources(response)))
-    run = Run(fields={}, result="response")
-    json.dumps([run.xcoms(response, usage), run.value(response)], allow_nan=False)
+    outcome = Run(fields={}, result="response").read(response)
+    usage = account.usage(replace(outcome, generations=dict.fromkeys(account.unknown_sources(response))))
+    check_xcom("usage", usage)
+    json.dumps(outcome.value, allow_nan=False)
     assert log_line(response, usage)
 
 

@@ -89,8 +89,6 @@ class TestRefusedAtParse:
             ({"min_deferral": None}, "min_deferral is None; allowed is a number from 0"),
             ({"max_trigger_bytes": "48 KB"}, "max_trigger_bytes is '48 KB'; allowed is a number from 0"),
             ({"cache": "yes"}, "cache is 'yes'"),
-            ({"extra_xcoms": "usage"}, "extra_xcoms is 'usage'; allowed is a list of some of 'status', 'response_id'"),
-            ({"extra_xcoms": ["price"]}, "extra_xcoms is ['price']"),
             ({"stream": 1}, "stream is 1"),
         ],
     )
@@ -216,25 +214,20 @@ class TestRefusedBeforeSending:
 
 
 class TestAnswers:
-    def test_text_ids_price_and_model_are_in_xcom(self, perform, responses_sandbox):
+    def test_the_text_and_one_xcom_with_ids_cost_and_model(self, perform, responses_sandbox):
         ti = TaskInstance()
         text = perform(ask(), context(ti))
         (entry,) = responses_sandbox.ledger
         assert isinstance(text, str)
         assert text
-        assert ti.xcoms["response_id"]
-        assert ti.xcoms["generation_id"] == entry.generation_id
-        assert ti.xcoms["model"] == MODEL
-        assert ti.xcoms["usage"]["cost"] == ti.xcoms["usage"]["cost_this_try"] == pytest.approx(entry.cost)
-        assert ti.xcoms["usage"]["cached"] is False
-        assert ti.xcoms["usage"]["tries"] == 1
-        json.dumps(ti.xcoms)
-
-    @pytest.mark.parametrize("wanted", [["usage"], ("model", "status"), []])
-    def test_only_the_xcoms_that_are_wanted(self, perform, wanted, responses_sandbox):
-        ti = TaskInstance()
-        assert perform(ask(extra_xcoms=wanted), context(ti))
-        assert set(ti.xcoms) == set(wanted)
+        assert set(ti.xcoms) == {"usage"}
+        usage = ti.xcoms["usage"]
+        assert usage["response_id"]
+        assert usage["generation_id"] == entry.generation_id
+        assert (usage["version"], usage["status"], usage["model"]) == (1, "completed", MODEL)
+        assert usage["cost"] == usage["cost_this_attempt"] == pytest.approx(entry.cost)
+        assert usage["cached"] is False
+        assert usage["sends"] == [{"cause": None, "ambiguous": False, "wait": None}]
 
     def test_what_postgresql_cannot_store_is_replaced(self, perform, responses_sandbox):
         said = "a\x00b"
@@ -290,10 +283,10 @@ class TestAnswers:
         caplog.set_level("INFO")
         text = perform(ask(input="purple elephants"), context())
         logged = caplog.text + "".join(capfd.readouterr())  # Airflow 3 logs past the root logger
-        (line,) = {line.partition("Answer ")[2] for line in logged.splitlines() if "Answer " in line}
+        (line,) = {line.partition("Response ")[2] for line in logged.splitlines() if "Response " in line}
         assert MODEL in line
         assert "cost $" in line
-        assert "tries 1" in line
+        assert "sends 1" in line
         assert "purple" not in logged
         assert text not in logged
 
@@ -315,7 +308,7 @@ class TestIncompleteRefusedInvalid:
         assert isinstance(caught.value.__cause__, error)
         assert len(responses_sandbox.ledger) == 1
         assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
-        assert ti.xcoms["generation_id"] == responses_sandbox.ledger[0].generation_id
+        assert ti.xcoms["usage"]["generation_id"] == responses_sandbox.ledger[0].generation_id
 
     def test_a_cut_off_answer_passes_if_asked_for(self, perform, responses_sandbox):
         responses_sandbox.script({"incomplete": "max_output_tokens"})
@@ -336,9 +329,9 @@ class TestIncompleteRefusedInvalid:
         assert "x-openrouter-cache-clear" not in {name.lower() for name in first.headers}
         assert {name.lower(): text for name, text in second.headers.items()}["x-openrouter-cache-clear"] == "true"
         assert ti.xcoms["usage"]["cost"] == pytest.approx(first.cost + second.cost)
-        assert ti.xcoms["usage"]["cost_this_try"] == pytest.approx(first.cost + second.cost)
-        assert ti.xcoms["usage"]["tries"] == 2
-        assert ti.xcoms["generation_id"] == second.generation_id
+        assert ti.xcoms["usage"]["cost_this_attempt"] == pytest.approx(first.cost + second.cost)
+        assert len(ti.xcoms["usage"]["sends"]) == 2
+        assert ti.xcoms["usage"]["generation_id"] == second.generation_id
 
     def test_what_was_paid_counts_though_the_second_answer_never_comes(self, perform, responses_sandbox):
         responses_sandbox.script({"text": "no label"}, {"status": 402})
@@ -346,7 +339,7 @@ class TestIncompleteRefusedInvalid:
         with pytest.raises(AirflowFailException, match="402"):
             perform(ask(output_type=Label), context(ti))
         assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
-        assert ti.xcoms["generation_id"] == responses_sandbox.ledger[0].generation_id
+        assert ti.xcoms["usage"]["generation_id"] == responses_sandbox.ledger[0].generation_id
 
     def test_a_retry_that_gets_an_invalid_kept_answer_asks_for_a_fresh_one(self, perform, responses_sandbox):
         responses_sandbox.script({"text": "no label"}, {"text": '{"topic": "good", "why": "because"}'})
@@ -420,7 +413,7 @@ class TestFailures:
         responses_sandbox.script({"failed": "server"}, {})
         ti = TaskInstance()
         perform(ask(), context(ti))
-        assert ti.xcoms["usage"]["tries"] == 2
+        assert len(ti.xcoms["usage"]["sends"]) == 2
         billed = sum(entry.cost for entry in responses_sandbox.billed)
         assert ti.xcoms["usage"]["cost"] == pytest.approx(billed)
 
@@ -434,7 +427,7 @@ class TestFreeRetries:
         assert again == text
         assert len(responses_sandbox.billed) == 1
         assert second.xcoms["usage"]["cached"] is True
-        assert second.xcoms["usage"]["cost_this_try"] == 0
+        assert second.xcoms["usage"]["cost_this_attempt"] == 0
         assert second.xcoms["usage"]["cost"] == pytest.approx(first.xcoms["usage"]["cost"])
         assert second.xcoms["usage"]["total_tokens"] == first.xcoms["usage"]["total_tokens"]
 

@@ -84,7 +84,7 @@ class TestWhatIsStored:
         caplog.set_level("INFO")
         ti = TaskInstance()
         assert ask(**arguments, start_from_trigger=start).execute(context(ti))
-        assert ti.xcoms["response_id"]
+        assert ti.xcoms["usage"]["response_id"]
         shown = caplog.text + "".join(capfd.readouterr())
         assert f"Not deferred: {said}" in shown
         assert "abc123" not in shown

@@ -8,7 +8,7 @@ import json
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses import runs
+from airflow_provider_responses.task import xcom
 from tests.airflow_fakes import TaskInstance, context
 from tests.triggers.tasks import ask
 from tests.ways import first_event, revive, started
@@ -47,7 +47,7 @@ class TestTriesThatStartInTheTriggerer:
         trigger = self.start(1)
         event = first_event(trigger)
         assert event.xcoms == {self.FINISHED: 1}
-        assert set(trigger._xcom.values) == runs.XCOM_KEYS
+        assert set(trigger._xcom.values) == xcom.KEYS
         # Airflow stores what comes with an event as text.
         kept = {self.FINISHED: json.dumps(event.xcoms[self.FINISHED])}
         assert self.stamp(self.start(2, **kept)) == self.stamp(self.start(2, **{self.FINISHED: 1})) != trigger.stamp

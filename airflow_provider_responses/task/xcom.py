@@ -1,0 +1,162 @@
+"""
+What a task pushes to XCom: its value, and beside it ``usage``, whose form other parts may rely on.
+
+No I/O and no Airflow. ``docs/answers.md`` describes each field, and has the form as a JSON schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from typing_extensions import TypedDict
+
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response, Usage
+
+VERSION: Final = 1  # of the form below; a field that is added does not change it
+RETURN_KEY: Final = "return_value"
+USAGE_KEY: Final = "usage"
+KEYS: Final = frozenset({RETURN_KEY, USAGE_KEY})
+
+
+class Cause(TypedDict):
+    """Why a send failed: the class of its error, and the HTTP status, null if none came."""
+
+    error: str
+    status: int | None
+
+
+class Send(TypedDict):
+    """
+    One request over HTTP.
+
+    ``cause`` is null for the send that brought the response, and ``wait`` for the last one.
+    """
+
+    cause: Cause | None
+    ambiguous: bool
+    wait: float | None
+
+
+class UsageXCom(TypedDict):
+    """The XCom ``usage`` of one attempt of a task. Null is unknown, never 0; readers ignore fields that they miss."""
+
+    version: Literal[1]
+    status: str | None
+    model: str | None
+    provider: str | None
+    response_id: str | None
+    generation_id: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost: float | None
+    cost_this_attempt: float | None
+    cached: bool | None
+    sends: list[Send]
+    ambiguous_sends: int
+    maybe_truncated: bool | None
+    inconsistent: bool | None
+    repaired: bool | None
+
+
+def usage_of(
+    *,
+    response: Response | None,
+    error: ResponsesError | None,
+    tokens: Usage | None,
+    cost: float | None,
+    cost_this_attempt: float | None,
+    generation: Mapping[str, Any] | None = None,
+    invalid: bool = False,
+    repaired: bool = False,
+) -> UsageXCom:
+    """
+    Return the ``usage`` of an attempt.
+
+    :param response: the last one, None if none came.
+    :param error: why the attempt failed.
+    :param tokens: of the response; of a cached one, those of the response that it repeats.
+    :param cost: US dollars, of all attempts since the task was cleared.
+    :param cost_this_attempt: US dollars.
+    :param generation: OpenRouter's record of the response that a cached one repeats.
+    :param invalid: whether the response does not match the task's ``output_type``.
+    :param repaired: whether its JSON had to be repaired.
+    """
+    sends = sends_of(response, error)
+    generation_id = None if response is None else response.generation_id
+    return {
+        "version": VERSION,
+        "status": _status(response, error, invalid=invalid),
+        "model": None if response is None else response.model,
+        "provider": None if response is None else provider_of(response, generation),
+        "response_id": None if response is None else response.id,
+        "generation_id": generation_id or (error.generation_id if error is not None else None),
+        "input_tokens": None if tokens is None else tokens.input_tokens,
+        "output_tokens": None if tokens is None else tokens.output_tokens,
+        "total_tokens": None if tokens is None else tokens.total_tokens,
+        "cached_tokens": None if tokens is None else tokens.cached_tokens,
+        "reasoning_tokens": None if tokens is None else tokens.reasoning_tokens,
+        "cost": cost,
+        "cost_this_attempt": cost_this_attempt,
+        "cached": None if response is None else response.cached,
+        "sends": sends,
+        "ambiguous_sends": sum(send["ambiguous"] for send in sends),
+        "maybe_truncated": None if response is None else response.maybe_truncated,
+        "inconsistent": None if response is None else response.inconsistent,
+        "repaired": None if response is None else repaired,
+    }
+
+
+def sends_of(response: Response | None, error: ResponsesError | None) -> list[Send]:
+    """Return the sends of an attempt, oldest first."""
+    if error is not None:
+        failed: Sequence[Exception] = (*error.previous, error) if _was_sent(error) else error.previous
+        return [_failed(earlier) for earlier in failed]
+    if response is None:
+        return []
+    return [*map(_failed, response.previous), {"cause": None, "ambiguous": False, "wait": None}]
+
+
+def provider_of(response: Response, generation: Mapping[str, Any] | None = None) -> str | None:
+    """Return the name of the provider that served a response, None where nothing tells it."""
+    metadata = response.openrouter_metadata or {}
+    endpoints = metadata.get("endpoints")
+    available = endpoints.get("available") if isinstance(endpoints, Mapping) else None
+    named = (
+        *(it.get("provider") for it in _mappings(available) if it.get("selected") is True),
+        *(it.get("provider") for it in _mappings(metadata.get("attempts")) if it.get("status") == 200),
+        response.raw.get("provider"),
+        (generation or {}).get("provider_name"),
+    )
+    return next((name for name in named if isinstance(name, str) and name), None)
+
+
+def _status(response: Response | None, error: ResponsesError | None, *, invalid: bool) -> str | None:
+    if response is None or (error is not None and error.response is None):
+        return "failed"  # the last send brought no response
+    if response.refusal is not None:
+        return "refused"
+    return "invalid_output" if invalid else response.status
+
+
+def _was_sent(error: ResponsesError) -> bool:
+    return not isinstance(error, (ConfigurationError, RequestValidationError))
+
+
+def _failed(error: Exception) -> Send:
+    known = error if isinstance(error, ResponsesError) else None
+    return {
+        "cause": {"error": type(error).__name__, "status": known.status_code if known else None},
+        "ambiguous": known is not None and known.ambiguous,
+        "wait": known.wait if known else None,
+    }
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,243 @@
+"""The XCom ``usage``: one form, whatever ran the task and whatever came of it."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    IncompleteResponseError,
+    OutputValidationError,
+    ResponsesError,
+    TransportError,
+)
+from airflow_provider_responses.models import output
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task import xcom
+from tests.airflow_fakes import TaskInstance, TaskStateStore, context
+from tests.usage import check_xcom, documented_schema
+
+SUCCEEDED = {"cause": None, "ambiguous": False, "wait": None}
+
+
+class Label(BaseModel):
+    topic: str
+
+
+def ask(**kwargs):
+    return ResponsesOperator(task_id="ask", **({"model": "openai/gpt-4o-mini", "input": "Is it good?"} | kwargs))
+
+
+def failing(perform, task, ti):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  the class differs by failure
+        perform(task, context(ti))
+    return caught.value
+
+
+class TestSends:
+    def test_each_send_has_its_cause_and_the_wait_after_it(self, perform, responses_sandbox):
+        responses_sandbox.script({"status": 503, "retry_after": 0.01}, {"text": "{}"}, {"text": '{"topic": "x"}'})
+        ti = TaskInstance()
+        perform(ask(output_type=Label), context(ti))
+        first, second, third = ti.xcoms["usage"]["sends"]
+        assert first["cause"] == {"error": "ServiceUnavailableResponseError", "status": 503}
+        assert 0.01 <= first["wait"] <= 0.51
+        assert second == {"cause": {"error": "OutputValidationError", "status": None}, "ambiguous": False, "wait": 0.0}
+        assert third == SUCCEEDED
+        assert ti.xcoms["usage"]["ambiguous_sends"] == 0
+
+    def test_a_send_that_may_have_been_billed_is_counted(self, perform, responses_sandbox):
+        responses_sandbox.script({"drop": True}, {})
+        ti = TaskInstance()
+        perform(ask(stream=False), context(ti))
+        usage = ti.xcoms["usage"]
+        assert [send["ambiguous"] for send in usage["sends"]] == [True, False]
+        assert usage["ambiguous_sends"] == 1
+        assert usage["cost"] is not None
+
+    def test_a_failed_attempt_names_its_last_send_too(self, perform, responses_sandbox):
+        responses_sandbox.script({"status": 503, "retry_after": 0}, {"status": 402})
+        ti = TaskInstance()
+        failing(perform, ask(), ti)
+        sends = ti.xcoms["usage"]["sends"]
+        assert [send["cause"]["status"] for send in sends] == [503, 402]
+        assert sends[0]["wait"] is not None
+        assert sends[1]["wait"] is None
+
+
+class TestFailedAttempts:
+    def test_without_a_response(self, perform, responses_sandbox):
+        responses_sandbox.script({"status": 401})
+        ti = TaskInstance()
+        failing(perform, ask(), ti)
+        usage = ti.xcoms["usage"]
+        assert usage["status"] == "failed"
+        assert usage["cost"] == usage["cost_this_attempt"] == 0.0
+        unknown = ("model", "provider", "response_id", "total_tokens", "cached", "maybe_truncated", "repaired")
+        assert [usage[name] for name in unknown] == [None] * len(unknown)
+
+    def test_what_may_have_been_billed_has_no_price(self, perform, responses_sandbox):
+        responses_sandbox.script({"drop": True}, {"drop": True})
+        ti = TaskInstance()
+        error = failing(perform, ask(stream=False), ti)
+        assert error.ambiguous
+        assert (ti.xcoms["usage"]["cost"], ti.xcoms["usage"]["cost_this_attempt"]) == (None, None)
+
+    def test_nothing_was_sent(self, perform, responses_sandbox):
+        ti = TaskInstance()
+        failing(perform, ask(request={"temperature": "warm"}), ti)
+        usage = ti.xcoms["usage"]
+        assert (usage["status"], usage["sends"], usage["cost"]) == ("failed", [], 0.0)
+
+    @pytest.mark.parametrize(
+        ("step", "status"),
+        [({"incomplete": "max_output_tokens"}, "incomplete"), ({"refusal": "No."}, "refused")],
+    )
+    @pytest.mark.parametrize("on_incomplete", ["fail", "return"])
+    def test_with_a_response_that_the_task_may_not_take(self, perform, step, status, on_incomplete, responses_sandbox):
+        responses_sandbox.script(step)
+        ti, task = TaskInstance(), ask(on_incomplete=on_incomplete)
+        if on_incomplete == "fail":
+            failing(perform, task, ti)
+            assert ti.xcoms["usage"]["sends"][0]["cause"]["error"] in {"IncompleteResponseError", "RefusalError"}
+        else:
+            perform(task, context(ti))
+            assert ti.xcoms["usage"]["sends"] == [SUCCEEDED]
+        assert ti.xcoms["usage"]["status"] == status
+        assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
+
+    @pytest.mark.parametrize("on_incomplete", ["fail", "return"])
+    def test_with_a_response_that_does_not_match_the_type(self, perform, on_incomplete, responses_sandbox):
+        responses_sandbox.script({"text": "neither"})
+        ti, task = TaskInstance(), ask(output_type=Label, output_retries=0, on_incomplete=on_incomplete)
+        if on_incomplete == "fail":
+            assert isinstance(failing(perform, task, ti), AirflowFailException)
+        else:
+            assert perform(task, context(ti)) == "neither"
+        assert ti.xcoms["usage"]["status"] == "invalid_output"
+
+    def test_an_earlier_response_is_told_though_the_last_send_failed(self, perform, responses_sandbox):
+        responses_sandbox.script({"text": "no label"}, {"status": 402})
+        ti = TaskInstance()
+        failing(perform, ask(output_type=Label), ti)
+        usage = ti.xcoms["usage"]
+        assert (usage["status"], usage["generation_id"]) == ("failed", responses_sandbox.ledger[0].generation_id)
+        assert [send["cause"]["error"] for send in usage["sends"]] == [
+            "OutputValidationError",
+            "PaymentRequiredResponseError",
+        ]
+
+    @pytest.mark.parametrize(("store", "cost"), [(True, 0.0), (False, None)])
+    def test_what_earlier_attempts_have_cost_is_unknown_without_a_store(self, store, cost, responses_sandbox):
+        responses_sandbox.script({"status": 401})
+        ti, more = TaskInstance(try_number=2), {"task_state_store": TaskStateStore()} if store else {}
+        with pytest.raises(AirflowFailException):
+            ask().execute(context(ti, **more))
+        assert (ti.xcoms["usage"]["cost"], ti.xcoms["usage"]["cost_this_attempt"]) == (cost, 0.0)
+
+    @pytest.mark.parametrize("event", [{}, {"version": 2, "outcome": "{"}])
+    def test_an_event_that_cannot_be_read_may_have_been_paid(self, event, responses_sandbox):
+        ti = TaskInstance()
+        with pytest.raises(ConfigurationError):
+            ask().execute_complete(context(ti), event)
+        assert (ti.xcoms["usage"]["sends"], ti.xcoms["usage"]["cost"]) == ([], None)
+
+
+class TestMarks:
+    def test_a_repaired_output_says_so(self, perform, responses_sandbox, monkeypatch):
+        def repairs(output_type, texts, *, repair=False):
+            return output.ParsedOutput({"topic": "x"}, repaired=True)
+
+        monkeypatch.setattr(output, "read_output", repairs)
+        ti = TaskInstance()
+        assert perform(ask(output_type=Label), context(ti)) == {"topic": "x"}
+        assert ti.xcoms["usage"]["repaired"] is True
+
+    @pytest.mark.parametrize("name", ["maybe_truncated", "inconsistent"])
+    def test_a_mark_of_the_response_is_in_usage(self, name):
+        outcome = runs.Outcome(response=Response(raw={}, **{name: True}))
+        assert runs.Account().usage(outcome)[name] is True
+
+    def test_the_provider_is_told_where_it_is_known(self, perform, responses_sandbox):
+        first, again, without = TaskInstance(), TaskInstance(), TaskInstance(task_id="other")
+        task = {"options": {"metadata_level": "enabled"}}
+        perform(ask(**task), context(first))
+        perform(ask(**task), context(again))
+        perform(ask(), context(without))
+        assert first.xcoms["usage"]["provider"]
+        assert again.xcoms["usage"]["cached"]
+        assert again.xcoms["usage"]["provider"] == first.xcoms["usage"]["provider"]  # OpenRouter's record tells it
+        assert without.xcoms["usage"]["provider"] is None
+
+
+def routed(**metadata):
+    return {"openrouter_metadata": metadata}
+
+
+@pytest.mark.parametrize(
+    ("raw", "provider"),
+    [
+        ({"provider": "Azure"}, "Azure"),
+        ({"provider": {"name": "Azure"}}, None),
+        (routed(endpoints={"available": [{"provider": "A"}, {"provider": "B", "selected": True}]}), "B"),
+        (routed(attempts=[{"provider": "A", "status": 503}, {"provider": "B", "status": 200}]), "B"),
+        (routed(endpoints={"available": "x"}, attempts=[5]), None),
+        ({}, None),
+    ],
+)
+def test_who_served(raw, provider):
+    assert xcom.provider_of(Response(raw=raw)) == provider
+
+
+def _waiting(error, wait):
+    error.wait = wait
+    return error
+
+
+def _after(error, previous):
+    error.previous = tuple(previous)
+    return error
+
+
+errors = st.recursive(
+    st.builds(
+        lambda cls, status, ambiguous, wait: _waiting(cls("x", status_code=status, ambiguous=ambiguous), wait),
+        st.sampled_from([TransportError, ConfigurationError, IncompleteResponseError, OutputValidationError]),
+        st.none() | st.integers(100, 599),
+        st.booleans(),
+        st.none() | st.floats(0, 1e6),
+    ),
+    lambda inner: st.builds(_after, inner, st.lists(inner | st.builds(ValueError), max_size=3)),
+    max_leaves=4,
+)
+raws = st.dictionaries(
+    st.sampled_from(["id", "model", "status", "provider", "openrouter_metadata", "usage", "output"]),
+    st.none() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2) | st.just({"cost": 1}),
+)
+
+
+@given(st.none() | st.builds(Response, raw=raws), st.none() | errors, st.booleans(), st.booleans())
+def test_every_outcome_has_a_usage_of_the_form(response, error, invalid, repaired):
+    outcome = runs.Outcome(response=response, error=error, invalid=invalid, repaired=repaired)
+    usage = runs.Account().usage(outcome)
+    check_xcom("usage", usage)
+    if isinstance(error, ResponsesError) and response is None:
+        assert (usage["cost_this_attempt"] is None) == any(
+            getattr(e, "ambiguous", False) for e in (error, *error.previous)
+        )
+
+
+def test_the_documented_schema_has_the_fields_that_are_pushed():
+    schema = documented_schema()
+    assert list(schema["properties"]) == schema["required"] == list(xcom.UsageXCom.__annotations__)
+    send = schema["properties"]["sends"]["items"]
+    assert list(send["properties"]) == send["required"] == list(xcom.Send.__annotations__)
+    assert list(send["properties"]["cause"]["properties"]) == list(xcom.Cause.__annotations__)
+    assert schema["properties"]["version"] == {"const": xcom.VERSION}
+    assert "additionalProperties" not in schema  # fields will be added
