@@ -19,8 +19,9 @@ PYTHON_OLDER ?= $(call find-python,11 <= minor < 13)
 # The releases of Airflow that are supported; each has its pins in constraints/.
 AIRFLOW := 3.3
 OLDER := 2.11 3.0 3.1 3.2
+NEWER := 3.4
+OTHERS := $(OLDER) $(NEWER)
 VENV := .venv
-OLDER_VENVS := $(OLDER:%=.venv-%)
 WHEEL_VENV := .cache/wheel-venv
 BIN := $(VENV)/bin
 # How many processes share the tests; with ARGS it is one, which can print and be stopped in a debugger.
@@ -33,7 +34,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test compat $(OLDER:%=test-%) e2e bench bench-airflow fuzz lint format docs build check-wheel clean
+.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,13 +45,16 @@ demo: $(VENV)/.installed  ## Run the example DAG on Airflow 3 against a sandbox 
 test: $(VENV)/.installed  ## Run the tests on Airflow 3.3; for some of them: make test ARGS="-k name"
 	$(call run-tests,$(VENV))
 
-compat: $(OLDER:%=test-%) test  ## Run them on each Airflow that is supported; one: make test-2.11 (-3.0, -3.1, -3.2)
+compat: $(OTHERS:%=test-%) test  ## Run them on each Airflow that is supported; one: make test-2.11 (-3.0, -3.1, -3.2, -3.4)
 
-$(OLDER:%=test-%): test-%: .venv-%/.installed
+$(OTHERS:%=test-%): test-%: .venv-%/.installed
 	$(call run-tests,.venv-$*)
 
-e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL: processes are killed, answers counted
+e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL; on the newest: make e2e-3.4
 	$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
+
+$(NEWER:%=e2e-%): e2e-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest tests/e2e -m e2e $(ARGS)
 
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
@@ -86,7 +90,7 @@ check-wheel: build  ## Install the wheel alone, then run the demo from it outsid
 	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
 
 clean:  ## Remove everything that these targets made
-	rm -rf $(VENV) $(OLDER_VENVS) .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(OTHERS:%=.venv-%) .cache .airflow build dist docs/_build *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -124,6 +128,10 @@ $(VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
 	$(call install,$(VENV),$(AIRFLOW),dev)
 
-$(OLDER_VENVS:%=%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
+$(OLDER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
 	$(call make-venv,.venv-$*,PYTHON_OLDER,3.11 or 3.12)
 	$(call install,.venv-$*,$*,test)
+
+$(NEWER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
+	$(call make-venv,.venv-$*,PYTHON,3.11 or newer)
+	$(call install,.venv-$*,$*,e2e)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy, conf
 
-from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.exceptions import APIError, ResponsesError
 from airflow_provider_responses.runs import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -16,12 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesRetryPolicy"]
 
+# Seconds. Up to this long, a client with the default `max_retry_wait` waits by itself: a shorter wait arrives here only
+# when the client's own retries are used up, from a server that goes on refusing, and that is what `retries` are for.
+LONG_WAIT: Final = 60.0
+# Per attempt; then `retries` count. A server that sends a task away for a minute each time is given half an hour, one
+# that does so for an hour is given a day.
+MAX_RESCHEDULES: Final = 24
+RESCHEDULE_TIMEOUT: Final = datetime.timedelta(days=1)
+# None before Airflow 3.4.
+_RESCHEDULE: Final[Callable[..., RetryDecision] | None] = getattr(RetryDecision, "reschedule", None)
+
 
 class ResponsesRetryPolicy(RetryPolicy):
     """
-    Let a ``Retry-After`` that is longer than the task's own delay (a day at most) delay its next try.
+    Let a ``Retry-After`` (a day at most) delay the task, where the task's own delay is shorter.
 
-    What would fail again fails at once.
+    From Airflow 3.4 on, a wait of more than a minute uses up no retry if nothing can have been billed: the attempt is
+    rescheduled, at most 24 times within a day. What would fail again fails at once.
 
     Operators of this package have it unless they are given another ``retry_policy``. Give it to tasks of your own
     that call ``ResponsesHook``. What is no ``ResponsesError`` is left to the task's ``retries`` and ``retry_delay``.
@@ -43,9 +55,14 @@ class ResponsesRetryPolicy(RetryPolicy):
         if error.retry_after is None:
             return RetryDecision.default()
         delay = datetime.timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
+        reason = f"{type(error).__name__}: asked to wait {error.retry_after:g} s"
+        if _RESCHEDULE is not None and _only_waits(error):
+            return _RESCHEDULE(
+                delay, max_reschedules=MAX_RESCHEDULES, reschedule_timeout=RESCHEDULE_TIMEOUT, reason=reason
+            )
         if context is not None and delay <= _own_delay(context["task"], try_number):
             return RetryDecision.default()  # the task waits longer by itself
-        return RetryDecision.retry(delay=delay, reason=f"{type(error).__name__}: asked to wait {error.retry_after:g} s")
+        return RetryDecision.retry(delay=delay, reason=reason)
 
     def serialize(self) -> dict[str, Any]:
         """Give nothing: there is nothing to set."""
@@ -55,6 +72,11 @@ class ResponsesRetryPolicy(RetryPolicy):
     def deserialize(cls, data: dict[str, Any]) -> ResponsesRetryPolicy:  # noqa: ARG003  Airflow's signature
         """Give the policy."""
         return cls()
+
+
+def _only_waits(error: ResponsesError) -> bool:
+    """Whether a server sent the task away for long, and nothing can have been billed."""
+    return isinstance(error, APIError) and not error.ambiguous and (error.retry_after or 0.0) > LONG_WAIT
 
 
 def _own_delay(task: Any, try_number: int) -> datetime.timedelta:

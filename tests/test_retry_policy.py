@@ -7,9 +7,10 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
 
 from airflow_provider_responses.exceptions import (
+    ConfigurationError,
     PaymentRequiredResponseError,
     ServiceUnavailableResponseError,
     TooManyRequestsResponseError,
@@ -17,6 +18,8 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
+AIRFLOW_V_3_4_PLUS = get_base_airflow_version_tuple() >= (3, 4, 0)
+LONG = "reschedule" if AIRFLOW_V_3_4_PLUS else "retry"
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
 
 
@@ -41,10 +44,15 @@ def in_a_circle():
 @pytest.mark.parametrize(
     ("exception", "action", "delay"),
     [
-        (TooManyRequestsResponseError("429", retry_after=90), "retry", 90),
+        (TooManyRequestsResponseError("429", retry_after=90), LONG, 90),
+        (TooManyRequestsResponseError("429", retry_after=60), "retry", 60),
+        (TooManyRequestsResponseError("429", retry_after=60.5), LONG, 60.5),
         (ServiceUnavailableResponseError("503", retry_after=0.5), "retry", 0.5),
-        (TooManyRequestsResponseError("429", retry_after=1e9), "retry", 86_400),
-        (raised_from(TooManyRequestsResponseError("429", retry_after=90)), "retry", 90),
+        (ServiceUnavailableResponseError("503", retry_after=90), LONG, 90),
+        (ServiceUnavailableResponseError("503", retry_after=90, ambiguous=True), "retry", 90),
+        (ConfigurationError("leased", retryable=True, retry_after=90), "retry", 90),
+        (TooManyRequestsResponseError("429", retry_after=1e9), LONG, 86_400),
+        (raised_from(TooManyRequestsResponseError("429", retry_after=90)), LONG, 90),
         (TransportError("broke"), "default", None),
         (PaymentRequiredResponseError("402"), "fail", None),
         (raised_from(PaymentRequiredResponseError("402")), "fail", None),
@@ -57,23 +65,25 @@ def test_the_decision(exception, action, delay):
     assert decision.action.value == action
     assert decision.retry_delay == (None if delay is None else datetime.timedelta(seconds=delay))
     assert (decision.reason is None) == (action == "default")
+    if action == "reschedule":
+        assert (decision.max_reschedules, decision.reschedule_timeout) == (24, datetime.timedelta(days=1))
 
 
-@pytest.mark.parametrize(("own", "action"), [(5, "retry"), (90, "default"), (300, "default")])
+@pytest.mark.parametrize(("own", "action"), [(5, "retry"), (50, "default"), (300, "default")])
 def test_a_task_that_waits_longer_by_itself_does(own, action):
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
     task = ResponsesOperator(task_id="a", input="a", retry_delay=datetime.timedelta(seconds=own))
-    error = TooManyRequestsResponseError("429", retry_after=90)
+    error = TooManyRequestsResponseError("429", retry_after=50)
     assert ResponsesRetryPolicy().evaluate(error, 1, 3, {"task": task}).action.value == action
 
 
 def backing_off(backoff, longest):
-    """Give a task that waits a minute, and longer with each try."""
+    """Give a task that waits for half a minute, and longer with each attempt."""
     return ResponsesOperator(
         task_id="a",
         input="a",
-        retry_delay=datetime.timedelta(seconds=60),
+        retry_delay=datetime.timedelta(seconds=30),
         retry_exponential_backoff=backoff,
         max_retry_delay=None if longest is None else datetime.timedelta(seconds=longest),
     )
@@ -85,13 +95,13 @@ def backing_off(backoff, longest):
         (0, 6, None, "retry"),
         (1, 6, None, "retry"),
         (True, 1, None, "retry"),
-        (True, 2, None, "default"),  # 120 s
+        (True, 2, None, "default"),  # 60 s
         (2.0, 6, None, "default"),
-        (1.2, 3, None, "retry"),  # 86.4 s
+        (1.2, 3, None, "retry"),  # 43.2 s
         (1.2, 4, None, "default"),
         (0.5, 6, None, "retry"),
-        (2.0, 6, 80, "retry"),
-        (2.0, 6, 100, "default"),
+        (2.0, 6, 40, "retry"),
+        (2.0, 6, 55, "default"),
         (2.0, 5000, None, "default"),
     ],
 )
@@ -99,7 +109,7 @@ def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, ac
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
     task = backing_off(backoff, longest)
-    error = TooManyRequestsResponseError("429", retry_after=90)
+    error = TooManyRequestsResponseError("429", retry_after=50)
     assert ResponsesRetryPolicy().evaluate(error, try_number, 9, {"task": task}).action.value == action
 
 
@@ -108,6 +118,7 @@ def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, ac
 @pytest.mark.parametrize("longest", [None, 100])
 def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, try_number, longest):
     from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import TaskInstanceState
 
     from airflow_provider_responses.retry_policy import _own_delay
 
@@ -115,7 +126,8 @@ def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, t
     end = datetime.datetime(2026, 1, 1)
     ti = SimpleNamespace(
         task=task,
-        try_number=try_number,
+        state=TaskInstanceState.UP_FOR_RETRY,
+        try_number=try_number + AIRFLOW_V_3_4_PLUS,  # from Airflow 3.4 on, it is that of the next attempt by then
         end_date=end,
         retry_delay_override=None,
         dag_id="nightly",
