@@ -96,6 +96,16 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
     )
 
 
+def write_unsent() -> Event:
+    """Return the event of a trigger that has sent nothing and leaves its attempt to a worker."""
+    return Event(version=VERSION, unsent=True)
+
+
+def is_unsent(event: Any) -> bool:
+    """Whether an event is one of :func:`write_unsent`."""
+    return isinstance(event, Mapping) and event.get("version") == VERSION and event.get("unsent") is True
+
+
 def read_event(event: Any) -> tuple[Outcome | None, str | None]:
     """
     Unpack an outcome, and the stamp of its request; the outcome is None if the answer has to be fetched again.

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import (
@@ -35,33 +36,52 @@ log = logging.getLogger(__name__)
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 STAMP_KEY: Final = "airflow"
+NO_REGION: Final = UUID(int=0)  # Airflow's region of a task that is neither mapped nor in a loop
 LOOKUP_TIMEOUT: Final = 5.0  # seconds that a kept answer waits for its price
-# The last try of a task that started in the triggerer, and was not to be tried again: what follows was cleared.
-FINISHED_TRY_KEY: Final = "airflow_provider_responses.finished_try"
-# What a try after the first took for its stamp, as [try, finished try]: it stays with it when it starts over.
-STAMPED_TRY_KEY: Final = "airflow_provider_responses.stamped_try"
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
 LONGEST_CACHE_TTL: Final = 86_400
 LONGEST_WAIT: Final = 86_400.0  # seconds: a service that asks for more does not stop a task for longer
 TIMEOUT_MARGIN: Final = 1.0  # seconds that a call ends before its task would, at most a twentieth of the time
 
 
-def make_stamp(*, dag_id: str, task_id: str, run_id: str, map_index: int, cleared: object) -> str:
+def make_stamp(
+    *, dag_id: str, task_id: str, run_id: str, map_index: int, cleared: object, region: str | None = None
+) -> str:
     """
-    Give the 32 hex digits that tell one task instance's requests from all others'.
+    Return the idempotency key: 32 hex digits that tell one task instance's requests from all others'.
 
-    A retry has the same stamp, and so gets the kept answer for nothing; a cleared task has a new one.
+    A retry has the same key, and so gets the cached response at no cost; a cleared task has a new one.
 
     :param cleared: changes with every clear and stays as it is on a retry.
+    :param region: see :func:`region_of`.
     """
-    parts = "\x00".join((dag_id, task_id, run_id, str(map_index), str(cleared)))
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+    parts = [dag_id, task_id, run_id, str(map_index), str(cleared), *([] if region is None else [region])]
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]
 
 
 def stamp_of(ti: Any, *, cleared: object) -> str:
-    """Give the stamp of a task instance; see :func:`make_stamp`."""
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return make_stamp(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index, cleared=cleared)
+    """Return the idempotency key of a task instance; see :func:`make_stamp`."""
+    return make_stamp(
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        cleared=cleared,
+        region=region_of(ti),
+    )
+
+
+def region_of(ti: Any) -> str | None:
+    """
+    Return the place of a task instance in a task loop, None for a task outside.
+
+    All iterations of a loop have the same map index. From Airflow 3.4 on, what runs in a loop (or is mapped) is in a
+    region, whose id is made once per run, and is the iteration's (or the map's) index in it.
+    """
+    region_id = getattr(ti, "region_id", None)
+    if region_id is None or region_id == NO_REGION:
+        return None
+    return f"{region_id}/{getattr(ti, 'region_index', None)}"
 
 
 def clears_of(ti: Any, retries: int | None) -> str:
@@ -73,6 +93,11 @@ def clears_of(ti: Any, retries: int | None) -> str:
     clear cannot be told from one with it: a retry after it is paid again.
     """
     return f"{ti.max_tries}/{retries}"
+
+
+def never_cleared(retries: int) -> str:
+    """Return what :func:`clears_of` gives for a first attempt, whose `max_tries` are its `retries`."""
+    return f"{retries}/{retries}"
 
 
 def before(execution_timeout: float) -> float:

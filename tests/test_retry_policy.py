@@ -7,7 +7,7 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -18,7 +18,6 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
-AIRFLOW_V_3_4_PLUS = get_base_airflow_version_tuple() >= (3, 4, 0)
 LONG = "reschedule" if AIRFLOW_V_3_4_PLUS else "retry"
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
 

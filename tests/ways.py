@@ -31,6 +31,9 @@ class XComs:
         check_xcom(key, value)
         self.values[key] = value
 
+    def delete(self, key: str, *, dag_id: str, task_id: str, run_id: str, map_index: int) -> None:
+        self.values.pop(key, None)
+
 
 def through_the_database(value: Any) -> Any:
     """Turn arguments and events into what comes out of Airflow's tables: PostgreSQL reorders the keys of objects."""
@@ -45,7 +48,7 @@ def revive(trigger: Any, ti: Any) -> Any:
     revived.trigger_id = 1
     revived.task_instance = ti
     if isinstance(revived, ResponsesStartTrigger):
-        revived._run_began = 0.0  # as if it were rendered
+        revived._is_rendered = True
     return revived
 
 
@@ -71,22 +74,24 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
             trigger = revive(started(task), ti) if way == "started" else None
         except RequestValidationError:  # then the task falls back to a worker
             trigger = None
-        if trigger is not None:
-            trigger._run_began = float(ti.max_tries - task.retries)  # as Airflow has a cleared run begin anew
-        else:
+        if AIRFLOW_V_3_3_PLUS:
+            monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", xcoms.set)
+            monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.delete", xcoms.delete)
+        event = None
+        while True:
+            if trigger is not None:
+                event = first_event(trigger)
+                if type(event).__name__ == "TaskSuccessEvent":
+                    ti.xcoms |= {key: value for key, value in xcoms.values.items() if key != "return_value"}
+                    return xcoms.values.get("return_value")
             try:
-                return task.execute(context)
+                if event is None:
+                    return task.execute(context)
+                return task.execute_complete(context, through_the_database(event.payload))
             except TaskDeferred as deferred:
                 trigger = revive(deferred.trigger, ti)
             trigger.ends_task = way != "resumed" and trigger.ends_task
             trigger.waits = False  # for as long as a server asks; that has a test of its own
-        if AIRFLOW_V_3_3_PLUS:
-            monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", xcoms.set)
-        event = first_event(trigger)
-        if type(event).__name__ == "TaskSuccessEvent":
-            ti.xcoms |= {key: value for key, value in xcoms.values.items() if key != "return_value"}
-            return xcoms.values.get("return_value")
-        return task.execute_complete(context, through_the_database(event.payload))
 
     perform.way = way  # type: ignore[attr-defined]
     return perform

@@ -159,6 +159,36 @@ class ResponsesOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Validate, send, push; see the class."""
         self._started, self._began = self._began or time.monotonic(), None
+        return self._perform(context)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """Take what came of the request in the triggerer."""
+        self._started = time.monotonic()
+        if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
+            self._started -= time.time() - context["ti"].start_date.timestamp()
+        if payloads.is_unsent(event):
+            return self._perform(context)
+        stamp, account = None, runs.Account(complete=False)
+        try:
+            sent, stamp = payloads.read_event(event)
+            account = self._account(context, stamp)
+            outcome = self._complete(event, stamp, account, sent)
+        except ResponsesError as error:
+            outcome = runs.Outcome(error=error)
+        self._report(context, stamp, account, outcome)
+        return self._value(outcome)
+
+    def on_kill(self) -> None:
+        """Mark the call as cancelled, then drop its connection: the answer stops, and no try follows."""
+        self._killed = True
+        if self._client is not None:
+            self._client.cancel()
+
+    def _stamp(self, context: Context) -> str:
+        return runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries))
+
+    def _perform(self, context: Context) -> Any:
+        """Send the request, or defer until the triggerer has."""
         stamp = self._stamp(context)
         account = self._account(context, stamp)
         trigger = None
@@ -173,33 +203,6 @@ class ResponsesOperator(BaseOperator):
             self.defer(trigger=trigger, method_name="execute_complete")
         self._report(context, stamp, account, outcome)
         return self._value(outcome)
-
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Take what came of the request in the triggerer."""
-        self._started = time.monotonic()
-        if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
-            self._started -= time.time() - context["ti"].start_date.timestamp()
-        stamp, account = None, runs.Account(complete=False)
-        try:
-            sent, stamp = payloads.read_event(event)
-            account = self._account(context, stamp)
-            outcome = self._complete(event, stamp, account, sent)
-        except ResponsesError as error:
-            outcome = runs.Outcome(error=error)
-        self._report(context, stamp, account, outcome)
-        failure = outcome.error
-        if failure is None or not failure.retryable or context["ti"].try_number > context["ti"].max_tries:
-            self._mark_finished(context)
-        return self._value(outcome)
-
-    def on_kill(self) -> None:
-        """Mark the call as cancelled, then drop its connection: the answer stops, and no try follows."""
-        self._killed = True
-        if self._client is not None:
-            self._client.cancel()
-
-    def _stamp(self, context: Context) -> str:
-        return runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries))
 
     def _run(self, stamp: str | None) -> runs.Run:
         return Arguments.of(self).run(stamp=stamp, stream=not self.deferrable)
@@ -282,10 +285,6 @@ class ResponsesOperator(BaseOperator):
         self._report(context, stamp, self._account(context, stamp), runs.Outcome(error=error))
         self._fail(error)
 
-    def _mark_finished(self, context: Context) -> None:
-        if self._starts_in_triggerer:
-            context["ti"].xcom_push(key=runs.FINISHED_TRY_KEY, value=context["ti"].try_number)
-
     def _account(self, context: Context, stamp: str | None) -> runs.Account:
         store = context.get("task_state_store")
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
@@ -295,8 +294,8 @@ class ResponsesOperator(BaseOperator):
     def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
         if self._starts_in_triggerer:
-            mapped = "it is mapped" if ti.map_index not in {None, -1} else "`dag.test()` starts no triggerer"
-            self.log.info("Not started in the triggerer, but deferred from a worker: %s", self._why_on_worker or mapped)
+            reason = self._why_on_worker or ways.never_started_there(ti)
+            self.log.info("Not started in the triggerer, but deferred from a worker: %s", reason)
         config = self._hook().config
         options = RequestOptions.parse(self.options)
         request, _ = run.prepare(config, options)

@@ -113,6 +113,15 @@ def needs_worker_to_start(task: ResponsesOperator) -> str | None:
     return _why_not_rendered_there(task, dag)
 
 
+def never_started_there(ti: Any) -> str:
+    """Say why an attempt runs on a worker although its task can start in the triggerer."""
+    if ti.map_index not in {None, -1}:
+        return "it is mapped"
+    if ti.try_number > 1:
+        return f"in attempt {ti.try_number}, only a worker can tell a retry from a cleared task"
+    return "`dag.test()` starts no triggerer"
+
+
 def import_path(cls: type) -> str | None:
     """Give ``module:name`` of a class, None if it is defined where another process cannot import it from."""
     # Airflow gives DAG files module names that begin so.
@@ -151,6 +160,7 @@ def start_fields(task: ResponsesOperator) -> dict[str, Any]:
     timeout = task.execution_timeout
     fields["execution_timeout"] = None if timeout is None else timeout.total_seconds()
     fields["do_xcom_push"] = task.do_xcom_push
+    fields["retries"] = task.retries
     return fields
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -275,11 +276,7 @@ class ResponsesTrigger(BaseTrigger):
         self.log.info("%s", runs.log_line(outcome.response, usage))
         from airflow.triggers.base import TaskSuccessEvent
 
-        return TaskSuccessEvent(xcoms=self._remembered() or None)
-
-    def _remembered(self) -> dict[str, Any]:
-        """Give the XComs that only this package reads: Airflow stores those of an event as JSON text."""
-        return {}
+        return TaskSuccessEvent()
 
     async def _push(self, values: Mapping[str, Any]) -> None:
         # All at once: the supervisor looks at what it is sent between its turns at the database.
@@ -310,7 +307,10 @@ class ResponsesTrigger(BaseTrigger):
 
 class ResponsesStartTrigger(ResponsesTrigger):
     """
-    Send a task's request without that the task ever takes a worker: render it, check it, send it, end the task.
+    Send a task's request without a worker: render it, check it, send it, end the task.
+
+    That is for the first attempt. A worker prepares later ones: only a worker knows `max_tries`, which tells a retry
+    (the same idempotency key, and the cached response) from a cleared task (a new key), and what was spent before.
 
     Its arguments are those of the operator, with dicts as lists of pairs (``payloads.to_pairs``), and
 
@@ -318,9 +318,10 @@ class ResponsesStartTrigger(ResponsesTrigger):
     :param output_format: what the operator's ``output_type`` asks for, as JSON text.
     :param execution_timeout: the task's, in seconds.
     :param do_xcom_push: the task's.
+    :param retries: the task's.
     """
 
-    needed = ("conn_id", "cache_ttl", "output_retries")
+    needed = ("conn_id", "cache_ttl", "output_retries", "retries")
 
     def __init__(
         self,
@@ -341,6 +342,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         output_format: str | None = None,
         execution_timeout: float | None = None,
         do_xcom_push: bool = True,
+        retries: int | None = None,
         **unknown: Any,
     ) -> None:
         super().__init__(
@@ -358,14 +360,28 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.output_type = output_type
         self.output_format = output_format
         self.execution_timeout = execution_timeout
+        self.retries = retries
         self.timeout_after: datetime.datetime | None = None  # set by the triggerer
-        self._run_began: float | None = None  # until its templates are rendered
+        self._is_rendered = False
         self._unrendered: ConfigurationError | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments."""
-        names = (*RENDERED, "output_type", "output_format", "execution_timeout", "do_xcom_push")
+        names = (*RENDERED, "output_type", "output_format", "execution_timeout", "do_xcom_push", "retries")
         return _path(self), {**{name: getattr(self, name) for name in names}, **self.unknown}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Send the request of the first attempt; leave one after it to a worker. Yield one event."""
+        if self._attempt() == 1:
+            async for event in super().run():
+                yield event
+            return
+        await self._forget()
+        self.log.info("A worker prepares attempt %d: it can tell a retry from a cleared task", self._attempt())
+        yield cast("Any", TriggerEvent)(payloads.write_unsent())
+
+    def _attempt(self) -> int:
+        return int(getattr(self.task_instance, "try_number", 1))
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """
@@ -379,7 +395,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         env = env.overlay(undefined=jinja2.StrictUndefined, extensions=["jinja2.ext.do"])
         try:
             BaseTrigger.render_template_fields(self, context, env)
-            self._run_began = context["dag_run"].start_date.timestamp()
+            self._is_rendered = True
         except Exception as error:  # noqa: BLE001  a template may raise anything, and a worker leaves it to `retries`
             self._unrendered = ConfigurationError(
                 f"the task's templates cannot be rendered ({type(error).__name__}: {error}); nothing was sent",
@@ -390,7 +406,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         super()._check()
         if self._unrendered is not None:
             raise self._unrendered
-        if self._run_began is None and self.trigger_id is not None:
+        if not self._is_rendered and self.trigger_id is not None:
             raise ConfigurationError(
                 "the task's templates were not rendered: its DAG has changed since it was started. A retry starts it "
                 "as the DAG is now",
@@ -403,46 +419,14 @@ class ResponsesStartTrigger(ResponsesTrigger):
     async def _run(self) -> runs.Run:
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
-        self.stamp = runs.stamp_of(self.task_instance, cleared=await self._cleared())
-        await self._forget()
+        self.stamp = runs.stamp_of(self.task_instance, cleared=runs.never_cleared(int(cast("int", self.retries))))
         run = arguments.run(stamp=self.stamp, stream=False)
         return replace(run, **await self._typed(self.output_type, self.output_format))
 
-    async def _cleared(self) -> str:
-        """
-        Give what a clear changes and a retry does not.
-
-        The triggerer knows neither `max_tries` nor `clear_number`. Clearing a task of a run that had ended makes the
-        run begin anew; in a run that goes on, it follows a try that was not to be tried again.
-        """
-        after = 0 if cast("Any", self.task_instance).try_number == 1 or self.trigger_id is None else await self._after()
-        return f"{self._run_began}/{after}"
-
-    async def _after(self) -> int:
-        """Give the finished try that this one comes after, 0 if there is none; the same whenever this one starts."""
-        try_number = cast("Any", self.task_instance).try_number
-        stamped, after = await self._xcom("get_one", runs.STAMPED_TRY_KEY) or (1, 0)
-        if stamped == try_number:
-            return int(after)
-        finished = int(await self._xcom("get_one", runs.FINISHED_TRY_KEY) or 0)
-        if stamped <= finished < try_number:
-            after = finished
-        # Before it is sent: a user may end the try before this one, and that be known only after this one has started.
-        await self._xcom("set", runs.STAMPED_TRY_KEY, value=[try_number, after])
-        return int(after)
-
     async def _forget(self) -> None:
-        """Delete the XComs of earlier tries, as the start of a worker would."""
-        if cast("Any", self.task_instance).try_number > 1 and self.trigger_id is not None:
+        """Delete the XComs of earlier attempts, as the start of a worker would; from Airflow 3.4 on, there are none."""
+        if not AIRFLOW_V_3_4_PLUS:
             await asyncio.gather(*(self._xcom("delete", key) for key in sorted(xcom.KEYS)))
-
-    async def on_kill(self) -> None:
-        """Remember that a user ended this try: what comes after it was cleared, and asks anew."""
-        await super().on_kill()
-        await self._xcom("set", runs.FINISHED_TRY_KEY, value=cast("Any", self.task_instance).try_number)
-
-    def _remembered(self) -> dict[str, Any]:
-        return {runs.FINISHED_TRY_KEY: cast("Any", self.task_instance).try_number}
 
     def _ends_at(self, config: ClientConfig) -> float:
         timeout = self._options().timeout or config.timeout
@@ -454,10 +438,6 @@ class ResponsesStartTrigger(ResponsesTrigger):
             return self._now() + timeout
         ends = self.timeout_after if self.timeout_after.tzinfo else self.timeout_after.replace(tzinfo=datetime.UTC)
         return ends.timestamp() - limit + timeout
-
-    def _may_end(self) -> bool:
-        # What earlier tries have spent is known to a worker only, and belongs into the price of the task.
-        return super()._may_end() and getattr(self.task_instance, "try_number", 1) == 1
 
 
 @functools.cache

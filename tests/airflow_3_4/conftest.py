@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
-collect_ignore_glob = ["test_*.py"] if get_base_airflow_version_tuple() < (3, 4, 0) else []
+collect_ignore_glob = [] if AIRFLOW_V_3_4_PLUS else ["test_*.py"]

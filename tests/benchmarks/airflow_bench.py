@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.benchmarks import upstream
-from tests.e2e.deployment import ROOT, Deployment, ended_by_sigterm
+from tests.e2e.deployment import ROOT, TASK_TABLE, Deployment, ended_by_sigterm
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 PEER: Final = "OpenAIResponseOperator"
@@ -101,7 +101,7 @@ def measure(deployment: Deployment, dag_id: str) -> Measured:
     deployment.wait_for_run(dag_id, run_id, limit=LIMIT)
     query = "SELECT extract(epoch FROM end_date - start_date) FROM dag_run WHERE dag_id = %s AND run_id = %s"
     seconds = float(deployment.query(query, dag_id, run_id)[0][0])
-    query = "SELECT state, try_number FROM task_instance WHERE dag_id = %s AND run_id = %s"
+    query = f"SELECT state, try_number FROM {TASK_TABLE} WHERE dag_id = %s AND run_id = %s"  # noqa: S608
     tasks = deployment.query(query, dag_id, run_id)
     return Measured(
         tasks=len(tasks),

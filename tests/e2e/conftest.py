@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
 from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
 
@@ -41,6 +42,8 @@ ANSWERS = (
     "whole",
     "cleared",
     "rate_limited",
+    "sent_away",
+    "retried",
     "out_of_credits",
     "refused",
     "marked_failed",
@@ -51,6 +54,8 @@ TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
 CLEARED_WAITING = "cleared_waiting"
 RESUMES = ("resume_fails_once", "reading_dies_once")
 ENRICHED = ("process_killed", "user_ends_it")
+LOOPED = ("looped",) if AIRFLOW_V_3_4_PLUS else ()
+ITERATIONS = 3
 
 DAG_FILE = """
 import datetime
@@ -102,6 +107,14 @@ for name, arguments in {cases!r}.items():
             ResponsesOperator(task_id="{task}", output_type=Label, **arguments)
         elif "whole" in name:
             ResponsesOperator(task_id="{task}", result="response", **arguments)
+        elif "looped" in name:
+            from airflow.sdk import task_group
+
+            @task_group
+            def again():
+                ResponsesOperator(task_id="{task}", **arguments)
+
+            again.loop(max_iterations={iterations})
         else:
             ResponsesOperator(task_id="{task}", **arguments)
 """
@@ -196,7 +209,7 @@ class Case:
 
 def case_names() -> Sequence[tuple[str, str]]:
     """Every way with every case that there is of it."""
-    names = [(way, name) for way in WAYS for name in ANSWERS]
+    names = [(way, name) for way in WAYS for name in ANSWERS + LOOPED]
     names += [("worker", name) for name in KILLS]
     names += [("enrich", name) for name in ENRICHED]
     names += [("from_trigger", CLEARED_WAITING)]
@@ -225,7 +238,7 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
             for (way, name), dag_id in dag_ids.items()
             if way in WAYS
         }
-        deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK), *arguments)
+        deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK, iterations=ITERATIONS), *arguments)
         enriched = [dag_id for (way, _), dag_id in dag_ids.items() if way == "enrich"]
         source = ENRICH_FILE.format(
             dag_ids=enriched, task=TASK, rows=ROWS, folder=deployment.home / "enriched", at_once=AT_ONCE

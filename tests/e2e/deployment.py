@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
 from tests.e2e import postgres
 from tests.e2e.processes import Service, free_port, is_running, parent, send, stop, tail
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = importlib.metadata.version("apache-airflow")
 DATABASE = "airflow"
 COMMANDS = {
     # No servers for logs: they have fixed ports, and the tests read the files.
@@ -36,6 +38,12 @@ COMMANDS = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
+# From Airflow 3.4 on, each attempt of a task has a row of its own, and XComs belong to an attempt.
+if AIRFLOW_V_3_4_PLUS:
+    TASK_TABLE = "(SELECT *, region_index AS map_index FROM task_instance WHERE working_set) AS task_instance"
+    XCOM_TABLE = f"(SELECT * FROM xcom_v2 JOIN {TASK_TABLE} ON task_instance.id = task_instance_id) AS xcom"  # noqa: S608
+else:
+    TASK_TABLE, XCOM_TABLE = "task_instance", "xcom"
 LIMIT = 120.0  # seconds after which something that should have happened has failed
 FINISHED = frozenset({"success", "failed"})
 # So that what was killed is missed within seconds. The triggerer's is also how soon another one takes over.
@@ -152,7 +160,7 @@ class Deployment:
 
     def _migrate(self, server: postgres.Postgres) -> None:
         """Make the tables; they are made once per release of Airflow and kept in the checkout."""
-        kept = ROOT / ".cache" / f"airflow-{importlib.metadata.version('apache-airflow')}-postgresql.sql"
+        kept = ROOT / ".cache" / f"airflow-{VERSION}-postgresql.sql"
         if kept.exists():
             server.create(DATABASE, like=kept)
             return
@@ -222,7 +230,7 @@ class Deployment:
         """An unmapped task instance, once there is one."""
         columns = ", ".join(TaskInstance.__dataclass_fields__)
         rows = self.query(
-            f"SELECT {columns} FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s",  # noqa: S608
+            f"SELECT {columns} FROM {TASK_TABLE} WHERE dag_id = %s AND run_id = %s AND task_id = %s",  # noqa: S608
             dag_id,
             run_id,
             task_id,
@@ -233,8 +241,16 @@ class Deployment:
         """The XComs of an unmapped task, decoded."""
         from airflow.sdk.serde import deserialize
 
-        query = "SELECT key, value FROM xcom WHERE dag_id = %s AND run_id = %s AND task_id = %s"
+        query = f"SELECT key, value FROM {XCOM_TABLE} WHERE dag_id = %s AND run_id = %s AND task_id = %s"  # noqa: S608
         return {key: deserialize(value) for key, value in self.query(query, dag_id, run_id, task_id)}
+
+    def all_xcoms(self, dag_id: str, run_id: str, task_id: str, key: str) -> list[Any]:
+        """One XCom of all instances of a task, decoded."""
+        from airflow.sdk.serde import deserialize
+
+        where = "dag_id = %s AND run_id = %s AND task_id = %s AND key = %s"
+        query = f"SELECT value FROM {XCOM_TABLE} WHERE {where}"  # noqa: S608
+        return [deserialize(value) for (value,) in self.query(query, dag_id, run_id, task_id, key)]
 
     def wait_for_run(self, dag_id: str, run_id: str, states: Collection[str] = FINISHED, limit: float = LIMIT) -> str:
         """Wait until a run has one of the states; give which."""
@@ -289,7 +305,7 @@ class Deployment:
         texts = []
         if dag_id:
             columns = "task_id, map_index, state, try_number, max_tries, next_method, trigger_id, pid"
-            query = f"SELECT {columns} FROM task_instance WHERE dag_id = %s AND run_id = %s"  # noqa: S608
+            query = f"SELECT {columns} FROM {TASK_TABLE} WHERE dag_id = %s AND run_id = %s"  # noqa: S608
             texts += [columns, *map(str, self.query(query, dag_id, run_id))]
             folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
             texts += [tail(path, 20) for path in sorted(folder.rglob("*.log*")) if path.is_file()]

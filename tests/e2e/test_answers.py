@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
-from tests.e2e.conftest import ANSWERS, TEXT, WAYS, Case
+from tests.e2e.conftest import ANSWERS, ITERATIONS, LOOPED, TASK, TEXT, WAYS, Case
 from tests.usage import check_xcom
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.parametrize("way", WAYS)]
 SCRIPTS = {
     "rate_limited": [{"status": 429, "retry_after": 5}],
+    "sent_away": [{"status": 429, "retry_after": 61}],
+    # The response is made and gets lost; the client's own retries find the server unable, Airflow's finds the response.
+    "retried": [{"drop": "after"}, *[{"status": 503, "retry_after": 0}] * 4],
     "out_of_credits": [{"status": 402}],
     "refused": [{"refusal": "I would rather not."}],
     "marked_failed": [{"hang": True}],
@@ -19,7 +23,7 @@ SCRIPTS = {
 @pytest.fixture(scope="module")
 def runs(cases) -> dict[tuple[str, str], Case]:
     """All runs at once; each test waits for its own."""
-    chosen = {(way, name): case for (way, name), case in cases.items() if name in ANSWERS}
+    chosen = {(way, name): case for (way, name), case in cases.items() if name in ANSWERS + LOOPED}
     for (_, name), case in chosen.items():
         case.start(*SCRIPTS.get(name, []))
     return chosen
@@ -83,6 +87,45 @@ def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):
     assert second_send["cause"] is None
     assert case.xcoms["usage"]["cost"] == pytest.approx(second.cost)
     assert case.task.try_number == 1
+
+
+def test_a_long_wait_holds_no_worker_and_from_airflow_3_4_on_uses_up_no_retry(runs, way):
+    case = runs[way, "sent_away"]
+
+    assert case.wait() == "success"
+
+    first, second = case.ledger
+    assert (first.status, second.status) == (429, 200)
+    assert second.time - first.time >= 61
+    assert len(case.bodies) == 1
+    assert case.task.try_number == (1 if AIRFLOW_V_3_4_PLUS else 2)
+    assert case.xcoms["return_value"]
+
+
+def test_a_retry_sends_the_same_bytes_and_gets_the_cached_response(runs, way):
+    case = runs[way, "retried"]
+
+    assert case.wait() == "success"
+
+    assert case.task.try_number == 2
+    assert case.outcomes[-1] == "cached"
+    assert len(case.ledger) == 6
+    assert len(case.bodies) == 1
+    assert len(case.billed) == 1
+    assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
+    assert case.xcoms["usage"]["cost_this_try"] == 0
+
+
+@pytest.mark.skipif(not LOOPED, reason="Airflow has task loops from 3.4 on")
+def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, way):
+    case = runs[way, "looped"]
+
+    assert case.wait() == "success"
+
+    assert case.outcomes == ["answered"] * ITERATIONS
+    assert len({entry.metadata["airflow"] for entry in case.ledger}) == ITERATIONS
+    pushed = case.deployment.all_xcoms(case.dag_id, case.run_id, f"again.{TASK}", "generation_id")
+    assert sorted(pushed) == sorted(entry.generation_id for entry in case.ledger)
 
 
 def test_spent_credits_fail_the_task_at_once(runs, way):

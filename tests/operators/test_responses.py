@@ -443,13 +443,14 @@ class TestFreeRetries:
         store = TaskStateStore()
         perform(ask(retries=2), context(TaskInstance(max_tries=2), task_state_store=store))
         # As Airflow clears a task after one try, whatever its DAG's file said before.
-        cleared = TaskInstance(max_tries=1 + retries)
+        cleared = TaskInstance(try_number=2, max_tries=1 + retries)
         perform(ask(retries=retries), context(cleared, task_state_store=store))
         assert len(responses_sandbox.billed) == 2
         assert cleared.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.billed[1].cost)
 
     @pytest.mark.parametrize(
-        "other", [{"task_id": "b"}, {"dag_id": "b"}, {"run_id": "b"}, {"map_index": 3}, {"max_tries": 3}]
+        "other",
+        [{"task_id": "b"}, {"dag_id": "b"}, {"run_id": "b"}, {"map_index": 3}, {"max_tries": 3, "try_number": 2}],
     )
     def test_every_task_instance_has_a_stamp_of_its_own(self, perform, other, responses_sandbox):
         perform(ask(), context(TaskInstance()))

@@ -224,7 +224,7 @@ class TestTemplates:
 
     def test_a_start_that_was_not_rendered_sends_nothing(self, responses_sandbox):
         trigger = revive(started(ask(input="{{ ds }}")), TaskInstance())
-        trigger._run_began = None
+        trigger._is_rendered = False
         error = outcome_of(first_event(trigger)).error
         assert isinstance(error, ConfigurationError)
         assert error.retryable

@@ -71,7 +71,7 @@ def rendered_in_triggerer(task):
     from airflow.serialization.serialized_objects import DagSerialization
 
     trigger = revive(started(task), None)
-    trigger._run_began = None
+    trigger._is_rendered = False
     ti = TaskInstanceDTO.model_construct(**ids())
     stored = through_the_database(DagSerialization.to_dict(task.dag))
     run = run_of_dag().dag_run_data.model_dump(exclude_unset=True)
@@ -147,7 +147,7 @@ def test_what_is_rendered_is_sent(responses_sandbox):
 
 def test_what_is_not_rendered_is_not_sent(responses_sandbox):
     trigger = revive(started(in_dag(input="{{ ds }}")), TaskInstance())
-    trigger._run_began = None  # its DAG has changed, and the triggerer takes it for a trigger of a worker
+    trigger._is_rendered = False  # its DAG has changed, and the triggerer takes it for a trigger of a worker
     event = first_event(trigger)
     with pytest.raises(ConfigurationError, match="were not rendered"):
         in_dag(input="hi").execute_complete(context(TaskInstance()), through_the_database(event.payload))

@@ -1,132 +1,157 @@
-"""What tells a retry from a clear in the triggerer."""
+"""A task that starts in the triggerer: the first attempt is sent there, those after it are a worker's to prepare."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
+from airflow_provider_responses import payloads
+from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 from airflow_provider_responses.task import xcom
-from tests.airflow_fakes import TaskInstance, context
+from airflow_provider_responses.triggers.responses import ResponsesTrigger
+from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.triggers.tasks import ask
-from tests.ways import first_event, revive, started
+from tests.ways import first_event, revive, started, through_the_database
+
+RETRIES = 2
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="a trigger ends a task from 3.3 on")
 
 
 class XComs:
-    """What the triggerer of Airflow 3 gets at of a task's XComs."""
+    """What the triggerer does with a task's XComs."""
 
     def __init__(self, **values):
         self.values = values
+        self.calls = []
 
     async def __call__(self, method, key, **more):
-        if method == "get_one":
-            return self.values.get(key)
+        self.calls.append(method)
         if method == "delete":
-            return self.values.pop(key, None)
-        self.values[key] = more["value"]
-        return None
+            self.values.pop(key, None)
+        else:
+            self.values[key] = more["value"]
 
 
-class TestTriesThatStartInTheTriggerer:
-    FINISHED = "airflow_provider_responses.finished_try"
-    STAMPED = "airflow_provider_responses.stamped_try"
+class Starts:
+    """A task that starts in the triggerer, with what stays of it between its attempts."""
 
-    def start(self, try_number, **values):
-        trigger = revive(started(ask()), TaskInstance(try_number=try_number))
-        trigger._xcom = XComs(**values)
+    def __init__(self, **arguments):
+        self.arguments = {"retries": RETRIES, "start_from_trigger": True} | arguments
+        self.store = TaskStateStore()
+
+    def attempt(self, number, cleared_after=0):
+        """Make an attempt, as Airflow does; give its task instance, and whether it started in the triggerer."""
+        ti = TaskInstance(try_number=number, max_tries=cleared_after + RETRIES)
+        trigger = revive(started(ask(**self.arguments)), ti)
+        event = first_event(self.connected(trigger, ti))
+        if type(event).__name__ == "TaskSuccessEvent":
+            return ti
+        task = ask(**self.arguments)
+        given = context(ti, task_state_store=self.store)
+        try:
+            ti.xcoms["return_value"] = task.execute_complete(given, through_the_database(event.payload))
+        except TaskDeferred as deferred:
+            event = first_event(self.connected(revive(deferred.trigger, ti), ti))
+            if type(event).__name__ != "TaskSuccessEvent":
+                ti.xcoms["return_value"] = task.execute_complete(given, through_the_database(event.payload))
+        return ti
+
+    @staticmethod
+    def connected(trigger, ti):
+        trigger._xcom = xcoms = XComs()
+        xcoms.values = ti.xcoms
         return trigger
 
-    def stamp(self, trigger):
-        first_event(trigger)
-        return trigger.stamp
 
-    @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="a trigger ends a task from 3.3 on")
-    def test_a_success_is_remembered_by_the_event_that_ends_the_task(self, responses_sandbox):
-        trigger = self.start(1)
-        event = first_event(trigger)
-        assert event.xcoms == {self.FINISHED: 1}
-        assert set(trigger._xcom.values) == xcom.KEYS
-        # Airflow stores what comes with an event as text.
-        kept = {self.FINISHED: json.dumps(event.xcoms[self.FINISHED])}
-        assert self.stamp(self.start(2, **kept)) == self.stamp(self.start(2, **{self.FINISHED: 1})) != trigger.stamp
+@pytest.fixture
+def sends_once(responses_sandbox, monkeypatch):
+    """A sandbox whose connection makes no retries in the call."""
+    known = responses_sandbox.connection
+    extra = known["extra"] | {"max_retries": 0, "max_ambiguous_retries": 0}
+    monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(known | {"extra": extra}))
+    return responses_sandbox
 
-    def test_a_retry_has_the_same_stamp_and_a_clear_another(self, responses_sandbox):
-        first = self.stamp(self.start(1))
-        assert self.stamp(self.start(2)) == first
-        cleared = self.stamp(self.start(2, **{self.FINISHED: 1}))
-        assert cleared != first
-        assert self.stamp(self.start(3, **{self.FINISHED: 1})) == cleared  # a retry of what was cleared
 
-    def test_a_run_that_begins_anew_is_a_clear(self, responses_sandbox):
-        first, second = self.start(1), self.start(2)
-        second._run_began = first._run_began + 60
-        assert self.stamp(first) != self.stamp(second)
+def test_a_retry_has_the_same_key_and_the_cached_response(sends_once):
+    sends_once.script({"drop": "after"})
+    task = Starts()
+    with pytest.raises(TransportError):
+        task.attempt(1)
+    second = task.attempt(2)
+    assert len({entry.body_sha256 for entry in sends_once.ledger}) == 1
+    assert len(sends_once.billed) == 1
+    assert second.xcoms["return_value"]
+    assert second.xcoms["usage"]["cached"]
+    assert second.xcoms["usage"]["cost"] == pytest.approx(sends_once.billed[0].cost)
 
-    def test_a_user_who_ends_a_try_makes_the_next_ask_anew(self, responses_sandbox):
-        trigger = self.start(1)
-        stamp = self.stamp(trigger)
-        asyncio.run(trigger.on_kill())
-        assert self.stamp(self.start(2, **trigger._xcom.values)) != stamp
 
-    def test_a_kill_that_was_none_changes_nothing_for_this_try(self, responses_sandbox):
-        trigger = self.start(2)
-        stamp = self.stamp(trigger)
-        asyncio.run(trigger.on_kill())
-        assert self.stamp(self.start(2, **trigger._xcom.values)) == stamp
+def test_a_cleared_task_has_a_new_key_and_its_retry_has_that(responses_sandbox):
+    task = Starts()
+    task.attempt(1)
+    task.attempt(2, cleared_after=1)
+    task.attempt(3, cleared_after=1)
+    task.attempt(4, cleared_after=3)
+    first, cleared, retried, again = (entry.metadata["airflow"] for entry in responses_sandbox.ledger)
+    assert cleared == retried
+    assert len({first, cleared, again}) == 3
+    assert len(responses_sandbox.billed) == 3
 
-    @pytest.mark.parametrize("before", [{}, {FINISHED: 1}, {FINISHED: 1, STAMPED: [2, 1]}])
-    def test_a_try_that_starts_over_keeps_its_stamp_whatever_was_written_since(self, before, responses_sandbox):
-        try_number = 3 if self.STAMPED in before else 2
-        trigger = self.start(try_number, **before)
-        stamp = self.stamp(trigger)
-        # A user cleared the try before it, which is known late; or this one was taken for killed.
-        for finished in (try_number - 1, try_number):
-            kept = trigger._xcom.values | {self.FINISHED: finished}
-            assert self.stamp(self.start(try_number, **kept)) == stamp
-        assert len(responses_sandbox.billed) == 1
 
-    def test_a_retry_of_a_try_that_was_stamped_too_early_asks_for_the_same(self, responses_sandbox):
-        second = self.start(2)
-        stamp = self.stamp(second)
-        late = second._xcom.values | {self.FINISHED: 1}
-        third = self.start(3, **late)
-        assert self.stamp(third) == stamp
-        cleared = third._xcom.values | {self.FINISHED: 3}
-        assert self.stamp(self.start(4, **cleared)) != stamp
+def test_a_task_that_is_cleared_while_it_waits_has_a_new_key(sends_once):
+    sends_once.script({"drop": "after"})
+    task = Starts()
+    with pytest.raises(TransportError):
+        task.attempt(1)
+    task.attempt(2, cleared_after=1)
+    assert len({entry.metadata["airflow"] for entry in sends_once.ledger}) == 2
 
-    def test_a_stamp_is_kept_before_anything_is_sent(self, responses_sandbox):
-        trigger = self.start(2)
-        seen = []
 
-        async def xcom(method, key, **more):
-            seen.append((method, key, len(responses_sandbox.ledger)))
+def test_what_earlier_attempts_have_spent_is_part_of_the_price(responses_sandbox):
+    responses_sandbox.script({"text": "no label"}, {"status": 503, "times": 1})
+    from tests.models.test_output import Nested
 
-        trigger._xcom = xcom
-        first_event(trigger)
-        assert ("set", self.STAMPED, 0) in seen
+    task = Starts(output_type=Nested, options={"max_retries": 0})
+    with pytest.raises(Exception, match="503"):
+        task.attempt(1)
+    second = task.attempt(2)
+    billed = sum(entry.cost for entry in responses_sandbox.billed)
+    assert second.xcoms["usage"]["cost"] == pytest.approx(billed)
 
-    def test_a_first_try_asks_the_supervisor_nothing_before_it_is_sent(self, responses_sandbox):
-        trigger = self.start(1)
-        trigger.ends_task = False
-        trigger._xcom = None
-        assert self.stamp(trigger)
 
-    def test_what_earlier_tries_left_in_xcom_is_deleted(self, responses_sandbox):
-        trigger = self.start(2, return_value="stale", usage={}, **{self.FINISHED: 1})
-        event = first_event(trigger)
-        assert trigger._xcom.values == {self.FINISHED: 1, self.STAMPED: [2, 1]}
-        ti = TaskInstance(try_number=2, max_tries=4)
-        assert ask(start_from_trigger=True).execute_complete(context(ti), event.payload)
-        assert ti.xcoms[self.FINISHED] == 2
+def test_a_first_attempt_reads_no_xcom(responses_sandbox):
+    trigger = revive(started(ask(retries=RETRIES)), TaskInstance(max_tries=RETRIES))
+    trigger._xcom = xcoms = XComs()
+    assert type(first_event(trigger)).__name__ == "TaskSuccessEvent"
+    assert set(xcoms.calls) == {"set"}
+    assert set(xcoms.values) == xcom.KEYS
 
-    @pytest.mark.parametrize(("status", "try_number", "marked"), [(402, 2, True), (503, 2, False), (503, 5, True)])
-    def test_a_failure_is_the_end_if_no_try_follows(self, status, try_number, marked, responses_sandbox):
-        responses_sandbox.script({"status": status})
-        trigger = revive(started(ask(options={"max_retries": 0})), TaskInstance())
-        event = first_event(trigger)
-        ti = TaskInstance(try_number=try_number, max_tries=4)
-        with pytest.raises(Exception, match=str(status)):
-            ask(start_from_trigger=True).execute_complete(context(ti), event.payload)
-        assert (self.FINISHED in ti.xcoms) is marked
+
+def test_an_attempt_after_the_first_sends_nothing_in_the_triggerer(responses_sandbox):
+    trigger = revive(started(ask(retries=RETRIES)), TaskInstance(try_number=2, max_tries=RETRIES))
+    trigger._xcom = xcoms = XComs(return_value="stale", usage={}, mine=1)
+    event = first_event(trigger)
+    assert payloads.is_unsent(through_the_database(event.payload))
+    assert not responses_sandbox.ledger
+    # Before Airflow 3.4, an attempt finds the XComs of those before it, and a worker deletes them when it starts.
+    assert set(xcoms.values) == ({"return_value", "usage", "mine"} if AIRFLOW_V_3_4_PLUS else {"mine"})
+    assert set(xcoms.calls) <= {"delete"}
+
+
+def test_a_worker_defers_it_and_says_why(responses_sandbox, caplog, capfd):
+    caplog.set_level("INFO")
+    ti = TaskInstance(try_number=2, max_tries=RETRIES)
+    with pytest.raises(TaskDeferred) as caught:
+        ask(retries=RETRIES, start_from_trigger=True).execute_complete(context(ti), payloads.write_unsent())
+    assert type(caught.value.trigger) is ResponsesTrigger
+    logged = caplog.text + "".join(capfd.readouterr())
+    assert "in attempt 2, only a worker can tell a retry from a cleared task" in logged
+
+
+def test_workers_of_another_version_leave_it_to_retries():
+    with pytest.raises(ConfigurationError, match="version") as caught:
+        payloads.read_event(through_the_database(payloads.write_unsent()))
+    assert caught.value.retryable
+    assert not payloads.is_unsent({"version": payloads.VERSION + 1, "unsent": True})
