@@ -113,7 +113,7 @@ def test_a_task_that_was_cleared_while_it_waited_keeps_its_stamp_when_it_starts_
     assert case.task.try_number == 2
     assert case.outcomes == ["dropped", "answered", "dropped", "cached"]
     assert len({entry.body_sha256 for entry in case.ledger[1:]}) == 1
-    assert case.ledger[0].metadata["airflow"] != case.ledger[1].metadata["airflow"]
+    assert case.ledger[0].body["metadata"]["airflow"] != case.ledger[1].body["metadata"]["airflow"]
     assert len(case.billed) == 1
     assert case.xcoms["return_value"]
 
