@@ -56,7 +56,7 @@ def _check_paths(client: ResponsesClient) -> Result:
     where = client.config.base_url
     models = _models(client)
     has_responses = client.probe()
-    if client.config.is_openrouter and not models:
+    if client.config.is_openrouter and models == []:
         return False, f"{where} answers, but with neither a key nor models: check the host"
     if has_responses:
         return True, f"Connected to {where} (a server without /key): {_shown(models)}"

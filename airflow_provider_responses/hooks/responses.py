@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response
 
 __all__ = ["ResponsesHook"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONN_ID: Final = "responses_default"
 KEPT_SECONDS: Final = 60.0  # that a connection's settings are used again in the triggerer
@@ -110,7 +113,7 @@ class ResponsesHook(BaseHook):
         config = config_from_connection(conn, self.conn_id)
         self._remarks = remarks_on(conn)
         for remark in self._remarks:
-            self.log.warning("Connection %r: %s", self.conn_id, remark)
+            log.warning("Connection %r: %s", self.conn_id, remark)
         return config
 
     async def aconfig(self) -> ClientConfig:

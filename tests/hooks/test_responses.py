@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
-import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_responses import get_provider_info
-from airflow_provider_responses.client import ClientConfig, RequestOptions, ResponsesClient
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.hooks.responses import ResponsesHook, _test, config_from_connection
-from airflow_provider_responses.sandbox import Sandbox
+from airflow_provider_responses.hooks.responses import ResponsesHook, config_from_connection, remarks_on
 
 REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello there"}
 
@@ -21,7 +19,7 @@ REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello there"}
 def connection(**fields):
     extra = fields.pop("extra", None)
     text = extra if extra is None or isinstance(extra, str) else json.dumps(extra)
-    return Connection(conn_id="c", conn_type="responses", **({"password": "k"} | fields), extra=text)
+    return Connection(conn_id="c", **({"conn_type": "responses", "password": "k"} | fields), extra=text)
 
 
 class TestConnection:
@@ -82,7 +80,17 @@ class TestConnection:
         ("fields", "said"),
         [
             ({"password": ""}, "password is missing"),
-            ({"password": "two\nlines"}, "api_key: the given text has line breaks"),
+            ({"password": "", "login": "kpw"}, "password is missing (it holds the API key): a server that needs none"),
+            ({"password": "", "login": "kpw"}, "its login is ignored: the key belongs in the password"),
+            ({"password": "Bearer kpw"}, "password begins with 'Bearer', which the client adds itself"),
+            ({"password": "bearer\tkpw"}, "give the key alone, without that word"),
+            ({"password": "Bearer "}, "password begins with 'Bearer'"),
+            (
+                {"host": "example.com", "conn_type": "http", "schema": "https"},
+                "its type is 'http', and not 'responses'",
+            ),
+            ({"host": "example.com", "conn_type": "http", "schema": "https"}, "its schema 'https' is ignored"),
+            ({"password": "two\nlines"}, "password: the given text has line breaks"),
             ({"host": "openrouter.ai"}, "host is 'openrouter.ai'; allowed is a full URL"),
             ({"host": "https://me:pw@example.com/v1"}, "the key belongs in the password field"),
             ({"host": "https://example.com/v1?x=1"}, "allowed is a full URL without query"),
@@ -99,6 +107,40 @@ class TestConnection:
             config_from_connection(connection(**fields), "c")
         assert said in str(caught.value)
         assert "pw" not in str(caught.value)
+
+
+class TestRemarks:
+    @pytest.mark.parametrize(
+        ("fields", "remarks"),
+        [
+            ({}, []),
+            ({"conn_type": "openai"}, ["its type is 'openai', and not 'responses'"]),
+            ({"login": "the-key-in-the-wrong-place"}, ["its login is ignored: the key belongs in the password"]),
+            ({"schema": "v1"}, ["its schema 'v1' is ignored: the host is the whole base URL"]),
+            ({"conn_type": "http", "login": "me", "schema": "https"}, ["its type", "its login", "its schema"]),
+            ({"schema": "x" * 1000}, ["its schema 'xxx"]),
+        ],
+        ids=str,
+    )
+    def test_what_is_there_and_is_not_read_gets_a_sentence(self, fields, remarks):
+        found = remarks_on(connection(**fields))
+        assert [remark in text for remark, text in zip(remarks, found, strict=True)] == [True] * len(found)
+        assert all(len(text) < 200 for text in found)
+        assert "wrong-place" not in "".join(found)
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_it_is_logged_once_and_the_connection_is_used(self, is_async, responses_sandbox, monkeypatch, caplog):
+        fields = responses_sandbox.connection | {"conn_type": "openai", "login": "hidden-value", "schema": "v1"}
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(fields))
+        hook = ResponsesHook()
+        for _ in range(2):
+            response = asyncio.run(hook.asend(REQUEST)) if is_async else hook.send(REQUEST)
+            assert response.output_text
+        warnings = [
+            record.getMessage() for record in caplog.records if "Connection 'responses_default'" in record.getMessage()
+        ]
+        assert len(warnings) == 3
+        assert "hidden-value" not in caplog.text
 
 
 class TestCalls:
@@ -129,81 +171,3 @@ class TestCalls:
 
     def test_get_key(self, responses_sandbox):
         assert ResponsesHook().get_key()["label"] == "sandbox"
-
-
-class TestTestConnection:
-    def test_a_key_without_limit(self, responses_sandbox):
-        assert ResponsesHook().test_connection() == (True, "Key sandbox: works, has no limit; $0.00 used so far")
-
-    def test_what_is_left_and_when_it_resets(self, responses_sandbox):
-        responses_sandbox.key = {"label": "nightly", "limit": 10, "limit_remaining": 2.5, "limit_reset": "monthly"}
-        ok, said = ResponsesHook().test_connection()
-        assert ok
-        assert said == "Key nightly: works, $2.50 of its limit of $10.00 is left (resets monthly)"
-
-    def test_an_exhausted_limit(self, responses_sandbox):
-        responses_sandbox.key = {"label": "nightly", "limit": 10, "limit_remaining": 0, "limit_reset": "daily"}
-        ok, said = ResponsesHook().test_connection()
-        assert not ok
-        assert "its limit of $10.00 is used up (resets daily)" in said
-
-    @pytest.mark.parametrize(
-        ("fields", "said"),
-        [
-            ({"password": "wrong"}, "refuses the key"),
-            ({"host": "http://127.0.0.1:9/api/v1"}, "No connection to http://127.0.0.1:9/api/v1: check the host"),
-            ({"password": ""}, "connection 'responses_default': password is missing"),
-        ],
-    )
-    def test_each_failure_has_its_own_sentence(self, fields, said, responses_sandbox, monkeypatch):
-        value = json.dumps(responses_sandbox.connection | fields)
-        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", value)
-        ok, sentence = ResponsesHook().test_connection()
-        assert not ok
-        assert said in sentence
-
-    def test_a_wrong_path(self, responses_sandbox, monkeypatch):
-        host = responses_sandbox.base_url.replace("/api/v1", "/elsewhere")
-        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(responses_sandbox.connection | {"host": host}))
-        ok, sentence = ResponsesHook().test_connection()
-        assert not ok
-        assert "neither /key nor /models is there" in sentence
-
-    def test_a_server_without_key_lists_its_models(self, monkeypatch):
-        with Sandbox(dialect="open") as server:
-            monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(server.connection))
-            ok, sentence = ResponsesHook().test_connection()
-        assert ok
-        assert "a server without /key" in sentence
-        assert " models, such as " in sentence
-
-
-@pytest.mark.parametrize(
-    ("key", "models", "dialect", "works", "said"),
-    [
-        ((200, {"error": "Unexpected endpoint"}), (200, {"data": [{"id": "m"}]}), "open", True, "1 models, such as m"),
-        ((404, {}), (200, {"data": None}), "open", True, "0 models"),
-        ((404, {}), (401, {"error": {"message": "no"}}), "open", False, "refuses the key"),
-        ((404, {}), (500, {"error": {"message": "broken"}}), "open", False, "500 Internal Server Error: broken"),
-        ((401, {"error": {"message": "?"}}), (200, {"data": [{"id": "m"}]}), "open", True, "1 models"),
-        ((401, {"error": {"message": "?"}}), (200, {"data": [{"id": "m"}]}), "openrouter", False, "refuses the key"),
-        ((200, {}), (200, {}), "openrouter", False, "neither a key nor models"),
-        (
-            (200, {"data": {"label": "k", "limit": "10", "limit_remaining": "?"}}),
-            (404, {}),
-            "openrouter",
-            True,
-            "Key k",
-        ),
-    ],
-)
-def test_odd_servers_get_a_true_sentence(key, models, dialect, works, said):
-    def answer(request):
-        status, body = key if request.url.path.endswith("/key") else models
-        return httpx.Response(status, json=body)
-
-    config = ClientConfig(api_key="k", dialect=dialect, max_retries=0)
-    client = ResponsesClient(config, pool=SyncPool(httpx.MockTransport(answer)))
-    ok, sentence = _test(client)
-    assert ok is works
-    assert said in sentence

@@ -1,0 +1,108 @@
+"""A connection that is not there: the error names the task and the command that creates it, whatever runs the task."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from airflow.cli import cli_parser
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.hooks import responses as hooks
+from airflow_provider_responses.hooks.responses import ResponsesHook, missing_connection
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, context
+from tests.ways import WAYS, performer
+
+MODEL = "openai/gpt-4o-mini"
+COMMAND = "airflow connections add nowhere --conn-type responses --conn-password"
+
+
+def says_what_to_do(error: BaseException) -> None:
+    text = str(error)
+    assert text.startswith("Task 'ask': connection 'nowhere' was not found")
+    assert COMMAND in text
+    assert "AIRFLOW_CONN_NOWHERE" in text
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_of_a_request(way, airflow_db, monkeypatch):
+    task = ResponsesOperator(task_id="ask", model=MODEL, input="x", conn_id="nowhere")
+    with pytest.raises(ConfigurationError) as caught:
+        performer(way, monkeypatch)(task, context(TaskInstance()))
+    says_what_to_do(caught.value)
+    assert caught.value.retryable  # a secrets backend that is down looks the same
+
+
+def test_of_an_enrichment(airflow_db, tmp_path):
+    task = ResponsesEnrichOperator(
+        task_id="ask", model=MODEL, rows=[{"a": 1}], input="{{ row.a }}", output_path=str(tmp_path), conn_id="nowhere"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        task.execute(context(TaskInstance()))
+    says_what_to_do(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no context"), KeyError("ti")])
+def test_outside_of_a_task_none_is_named(error, airflow_db, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(hooks, "get_current_context", fail)
+    with pytest.raises(ConfigurationError) as caught:
+        _ = ResponsesHook("nowhere").config
+    assert str(caught.value).startswith("connection 'nowhere' was not found")
+
+
+def test_a_task_of_ones_own_is_named(airflow_db, monkeypatch):
+    monkeypatch.setattr(hooks, "get_current_context", lambda: context(TaskInstance(task_id="ask")))
+    with pytest.raises(ConfigurationError) as caught:
+        ResponsesHook("nowhere").send({"model": MODEL, "input": "x"})
+    says_what_to_do(caught.value)
+
+
+async def test_without_blocking_it_is_the_same(airflow_db):
+    with pytest.raises(ConfigurationError, match="connection 'nowhere' was not found"):
+        await ResponsesHook("nowhere").asend({"model": MODEL, "input": "x"})
+
+
+@pytest.mark.parametrize("conn_id", ["nowhere", "it's; here"])
+def test_the_command_is_one_of_airflows(conn_id):
+    command = re.search(r"airflow connections add .*?_KEY\"", str(missing_connection(conn_id)))
+    arguments = cli_parser.get_parser().parse_args(shlex.split(command[0])[1:])
+    assert (arguments.conn_id, arguments.conn_type) == (conn_id, "responses")
+    assert arguments.conn_password == "$OPENROUTER_API_KEY"
+    more = shlex.split(f"{command[0]} --conn-host https://llm.example.com/v1")[1:]
+    assert cli_parser.get_parser().parse_args(more).conn_host == "https://llm.example.com/v1"
+
+
+def test_a_variable_that_airflow_cannot_read_is_named(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", "responses://:k@https://llm.example.com")
+    text = str(missing_connection("nowhere"))
+    assert "AIRFLOW_CONN_NOWHERE is set here, but Airflow cannot read it" in text
+    assert "llm.example.com/v1" in text
+    assert ":k@" not in text
+
+
+# --- the sends before the last one
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_failure_of_a_task_names_the_sends_that_may_have_been_billed(way, responses_sandbox, monkeypatch):
+    responses_sandbox.script({"drop": True}, {"status": 400})
+    task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
+    with pytest.raises(AirflowFailException) as caught:
+        performer(way, monkeypatch)(task, context(TaskInstance()))
+    assert "Before it, 1 earlier send may have been billed: TransportError (read" in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_so_does_one_that_is_left_to_retries(way, responses_sandbox, monkeypatch):
+    responses_sandbox.script({"drop": True, "times": 9})
+    task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
+    with pytest.raises(Exception, match="1 earlier send may have been billed") as caught:
+        performer(way, monkeypatch)(task, context(TaskInstance()))
+    assert str(caught.value).startswith("Task 'ask': ")
