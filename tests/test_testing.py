@@ -93,6 +93,17 @@ def test_the_connections_default_model_and_dialect_can_be_told():
     assert invalid_requests(dag, default_model="local/model", dialect="open") == {}
 
 
+def test_fields_of_other_servers_are_valid_towards_them():
+    request = {"conversation": "c", "include": ["of tomorrow"], "metadata": {str(n): "x" for n in range(17)}}
+    dag = dag_of(
+        lambda: ResponsesOperator(task_id="a", model=MODEL, input="x", request=request),
+        lambda: ResponsesOperator(task_id="b", request={"prompt": {"id": "p"}}),
+        lambda: ResponsesOperator(task_id="c", model=MODEL, request={"previous_response_id": "r"}),
+    )
+    assert invalid_requests(dag, dialect="open") == {}
+    assert set(invalid_requests(dag)) == {"a", "b", "c"}
+
+
 def test_literal_values_of_a_mapped_task_are_checked_each():
     dag = dag_of(
         lambda: ResponsesOperator.partial(task_id="a", model=MODEL).expand(input=["fine", ""]),

@@ -323,7 +323,7 @@ class ShellCall(Part):
 
     type: Literal["shell_call"]
     call_id: Text
-    action: ShellAction
+    action: NotRequired[ShellAction | None]
     arguments: NotRequired[Text | None]
     environment: NotRequired[Any]
     id: NotRequired[Text | None]

@@ -24,7 +24,9 @@ MIXED: Final = frozenset(
     {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
     | {"cache_control", "prompt_cache_options", "debug"}
 )
-UNKNOWN: Final = frozenset({"literal_error", "kind", "extra_forbidden"})  # wrong today, and perhaps right tomorrow
+UNKNOWN: Final = frozenset(
+    {"literal_error", "kind", "extra_forbidden", "others_field"}
+)  # wrong today, and perhaps right tomorrow
 CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
 CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 

@@ -45,6 +45,7 @@ OWN = {
 }
 # What some servers leave out.
 LEFT_OUT = {
+    ("shell_call", "action"),
     *(("reasoning", "id"), ("reasoning", "summary"), ("message", "id"), ("assistant", "type"), ("message", "type")),
     *(("message", name) for name in ("title", "start_index", "end_index", "bytes", "top_logprobs")),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest
-from airflow_provider_responses.models.fields import REQUEST_FIELDS
+from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, Dialect
 
 BASE = {"model": "maker/small-1", "input": "Hi"}
 
@@ -118,6 +119,143 @@ def test_boolean_text_is_read_as_a_boolean(text: str, value: str) -> None:
 
 def test_extra_body_is_sent_as_it_is_after_all_others() -> None:
     assert body(extra_body={"new": {"b": 1, "a": None}}, input="Hi") == '{"input":"Hi","new":{"b":1,"a":null}}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "sent"),
+    [
+        ({}, {"service_tier": "of tomorrow"}, {"service_tier": "of tomorrow"}),
+        ({"temperature": 0}, {"temperature": "hot"}, {"temperature": "hot"}),
+        ({"reasoning": {"effort": "low"}}, {"reasoning": {"budget": 5}}, {"reasoning": {"effort": "low", "budget": 5}}),
+        (
+            {"provider": {"sort": {"by": "price", "partition": "none"}, "zdr": True}},
+            {"provider": {"sort": {"by": "luck"}, "new": [1]}},
+            {"provider": {"sort": {"by": "luck", "partition": "none"}, "zdr": True, "new": [1]}},
+        ),
+        (
+            {"tools": [{"type": "web_search", "max_uses": 1}]},
+            {"tools": [{"type": "web_search", "engine": "new"}]},
+            {"tools": [{"type": "web_search", "engine": "new"}]},
+        ),
+        ({"metadata": {"a": "1"}}, {"metadata": {"b": 2}}, {"metadata": {"a": "1", "b": 2}}),
+        ({"text": {"verbosity": "low"}}, {"text": None}, {"text": None}),
+        ({}, {"extra_body": {"x": 1}, "conversation": "c", "route": "fallback"}, None),
+    ],
+)
+def test_extra_body_sets_any_field_or_nested_value(fields: Any, extra: Any, sent: Any) -> None:
+    request = ResponsesRequest.parse({**BASE, **fields, "extra_body": extra})
+    assert request.to_dict() == {**BASE, **(extra if sent is None else sent)}
+    assert request.settled().to_bytes() == request.to_bytes()
+
+
+@given(requests, st.dictionaries(st.sampled_from(REQUEST_FIELDS) | st.text("xyz", min_size=1), json_values, max_size=4))
+def test_a_settled_request_is_the_same_bytes_and_reads_as_it_is_sent(data: dict[str, Any], extra: Any) -> None:
+    request = ResponsesRequest.parse({**data, "extra_body": extra})
+    settled = request.settled()
+    assert settled.to_bytes() == request.to_bytes()
+    assert settled.settled().to_bytes() == request.to_bytes()
+    sent = json.loads(request.to_bytes())
+    for name in settled.model_fields_set - {"extra_body"} - settled.extra_body.keys():
+        assert getattr(settled, name) == sent[name]
+
+
+def test_the_same_request_is_the_same_bytes_however_it_is_put_together() -> None:
+    plain = body(**BASE, temperature=0, user="u", reasoning={"effort": "low"})
+    assert body(extra_body={"reasoning": {"effort": "low"}, "user": "u", "temperature": 0}, **BASE) == plain
+    assert body(user="u", reasoning={}, extra_body={"temperature": 0, "reasoning": {"effort": "low"}}, **BASE) == plain
+
+
+def test_what_was_given_is_not_changed_by_a_merge() -> None:
+    reasoning, extra = {"effort": "low"}, {"reasoning": {"new": 1}}
+    ResponsesRequest.parse({"reasoning": reasoning, "extra_body": extra}).settled().to_bytes()
+    assert (reasoning, extra) == ({"effort": "low"}, {"reasoning": {"new": 1}})
+
+
+class Choice(str, Enum):  # noqa: UP042  as the code of users has it
+    MODEL = "maker/small-1"
+    AUTO = "auto"
+    LOW = "low"
+    SEARCH = "web_search"
+    USER = "user"
+    TEXT = "text"
+
+
+@pytest.mark.parametrize("dialect", ["openrouter", "open"])
+def test_members_of_a_text_enum_are_sent_as_their_values(dialect: Dialect) -> None:
+    fields = {
+        "model": Choice.MODEL,
+        "models": [Choice.MODEL],
+        "input": [{"role": Choice.USER, "content": Choice.LOW}],
+        "text": {"verbosity": Choice.LOW},
+        "reasoning": {"effort": Choice.LOW},
+        "tools": [{"type": Choice.SEARCH, "search_context_size": Choice.LOW}],
+        "truncation": Choice.AUTO,
+        "modalities": [Choice.TEXT],
+        "metadata": {Choice.LOW: Choice.AUTO},
+        "service_tier": Choice.AUTO,
+        "trace": {"x": {Choice.LOW: [Choice.AUTO]}},
+        "extra_body": {"new": Choice.LOW},
+    }
+    sent = json.loads(ResponsesRequest.parse(fields, dialect=dialect).to_bytes())
+    assert sent == {
+        "model": "maker/small-1",
+        "models": ["maker/small-1"],
+        "input": [{"role": "user", "content": "low"}],
+        "text": {"verbosity": "low"},
+        "reasoning": {"effort": "low"},
+        "tools": [{"type": "web_search", "search_context_size": "low"}],
+        "truncation": "auto",
+        "modalities": ["text"],
+        "metadata": {"low": "auto"},
+        "service_tier": "auto",
+        "trace": {"x": {"low": ["auto"]}},
+        "new": "low",
+    }
+
+
+def test_a_wrong_member_is_named_by_its_value() -> None:
+    assert "(given: 'web_search')" in refusal({"truncation": Choice.SEARCH}).message
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("temprature", "temperature"),
+        ("inptu", "input"),
+        ("modle", "model"),
+        ("tool", "tools"),
+        ("instruction", "instructions"),
+        ("maxoutput_tokens", "max_output_tokens"),
+        ("max_tokens", None),
+        ("messages", None),
+        ("seed", None),
+        ("n", None),
+        ("min_p", None),
+        ("top_a", None),
+        ("stop_sequences", None),
+        ("reasoning_effort", None),
+        ("response_format", None),
+        ("prompt_cache_ttl", None),
+        ("route", None),
+    ],
+)
+def test_only_near_misses_are_suggested_and_extra_body_is_always_named(name: str, close: str | None) -> None:
+    message = refusal({**BASE, name: 1}).message
+    assert ("did you mean" in message) == (close is not None)
+    assert close is None or f"did you mean {close!r}?" in message
+    assert "goes into `extra_body`" in message
+
+
+@pytest.mark.parametrize(
+    "fields", [{"service_tier": "turbo"}, {"reasoning": {"effort": "huge"}}, {"text": {"format": {"type": "yaml"}}}]
+)
+def test_a_value_that_is_not_known_is_refused_naming_the_way_out(fields: dict[str, Any]) -> None:
+    assert refusal(fields).message.endswith(NEWER)
+    assert json.loads(body(extra_body=fields)) == fields
+
+
+def test_a_wrong_type_has_no_way_out() -> None:
+    assert "extra_body" not in refusal({"temperature": "warm"}).message
 
 
 def test_unknown_kinds_inside_pass_through() -> None:

@@ -1,0 +1,247 @@
+"""What goes out to OpenRouter and to other servers: dialects, `extra_body` over everything, whole histories."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models import Response, ResponsesRequest
+from airflow_provider_responses.runs import Run
+
+from .wire import Flavour, Wire, config, deltas, ended, good, result, sse, streamed
+
+ELSEWHERE = "http://127.0.0.1:8642/v1"
+OTHERS = {"base_url": ELSEWHERE}
+ASKED = {"model": "m", "input": "Hi"}
+
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+FOR_OTHERS: dict[str, dict[str, Any]] = {
+    "conversation by id": {**ASKED, "conversation": "conv_1"},
+    "conversation": {**ASKED, "conversation": {"id": "conv_1"}},
+    "conversation alone": {"model": "m", "conversation": "conv_1"},
+    "stream options": {**ASKED, "stream_options": {"include_obfuscation": False}},
+    "context management": {**ASKED, "context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+    "prompt cache retention": {**ASKED, "prompt_cache_retention": "24h"},
+    "moderation": {**ASKED, "moderation": {"model": "omni"}},
+    "background options": {**ASKED, "background_options": {}},
+    "access programs": {**ASKED, "access_programs": {}},
+    "image": {**ASKED, "image": {}},
+    "include": {**ASKED, "include": ["message.output_text.logprobs", "of tomorrow"]},
+    "service tier": {**ASKED, "service_tier": "standard"},
+    "truncation": {**ASKED, "truncation": "middle"},
+    "image without detail": {"model": "m", "input": [{"role": "user", "content": [IMAGE]}]},
+    "prompt without model": {"prompt": {"id": "pmpt_1", "version": "2", "variables": {"city": "Rome"}}},
+    "previous response without input": {"model": "m", "previous_response_id": "resp_1"},
+    "store": {**ASKED, "store": True},
+    "17 pairs": {**ASKED, "metadata": {f"key {place}": "x" for place in range(17)}},
+    "long pairs": {**ASKED, "metadata": {"k" * 65: "v" * 513, "a[0]": "x"}},
+    "a long user": {**ASKED, "user": "u" * 300},
+    "tool rounds": {**ASKED, "max_tool_calls": 31},
+    "a function without parameters": {**ASKED, "tools": [{"type": "function", "name": "f"}]},
+    "a tool's own settings": {**ASKED, "tools": [{"type": "web_search", "search_context_size": "huge"}]},
+    "a role of its own": {"model": "m", "input": [{"role": "tool", "content": "x"}]},
+    "text parts": {"model": "m", "input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]},
+    "format": {**ASKED, "text": {"format": {"type": "grammar", "definition": "x"}}},
+    "effort": {**ASKED, "reasoning": {"effort": "of tomorrow"}},
+    "stops": {**ASKED, "stop": ["a", "b", "c", "d", "e"]},
+}
+
+
+@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_what_other_servers_know_goes_to_them_as_it_is(asked: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire, **OTHERS).send(asked)
+    assert {name: wire.sent[0][name] for name in asked} == asked
+    assert wire.sent[0].keys() - asked.keys() <= {"stream"}
+
+
+@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_openrouter_does_not_get_it(asked: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire()
+    with pytest.raises(RequestValidationError):
+        flavour.on(wire).send(asked)
+    assert wire.attempts == 0
+
+
+@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_openrouter_gets_it_by_extra_body(asked: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire).send({**ASKED, "extra_body": asked})
+    assert {name: wire.sent[0][name] for name in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ({**ASKED, "temprature": 1}, "temprature"),
+        ({**ASKED, "temperature": "warm"}, "temperature"),
+        ({**ASKED, "conversation": 5}, "conversation"),
+        ({**ASKED, "metadata": {"a": 5}}, "metadata.a"),
+        ({"model": "m", "input": [{"role": 5}]}, "input.0.role"),
+        ({"model": "m", "input": [{"type": 5}]}, "input.0.type"),
+        ({**ASKED, "tools": [{"type": "function", "name": 5}]}, "tools.0.name"),
+        ({**ASKED, "include": [5]}, "include.0"),
+        ({**ASKED, "background": True}, "background"),
+        ({"model": "m"}, "input"),
+        ({"model": "m", "input": ""}, "input"),
+        ({"input": "Hi"}, "model"),
+    ],
+)
+def test_other_servers_get_no_nonsense(asked: dict[str, Any], path: str, flavour: Flavour) -> None:
+    wire = Wire()
+    with pytest.raises(RequestValidationError) as caught:
+        flavour.on(wire, **OTHERS).send(asked)
+    assert caught.value.fields == (path,)
+    assert wire.attempts == 0
+
+
+def test_the_servers_own_model_of_a_prompt_is_not_replaced_by_the_default(flavour: Flavour) -> None:
+    wire = Wire(good(), good())
+    prompt = {"prompt": {"id": "pmpt_1"}}
+    flavour.on(wire, default_model="mine", **OTHERS).send(prompt)
+    flavour.on(wire, default_model="mine").send(prompt)
+    assert ["model" in body for body in wire.sent] == [False, True]
+
+
+def test_a_model_made_for_other_servers_is_checked_again_for_openrouter(flavour: Flavour) -> None:
+    request = ResponsesRequest.parse({**ASKED, "service_tier": "standard"}, dialect="open")
+    wire = Wire(good())
+    flavour.on(wire, **OTHERS).send(request)
+    with pytest.raises(RequestValidationError, match="service_tier"):
+        flavour.on(wire).send(request)
+    assert [body["service_tier"] for body in wire.sent] == ["standard"]
+
+
+# --- extra_body
+
+
+def test_extra_body_counts_as_what_is_sent(flavour: Flavour) -> None:
+    wire = Wire(good())
+    extra = {"model": "other", "input": "Ho", "background": True, "store": True, "previous_response_id": "r"}
+    flavour.on(wire).send({"extra_body": extra})
+    assert {name: wire.sent[0][name] for name in extra} == extra
+
+
+def test_errors_name_the_model_that_extra_body_set(flavour: Flavour) -> None:
+    with pytest.raises(Exception, match=r"\(model other\)"):
+        flavour.on(Wire(httpx.Response(400))).send({**ASKED, "extra_body": {"model": "other"}})
+
+
+@pytest.mark.parametrize("extra", [{"model": 5}, {"models": 5}, {"input": 5}, {"max_output_tokens": "many"}])
+def test_values_of_any_type_are_sent_and_break_nothing(extra: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire(good(), httpx.Response(400))
+    client = flavour.on(wire)
+    assert client.send({**ASKED, "extra_body": extra}).output_text == "Hello"
+    with pytest.raises(Exception, match="400"):
+        client.send({**ASKED, "extra_body": extra})
+    assert [{**body, **extra} for body in wire.sent] == wire.sent
+
+
+def events() -> httpx.Response:
+    return streamed(sse(*deltas("Hel|lo"), ended()))
+
+
+def test_stream_in_extra_body_chooses_how_the_response_is_read(flavour: Flavour) -> None:
+    wire = Wire(events(), good())
+    client = flavour.on(wire)
+    assert client.send({**ASKED, "extra_body": {"stream": True}}).output_text == "Hello"
+    assert client.send({**ASKED, "stream": True, "extra_body": {"stream": False}}).output_text == "Hello"
+    assert [body["stream"] for body in wire.sent] == [True, False]
+
+
+def test_a_stream_that_is_asked_for_by_name_is_one(flavour: Flavour) -> None:
+    wire = Wire(events())
+    kinds = [event.type for event in flavour.on(wire).stream({**ASKED, "extra_body": {"stream": False}})]
+    assert kinds[-1] == "response.completed"
+    assert wire.sent[0]["stream"] is True
+
+
+@pytest.mark.parametrize("value", ["perhaps", 1, {}])
+def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any, flavour: Flavour) -> None:
+    with pytest.raises(RequestValidationError, match=r"extra_body\.stream: must be true or false"):
+        flavour.on(Wire()).send({**ASKED, "extra_body": {"stream": value}})
+
+
+def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
+    fields = {**ASKED, **({} if metadata is None else {"metadata": metadata}), "extra_body": {"metadata": extra}}
+    request, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
+    again, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
+    assert request.to_bytes() == again.to_bytes()
+    found: dict[str, Any] = json.loads(request.to_bytes())["metadata"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metadata", "extra", "kept"),
+    [
+        (None, {"a": "1"}, {"a": "1"}),
+        ({"a": "1", "b": "2"}, {"b": "3", "c" * 99: "4"}, {"a": "1", "b": "3", "c" * 99: "4"}),
+        ({"a": "1"}, None, {}),
+    ],
+)
+def test_the_idempotency_key_survives_what_extra_body_says_of_metadata(metadata: Any, extra: Any, kept: Any) -> None:
+    assert stamped(metadata, extra) == {**kept, "airflow": "0" * 32}
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"airflow": "mine"}, "metadata.airflow: this key is taken"),
+        ("no pairs", "extra_body.metadata: must be a dict of texts"),
+        ({"a": 5}, "extra_body.metadata: must be a dict of texts"),
+    ],
+)
+def test_what_would_cost_the_idempotency_key_is_refused(extra: Any, says: str) -> None:
+    with pytest.raises(RequestValidationError, match=says):
+        stamped(extra=extra)
+
+
+# --- history
+
+SAID = {"type": "output_text", "text": "Rome."}
+MADE = [
+    {"role": "user", "content": "Where?"},
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Italy"}], "format": "of tomorrow"},
+    {"role": "assistant", "content": [SAID], "phase": "of tomorrow"},
+    {"type": "message", "role": "assistant", "id": None, "status": "of tomorrow", "content": [SAID]},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "of tomorrow"},
+    {"type": "openrouter:bash", "status": "of tomorrow", "exitCode": None},
+    {"type": "openrouter:of_tomorrow", "anything": [1]},
+    {"role": "assistant", "content": "In words of mine"},
+]
+
+
+def test_what_openrouter_wants_of_a_history_is_filled_in_the_same_each_time(flavour: Flavour) -> None:
+    wire = Wire(good(), good())
+    client = flavour.on(wire)
+    for _ in range(2):
+        client.send({"model": "m", "input": MADE})
+    first, second = (request.content for request in wire.requests)
+    assert first == second
+    items = wire.sent[0]["input"]
+    ids = [items[place].pop("id") for place in (1, 2, 3)]
+    assert len(set(ids)) == 3
+    assert all(isinstance(text, str) and text[:3] in {"rs_", "msg"} for text in ids)
+    assert items[1] == {**MADE[1], "summary": []}
+    assert items[2] == {**MADE[2], "type": "message", "status": "completed"}
+    assert items[3] == {name: value for name, value in MADE[3].items() if name != "id"}
+    assert [items[place] for place in (0, 4, 5, 6, 7)] == [MADE[place] for place in (0, 4, 5, 6, 7)]
+
+
+def test_other_servers_get_a_history_as_it_came(flavour: Flavour) -> None:
+    wire = Wire(good())
+    flavour.on(wire, **OTHERS).send({"model": "m", "input": MADE})
+    assert wire.sent[0]["input"] == MADE
+
+
+@pytest.mark.parametrize("where", [{}, OTHERS])
+def test_a_response_is_the_next_requests_history(where: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire(good())
+    items = Response(raw=result()).to_input()
+    flavour.on(wire, **where).send({"model": "m", "input": [*items, {"role": "user", "content": "And?"}]})
+    assert wire.sent[0]["input"][:-1] == items
