@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -23,12 +24,26 @@ NOT_GENERATED = {"previous_response_id"}
 TOLD = {"status", "phase", "format", "command", "action", "execution"}
 KINDS = ("type", "choice", "missing", "limit", "field")
 _REGISTRY = Registry().with_resource("urn:api", Resource(contents=CURRENT, specification=DRAFT202012)).crawl()
-_JUDGE = Draft202012Validator({"$ref": "urn:api#/components/schemas/ResponsesRequest"}, registry=_REGISTRY)
+_ROOT = "/components/schemas/ResponsesRequest"
+_LISTS = {
+    "input": "/components/schemas/Inputs/anyOf/1/items",
+    **{name: f"{_ROOT}/properties/{name}/items" for name in ("tools", "plugins")},
+}
 
 
-def is_valid(request: Any) -> bool:
-    """Whether the schema allows a request."""
-    return bool(_JUDGE.is_valid(request))
+@cache
+def _judge(place: str) -> Draft202012Validator:
+    return Draft202012Validator({"$ref": f"urn:api#{place}"}, registry=_REGISTRY)
+
+
+def is_valid(request: dict[str, Any], changed: Path_ = ()) -> bool:
+    """Whether the schema allows a request, or what was changed in it: one part is judged in a tenth of the time."""
+    place, value = _ROOT, request
+    if changed:
+        place, value = f"{_ROOT}/properties/{changed[0]}", request[str(changed[0])]
+    if len(changed) > 1 and changed[0] in _LISTS:
+        place, value = _LISTS[str(changed[0])], value[changed[1]]
+    return bool(_judge(place).is_valid(value))
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Generator:
                 continue
             point, kind, value, path = self.random.choice(changes)
             wrong = _with(request, point.path, value)
-            if not is_valid(wrong):
+            if not is_valid(wrong, point.path):
                 return Wrong(wrong, path, kind)
 
     def _value(self, schema: dict[str, Any], path: Path_) -> Any:

@@ -16,8 +16,8 @@ from tests.models.generator import KINDS, Generator, Wrong, is_valid
 
 SEED = 20261027
 # Figures of this seed. In the dialect `open`, the types alone are checked.
-MADE, VALID = 400, 399
-MADE_WRONG, REFUSED, REFUSED_BY_OPEN = 600, 600, 109
+MADE, VALID = 300, 300
+MADE_WRONG, REFUSED, REFUSED_BY_OPEN = 500, 500, 85
 OPENAIS = 300
 
 
@@ -50,12 +50,13 @@ def test_invalid_requests_are_refused_towards_openrouter(invalid: list[Wrong]) -
     refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request) is None)
     assert sum(refused.values()) == REFUSED
     assert REFUSED / len(invalid) >= 0.95
-    assert all(refused[kind] > 90 for kind in KINDS)
+    assert all(refused[kind] > 80 for kind in KINDS)
 
 
 def test_towards_other_servers_the_types_are_checked_and_nothing_else(invalid: list[Wrong]) -> None:
     refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request, "open") is None)
     assert refused == {"type": REFUSED_BY_OPEN}
+    assert REFUSED_BY_OPEN == sum(wrong.kind == "type" for wrong in invalid)
 
 
 def test_the_same_requests_are_made_again() -> None:
