@@ -56,7 +56,7 @@ def test_invalid_requests_are_refused_towards_openrouter(invalid: list[Wrong]) -
 def test_towards_other_servers_the_types_are_checked_and_nothing_else(invalid: list[Wrong]) -> None:
     refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request, "open") is None)
     assert refused == {"type": REFUSED_BY_OPEN}
-    assert REFUSED_BY_OPEN == sum(wrong.kind == "type" for wrong in invalid)
+    assert sum(wrong.kind == "type" for wrong in invalid) == REFUSED_BY_OPEN
 
 
 def test_the_same_requests_are_made_again() -> None:
