@@ -118,7 +118,12 @@ def is_template(value: Any) -> bool:
 
 def comes_from_upstream(value: Any) -> bool:
     """Whether the value is, or holds, another task's output."""
-    return _any_part(value, lambda part: hasattr(part, "resolve") and not isinstance(part, (type, os.PathLike)))
+    return _any_part(value, is_upstream)
+
+
+def is_upstream(part: Any) -> bool:
+    """Whether the value is another task's output."""
+    return hasattr(part, "resolve") and not isinstance(part, (type, os.PathLike))
 
 
 def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:

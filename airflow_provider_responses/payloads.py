@@ -18,6 +18,7 @@ from airflow_provider_responses.exceptions import ConfigurationError, RequestVal
 from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.texts import plain_text
 
 VERSION: Final = 2  # of the event
 LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
@@ -197,7 +198,9 @@ def to_pairs(value: Any, path: str = "") -> Any:
         return [to_pairs(item, f"{path}[{place}]") for place, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise RequestValidationError(f"{path or 'it'} is {value!r}", fields=(path,))
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if isinstance(value, str):
+        return plain_text(value)
+    if value is None or isinstance(value, (int, float, bool)):
         return value
     raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))
 

@@ -26,6 +26,7 @@ from airflow_provider_responses.exceptions import (
 from airflow_provider_responses.models.fields import METADATA_MAX_PAIRS
 from airflow_provider_responses.models.response import Response, Usage
 from airflow_provider_responses.task import xcom
+from airflow_provider_responses.task.texts import plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -335,7 +336,7 @@ def merge_fields(arguments: Mapping[str, Any], request: Mapping[str, Any]) -> di
         raise RequestValidationError(
             "stream: goes beside `request` (stream=True or False), not inside it", fields=("stream",)
         )
-    return {**arguments, **request}
+    return dict(plain({**arguments, **request}))
 
 
 def caches(options: RequestOptions) -> bool:

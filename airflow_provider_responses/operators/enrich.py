@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import runs
@@ -24,6 +24,7 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.rendering import RenderingOperator
 from airflow_provider_responses.operators.tables import Loader, SqlTable, query
 from airflow_provider_responses.operators.templates import RowTemplate
 
@@ -41,7 +42,7 @@ MODES: Final = ("upsert", "insert")
 _NOT_HERE: Final = frozenset({"input"})
 
 
-class ResponsesEnrichOperator(BaseOperator):
+class ResponsesEnrichOperator(RenderingOperator):
     """
     Ask about each row of a table; write all rows with their answers, in order, and resume where a try ended.
 
@@ -92,6 +93,8 @@ class ResponsesEnrichOperator(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
+    data_fields = frozenset({"rows"})
+    object_fields = frozenset({"request", "options", "rows", "columns", "limits", "shard"})
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import payloads, runs
@@ -16,6 +16,7 @@ from airflow_provider_responses.arguments import RENDERED, Arguments, check_amou
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
 from airflow_provider_responses.operators import ways
+from airflow_provider_responses.operators.rendering import RenderingOperator
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class _InTriggerer:
         return self.default if task is None else self.give(task)
 
 
-class ResponsesOperator(BaseOperator):
+class ResponsesOperator(RenderingOperator):
     """
     Send one Responses API request; push the response, and ``usage``, to XCom.
 

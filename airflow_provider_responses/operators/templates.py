@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.texts import plain_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -87,7 +88,7 @@ def _text(value: Any) -> Any:
         return ""
     if inspect.isroutine(value):  # its text is an address, another one in each process
         raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
-    return value
+    return plain_text(value) if isinstance(value, str) else value
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

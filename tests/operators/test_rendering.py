@@ -1,0 +1,242 @@
+"""Text from data is never rendered; what a DAG's author wrote is, and native rendering changes no text."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections import Counter
+
+import jinja2
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, context
+
+DATA = "Hi {{ conn.responses_default.password }}{% if true %}!{% endif %}\n"
+
+DAG_FILE = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task, task_group
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+DATA = "Hi {{ conn.responses_default.password }}{% if true %}!{% endif %}\\n"
+WORD, ROW = "{{ params.word }}", "{{ row.text }}"
+KNOWN = dict(model="vendor/m", SETTING, retries=0)
+ENRICH = dict(model="vendor/m", output_path="FOLDER/{{ task.task_id }}/{{ ti.map_index }}")
+
+
+class AboutTopic(ResponsesOperator):
+    def __init__(self, *, topic, **kwargs):
+        super().__init__(input=topic, **kwargs)
+
+
+with DAG(
+    "data",
+    schedule=None,
+    start_date=datetime.datetime(2026, 1, 1),
+    params=dict(word="tides", text=DATA),
+    render_template_as_native_obj=NATIVE,
+    default_args=dict(instructions=WORD),
+):
+
+    @task
+    def text():
+        return DATA
+
+    @task
+    def texts():
+        return [DATA]
+
+    @task
+    def user():
+        return dict(user=DATA)
+
+    @task
+    def whole():
+        return dict(input=DATA, request=dict(user="tides"))
+
+    @task
+    def requests():
+        return [dict(input=DATA, instructions=DATA, request=dict(user=DATA, metadata=dict(a=DATA)))]
+
+    @task
+    def topics():
+        return [dict(topic=DATA)]
+
+    # An author's own templates, and what they put in.
+    ResponsesOperator(task_id="template", input="{{ params.text }}", **KNOWN)
+    ResponsesOperator.partial(task_id="literal", **KNOWN).expand(input=[WORD, "{{ dag.dag_id }} 1"])
+    ResponsesOperator.partial(task_id="literals", **KNOWN).expand_kwargs([dict(input=WORD, request=dict(user=WORD))])
+
+    # Another task's output.
+    ResponsesOperator(task_id="direct", input=text(), **KNOWN)
+    ResponsesOperator(task_id="within", input=WORD, request=dict(user=text()), **KNOWN)
+    ResponsesOperator.partial(task_id="expand", request=dict(user=WORD), **KNOWN).expand(input=texts())
+    ResponsesOperator.partial(task_id="kwargs", **KNOWN).expand_kwargs(requests())
+    ResponsesOperator.partial(task_id="map", **KNOWN).expand_kwargs(texts().map(lambda text: dict(input=text)))
+    ResponsesOperator.partial(task_id="mixed", **KNOWN).expand_kwargs(
+        [dict(input=WORD, request=user()), whole()]
+    )
+    ResponsesOperator.partial(task_id="twice", input=WORD, **KNOWN).expand_kwargs(
+        texts().map(lambda text: dict(input=text)), strict=False
+    )
+    AboutTopic.partial(task_id="subclass", **KNOWN).expand_kwargs(topics())
+
+    @task_group
+    def group(text):
+        ResponsesOperator(task_id="grouped", input=text, **KNOWN)
+
+    group.expand(text=texts())
+
+    # The decorator's arguments.
+    @task.responses(**KNOWN)
+    def decorated(text, word):
+        return dict(input=text, user=word)
+
+    decorated(text(), WORD)
+    decorated.override(task_id="decorated_expand").partial(word=WORD).expand(text=texts())
+    pairs = texts().map(lambda text: dict(text=text))
+    decorated.override(task_id="decorated_kwargs").partial(word=WORD).expand_kwargs(pairs)
+    decorated.override(task_id="decorated_literal").expand(text=[WORD], word=texts())
+
+    # Rows.
+    @task
+    def rows():
+        return [dict(text=DATA)]
+
+    @task
+    def enrichments():
+        return [dict(rows=[dict(text=DATA)], instructions=DATA)]
+
+    ResponsesEnrichOperator(task_id="rows_upstream", rows=rows(), input=ROW, **ENRICH)
+    ResponsesEnrichOperator(task_id="rows_here", rows=[dict(text=DATA)], input=ROW, **ENRICH)
+    ResponsesEnrichOperator(task_id="rows_within", rows=[dict(text=text())], input=ROW, **ENRICH)
+    ResponsesEnrichOperator.partial(task_id="rows_kwargs", input=ROW, **ENRICH).expand_kwargs(enrichments())
+    ResponsesEnrichOperator.partial(task_id="rows_expand", input=ROW, **ENRICH).expand(
+        rows=rows().map(lambda row: [row])
+    )
+
+    @task.responses_enrich(**ENRICH, rows=[dict(text="x")])
+    def about(row, more, word):
+        return dict(input=more, user=word)
+
+    about(more=text(), word=WORD)
+"""
+SENT = Counter(
+    {  # input, user, instructions
+        (DATA, None, "tides"): 10,
+        (DATA, "tides", "tides"): 6,
+        (DATA, DATA, DATA): 1,
+        (DATA, None, DATA): 1,
+        ("tides", None, "tides"): 1,
+        ("tides", "tides", "tides"): 1,
+        ("tides", DATA, "tides"): 3,
+        ("data 1", None, "tides"): 1,
+    }
+)
+
+
+@pytest.mark.parametrize(("setting", "native"), [("deferrable=False", True), ("start_from_trigger=True", False)])
+def test_data_is_sent_as_it_is_and_templates_are_rendered(setting, native, run_dag, responses_sandbox, tmp_path):
+    dag = DAG_FILE.replace("SETTING", setting).replace("NATIVE", str(native)).replace("FOLDER", str(tmp_path))
+    result = run_dag(dag, "data")
+    assert {task: state for task, state in result.states.items() if state != "success"} == {}
+    bodies = [entry.body for entry in responses_sandbox.ledger]
+    assert Counter((b["input"], b.get("user"), b["instructions"]) for b in bodies) == SENT
+    assert [b["metadata"]["a"] for b in bodies if "a" in b["metadata"]] == [DATA]
+
+
+class Model(str, enum.Enum):  # noqa: UP042  a StrEnum has no text of its own
+    SMALL = "vendor/small"
+    WORD = "{{ params.word }}"
+
+
+PARAMS = {
+    "version": "3.10",
+    "messages": [{"role": "user", "content": "3.10"}],
+    "data": {"a": [1]},
+    "none": None,
+    "number": 0.5,
+    "word": "tides",
+}
+
+
+def rendered(cls=ResponsesOperator, *, native=True, **arguments):
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), render_template_as_native_obj=native):
+        task = cls(task_id="ask", **({"model": "vendor/m"} | arguments))
+    task.render_template_fields({"params": PARAMS})
+    return task
+
+
+class TestNativeRendering:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("3.10", "3.10"),
+            ("{{ params.version }}", "3.10"),
+            ("{{ params.data | tojson }}", '{"a": [1]}'),
+            ("[1, 2]", "[1, 2]"),
+            ("None", "None"),
+            ("{{ params.version }}{{ params.version }}", "3.103.10"),
+            ("{% if params.word %}{{ 1 }}{% endif %}0", "10"),
+            ("  {{ params.version }}", "  3.10"),
+            ("", ""),
+            ("{{ params.messages }}", PARAMS["messages"]),
+            ("{{ params.number }}", 0.5),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["input", "instructions", "model"])
+    def test_changes_no_text(self, name, text, value):
+        given = getattr(rendered(**{name: text}), name)
+        assert (given, type(given)) == (value, type(value))
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ({"metadata": {"version": "3.10"}}, {"metadata": {"version": "3.10"}}),
+            ({"user": "{{ params.version }}"}, {"user": "3.10"}),
+            ({"tools": ["{{ params.data | tojson }}"]}, {"tools": ['{"a": [1]}']}),
+            ({"temperature": "{{ params.number }}"}, {"temperature": 0.5}),
+            ({"text": "{{ params.data }}"}, {"text": {"a": [1]}}),
+            ("{{ params.data }}", {"a": [1]}),
+            ("{'temperature': {{ params.number }}}", {"temperature": 0.5}),
+        ],
+    )
+    def test_makes_objects_where_they_are_meant(self, text, value):
+        assert rendered(request=text).request == value
+
+    def test_of_an_unknown_name_fails(self):
+        with pytest.raises(jinja2.UndefinedError, match="nope"):
+            rendered(input="{{ params.nope }}")
+
+    def test_gives_rows_and_limits(self):
+        task = rendered(
+            ResponsesEnrichOperator,
+            rows="{{ [params.data] }}",
+            limits="{'concurrency': {{ 2 }}}",
+            input="{{ row.a }}",
+            output_path="{{ params.version }}",
+        )
+        assert (task.rows, task.limits, task.output_path) == ([{"a": [1]}], {"concurrency": 2}, "3.10")
+
+
+class TestMembersOfEnums:
+    @pytest.mark.parametrize("native", [False, True])
+    def test_are_rendered_as_their_value(self, native):
+        task = rendered(native=native, model=Model.SMALL, input=Model.WORD, request={"user": Model.WORD})
+        assert (task.model, task.input, task.request) == ("vendor/small", "tides", {"user": "tides"})
+        assert type(task.model) is str
+
+    def test_are_sent_as_their_value(self, perform, responses_sandbox):
+        request = {"user": Model.SMALL, "metadata": {Model.SMALL: Model.SMALL}}
+        task = ResponsesOperator(task_id="ask", model=Model.SMALL, input=[Model.SMALL], request=request)
+        task.input = Model.SMALL
+        perform(task, context(TaskInstance()))
+        (body,) = [entry.body for entry in responses_sandbox.ledger]
+        assert [body[name] for name in ("model", "input", "user")] == ["vendor/small"] * 3
+        assert body["metadata"]["vendor/small"] == "vendor/small"
