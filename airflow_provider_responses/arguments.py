@@ -16,6 +16,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.runs import CACHE_TTL, LONGEST_CACHE_TTL, Run, merge_fields
+from airflow_provider_responses.task.xcom import check_output_keys
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -196,6 +197,28 @@ def check_amount(name: str, value: Any) -> None:
     """Refuse what is no number from 0."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise RequestValidationError(f"{name} is {value!r}; allowed is a number from 0", fields=(name,))
+
+
+def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> None:
+    """
+    Refuse what would not give one XCom for each field.
+
+    :raises RequestValidationError: naming the argument.
+    """
+    if arguments.output_type is None:
+        raise RequestValidationError(
+            "multiple_outputs: needs an output_type, whose fields become XComs; give one, or drop multiple_outputs",
+            fields=("multiple_outputs", "output_type"),
+        )
+    for name, needed in (("result", "text"), ("on_incomplete", "fail")):
+        given = getattr(arguments, name)
+        if given != needed and (rendered or not is_lazy(given)):
+            raise RequestValidationError(
+                f"multiple_outputs: needs {name}={needed!r}, and it is {given!r}, with which the value may hold other "
+                "fields than output_type, or none; change one of the two",
+                fields=("multiple_outputs", name),
+            )
+    check_output_keys(arguments.output_type)
 
 
 def _check_output_type(value: Any) -> None:

@@ -15,9 +15,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_responses import runs
+from airflow_provider_responses.arguments import Arguments, check_multiple_outputs
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.responses import ResponsesOperator
-from airflow_provider_responses.task import xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -52,15 +52,6 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
                 f"{python_callable.__name__} is async; a function of @task.responses returns its input directly"
             )
         super().__init__(python_callable=python_callable, **kwargs)
-        if kwargs.get("multiple_outputs") and self.output_type is not None:
-            fields = self.output_type.model_fields.items()
-            names = {field.serialization_alias or field.alias or name for name, field in fields}
-            if taken := sorted(names & xcom.KEYS):
-                raise RequestValidationError(
-                    f"Task {self.task_id!r}: multiple_outputs would overwrite the XCom {taken[0]!r}: rename the field, "
-                    "or leave multiple_outputs out",
-                    fields=(taken[0],),
-                )
 
     @staticmethod
     def xcom_push(context: Context, key: str, value: Any) -> None:
@@ -102,6 +93,12 @@ def responses_task(
     :param multiple_outputs: push each field of a typed output under its own name as well.
     :param kwargs: arguments of :class:`ResponsesOperator`, but for ``input``.
     """
+    if multiple_outputs:  # here, since Airflow makes a mapped task only when it runs
+        try:
+            given = {name: kwargs[name] for name in ("output_type", "result", "on_incomplete") if name in kwargs}
+            check_multiple_outputs(Arguments(**given))
+        except RequestValidationError as error:
+            raise error.about("@task.responses") from None
     # Airflow would guess this from the function's return annotation, which here is the request's and not the answer's.
     return task_decorator_factory(
         python_callable=python_callable,

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import payloads, runs
-from airflow_provider_responses.arguments import RENDERED, Arguments, check_amount
+from airflow_provider_responses.arguments import RENDERED, Arguments, check_amount, check_multiple_outputs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
 from airflow_provider_responses.operators import ways
@@ -144,7 +144,7 @@ class ResponsesOperator(RenderingOperator):
         self._why_on_worker: str | None = None
         if not mapped_validation_only:
             try:
-                Arguments.of(self).check()
+                self._check()
                 check_amount("min_deferral", min_deferral)
                 check_amount("max_trigger_bytes", max_trigger_bytes)
             except ResponsesError as error:
@@ -194,7 +194,7 @@ class ResponsesOperator(RenderingOperator):
         account = self._account(context, stamp)
         trigger = None
         try:
-            Arguments.of(self).check(rendered=True)
+            self._check(rendered=True)
             run = self._run(stamp)
             trigger = self._trigger(context["ti"], run, account) if self.deferrable else None
             outcome = self._ask(run, account) if trigger is None else runs.Outcome()
@@ -204,6 +204,12 @@ class ResponsesOperator(RenderingOperator):
             self.defer(trigger=trigger, method_name="execute_complete")
         self._report(context, stamp, account, outcome)
         return self._value(outcome)
+
+    def _check(self, *, rendered: bool = False) -> None:
+        arguments = Arguments.of(self)
+        arguments.check(rendered=rendered)
+        if self.multiple_outputs:
+            check_multiple_outputs(arguments, rendered=rendered)
 
     def _run(self, stamp: str | None) -> runs.Run:
         return Arguments.of(self).run(stamp=stamp, stream=not self.deferrable)
@@ -243,7 +249,7 @@ class ResponsesOperator(RenderingOperator):
         self, event: Any, stamp: str | None, account: runs.Account, outcome: runs.Outcome | None
     ) -> runs.Outcome:
         """Do what is left of a request that the triggerer has sent."""
-        Arguments.of(self).check(rendered=True)
+        self._check(rendered=True)
         run = self._run(stamp)
         if (fields := payloads.read_fields(event)) is not None:
             run = replace(run, fields=fields)

@@ -14,12 +14,17 @@ from typing_extensions import TypedDict
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from airflow_provider_responses.models.response import Response, Usage
 
 VERSION: Final = 1  # of the form below; a field that is added does not change it
 RETURN_KEY: Final = "return_value"
 USAGE_KEY: Final = "usage"
 KEYS: Final = frozenset({RETURN_KEY, USAGE_KEY})
+# Other keys that this package or Airflow has a use for, and beginnings of such.
+_RESERVED: Final = frozenset({*KEYS, "skipmixin_key"})
+_RESERVED_PREFIXES: Final = ("airflow_provider_responses.", "_link_")
 
 
 class Cause(TypedDict):
@@ -135,6 +140,42 @@ def provider_of(response: Response, generation: Mapping[str, Any] | None = None)
         (generation or {}).get("provider_name"),
     )
     return next((name for name in named if isinstance(name, str) and name), None)
+
+
+def check_output_keys(output_type: type[BaseModel]) -> None:
+    """
+    Refuse a type whose fields cannot all be XComs of their own.
+
+    :raises RequestValidationError: naming the field.
+    """
+    name = output_type.__name__
+    if (keys := _keys_of(output_type)) is None:
+        raise RequestValidationError(
+            f"multiple_outputs: the names of the XComs cannot be told from output_type {name}: take a model with named "
+            "fields and without a @model_serializer, or leave multiple_outputs out",
+            fields=("output_type",),
+        )
+    if taken := sorted(key for key in keys if key in _RESERVED or key.startswith(_RESERVED_PREFIXES)):
+        raise RequestValidationError(
+            f"multiple_outputs: the field {taken[0]!r} of output_type {name} would overwrite the XCom of that name: "
+            "rename the field, or leave multiple_outputs out",
+            fields=(taken[0],),
+        )
+
+
+def _keys_of(output_type: type[BaseModel]) -> list[str] | None:
+    """Return the keys of a typed output's value, None if they are not known before it is there."""
+    from pydantic import PydanticUserError
+
+    if output_type.__pydantic_decorators__.model_serializers:
+        return None
+    try:
+        schema = output_type.model_json_schema(mode="serialization")
+    except (PydanticUserError, AttributeError, TypeError):
+        return None
+    if "$ref" in schema:
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    return list(schema["properties"]) if schema.get("properties") else None
 
 
 def _status(response: Response | None, error: ResponsesError | None, *, invalid: bool) -> str | None:

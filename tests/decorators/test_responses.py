@@ -7,10 +7,11 @@ import time
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred, task
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel, computed_field, model_serializer
 
 from airflow_provider_responses import payloads
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, context
 from tests.ways import first_event, revive, through_the_database
 
@@ -104,7 +105,7 @@ def test_a_return_annotation_of_dict_does_not_split_the_answer():
         return {"input": "x"}
 
     assert operator(ask).multiple_outputs is False
-    assert operator(ask, multiple_outputs=True).multiple_outputs is True
+    assert operator(ask, multiple_outputs=True, output_type=Answer).multiple_outputs is True
 
 
 def test_the_functions_time_counts_against_execution_timeout(responses_sandbox):
@@ -121,12 +122,71 @@ def test_the_functions_time_counts_against_execution_timeout(responses_sandbox):
     assert called[0] < asked._started, "and anew each time"
 
 
-def test_outputs_of_their_own_names_do_not_overwrite_the_price():
-    class Reserved(BaseModel):
-        usage: str
+class Usage(BaseModel):
+    usage: str
 
-    with pytest.raises(RequestValidationError, match="would overwrite the XCom 'usage'"):
-        operator(lambda: "x", task_id="ask", output_type=Reserved, multiple_outputs=True)
+
+class Aliased(BaseModel):
+    value: str = Field(alias="return_value")
+
+
+class Computed(BaseModel):
+    text: str
+
+    @computed_field
+    @property
+    def usage(self) -> str:
+        return self.text
+
+
+class Root(RootModel[Usage]):
+    pass
+
+
+class Internal(BaseModel):
+    value: str = Field(serialization_alias="airflow_provider_responses.finished_try")
+
+
+class Serialized(BaseModel):
+    text: str
+
+    @model_serializer
+    def as_other(self):
+        return {"usage": self.text}
+
+
+class TestMultipleOutputs:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({}, "needs an output_type, whose fields become XComs"),
+            ({"output_type": Answer, "result": "response"}, "needs result='text', and it is 'response'"),
+            ({"output_type": Answer, "on_incomplete": "return"}, "needs on_incomplete='fail', and it is 'return'"),
+            ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
+            ({"output_type": Aliased}, "the field 'return_value' of output_type Aliased"),
+            ({"output_type": Computed}, "the field 'usage' of output_type Computed"),
+            ({"output_type": Root}, "the field 'usage' of output_type Root"),
+            ({"output_type": Internal}, "the field 'airflow_provider_responses.finished_try'"),
+            ({"output_type": Serialized}, "cannot be told from output_type Serialized"),
+            ({"output_type": RootModel[list[str]]}, "cannot be told from output_type RootModel"),
+        ],
+    )
+    def test_what_would_give_no_xcom_for_each_field_is_refused_at_parse(self, arguments, said):
+        with pytest.raises(RequestValidationError, match=r"@task\.responses: multiple_outputs") as caught:
+            task.responses(multiple_outputs=True, **arguments)
+        assert said in str(caught.value)
+        with pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs") as caught:
+            ResponsesOperator(task_id="ask", model=MODEL, input="x", multiple_outputs=True, **arguments)
+        assert said in str(caught.value)
+
+    def test_a_template_is_looked_at_when_the_task_runs(self, responses_sandbox):
+        asked = operator(
+            lambda: "x", task_id="ask", multiple_outputs=True, output_type=Answer, result="{{ params.result }}"
+        )
+        asked.result = "response"
+        with pytest.raises(AirflowFailException, match="needs result='text'"):
+            asked.execute(context())
+        assert not responses_sandbox.ledger
 
 
 @pytest.mark.parametrize("why", ["too large", "not as typed"])

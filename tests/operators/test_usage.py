@@ -149,6 +149,61 @@ class TestFailedAttempts:
         assert (ti.xcoms["usage"]["sends"], ti.xcoms["usage"]["cost"]) == ([], None)
 
 
+SILENT = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+from pydantic import BaseModel
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+
+class Label(BaseModel):
+    topic: str
+
+
+KNOWN = dict(model="vendor/m", do_xcom_push=False)
+with DAG("silent", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    ResponsesOperator(task_id="worker", input="a", **KNOWN)
+    ResponsesOperator(task_id="deferred", input="b", deferrable=True, **KNOWN)
+    ResponsesOperator(task_id="started", input="c", start_from_trigger=True, **KNOWN)
+    ResponsesOperator.partial(task_id="mapped", **KNOWN).expand(input=["d"])
+    ResponsesOperator(task_id="refused", input="e", request=dict(temperature="{{ 'warm' }}"), **KNOWN)
+    ResponsesEnrichOperator(
+        task_id="rows", rows=[dict(a=1)], input="{{ row.a }}", output_path="FOLDER", **KNOWN
+    )
+
+    @task.responses(output_type=Label, multiple_outputs=True, **KNOWN)
+    def typed():
+        return "f"
+
+    typed()
+"""
+
+
+class TestWithoutXComs:
+    @pytest.mark.parametrize("step", [{}, {"refusal": "No."}, {"status": 402}])
+    def test_nothing_is_pushed(self, perform, step, responses_sandbox, monkeypatch):
+        responses_sandbox.script(step)
+        pushed = []
+        ti = TaskInstance()
+        monkeypatch.setattr("tests.ways.XComs.set", lambda *args, **_: pushed.append(args))
+        task = ask(do_xcom_push=False)
+        try:
+            perform(task, context(ti))
+        except AirflowFailException:
+            assert step
+        assert (ti.xcoms, pushed) == ({}, [])
+        assert len(responses_sandbox.ledger) == 1
+
+    def test_none_is_in_the_database(self, run_dag, responses_sandbox, tmp_path):
+        result = run_dag(SILENT.replace("FOLDER", str(tmp_path)), "silent")
+        assert {task for (task, _), state in result.states.items() if state != "success"} == {"refused"}
+        # What tells a clear from a retry is this package's own.
+        assert [key for _, _, key in result.xcoms if not key.startswith("airflow_provider_responses.")] == []
+
+
 class TestMarks:
     def test_a_repaired_output_says_so(self, perform, responses_sandbox, monkeypatch):
         def repairs(output_type, texts, *, repair=False):

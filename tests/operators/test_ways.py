@@ -110,7 +110,7 @@ class TestWhereATaskEnds:
             ({"on_success_callback": nothing}, "it has a success callback"),
             ({"post_execute": nothing}, "it has a post_execute hook"),
             ({"map_index_template": "x"}, "it has a map_index_template"),
-            ({"multiple_outputs": True}, "it has multiple outputs"),
+            ({"multiple_outputs": True, "output_type": Nested}, "it has multiple outputs"),
             ({"cls": Completes}, "Completes has an execute_complete of its own"),
             ({"cls": Links}, "it has links of its own"),
         ],
