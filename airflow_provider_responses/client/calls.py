@@ -12,14 +12,16 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_responses.client import errors, protocol
+from airflow_provider_responses.client import errors, framing, protocol
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
+from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
+    StreamInterruptedError,
     TransportError,
     UnauthorizedResponseError,
 )
@@ -41,6 +43,7 @@ class Call:
     stream: bool
     config: ClientConfig
     summary: RequestSummary
+    prepared: ResponsesRequest | None = field(default=None, repr=False)
 
     @property
     def what(self) -> str:
@@ -51,6 +54,20 @@ class Call:
         """Give the request for one try; made by hand, as merging a client's defaults in is a fifth of its time."""
         return httpx.Request(
             self.method, parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
+        )
+
+    def unstreamed(self) -> Call:
+        """Return the same request without a stream, to be sent after its stream broke before any output."""
+        if self.prepared is None:
+            return self
+        accept = "application/json" if self.headers["accept"] == framing.EVENT_STREAM else self.headers["accept"]
+        label = f"{self.what}, sent again with stream=False since its stream broke before any output"
+        return replace(
+            self,
+            headers={**self.headers, "accept": accept},
+            body=_with_stream(self.prepared, stream=False).to_bytes(),
+            stream=False,
+            summary=replace(self.summary, label=label),
         )
 
     def timeout(self, remaining: float) -> dict[str, float]:
@@ -74,6 +91,37 @@ class Call:
         )
 
 
+class Sends:
+    """
+    The sends of one request, of which one may be unstreamed although a stream is asked for.
+
+    :param call: as it is sent at first.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._asked = self.next = call
+        self._was_unstreamed = False
+
+    def failed(self, error: ResponsesError, reader: StreamReader | None = None) -> None:
+        """
+        Decide how the next send is made, if there is one.
+
+        Some servers find out what is wrong with a request after they have begun to stream, and break off. The same
+        request unstreamed brings their reason.
+
+        :param reader: what read the stream, if one had begun.
+        """
+        if not self.next.stream and self._asked.stream:
+            self._was_unstreamed = self._was_unstreamed or error.ambiguous
+            self.next = self._asked if self._was_unstreamed else self.next
+        elif (
+            isinstance(error, StreamInterruptedError)
+            and not isinstance(error.__cause__, (httpx.TimeoutException, TimeoutError))
+            and not (reader is None or reader.has_output or self._was_unstreamed or self.next.config.is_openrouter)
+        ):
+            self.next = self._asked.unstreamed()
+
+
 @lru_cache(maxsize=64)
 def parsed(url: str) -> httpx.URL:
     """Give an address as httpx writes it."""
@@ -92,16 +140,17 @@ class Calls:
         parsed = None if options is None else RequestOptions.parse(options)
         config = self.config.for_call(parsed)
         prepared = protocol.prepare(request, config)
-        if stream and not prepared.stream:
-            prepared = prepared.replace(stream=True)
+        stream = stream or bool(prepared.extra_body.get("stream", prepared.stream))
+        prepared = _with_stream(prepared, stream=stream)
         return Call(
             method="POST",
             url=f"{config.base_url}/responses",
-            headers=protocol.build_headers(config, parsed, stream=bool(prepared.stream)),
+            headers=protocol.build_headers(config, parsed, stream=stream),
             body=prepared.to_bytes(),
-            stream=bool(prepared.stream),
+            stream=stream,
             config=config,
             summary=RequestSummary.of(prepared, config),
+            prepared=prepared,
         )
 
     def _get(self, path: str, options: Options = None) -> Call:
@@ -117,6 +166,14 @@ class Calls:
 
     def _judge(self, call: Call) -> Judge:
         return Judge(call.config, self._clock, self._draw)
+
+
+def _with_stream(request: ResponsesRequest, *, stream: bool) -> ResponsesRequest:
+    """Return a request that says whether it is streamed: some servers stream where nothing is said."""
+    changes: dict[str, Any] = {"stream": stream}
+    if "stream" in request.extra_body:
+        changes["extra_body"] = {name: value for name, value in request.extra_body.items() if name != "stream"}
+    return request.model_copy(update=changes)
 
 
 def settle(judge: Judge, response: Response) -> Response:
@@ -145,8 +202,17 @@ def content(reply: Reply, call: Call) -> dict[str, Any]:
 
 
 def whole(reply: Reply, call: Call) -> Response:
-    """Read a plain answer whose body has arrived."""
-    return Response(raw=content(reply, call), headers=reply.head)
+    """Read a response whose body has arrived: one JSON object, or a stream under whatever content type."""
+    if framing.is_stream(reply.body):
+        reader = StreamReader(reply.head, request=call.summary)
+        for sse in framing.events(reply.body, iter(())):
+            reader.read(sse.data, sse.event)
+        reader.end()
+        return reader.finish()
+    raw = content(reply, call)
+    if isinstance(raw.get("response"), dict) and str(raw.get("type")).startswith("response."):
+        raw = raw["response"]  # the last event of a stream by itself
+    return Response(raw=raw, headers=reply.head)
 
 
 def object_of(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The clients: thin loops over what calls.py, protocol.py, retries.py and sse.py decide."""
+"""The clients: thin loops over what calls.py, framing.py, protocol.py, retries.py and sse.py decide."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import httpx
+from httpx_sse import ServerSentEvent
 from tenacity import AsyncRetrying, Retrying
 
-from airflow_provider_responses.client import protocol, transport
+from airflow_provider_responses.client import framing, offload, protocol, transport
 from airflow_provider_responses.client.calls import (
     Call,
     Calls,
     Options,
+    Sends,
     blame,
     content,
     is_there,
@@ -42,8 +44,7 @@ from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
 NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
-DRAIN: Final = 0.5  # seconds that the end of a stream may take once the answer is whole
-LARGE: Final = 1024 * 1024  # bytes of an answer that are parsed off the event loop
+DRAIN: Final = 0.5  # seconds that the end of a stream may take once the response is whole, or has failed
 
 
 class ResponsesClient(Calls):
@@ -69,27 +70,32 @@ class ResponsesClient(Calls):
 
     def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """
-        Send a request and give the whole answer; with ``stream=True`` the stream is read to its end here.
+        Send a request and return the whole response; with ``stream=True`` the stream is read to its end here.
+
+        A stream that breaks before any output, from another server than OpenRouter, is sent again unstreamed, once
+        and within ``max_ambiguous_retries``: this brings the reason of a server that refuses a request by breaking off.
 
         :param request: a ResponsesRequest, or a dict of its fields.
         :param options: this call's timeout, retries, headers, metadata level, base URL.
         :raises RequestValidationError: before anything is sent.
         :raises APIError: the class of the status, also for a failure inside a 200.
-        :raises IncompleteResponseError: if the answer was cut off.
+        :raises IncompleteResponseError: if the response was cut off.
         :raises RefusalError: if the model refused.
-        :raises TransportError: if no answer arrived.
+        :raises StreamInterruptedError: if the stream broke.
+        :raises TransportError: if no response arrived.
         """
-        call = self._post(request, options)
-        judge = self._judge(call)
-        return settle(judge, self._retry(judge, lambda: self._answer(call, judge.deadline)))
+        sends = Sends(self._post(request, options))
+        judge = self._judge(sends.next)
+        return settle(judge, self._retry(judge, lambda: self._answer(sends, judge.deadline)))
 
     def stream(
         self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None
     ) -> Iterator[StreamEvent]:
         """
-        Send a request and give its events as they arrive.
+        Send a request and yield its events as they arrive.
 
-        Tries are made until the stream stands; after that a break raises, since text has been handed out.
+        It is sent again until a stream has begun; after that a break raises, since text has been handed out. The
+        ``response`` of the last event is the same as ``send`` returns.
 
         :raises StreamInterruptedError: with the text so far, when the stream breaks.
         """
@@ -190,30 +196,27 @@ class ResponsesClient(Calls):
         data: dict[str, Any] = self._retry(judge, attempt)
         return data
 
-    def _answer(self, call: Call, deadline: float) -> Response:
-        reply = self._open(call, deadline)
+    def _answer(self, sends: Sends, deadline: float) -> Response:
+        call, reply, reader = sends.next, None, None
         try:
-            return self._read_answer(reply, call, deadline)
-        except ResponsesError as error:
-            place(error, reply)
-            raise
-        finally:
-            reply.close()
-
-    def _read_answer(self, reply: Reply, call: Call, deadline: float) -> Response:
-        if not reply.is_event_stream:
-            with self._mapped(call, deadline):
-                reply.read()
-            return protocol.check_answer(whole(reply, call), request=call.summary)
-        reader = StreamReader(reply.head, request=call.summary)
-        try:
+            reply = self._open(call, deadline)
+            if not (call.stream or reply.is_event_stream):
+                with self._mapped(call, deadline):
+                    reply.read()
+                return protocol.check_answer(whole(reply, call), request=call.summary)
+            reader = StreamReader(reply.head, request=call.summary, hands_out=False)
             for _ in self._events(reply, call, reader, deadline):
                 pass
-        except StreamInterruptedError as error:
-            if self._clock() >= deadline:
-                raise call.deadline_error() from error
+            return reader.finish()
+        except ResponsesError as error:
+            place(error, reply)
+            sends.failed(error, reader)
+            if isinstance(error, StreamInterruptedError) and self._clock() >= deadline:
+                raise place(call.deadline_error(), reply) from error
             raise
-        return reader.finish()
+        finally:
+            if reply is not None:
+                reply.close()
 
     def _open(self, call: Call, deadline: float) -> Reply:
         """Send, and give the response once its status is known to be good; the body is unread."""
@@ -233,32 +236,41 @@ class ResponsesClient(Calls):
         return reply
 
     def _events(self, reply: Reply, call: Call, reader: StreamReader, deadline: float) -> Iterator[StreamEvent]:
-        if not reply.is_event_stream:  # a server that cannot stream answers at once
+        pieces = reply.http.iter_bytes()
+        begin = framing.Beginning(labelled=call.stream or reply.is_event_stream)
+        try:
+            any(begin.take(piece) for piece in pieces)  # until they show what the body is
+        except httpx.HTTPError as error:
+            self._check_cancelled(call, error)
+            raise reader.interrupted(str(error) or type(error).__name__) from error
+        if begin.is_json:  # from a server that does not stream
             with self._mapped(call, deadline):
-                reply.read()
+                reply.body = b"".join((begin.data, *pieces))
             yield reader.whole(whole(reply, call))
         else:
-            yield from self._sse(reply, call, reader)
+            yield from self._sse(reply, call, reader, framing.events(begin.data, pieces))
         self._check_cancelled(call)
         reader.finish()
 
-    def _sse(self, reply: Reply, call: Call, reader: StreamReader) -> Iterator[StreamEvent]:
+    def _sse(
+        self, reply: Reply, call: Call, reader: StreamReader, source: Iterator[ServerSentEvent]
+    ) -> Iterator[StreamEvent]:
         try:
-            source = reply.events().iter_sse()
             for sse in source:
-                if event := reader.read(sse.data):
+                if event := reader.read(sse.data, sse.event):
                     yield event
-                if self._cancelled or reader.response:
+                if self._cancelled or reader.is_settled:
                     break
-            if reader.response:  # the end that follows lets the connection be used again
+            if reader.is_settled:  # the end that follows lets the connection be used again, and may add to an error
                 reply.http.stream.end_within(DRAIN)  # type: ignore[union-attr]
-                for _ in source:
-                    pass
+                for sse in source:
+                    reader.read(sse.data, sse.event)
         except httpx.HTTPError as error:
-            if reader.response:
-                return
-            self._check_cancelled(call, error)
-            raise reader.interrupted(str(error) or type(error).__name__) from error
+            if not reader.is_settled:
+                self._check_cancelled(call, error)
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+        if event := reader.end():
+            yield event
 
     def _check_cancelled(self, call: Call, cause: Exception | None = None) -> None:
         if self._cancelled:
@@ -317,12 +329,12 @@ class AsyncResponsesClient(Calls):
 
     async def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """Like :meth:`ResponsesClient.send`. Cancelling the coroutine drops the connection."""
-        call = self._post(request, options)
-        judge = self._judge(call)
+        sends = Sends(self._post(request, options))
+        judge = self._judge(sends.next)
         try:
-            response = await self._answer(call, judge.deadline)
+            response = await self._answer(sends, judge.deadline)
         except ResponsesError as error:
-            response = await self._again(judge, error, lambda: self._answer(call, judge.deadline))
+            response = await self._again(judge, error, lambda: self._answer(sends, judge.deadline))
         return settle(judge, response)
 
     async def stream(
@@ -413,24 +425,21 @@ class AsyncResponsesClient(Calls):
         data: dict[str, Any] = await self._retry(judge, attempt)
         return data
 
-    async def _answer(self, call: Call, deadline: float) -> Response:
+    async def _answer(self, sends: Sends, deadline: float) -> Response:
         # As `_mapped` does, without its generator: a thousand of them at once are felt.
-        reply = None
+        call, reply, reader = sends.next, None, None
         try:
             async with asyncio.timeout(deadline - self._clock()):
                 reply = await self._open(call, deadline)
-                if reply.is_event_stream:
-                    reader = StreamReader(reply.head, request=call.summary)
+                if call.stream or reply.is_event_stream:
+                    reader = StreamReader(reply.head, request=call.summary, hands_out=False)
                     async for _ in self._events(reply, call, reader):
                         pass
                     return reader.finish()
                 await reply.aread()
-            if len(reply.body) > LARGE:  # such as an image: others go on while it is read
-                response = await asyncio.to_thread(whole, reply, call)
-            else:
-                response = whole(reply, call)
-            return protocol.check_answer(response, request=call.summary)
+            return protocol.check_answer(await offload.read_whole(reply, call), request=call.summary)
         except ResponsesError as error:
+            sends.failed(error, reader)
             place(error, reply)
             raise
         except transport.network_errors() as error:
@@ -457,28 +466,45 @@ class AsyncResponsesClient(Calls):
             return await self._open(call, deadline)
 
     async def _events(self, reply: Reply, call: Call, reader: StreamReader) -> AsyncGenerator[StreamEvent, None]:
-        if not reply.is_event_stream:
+        begin = framing.Beginning(labelled=call.stream or reply.is_event_stream)
+        async with aclosing(cast("AsyncGenerator[bytes, None]", reply.http.aiter_bytes())) as pieces:
             try:
-                await reply.aread()
+                async for piece in pieces:
+                    if begin.take(piece):  # it shows what the body is
+                        break
+                if begin.is_json:  # from a server that does not stream
+                    reply.body = b"".join([begin.data, *[piece async for piece in pieces]])
             except transport.network_errors() as error:
-                raise transport.to_transport_error(error, what=call.what) from error
-            yield reader.whole(whole(reply, call))
-        else:
-            try:
-                async with aclosing(reply.events().aiter_sse()) as source:
-                    async for sse in source:
-                        if event := reader.read(sse.data):
-                            yield event
-                        if reader.response:
-                            break
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(DRAIN):
-                            async for _ in source:
-                                pass
-            except transport.network_errors() as error:
-                if not reader.response:
-                    raise reader.interrupted(str(error) or type(error).__name__) from error
+                if begin.is_json:
+                    raise transport.to_transport_error(error, what=call.what) from error
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+            if begin.is_json:
+                yield reader.whole(await offload.read_whole(reply, call))
+            else:
+                async with aclosing(self._sse(reader, framing.aevents(begin.data, pieces))) as events:
+                    async for event in events:
+                        yield event
         reader.finish()
+
+    async def _sse(
+        self, reader: StreamReader, source: AsyncGenerator[ServerSentEvent, None]
+    ) -> AsyncGenerator[StreamEvent, None]:
+        try:
+            async with aclosing(source):
+                async for sse in source:
+                    if event := await offload.read_event(reader, sse):
+                        yield event
+                    if reader.is_settled:
+                        break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN):
+                        async for sse in source:
+                            reader.read(sse.data, sse.event)
+        except transport.network_errors() as error:
+            if not reader.is_settled:
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+        if event := reader.end():
+            yield event
 
     @asynccontextmanager
     async def _mapped(self, call: Call, deadline: float) -> AsyncIterator[None]:

@@ -7,7 +7,9 @@ A request becomes bytes and headers; a status, headers and a body become a Respo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from logging import getLogger
+from typing import Any, Final
 
 from airflow_provider_responses import __version__
 from airflow_provider_responses.client.bodies import describe, parse_json
@@ -22,8 +24,13 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.fields import MAX_TOOL_CALLS
 from airflow_provider_responses.models.history import filled
+from airflow_provider_responses.models.messages import is_message
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
+
+log = getLogger(__name__)
+
+TOO_LONG: Final = frozenset({"max_output_tokens", "max_tokens", "length"})  # reasons of a response that was cut off
 
 
 def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig) -> ResponsesRequest:
@@ -125,9 +132,9 @@ def build_headers(
 
 def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: RequestSummary) -> dict[str, Any]:
     """
-    Give the JSON object of a good answer.
+    Return the JSON object of a successful HTTP response.
 
-    :param request: what the body answers.
+    :param request: the request that is responded to.
     :raises APIError: for any other status, and for a body that is no JSON object.
     """
     if not 200 <= status < 300:
@@ -148,34 +155,41 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
     return data
 
 
+def note_limits(response: Response, *, request: RequestSummary) -> Response:
+    """Mark a response that may be truncated: it is as long as allowed, and its server calls it complete."""
+    if response.maybe_truncated or not _is_at_limit(response, request) or response.status not in (None, "completed"):
+        return response
+    log.warning(
+        "%s: the response is complete by its status, and has as many tokens as `max_output_tokens` allows (%s). It may "
+        "be truncated: raise `max_output_tokens`",
+        request.label,
+        request.max_output_tokens,
+    )
+    return replace(response, maybe_truncated=True)
+
+
 def check_answer(response: Response, *, request: RequestSummary) -> Response:
     """
-    Give an answer back if it is a whole one.
+    Return a response if it is a whole one, marked if it may be truncated all the same.
 
     :raises APIError: the class that its ``error_type`` names, for a failure inside a 200.
-    :raises IncompleteResponseError: for an answer that was cut off.
+    :raises IncompleteResponseError: for a response that was cut off.
     :raises RefusalError: for a refusal.
     """
     status, label = response.status, request.label
-    if status == "failed" or (response.error is not None and status in (None, "completed")):
-        raise error_from_result(response, request=request)
+    has_output = any(not is_message(item) or item.get("content") for item in response.output)
+    if response.error is not None and status in (None, "completed", "failed"):
+        raise _failure(response, request, has_output=has_output)
+    if status == "failed" and not (has_output or response.incomplete_reason):
+        raise _failure(response, request, has_output=False)
     if status in {"queued", "in_progress", "cancelled"}:
         raise APIError(
-            f"{label}: the answer's status is {status!r}, so there is none. Leave out `background`, or try again",
+            f"{label}: the response's status is {status!r}, so it is not there. Leave out `background`, or try again",
             retryable=status == "cancelled",
             response=response,
         )
-    if status == "incomplete":
-        reason = response.incomplete_reason or "unknown"
-        advice = {
-            "max_output_tokens": "raise `max_output_tokens`",
-            "content_filter": "change the input or the model",
-        }
-        raise IncompleteResponseError(
-            f"{label}: the answer was cut off ({reason}). To get it whole, {advice.get(reason, 'change the request')}; "
-            'to take what there is, set on_incomplete="return"',
-            response=response,
-        )
+    if status in {"failed", "incomplete"}:
+        raise _cut_off(response, request)
     if response.refusal is not None:
         raise RefusalError(
             f"{label}: the model refused. Change the input or the model; the refusal's words are in `response.refusal`",
@@ -187,4 +201,32 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
             retryable=False,
             response=response,
         )
-    return response
+    return note_limits(response, request=request)
+
+
+def _failure(response: Response, request: RequestSummary, *, has_output: bool) -> APIError:
+    error = error_from_result(response, request=request)
+    error.ambiguous = error.ambiguous or has_output
+    return error
+
+
+def _cut_off(response: Response, request: RequestSummary) -> IncompleteResponseError:
+    reason = response.incomplete_reason
+    if reason in TOO_LONG or (reason is None and _is_at_limit(response, request)):
+        advice = "raise `max_output_tokens`"
+    elif reason == "content_filter" or response.status == "failed":
+        advice = "change the input or the model"
+    else:
+        advice = "change the request"
+    happened = f"the response was cut off ({reason or 'unknown reason'})"
+    if response.status == "failed" and reason is None:
+        happened = "the response failed without an error after a part of its output, as a content filter ends it"
+    return IncompleteResponseError(
+        f'{request.label}: {happened}. To get it whole, {advice}; to take what there is, set on_incomplete="return"',
+        response=response,
+    )
+
+
+def _is_at_limit(response: Response, request: RequestSummary) -> bool:
+    most = request.max_output_tokens
+    return most is not None and 0 < most <= (response.usage.output_tokens or 0)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import httpx
-from httpx_sse import EventSource
+
+from airflow_provider_responses.client.framing import EVENT_STREAM
 
 if TYPE_CHECKING:
     import aiohttp
-
-EVENT_STREAM: Final = "text/event-stream"
 
 
 class Reply:
@@ -40,13 +39,8 @@ class Reply:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the server answers with a stream."""
+        """Whether the body is a stream by its content type, which need not be true (see framing.py)."""
         return self.head.get("content-type", "").partition(";")[0].strip().lower() == EVENT_STREAM
-
-    def events(self) -> EventSource:
-        """Read a stream by the grammar of SSE."""
-        self.http.headers["content-type"] = EVENT_STREAM  # httpx-sse reads it to the letter
-        return EventSource(self.http)
 
     def read(self) -> None:
         """Take the body in."""

@@ -1,105 +1,251 @@
-"""Server-sent events → the answer's events. The grammar of SSE is httpx-sse's; what the events mean is said here."""
+"""Server-sent events → the events of a stream and its response. No I/O: framing.py says what is an event."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from logging import getLogger
+from typing import Any, Final
 
 from airflow_provider_responses.client import protocol
+from airflow_provider_responses.client.assembler import CARRIERS, Assembler
 from airflow_provider_responses.client.bodies import parse_json
-from airflow_provider_responses.client.errors import error_from_event
+from airflow_provider_responses.client.errors import error_from_event, error_from_result
 from airflow_provider_responses.client.summary import RequestSummary
-from airflow_provider_responses.exceptions import StreamInterruptedError
-from airflow_provider_responses.models.events import ERROR_EVENTS, StreamEvent
-from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
+from airflow_provider_responses.models.events import ERROR_EVENTS, LastEvent, StreamEvent
+from airflow_provider_responses.models.messages import text_of
+from airflow_provider_responses.models.response import COST_HEADER, Response
 
-DONE = "[DONE]"
+log = getLogger(__name__)
+
+DONE: Final = "[DONE]"
+UNNAMED: Final = "message"  # httpx-sse's name of an event that has none
+AFTER_ERROR: Final = 100  # events that may come between an error and the terminal event
+ENDED: Final = frozenset({"completed", "incomplete", "failed"})  # statuses of a response that has ended
+IDENTITY: Final = ("id", "object", "created_at", "model")  # what the first event holds, and a last one may lack
 
 
 class StreamReader:
     """
-    Reads one streamed answer. Takes the data of each SSE event; keeps the text so far and the final answer.
+    Reads one streamed response. Takes the data of each server-sent event; keeps what has come, and the response.
 
-    :param request: what is answered.
+    :param headers: of the HTTP response.
+    :param request: the request that is responded to.
+    :param hands_out: whether somebody takes the events; otherwise those in the middle are not made.
     """
 
-    def __init__(self, headers: Mapping[str, str], *, request: RequestSummary) -> None:
-        self.headers = headers
+    def __init__(self, headers: Mapping[str, str], *, request: RequestSummary, hands_out: bool = True) -> None:
+        # The head of a stream comes before the work: what it calls a price is none.
+        self.headers = {name: text for name, text in headers.items() if name != COST_HEADER}
         self.request = request
+        self.hands_out = hands_out
         self.response: Response | None = None
-        self._text: list[str] = []
-        self._items: list[dict[str, Any]] = []
+        self._assembler = Assembler()
+        self._is_done = False
+        self._error: Mapping[str, Any] | None = None
+        self._empty_error: Mapping[str, Any] | None = None
+        self._after_error = 0
+        self._terminal: dict[str, Any] | None = None  # that came after an error
+        self._has_foreign_end = False  # and so the response may be whole without an end of its own
 
     @property
     def text(self) -> str:
-        """The text that has arrived."""
-        return "".join(self._text)
+        """The text that has come."""
+        return self._assembler.text
 
-    def read(self, data: str) -> StreamEvent | None:
-        """
-        Turn the data of one SSE event into a stream event; None for ``[DONE]``.
+    @property
+    def has_output(self) -> bool:
+        """Whether anything of the output has come."""
+        return self._assembler.has_output
 
-        :raises StreamInterruptedError: for malformed data.
-        :raises APIError: for an error event.
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome is known, although a terminal event may still add to an error."""
+        return self.response is not None or self._is_done or self._error is not None
+
+    def read(self, data: str, name: str = UNNAMED) -> StreamEvent | None:
         """
-        if not data or data.strip() == DONE:
+        Turn one server-sent event into an event of the stream; None for what is none.
+
+        :param name: what its ``event:`` line says.
+        :raises StreamInterruptedError: for a JSON object that is broken: content may be lost with it.
+        """
+        if self.response is not None or self._is_done or not data:
             return None
         body = parse_json(data)
         if not isinstance(body, dict):
-            raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
+            body = self._no_object(body, data, name)
+            if body is None:
+                return None
         kind = body.get("type")
-        event = StreamEvent(type=kind if isinstance(kind, str) else "", data=body)
-        if event.type in ERROR_EVENTS or (not event.type and isinstance(body.get("error"), (dict, str))):
-            raise error_from_event(body, self.headers, request=self.request)
-        if event.type == "response.output_text.delta":
-            self._text.append(event.delta)
-        elif event.type == "response.output_item.done" and isinstance(body.get("item"), dict):
-            self._items.append(body["item"])
-        elif event.is_terminal:
-            self._end(event)
-        return event
+        if not isinstance(kind, str) or not kind:
+            kind = name if name != UNNAMED else ""
+        if kind in CARRIERS and self._error is None:  # nearly all events
+            self._assembler.take(kind, body)
+            return StreamEvent(type=kind, data=body) if self.hands_out else None
+        if self._error is not None:
+            self._read_on(kind, body)
+            return None
+        if _is_error(kind, body):
+            if not _is_empty(body):
+                self._error = body
+                return None
+            self._empty_error = body
+        event = StreamEvent(type=kind, data=body)
+        if not event.is_terminal:
+            self._assembler.take(kind, body)
+            return event
+        return self._end(event)
 
-    def whole(self, response: Response) -> StreamEvent:
-        """Take the answer of a server that does not stream, as the event that would have ended the stream."""
-        self.response = response
+    def whole(self, response: Response) -> LastEvent:
+        """Take the response of a server that does not stream, as the event that would have ended the stream."""
+        self.response = protocol.note_limits(response, request=self.request)
         kind = f"response.{response.status or 'completed'}"
-        return StreamEvent(type=kind, data={"type": kind, "response": response.raw})
+        return LastEvent(type=kind, data={"type": kind, "response": response.raw}, assembled=self.response)
+
+    def end(self) -> LastEvent | None:
+        """Take the end of the body; return the terminal event that is missing if all else has come."""
+        waits = self.response is None and self._error is None
+        if waits and self._has_foreign_end and self._assembler.is_ended:
+            return self._assembled("response.completed", {}, {}, "completed")
+        return None
 
     def finish(self) -> Response:
         """
-        Give the final answer, checked.
+        Return the response, checked.
 
+        :raises APIError: for an error event.
         :raises StreamInterruptedError: if the stream ended without a terminal event, however clean its end.
         """
+        if self._error is not None:
+            raise self._failure(self._error)
         if self.response is None:
-            raise self.interrupted("it ended before the answer did")
+            if self._empty_error is not None:
+                raise self._failure(self._empty_error)
+            raise self.interrupted("it ended before the response did")
         return protocol.check_answer(self.response, request=self.request)
 
     def interrupted(self, why: str) -> StreamInterruptedError:
         """Build the error for a stream that broke."""
         text = self.text
+        when = f"after {len(text)} characters of text" if self.has_output else "before any output"
+        advice = "What was made so far may have been billed; the same request can be sent again"
+        if not self.has_output and not self.request.is_openrouter:
+            advice += ". Some servers refuse a request in this way, and give the reason if it is sent with stream=False"
         return StreamInterruptedError(
-            f"{self.request.label}: the stream broke after {len(text)} characters of text: {why}. "
-            "What was made so far may have been billed; the same request can be sent again",
+            f"{self.request.label}: the stream broke {when}: {why}. {advice}",
             text=text,
             ambiguous=True,
             generation_id=self.headers.get("x-generation-id"),
         )
 
-    def _end(self, event: StreamEvent) -> None:
-        inner = event.response
-        if inner is None:
-            raise self.interrupted(f"its {event.type} event holds no response")
-        raw = dict(inner.raw)
-        named = event.type.removeprefix("response.").replace("done", "completed")
-        if named != "completed" or raw.get("status") not in ("completed", "incomplete", "failed"):
-            raw["status"] = named  # some servers say it by the event's name alone
-        if not raw.get("output"):  # and some send the answer in its pieces alone
-            raw["output"] = self._items or self._message()
-        self.response = Response(raw=raw, headers=self.headers)
+    def _no_object(self, value: Any, data: str, name: str) -> dict[str, Any] | None:
+        """Take data that is no JSON object; return the error event that it is by its name."""
+        if data.strip() == DONE:
+            self._is_done = True
+        elif data.lstrip().startswith("{") and self._error is None:
+            raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
+        elif name in ERROR_EVENTS and data.strip():
+            return {"type": name, "message": value if isinstance(value, str) else data}
+        return None  # proxies and gateways put signs of life between the events
 
-    def _message(self) -> list[dict[str, Any]]:
-        if not self._text:
-            return []
-        content = [{"type": "output_text", "text": self.text, "annotations": []}]
-        return [{"type": "message", "role": "assistant", "status": "completed", "content": content}]
+    def _read_on(self, kind: str, body: dict[str, Any]) -> None:
+        """After an error only the terminal event matters: it holds id, model and usage."""
+        self._after_error += 1
+        event = StreamEvent(type=kind, data=body)
+        if event.is_terminal and isinstance(body.get("response"), dict):
+            self._terminal = body["response"]
+        self._is_done = self._is_done or event.is_terminal or self._after_error >= AFTER_ERROR
+
+    def _end(self, event: StreamEvent) -> LastEvent | None:
+        inner = _response_in(event.data)
+        status = event.type.removeprefix("response.").replace("done", "completed")
+        if inner is None:
+            if not (self._assembler.is_ended or (status == "incomplete" and self.has_output)):
+                raise self.interrupted(f"its {event.type} event holds no response")
+            inner = self._assembler.snapshot | {"output": []}
+        if status == "completed" and inner.get("status") in ENDED:
+            status = inner["status"]
+        return self._assembled(event.type, event.data, inner, status)
+
+    def _assembled(self, kind: str, data: dict[str, Any], inner: dict[str, Any], status: str) -> LastEvent | None:
+        """Return the last event, with the response of all that came."""
+        at_end = "completed" if status == "completed" else "incomplete"
+        merged = self._assembler.merge(inner.get("output"), status=at_end)
+        snapshot = self._assembler.snapshot
+        if self._is_of_another(inner, merged.consistent):
+            log.warning("%s: an event is about another response than the stream; it was ignored", self.request.label)
+            self._has_foreign_end = True
+            return None
+        if not merged.consistent:
+            log.warning(
+                "%s: the last event of the stream holds another text than its other events; their text was used",
+                self.request.label,
+            )
+        raw = {name: snapshot[name] for name in IDENTITY if name in snapshot} | inner
+        raw |= {name: snapshot[name] for name in IDENTITY if inner.get(name) is None and name in snapshot}
+        raw["status"] = status
+        if merged.items or not isinstance(inner.get("output"), list):  # or it stays as it came
+            raw["output"] = merged.items
+        inconsistent = not (merged.consistent and inner)
+        response = Response(raw=raw, headers=self.headers, inconsistent=inconsistent)
+        if not response.output_text and response.refusal is None and self.text:
+            raise self.interrupted("its events held a text, and the response that they make holds none")
+        self.response = protocol.note_limits(response, request=self.request)
+        return LastEvent(type=kind, data=data or {"type": kind, "response": raw}, assembled=self.response)
+
+    def _is_of_another(self, inner: Mapping[str, Any], consistent: bool) -> bool:
+        """
+        Whether a terminal response is not the one of this stream.
+
+        Bridges give it an id of its own; so only a text that is not the stream's, or of which no event told, shows it.
+        """
+        ids = {name for name in (text_of(inner.get("id")), text_of(self._assembler.snapshot.get("id"))) if name}
+        return len(ids) > 1 and (
+            not consistent or (not self.has_output and bool(Response(raw=dict(inner)).output_text))
+        )
+
+    def _failure(self, body: Mapping[str, Any]) -> APIError:
+        """Build the error of an error event, with what else the stream told of the response."""
+        error = error_from_event(body, self.headers, request=self.request)
+        told = self._assembler.snapshot | (self._terminal or {})
+        said = {name: value for name, value in error.response.raw.items() if value} if error.response else {}
+        raw = told | said | {"status": "failed"}
+        raw["output"] = self._assembler.merge(told.get("output"), status="incomplete").items
+        response = Response(raw=raw, headers=self.headers)
+        if error.code is None and error.error_type is None and (later := self._later_error(raw)):
+            error = error_from_result(later, request=self.request)
+            response = later
+        error.response = response
+        error.ambiguous = error.ambiguous or self.has_output
+        return error
+
+    def _later_error(self, raw: dict[str, Any]) -> Response | None:
+        """Return the failed response that ended the stream, if it says more of the error than the event before it."""
+        later = Response(raw=raw | (self._terminal or {}) | {"output": raw["output"]}, headers=self.headers)
+        error = Response(raw=self._terminal or {}).error
+        return later if later.error_type or (error and error.get("code")) else None
+
+
+def _is_error(kind: str, body: Mapping[str, Any]) -> bool:
+    if kind in ERROR_EVENTS or (not kind and isinstance(body.get("error"), (dict, str)) and body["error"]):
+        return True
+    # A failure that holds its error beside the response, or in place of it.
+    return kind == "response.failed" and not isinstance(body.get("response"), dict) and bool(body.get("error"))
+
+
+def _is_empty(body: Mapping[str, Any]) -> bool:
+    """Whether an error event holds nothing: some servers always send one."""
+    inner = body.get("error")
+    values = [*inner.values()] if isinstance(inner, dict) else [inner]
+    return not any((*values, *(body.get(name) for name in ("code", "message", "error_type"))))
+
+
+def _response_in(data: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the response of a terminal event; some servers spread it over the event itself."""
+    inner = data.get("response")
+    if isinstance(inner, dict) and inner:
+        return dict(inner)
+    if isinstance(data.get("output"), list):
+        return {name: value for name, value in data.items() if name not in ("type", "sequence_number", "response")}
+    return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_responses.models.events import StreamEvent as StreamEvent
+    from airflow_provider_responses.models.messages import ResponseMessage as ResponseMessage
     from airflow_provider_responses.models.output import json_schema_format as json_schema_format
     from airflow_provider_responses.models.output import parse_output as parse_output
     from airflow_provider_responses.models.request import ResponsesRequest as ResponsesRequest
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Response": "response",
+    "ResponseMessage": "messages",
     "ResponsesRequest": "request",
     "StreamEvent": "events",
     "Usage": "response",
     "json_schema_format": "output",
     "parse_output": "output",
 }
-__all__ = ["Response", "ResponsesRequest", "StreamEvent", "Usage", "json_schema_format", "parse_output"]
+__all__ = [
+    "Response",
+    "ResponseMessage",
+    "ResponsesRequest",
+    "StreamEvent",
+    "Usage",
+    "json_schema_format",
+    "parse_output",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Events of a streamed answer."""
+"""Events of a streamed response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StreamEvent:
     One event of a stream.
 
     :param type: for example ``response.output_text.delta``.
-    :param data: the event's whole JSON object.
+    :param data: the event's JSON object, as it arrived.
     """
 
     type: str
@@ -38,11 +38,32 @@ class StreamEvent:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the answer is whole with this event."""
+        """Whether this is the last event: the response ends with it."""
         return self.type in TERMINAL_EVENTS
 
     @property
     def response(self) -> Response | None:
-        """The answer inside ``response.created``, ``response.completed`` and their like."""
+        """The response inside ``response.created`` and its like; of the last event, as ``send`` returns it."""
         value = self.data.get("response")
         return Response(raw=value) if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastEvent(StreamEvent):
+    """
+    The event that ends a stream.
+
+    :param assembled: the response with all that the stream brought, also where the server left it out at the end.
+    """
+
+    assembled: Response = field(repr=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this is the last event: it is."""
+        return True
+
+    @property
+    def response(self) -> Response:
+        """The response, as ``send`` returns it."""
+        return self.assembled

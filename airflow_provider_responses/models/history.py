@@ -1,29 +1,75 @@
-"""What OpenRouter wants of a history that some servers leave out: ids and statuses of what a model made."""
+"""
+Items that a model or a server made, as they are sent back in an ``input``, with what a server left out filled in.
+
+Ids that are made are the same for the same items: an attempt that is repeated must be the same bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from airflow_provider_responses.models.content import OUTPUT_PARTS
+from airflow_provider_responses.models.messages import TEXT_PARTS, is_message, parts_of
+
+ID: Final = "id"
+ROLES: Final = ("user", "system", "assistant", "developer")
+_COMPLETED: Final = {"status": "completed"}
+_NAMED: Final = {"name": "", "arguments": "{}"}
+# What an item of the history must have, and what stands for it where a server left it out; "id" is made.
+REQUIRED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "reasoning": {"id": ID, "summary": []},
+    "function_call": {"call_id": ID, **_NAMED},
+    "function_call_output": {"call_id": ID, "output": ""},
+    "custom_tool_call": {"call_id": ID, "name": "", "input": ""},
+    "custom_tool_call_output": {"call_id": ID, "output": ""},
+    "web_search_call": {"id": ID, **_COMPLETED},
+    "file_search_call": {"id": ID, "queries": [], **_COMPLETED},
+    "image_generation_call": {"id": ID, **_COMPLETED},
+    "code_interpreter_call": {"id": ID, **_COMPLETED},
+    "computer_call": {"call_id": ID, "pending_safety_checks": [], **_COMPLETED},
+    "local_shell_call": {"id": ID, "call_id": ID, **_COMPLETED},
+    "shell_call": {"call_id": ID},
+    "apply_patch_call": {"call_id": ID, **_COMPLETED},
+    "mcp_call": {"id": ID, "server_label": "", **_NAMED},
+    "mcp_list_tools": {"id": ID, "server_label": "", "tools": []},
+    "mcp_approval_request": {"id": ID, "server_label": "", **_NAMED},
+}
+# Fields that are text; a server may send the object that the text would hold.
+_TEXTS: Final = frozenset({"arguments", "input", "name"})
+_PREFIX: Final[Mapping[str, str]] = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+
+
+def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> list[dict[str, Any]]:
+    """
+    Return items of a response as items of an ``input``.
+
+    What is there stays as it came. Ids that are missing are made of the item, so the same response always gives the
+    same history. An item that is sent twice under one id is sent back once.
+
+    :param response_id: tells the ids of two responses with the same text apart.
+    """
+    sent: dict[Any, dict[str, Any]] = {}
+    for place, item in enumerate(items):
+        whole = _filled(_plain(item), _digest(response_id, place, item))
+        if whole is not None:
+            sent[whole["type"], whole.get("id") or place] = whole
+    return list(sent.values())
 
 
 def filled(items: Sequence[Any]) -> list[Any]:
-    """
-    Return the items with what is missing filled in; the same items are always filled in the same way.
-
-    A response's id is made of its content and its place: an attempt that is repeated must be the same bytes.
-    """
-    return [_filled(item, place) if isinstance(item, Mapping) else item for place, item in enumerate(items)]
+    """Return the items of a request with what OpenRouter requires of a model's own, and other servers leave out."""
+    return [_required(item, place) if isinstance(item, Mapping) else item for place, item in enumerate(items)]
 
 
-def _filled(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
+def _required(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
     if item.get("type") == "reasoning":
-        wanted = {"id": _id("rs", item, place), "summary": []}
+        wanted = {"id": f"rs_{_digest(place, item)}", "summary": []}
     elif _is_of_a_model(item):
-        wanted = {"type": "message", "id": _id("msg", item, place), "status": "completed"}
+        wanted = {"type": "message", "id": f"msg_{_digest(place, item)}", "status": "completed"}
     else:
         return item
     missing = {name: value for name, value in wanted.items() if item.get(name) is None}
@@ -40,6 +86,75 @@ def _is_of_a_model(item: Mapping[str, Any]) -> bool:
     )
 
 
-def _id(prefix: str, item: Mapping[str, Any], place: int) -> str:
-    text = json.dumps([place, item], sort_keys=True, default=str)
-    return f"{prefix}_{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:32]}"
+def _digest(*seed: Any) -> str:
+    text = json.dumps(seed, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    kind = item.get("type")
+    if is_message(item):
+        return _message(item, f"msg_{digest}") if "role" in item or "content" in item else None
+    if not isinstance(kind, str):
+        return None
+    made = item.get("id") if _is_text(item.get("id")) else f"{_PREFIX.get(kind, 'item')}_{digest}"
+    for name, stands_in in (("id", made), ("call_id", made), ("status", "completed")):
+        if item.get(name) is not None and not isinstance(item[name], str):
+            item[name] = stands_in
+    required = REQUIRED.get(kind) or (_COMPLETED if kind.startswith("openrouter:") else {})
+    for name, default in required.items():
+        value = item.get(name)
+        if default is ID:
+            item[name] = value if _is_text(value) else made
+        elif value is None or (isinstance(default, str) and not isinstance(value, str)):
+            item[name] = json.dumps(value) if name in _TEXTS and value is not None else default
+    if kind == "reasoning":
+        item["summary"] = _parts(item["summary"], lambda part: {"type": "summary_text", **part})
+        if item.get("content") is not None:
+            item["content"] = _parts(item["content"], lambda part: {"type": "reasoning_text", **part})
+    return item
+
+
+def _message(item: dict[str, Any], made: str) -> dict[str, Any]:
+    item["type"] = "message"
+    if item.get("role") not in ROLES:
+        item["role"] = "assistant"
+    if not _is_text(item.get("id")):
+        item["id"] = made
+    if not _is_text(item.get("status")):
+        item["status"] = "completed"
+    if not isinstance(item.get("content"), str):
+        item["content"] = _parts(item.get("content"), _content_part if item["role"] == "assistant" else dict)
+    return item
+
+
+def _content_part(part: dict[str, Any]) -> dict[str, Any]:
+    """A model's own text under any of the names that servers give it; what has another content stays as it is."""
+    kind = part.get("type")
+    if kind == "refusal" or (kind is None and "refusal" in part):
+        words = part.get("refusal", part.get("text"))
+        return {**part, "type": "refusal", "refusal": words if isinstance(words, str) else ""}
+    if kind in (None, "input_text", *TEXT_PARTS):
+        text = part.get("text")
+        return {**part, "type": "output_text", "text": text if isinstance(text, str) else ""}
+    return part
+
+
+def _parts(content: Any, named: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of a ``content`` or a ``summary``; a text in place of a part is one."""
+    values = content if isinstance(content, list) else [content]
+    parts = ({"text": value} if isinstance(value, str) else value for value in values)
+    return [named(part) for part in parts_of(list(parts))]
+
+
+def _plain(value: Any) -> Any:
+    """Copy a value; NaN and infinity, which JSON does not know, become null."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)

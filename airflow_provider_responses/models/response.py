@@ -1,7 +1,7 @@
 """
-The answer of ``POST /responses``.
+The response of ``POST /responses``.
 
-Plain classes over the raw body instead of pydantic models: an answer has been paid for, so no shape of it
+Plain classes over the raw body instead of pydantic models: a response has been paid for, so no shape of it
 may raise. What has an unexpected type reads as missing, and ``raw`` keeps everything.
 """
 
@@ -10,9 +10,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from airflow_provider_responses.models import history, messages
+from airflow_provider_responses.models.messages import ResponseMessage
+
+COST_HEADER: Final = "x-litellm-response-cost"  # LiteLLM's price of a response, in US dollars
 LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither JSON nor Airflow carries it
 
 
@@ -27,22 +31,27 @@ def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
     return [item for item in _get(source, key, list) or [] if isinstance(item, dict)]
 
 
-def _count(source: Any, key: str) -> int | None:
-    value: int | None = _get(source, key, int)
-    return value if value is not None and abs(value) <= LARGEST_COUNT else None
+def _count(source: Any, *keys: str) -> int | None:
+    """Return the first count that is not 0 under one of its names, else 0 if there is one."""
+    counts = [round(value) for key in keys if _is_count(value := _get(source, key, (int, float)))]
+    return next((count for count in counts if count), counts[0] if counts else None)
+
+
+def _is_count(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and abs(value) <= LARGEST_COUNT
 
 
 def _price(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and price of one answer. ``cost`` is in US dollars; ``None`` is unknown, which is not 0."""
+    """Tokens and price of one response. ``cost`` is in US dollars; ``None`` is unknown, which is not 0."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -55,30 +64,41 @@ class Usage:
 
     @classmethod
     def from_raw(cls, raw: Any) -> Usage:
-        """Read a ``usage`` object; anything missing or of another type is ``None``."""
+        """Read a ``usage`` object, also one of chat completions; anything missing or of another type is ``None``."""
+        inputs, outputs = (
+            _get(raw, f"{new}_tokens_details", dict) or _get(raw, f"{old}_tokens_details", dict)
+            for new, old in (("input", "prompt"), ("output", "completion"))
+        )
         return cls(
-            input_tokens=_count(raw, "input_tokens"),
-            output_tokens=_count(raw, "output_tokens"),
+            input_tokens=_count(raw, "input_tokens", "prompt_tokens"),
+            output_tokens=_count(raw, "output_tokens", "completion_tokens"),
             total_tokens=_count(raw, "total_tokens"),
-            cached_tokens=_count(_get(raw, "input_tokens_details", dict), "cached_tokens"),
-            reasoning_tokens=_count(_get(raw, "output_tokens_details", dict), "reasoning_tokens"),
+            cached_tokens=_count(inputs, "cached_tokens"),
+            reasoning_tokens=_count(outputs, "reasoning_tokens"),
             cost=_price(_get(raw, "cost", (int, float))),
             is_byok=_get(raw, "is_byok", bool),
             raw=raw if isinstance(raw, dict) else {},
         )
 
+    def without_tokens(self) -> Usage:
+        """Return the same with unknown numbers of tokens, for a server that does not count."""
+        unknown = dict.fromkeys(
+            ("input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"), None
+        )
+        return replace(self, **unknown)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
     """
-    One answer: the whole body as ``raw``, and what is commonly needed of it.
+    One response: the whole body as ``raw``, and what is commonly needed of it.
 
-    :param raw: the JSON body as it arrived.
+    :param raw: the JSON body as it arrived; of a stream, what its end held, with the output that its events brought.
     :param headers: response headers, names in lower case.
-    :param previous: errors of the tries that came before this answer, oldest first.
-    :param seconds: from the first try to the answer.
-    :param inconsistent: whether the end of the stream held another text than its pieces, which were taken.
-    :param maybe_truncated: whether it is as long as `max_output_tokens` allows, and called complete all the same.
+    :param previous: errors of the sends that came before this response, oldest first.
+    :param seconds: from the first send to the response.
+    :param inconsistent: whether the end of the stream held another text than its events, whose text was used.
+    :param maybe_truncated: whether it is as long as ``max_output_tokens`` allows although its status is completed.
     """
 
     raw: dict[str, Any] = field(repr=False)
@@ -89,7 +109,7 @@ class Response:
     maybe_truncated: bool = field(default=False, repr=False)
 
     def __repr__(self) -> str:
-        # Neither prompt nor answer: this lands in logs.
+        # Neither prompt nor output: this lands in logs.
         return f"Response(id={self.id!r}, status={self.status!r}, model={self.model!r}, usage={self.usage!r})"
 
     @property
@@ -100,9 +120,14 @@ class Response:
 
     @property
     def status(self) -> str | None:
-        """One of completed, incomplete, failed, cancelled, queued, in_progress."""
+        """
+        One of completed, incomplete, failed, cancelled, queued, in_progress.
+
+        It is incomplete, also where the server calls it completed, if there are ``incomplete_details`` or if a message
+        or a function call in it is incomplete.
+        """
         value: str | None = _get(self.raw, "status", str)
-        return value
+        return "incomplete" if value in (None, "completed") and self._is_cut_off else value
 
     @property
     def model(self) -> str | None:
@@ -113,34 +138,40 @@ class Response:
     @property
     def output(self) -> list[dict[str, Any]]:
         """The output items."""
-        return _dicts(self.raw, "output")
+        return messages.items_of(self.raw.get("output"))
 
     @functools.cached_property
     def usage(self) -> Usage:
-        """Tokens and cost."""
-        return Usage.from_raw(self.raw.get("usage"))
+        """Tokens and cost. 0 + 0 tokens are the count of a server that does not count, except for a cached response."""
+        usage = Usage.from_raw(self.raw.get("usage"))
+        if usage.input_tokens == usage.output_tokens == 0 and not self.cached:
+            usage = usage.without_tokens()
+        if usage.cost is None and COST_HEADER in self.headers:
+            usage = replace(usage, cost=_price(self.headers[COST_HEADER]))
+        return usage
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error inside a failed answer."""
+        """The error inside a failed response. One without any content is none: some servers always send the key."""
         value = _get(self.raw, "error", (dict, str))
-        return {"message": value} if isinstance(value, str) else value
+        error = {"message": value} if isinstance(value, str) else value
+        return error if error and any(error.values()) else None
 
     @property
     def error_type(self) -> str | None:
-        """The stable name of the error inside a failed answer."""
+        """The stable name of the error inside a failed response."""
         value: str | None = _get(self.raw, "error_type", str) or _get(self.error, "error_type", str)
         return value
 
     @property
     def incomplete_reason(self) -> str | None:
-        """Why the answer was cut off: ``max_output_tokens``, ``content_filter``."""
+        """Why the response was cut off: ``max_output_tokens``, ``content_filter``."""
         value: str | None = _get(self.incomplete_details, "reason", str)
         return value
 
     @property
     def incomplete_details(self) -> dict[str, Any] | None:
-        """Details of an incomplete answer."""
+        """Details of an incomplete response."""
         value: dict[str, Any] | None = _get(self.raw, "incomplete_details", dict)
         return value
 
@@ -151,21 +182,30 @@ class Response:
         return value
 
     @property
+    def messages(self) -> list[ResponseMessage]:
+        """All messages, in their order; one that is sent twice under the same id counts once."""
+        return [one.message for one in messages.find_messages(self.output)]
+
+    @property
     def output_text(self) -> str:
-        """All text of the answer's messages, joined."""
-        texts = [_get(p, "text", str) or "" for p in self._parts("output_text")]
-        return "".join(texts) if texts else (_get(self.raw, "output_text", str) or "")
+        """
+        The text of the output: of the ``final_answer``, or of the messages after the last tool call.
+
+        Several messages are separated by a blank line. The others are in ``messages``.
+        """
+        chosen = messages.choose_output(messages.find_messages(self.output))
+        return messages.join(message.text for message in chosen) or self._plain_text
 
     @property
     def output_texts(self) -> list[str]:
-        """The texts that may hold a typed output, in the order in which they are tried."""
-        return [self.output_text]
+        """The texts that may hold a typed output, one of each message, in the order in which they are tried."""
+        return messages.candidates(messages.find_messages(self.output)) or [self._plain_text]
 
     @property
     def refusal(self) -> str | None:
-        """What the model said instead of an answer, if it refused."""
-        texts = [_get(p, "refusal", str) or "" for p in self._parts("refusal")]
-        return "".join(texts) if texts else None
+        """The words of the refusal, if the model refused."""
+        words = [message.refusal for message in self.messages if message.refusal is not None]
+        return messages.join(words) if words else None
 
     @property
     def function_calls(self) -> list[dict[str, Any]]:
@@ -174,8 +214,8 @@ class Response:
 
     @property
     def citations(self) -> list[dict[str, Any]]:
-        """URL citations of the answer's text."""
-        notes = (note for part in self._parts("output_text") for note in _dicts(part, "annotations"))
+        """URL citations of the messages' texts."""
+        notes = (note for part in self._text_parts() for note in _dicts(part, "annotations"))
         return [note for note in notes if note.get("type") == "url_citation"]
 
     @property
@@ -191,24 +231,41 @@ class Response:
 
     @property
     def cached(self) -> bool:
-        """Whether the answer came from the response cache, for nothing."""
+        """Whether the response came from the response cache, at no cost."""
         return self.headers.get("x-openrouter-cache-status", "").upper() == "HIT"
 
     @property
     def cache_source_id(self) -> str | None:
-        """The generation id that made the kept answer."""
+        """The generation id that made the cached response."""
         return self.headers.get("x-openrouter-cache-source-id")
 
     @property
     def tries(self) -> int:
-        """How many requests were sent for this answer."""
+        """The number of requests that were sent for this response."""
         return len(self.previous) + 1
 
     def to_input(self) -> list[dict[str, Any]]:
-        """Give the answer as items of the next turn's ``input``."""
-        return [dict(item) for item in self.output]
+        """
+        Return the response as items of the next turn's ``input``.
 
-    def _parts(self, kind: str) -> Iterator[dict[str, Any]]:
-        for item in self.output:
-            if item.get("type", "message") == "message":
-                yield from (part for part in _dicts(item, "content") if part.get("type") == kind)
+        Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in.
+        """
+        return history.to_input(self.output, response_id=self.id)
+
+    @property
+    def _is_cut_off(self) -> bool:
+        if any((self.incomplete_details or {}).values()):
+            return True
+        items = (item for item in self.output if messages.is_message(item) or item.get("type") == "function_call")
+        return any(item.get("status") == "incomplete" for item in items)
+
+    @property
+    def _plain_text(self) -> str:
+        """The text of servers that send nothing but a text."""
+        text: str | None = _get(self.raw, "output_text", str)
+        return text or ""
+
+    def _text_parts(self) -> Iterator[dict[str, Any]]:
+        for found in messages.find_messages(self.output):
+            parts = messages.parts_of(found.item.get("content"))
+            yield from (part for part in parts if messages.text_in(part) is not None)

@@ -45,7 +45,7 @@ def test_the_request_goes_out_as_its_canonical_bytes(flavour: Flavour) -> None:
     client = flavour.on(wire)
     client.send({"input": "Grüße", "model": "m", "text": {"verbosity": "low", "a": 2}})
     client.send(ResponsesRequest(model="m", input="Grüße", text={"verbosity": "low", "a": 2}))
-    expected = '{"model":"m","input":"Grüße","text":{"verbosity":"low","a":2}}'.encode()
+    expected = '{"model":"m","input":"Grüße","text":{"verbosity":"low","a":2},"stream":false}'.encode()
     assert [request.content for request in wire.requests] == [expected, expected]
     assert (wire.requests[0].method, str(wire.requests[0].url)) == ("POST", "https://openrouter.ai/api/v1/responses")
 
@@ -169,20 +169,43 @@ def test_on_openrouter_what_is_allowed_passes(flavour: Flavour) -> None:
     wire = Wire(good())
     fields = {"store": False, "previous_response_id": None, "max_tool_calls": 30, "background": False}
     flavour.on(wire).send({**REQUEST, **fields})
-    assert wire.sent[0] == {**REQUEST, **fields}
+    assert wire.sent[0] == {**REQUEST, **fields, "stream": False}
 
 
 def test_on_other_servers_what_the_user_set_is_sent_as_it_is(flavour: Flavour) -> None:
     wire = Wire(good())
     fields = {"store": True, "previous_response_id": "resp_0", "max_tool_calls": 99, "provider": {"zdr": True}}
     flavour.on(wire, base_url=LOOPBACK).send({**REQUEST, **fields})
-    assert wire.sent[0] == {**REQUEST, **fields}
+    assert wire.sent[0] == {**REQUEST, **fields, "stream": False}
 
 
 def test_a_stored_prompt_needs_no_input(flavour: Flavour) -> None:
     wire = Wire(good())
     flavour.on(wire).send({"model": "m", "prompt": {"id": "p"}})
-    assert wire.sent == [{"model": "m", "prompt": {"id": "p"}}]
+    assert wire.sent == [{"model": "m", "prompt": {"id": "p"}, "stream": False}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, False),
+        ({"stream": None}, False),
+        ({"stream": False}, False),
+        ({"stream": True}, True),
+        ({"stream": "true"}, True),
+    ],
+    ids=str,
+)
+def test_every_request_says_whether_it_is_streamed(flavour: Flavour, fields: dict[str, Any], says: bool) -> None:
+    """A server that is told nothing may stream."""
+    wire = Wire(failure(500), good(), good())
+    client = flavour.on(wire)
+    client.send({**REQUEST, **fields})
+    list(client.stream({**REQUEST, **fields}))
+    assert [sent["stream"] for sent in wire.sent] == [says, says, True]
+    accepts = {True: "text/event-stream", False: "application/json"}
+    assert [request.headers["accept"] for request in wire.requests] == [accepts[says], accepts[says], accepts[True]]
+    assert wire.requests[0].content == wire.requests[1].content
 
 
 # --- what comes back

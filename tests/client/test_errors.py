@@ -185,7 +185,7 @@ def test_a_failure_after_output_may_have_been_billed() -> None:
 
 def test_a_filtered_response_that_is_called_failed_is_not_paid_again() -> None:
     raw = result(status="failed", error=None, incomplete_details={"reason": "content_filter"})
-    with pytest.raises(exceptions.BadRequestResponseError, match="change the input or the model") as caught:
+    with pytest.raises(exceptions.IncompleteResponseError, match="change the input or the model") as caught:
         protocol.check_answer(Response(raw=raw), request=OPEN)
     assert not caught.value.retryable
 

@@ -142,16 +142,20 @@ MANGLED = ambiguous(APIError)
 OVER = final(TransportError)
 SERVER, SERVER_FINAL = STATUS[500], final(InternalServerResponseError)
 LIMITED, LIMITED_FINAL = STATUS[429], final(TooManyRequestsResponseError)
+SERVER_LATE = ambiguous(InternalServerResponseError)
 SILENT = {"read_timeout": SILENCE}
 LATE = {"timeout": DEADLINE}
+
+
+def after_output(outcome: Outcome) -> Outcome:
+    """Output has come, so a retry is limited as one that may be paid twice."""
+    return Outcome(outcome.error, min(outcome.retries, MAX_AMBIGUOUS_RETRIES))
 
 
 def failed(error_type: str) -> Row:
     """A failure inside a 200: a stream has handed out text before."""
     outcome = STATUS[ERROR_TYPE[error_type]]
-    assert outcome.error is not None
-    streamed = ambiguous(outcome.error) if outcome.retries else outcome
-    return Row({"failed": error_type}, outcome, streamed, Outcome(outcome.error))
+    return Row({"failed": error_type}, outcome, after_output(outcome), Outcome(outcome.error))
 
 
 # fmt: off
@@ -178,11 +182,11 @@ ROWS: dict[str, Row] = {
 
     # Failures inside a 200                                          send     streamed     stream
     **{f"failed-{error_type}": failed(error_type) for error_type in ERROR_TYPES},
-    "error":             Row({"error_event": "error"},               SERVER,  SERVER,      SERVER_FINAL),
-    "error-object":      Row({"error_event": "error-object"},        SERVER,  SERVER,      SERVER_FINAL),
-    "response.error":    Row({"error_event": "response.error"},      SERVER,  SERVER,      SERVER_FINAL),
+    "error":             Row({"error_event": "error"},               SERVER,  SERVER_LATE, SERVER_FINAL),
+    "error-object":      Row({"error_event": "error-object"},        SERVER,  SERVER_LATE, SERVER_FINAL),
+    "response.error":    Row({"error_event": "response.error"},      SERVER,  SERVER_LATE, SERVER_FINAL),
     "error 429":         Row({"error_event": "error", "error_type": "rate_limit_exceeded"},
-                                                                     LIMITED, LIMITED,     LIMITED_FINAL),
+                                                                     LIMITED, after_output(LIMITED), LIMITED_FINAL),
     "error 400":         Row({"error_event": "error", "error_type": "invalid_prompt"}, STATUS[400]),
 
     # Answers that are not whole

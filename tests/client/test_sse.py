@@ -316,11 +316,12 @@ def test_the_reader_raises_only_its_own_error(data: str) -> None:
 
 def test_the_reader_keeps_the_text_so_far() -> None:
     reader = StreamReader({}, request=RequestSummary(label="POST x"))
-    assert reader.read("[DONE]") is None
     assert reader.read("") is None
     for event in deltas("a|b|c"):
         reader.read(json.dumps(event))
     assert reader.text == "abc"
+    assert reader.read("[DONE]") is None
+    assert reader.is_settled
     with pytest.raises(StreamInterruptedError) as caught:
         reader.finish()
     assert caught.value.text == "abc"

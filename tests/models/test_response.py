@@ -180,7 +180,8 @@ def test_output_text_of_servers_that_give_only_that_is_read() -> None:
 
 def test_to_input_gives_the_items_with_id_and_status() -> None:
     items = Response(raw=RESULT).to_input()
-    assert items == RESULT["output"]
+    *others, image = RESULT["output"]
+    assert items == [*others, {**image, "status": "completed"}]
     message = items[1]
     assert (message["id"], message["status"]) == ("msg_1", "completed")
     message["status"] = "changed"

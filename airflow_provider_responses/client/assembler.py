@@ -1,0 +1,288 @@
+"""
+The events of a stream become the items of a response, whatever carries the content. No I/O.
+
+Content comes in deltas, in the events that end a part or an item, in the terminal response, or in any mixture of
+these, with or without ids and indices. Several sources of the same item are kept once, the most complete one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from airflow_provider_responses.client.merging import Merged, merge
+from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, covers, output_text, said_by
+from airflow_provider_responses.models.messages import SEPARATOR, items_of, parts_of, refusal_in, text_in, text_of
+
+
+class Carrier(NamedTuple):
+    """
+    Where an event carries content.
+
+    :param item: type of the item.
+    :param part: type of its part.
+    :param place: the event's field with the place of the part.
+    :param key: the event's field with the whole content; empty for a delta.
+    """
+
+    item: str
+    part: str
+    place: str
+    key: str = ""
+
+
+def _carriers() -> dict[str, Carrier]:
+    found: dict[str, Carrier] = {"response.content_part.delta": Carrier("message", "output_text", "content_index")}
+    for item, part, place, key, names in (
+        ("message", "output_text", "content_index", "text", ("output_text", "text")),
+        ("message", "refusal", "content_index", "refusal", ("refusal",)),
+        ("reasoning", "reasoning_text", "content_index", "text", ("reasoning_text", "reasoning")),
+        ("reasoning", SUMMARY, "summary_index", "text", ("reasoning_summary_text", "reasoning_summary")),
+        ("function_call", "arguments", "", "arguments", ("function_call_arguments",)),
+        ("mcp_call", "arguments", "", "arguments", ("mcp_call_arguments",)),
+        ("custom_tool_call", "input", "", "input", ("custom_tool_call_input",)),
+        ("code_interpreter_call", "code", "", "code", ("code_interpreter_call_code",)),
+    ):
+        for name in names:
+            found[f"response.{name}.delta"] = Carrier(item, part, place)
+            found[f"response.{name}.done"] = Carrier(item, part, place, key)
+    return found
+
+
+CARRIERS: Final = _carriers()
+NAMES: Final = ("name", "call_id", "namespace")  # of a call, which any of its events may hold
+
+
+class Assembler:
+    """
+    Takes the events of one stream; returns the items of its response.
+
+    ``has_output`` tells whether anything of the output has come, ``snapshot`` what the first events hold of the
+    response.
+    """
+
+    def __init__(self) -> None:
+        self.snapshot: dict[str, Any] = {}
+        self.has_output = False
+        self._items: list[Item] = []
+        self._by_id: dict[tuple[str, str], Item] = {}
+        self._by_index: dict[tuple[str, int], Item] = {}
+        self._last: dict[str, Item] = {}
+        # Nearly all events of a stream go on where the one before them did.
+        self._place: tuple[Any, ...] = ()
+        self._deltas: list[str] = []
+        self._others: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "response.output_item.added": self._add_item,
+            "response.output_item.done": self._end_item,
+            "response.content_part.added": self._add_part,
+            "response.content_part.done": self._end_part,
+            "response.reasoning_summary_part.added": self._add_part,
+            "response.reasoning_summary_part.done": self._end_part,
+            "response.output_text.annotation.added": self._annotate,
+            "response.created": self._take_snapshot,
+            "response.queued": self._take_snapshot,
+            "response.in_progress": self._take_snapshot,
+        }
+
+    def take(self, kind: str, event: Mapping[str, Any]) -> None:
+        """Take an event; one that carries no content is passed over."""
+        carrier = CARRIERS.get(kind)
+        if carrier is None:
+            if other := self._others.get(kind):
+                self._place = ()
+                other(event)
+            return
+        _, _, index, key = carrier
+        if key:
+            self._place = ()
+            self._end(carrier, event, text_of(event.get(key)) or "")
+            return
+        delta = event.get("delta")
+        if delta and (isinstance(delta, str) or (delta := _other_delta(event))):
+            place = (kind, event.get("item_id"), event.get("output_index"), event.get(index))
+            if place != self._place:
+                self._deltas = self._piece(carrier, event).deltas
+                self._place = place
+            self._deltas.append(delta)
+
+    @property
+    def text(self) -> str:
+        """The text that has come so far."""
+        texts = (output_text(item.build("in_progress")) for item in self._sorted())
+        return SEPARATOR.join(text for text in texts if text)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether items have come, and all of them to their end."""
+        items = [item for item in self._items if item.has_content]
+        return bool(items) and all(item.is_ended for item in items)
+
+    def merge(self, output: Any, *, status: str) -> Merged:
+        """
+        Return the items of the response.
+
+        :param output: the ``output`` of the terminal response, if it has one.
+        :param status: for items whose events did not end them.
+        """
+        return merge(output, self._sorted(), status=status)
+
+    def _sorted(self) -> list[Item]:
+        """Return the items by index, each once; what has no index stands where it came."""
+        stands_for: dict[Item, Item] = {}  # of an item that came more than once, the most complete one
+        for item in self._items:
+            old = stands_for.get(item.repeats, item.repeats) if item.repeats else None
+            if old is not None and item.is_again(old):
+                stands_for[item] = old
+            elif old is not None and old.is_again(item):
+                stands_for[old] = item
+        index, ranked = 0, []
+        for item in self._items:
+            index = index if item.index is None else item.index
+            if item not in stands_for:
+                ranked.append((index, item))
+        return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
+
+    def _take_snapshot(self, event: Mapping[str, Any]) -> None:
+        if isinstance(event.get("response"), dict):
+            self.snapshot |= event["response"]
+
+    def _add_item(self, event: Mapping[str, Any]) -> None:
+        self._take_item(event, ends=False)
+
+    def _end_item(self, event: Mapping[str, Any]) -> None:
+        self._take_item(event, ends=True)
+
+    def _take_item(self, event: Mapping[str, Any], *, ends: bool) -> None:
+        value = next(iter(items_of(event.get("item"))), None)
+        kind = (value or {}).get("type") or "message"
+        if not value or not isinstance(kind, str):
+            return
+        names = [name for key in ("id", "call_id") if (name := text_of(value.get(key)))]
+        where = {**event, "item_id": names[0]} if names else event
+        item = self._find(kind, where, adds=not ends, whole=said_by(kind, value) if ends else None)
+        if item.ends:  # it comes once more, or is another one under the same name
+            item = self._make(kind, where, repeats=item)
+        item.take(value, ends=ends)
+        for name in names:
+            self._by_id[kind, name] = item
+        self.has_output = self.has_output or ends or bool(item.whole)
+
+    def _add_part(self, event: Mapping[str, Any]) -> None:
+        self._take_part(event, ends=False)
+
+    def _end_part(self, event: Mapping[str, Any]) -> None:
+        self._take_part(event, ends=True)
+
+    def _take_part(self, event: Mapping[str, Any], *, ends: bool) -> None:
+        part = next(iter(parts_of(event.get("part"))), None)
+        if part is None:
+            return
+        carrier, content = _read_part(part, place="summary_index" if "summary_index" in event else "content_index")
+        if not content and not (ends and self._search(carrier.item, event, whole=content)):
+            return  # its deltas come with their own place
+        piece = self._piece(carrier, event, whole=content)
+        piece.take(content, ends=ends)
+        piece.fields |= {name: value for name, value in part.items() if name not in ("type", "text", "refusal")}
+
+    def _annotate(self, event: Mapping[str, Any]) -> None:
+        if isinstance(event.get("annotation"), dict):
+            self._piece(CARRIERS["response.output_text.delta"], event).notes.append(event["annotation"])
+
+    def _end(self, carrier: Carrier, event: Mapping[str, Any], content: str) -> None:
+        if content or self._search(carrier.item, event, whole=content):
+            self._piece(carrier, event, whole=content).take(content, ends=True)
+
+    def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None) -> Piece:
+        item = self._find(carrier.item, event, whole=whole)
+        if not carrier.place:
+            item.fields |= {name: event[name] for name in NAMES if text_of(event.get(name))}
+        self.has_output = self.has_output or whole != ""
+        return item.piece(carrier.part, _index(event.get(carrier.place)))
+
+    def _find(self, kind: str, event: Mapping[str, Any], *, adds: bool = False, whole: str | None = None) -> Item:
+        """Return the item that an event is about; made if it is new."""
+        item = self._search(kind, event, adds=adds, whole=whole)
+        return self._make(kind, event) if item is None else self._name(item, event)
+
+    def _search(
+        self, kind: str, event: Mapping[str, Any], *, adds: bool = False, whole: str | None = None
+    ) -> Item | None:
+        """
+        Return the item that an event is about, if there is one.
+
+        An id goes before an index, since some servers give all items the same index. But others give each event an id
+        of its own: an id that no item has can mean the item that is open at the index.
+
+        :param adds: whether the event announces an item.
+        :param whole: the content that the event ends; None for a delta.
+        """
+        name, index = text_of(event.get("item_id")), _index(event.get("output_index"))
+        item = self._by_id.get((kind, name)) if name else None
+        if item is None and index is not None:
+            item = self._by_index.get((kind, index))
+            if item is not None and name and item.id and (adds or _is_another(item, whole)):
+                item = None
+        if item is None and (name is None or index is None):
+            item = self._last.get(kind)
+            if item is not None and not _may_be(item, name, index, adds=adds):
+                item = None
+        return item
+
+    def _make(self, kind: str, event: Mapping[str, Any], *, repeats: Item | None = None) -> Item:
+        item = Item(kind, repeats=repeats)
+        self._items.append(item)
+        return self._name(item, event)
+
+    def _name(self, item: Item, event: Mapping[str, Any]) -> Item:
+        """Let later events find an item by what this one calls it."""
+        name, index = text_of(event.get("item_id")), _index(event.get("output_index"))
+        item.id = item.id or name
+        item.index = index if item.index is None else item.index
+        if name is not None and item.id == name:
+            self._by_id[item.kind, name] = item
+        if index is not None:
+            self._by_index[item.kind, index] = item
+        self._last[item.kind] = item
+        return item
+
+
+def _is_another(item: Item, whole: str | None) -> bool:
+    """Whether an event with another id is about another item than the one at its index."""
+    if whole is None:
+        return bool(item.ends) if item.announced else item.is_ended
+    if item.announced and not item.ends:
+        return False
+    return not (covers(item.said, whole) or covers(whole, item.said))
+
+
+def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool) -> bool:
+    """Whether an event without an id, or without an index, can be about the last item of its kind."""
+    if (name and item.id) or (index is not None and item.index is not None):
+        return False
+    if adds:
+        return not item.announced
+    return not item.ends or (name is None and index is None)
+
+
+def _read_part(part: Mapping[str, Any], *, place: str) -> tuple[Carrier, str]:
+    """Return where a part belongs, and its content."""
+    kind = part.get("type")
+    if place == "summary_index":
+        return Carrier("reasoning", SUMMARY, place), text_of(part.get("text")) or ""
+    if kind in ("reasoning_text", SUMMARY):
+        return Carrier("reasoning", kind, place), text_of(part.get("text")) or ""
+    if (words := refusal_in(part)) is not None:
+        return Carrier("message", "refusal", place), words
+    if (text := text_in(part)) is not None:
+        return Carrier("message", "output_text", place), text
+    return Carrier("message", kind if isinstance(kind, str) else "unknown", place), ""
+
+
+def _other_delta(event: Mapping[str, Any]) -> str:
+    """Return the text of a delta that is an object."""
+    delta = event["delta"]
+    return (text_of(delta.get("text")) if isinstance(delta, dict) else None) or ""
+
+
+def _index(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

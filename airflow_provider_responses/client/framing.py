@@ -1,0 +1,95 @@
+"""
+What a body is, by its first bytes: one JSON object, or a stream of server-sent events. No I/O.
+
+Content types cannot be trusted: streams come without one or as ``application/json``, and JSON comes labelled as a
+stream. The grammar of server-sent events is httpx-sse's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Final
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+EVENT_STREAM: Final = "text/event-stream"
+BLANK: Final = b" \t\r\n\xef\xbb\xbf"  # a byte order mark may come first as well
+FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_STREAM: Final = re.compile(rb"[ \t\r\n\xef\xbb\xbf]*(?:data|event|id|retry)?:")
+# Ends an event whose blank line is missing at the end of the body.
+_LAST_LINES: Final = b"\n\n"
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a whole body is a stream of events, whatever its content type."""
+    return _STREAM.match(body) is not None
+
+
+class Beginning:
+    """
+    The first bytes of a body, until they show what it is.
+
+    :param labelled: whether the content type, or the request, says that it is a stream: this decides for a body that
+        shows nothing.
+    """
+
+    def __init__(self, *, labelled: bool) -> None:
+        self.is_json = not labelled
+        self._labelled = labelled
+        self._pieces: list[bytes] = []
+
+    @property
+    def data(self) -> bytes:
+        """The bytes so far, without blanks at the beginning."""
+        return b"".join(self._pieces).lstrip(BLANK)
+
+    def take(self, piece: bytes) -> bool:
+        """Take bytes; return whether they show what the body is."""
+        if not self._pieces and not piece.strip(BLANK):  # servers pad bodies to keep connections alive
+            return False
+        self._pieces.append(piece)
+        data = self.data
+        if any(data.startswith(name) for name in FIELDS):
+            self.is_json = False
+        elif data.startswith(b"{"):
+            self.is_json = True
+        elif any(name.startswith(data) for name in FIELDS):
+            return False
+        return True
+
+
+def events(begin: bytes, rest: Iterator[bytes]) -> Iterator[ServerSentEvent]:
+    """Read the events of a body, also the last one if it is not ended by a blank line."""
+    return EventSource(_as_stream(_Pieces(begin, rest))).iter_sse()
+
+
+def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
+    """Like :func:`events`."""
+    return EventSource(_as_stream(_AsyncPieces(begin, rest))).aiter_sse()
+
+
+def _as_stream(pieces: httpx.SyncByteStream | httpx.AsyncByteStream) -> httpx.Response:
+    return httpx.Response(200, headers={"content-type": EVENT_STREAM}, stream=pieces)
+
+
+class _Pieces(httpx.SyncByteStream):
+    def __init__(self, begin: bytes, rest: Iterator[bytes]) -> None:
+        self._begin, self._rest = begin, rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._begin
+        yield from self._rest
+        yield _LAST_LINES
+
+
+class _AsyncPieces(httpx.AsyncByteStream):
+    def __init__(self, begin: bytes, rest: AsyncIterator[bytes]) -> None:
+        self._begin, self._rest = begin, rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._begin
+        async for piece in self._rest:
+            yield piece
+        yield _LAST_LINES

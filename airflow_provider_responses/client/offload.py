@@ -1,0 +1,28 @@
+"""Large bodies and events are parsed in a thread, so that the other calls of an event loop go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from httpx_sse import ServerSentEvent
+
+from airflow_provider_responses.client.calls import Call, whole
+from airflow_provider_responses.client.replies import Reply
+from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.models.events import StreamEvent
+from airflow_provider_responses.models.response import Response
+
+LARGE: Final = 1024 * 1024  # bytes of a body, characters of an event; an image is that large
+
+
+async def read_whole(reply: Reply, call: Call) -> Response:
+    """Read a response whose body has arrived."""
+    return await asyncio.to_thread(whole, reply, call) if len(reply.body) > LARGE else whole(reply, call)
+
+
+async def read_event(reader: StreamReader, sse: ServerSentEvent) -> StreamEvent | None:
+    """Read one event of a stream."""
+    if len(sse.data) > LARGE:
+        return await asyncio.to_thread(reader.read, sse.data, sse.event)
+    return reader.read(sse.data, sse.event)

@@ -1,0 +1,174 @@
+"""Which of a response's items are messages, what they hold, and which of them are the output. No shape raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SEPARATOR: Final = "\n\n"  # between two messages
+TEXT_PARTS: Final = frozenset({"output_text", "text"})
+# Parts that hold text which is not the output. Any other part with a `text` is output, whatever its type is called.
+NO_OUTPUT: Final = frozenset({"reasoning_text", "summary_text", "reasoning", "thinking"})
+# Items that are neither messages nor calls of tools.
+SILENT: Final = frozenset({"reasoning", "compaction", "context_compaction", "item_reference"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseMessage:
+    """
+    One message of a response.
+
+    :param phase: ``commentary`` or ``final_answer``, where the model names one.
+    :param status: ``completed``, ``incomplete`` or ``in_progress``.
+    :param text: its text parts, joined.
+    :param refusal: the words of a refusal; None if the model did not refuse.
+    """
+
+    id: str | None = None
+    role: str | None = None
+    phase: str | None = None
+    status: str | None = None
+    text: str = field(default="", repr=False)
+    refusal: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    A message, with its item and its place.
+
+    :param turn: number of tool calls before it; messages of one turn belong together.
+    """
+
+    message: ResponseMessage
+    item: Mapping[str, Any]
+    turn: int
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text that is not empty, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def items_of(output: Any) -> list[dict[str, Any]]:
+    """Return the items of an ``output``; some servers send one item, a part or a text in place of the list."""
+    values = output if isinstance(output, list) else [output]
+    return [item for value in values if (item := _item(value)) is not None]
+
+
+def _item(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str):
+        return {"type": "message", "role": "assistant", "content": [_text_part(value)]} if value else None
+    if not isinstance(value, dict):
+        return None
+    if value.get("type") in ("output_text", "text") and isinstance(value.get("text"), str) and "content" not in value:
+        return {"type": "message", "role": "assistant", "content": [value]}
+    return value
+
+
+def is_message(item: Mapping[str, Any]) -> bool:
+    """Whether an item is a message, also one without a ``type``."""
+    return item.get("type") in (None, "message")
+
+
+def is_tool_call(item: Mapping[str, Any]) -> bool:
+    """Whether an item is a call of a tool, or what came of one."""
+    kind = item.get("type")
+    return isinstance(kind, str) and kind != "message" and kind not in SILENT
+
+
+def parts_of(content: Any) -> list[dict[str, Any]]:
+    """Return the parts of a ``content``, which may also be a text, or hold texts in place of parts."""
+    values = content if isinstance(content, list) else [content]
+    parts = (_text_part(value) if isinstance(value, str) else value for value in values)
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def text_in(part: Mapping[str, Any]) -> str | None:
+    """Return the output text of a part, None if it holds something else."""
+    kind = part.get("type")
+    if not (kind is None or isinstance(kind, str)) or kind in NO_OUTPUT or kind == "refusal":
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
+def refusal_in(part: Mapping[str, Any]) -> str | None:
+    """Return a part's words of a refusal, None if it holds something else."""
+    kind = part.get("type")
+    if kind == "refusal":
+        return text_of(part.get("refusal")) or text_of(part.get("text")) or ""
+    return text_of(part.get("refusal")) if kind is None else None
+
+
+def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
+    """Return the messages in their order; the same id counts once, with the most complete of its contents."""
+    found: list[Found] = []
+    places: dict[str, int] = {}
+    turn = 0
+    for item in items:
+        if is_tool_call(item):
+            turn += 1
+        if not is_message(item):
+            continue
+        message = _read(item)
+        place = places.get(message.id) if message.id else None
+        if place is None:
+            if message.id:
+                places[message.id] = len(found)
+            found.append(Found(message, item, turn))
+        elif _size(message) >= _size(found[place].message):
+            found[place] = Found(message, item, found[place].turn)
+    return found
+
+
+def choose_output(found: Iterable[Found]) -> list[ResponseMessage]:
+    """
+    Return the messages whose text is the output.
+
+    These are the ``final_answer`` where the messages carry phases, else the ones after the last tool call. Where those
+    hold no text, an earlier message does: text that came is never passed over for an empty one.
+    """
+    told = [one for one in found if one.message.text]
+    if final := [one.message for one in told if one.message.phase == "final_answer"]:
+        return final
+    told = [one for one in told if one.message.phase != "commentary"] or told
+    return [one.message for one in told if one.turn == told[-1].turn]
+
+
+def candidates(found: Iterable[Found]) -> list[str]:
+    """Return the texts that may hold a typed output: of ``final_answer`` first, then of the last message first."""
+    messages = [one.message for one in found if one.message.text][::-1]
+    messages.sort(key=lambda message: message.phase != "final_answer")
+    return list(dict.fromkeys(message.text for message in messages))
+
+
+def join(texts: Iterable[str]) -> str:
+    """Put the texts of several messages into one."""
+    return SEPARATOR.join(text for text in texts if text)
+
+
+def _read(item: Mapping[str, Any]) -> ResponseMessage:
+    parts = parts_of(item.get("content"))
+    refusals = [words for part in parts if (words := refusal_in(part)) is not None]
+    return ResponseMessage(
+        id=text_of(item.get("id")),
+        role=text_of(item.get("role")),
+        phase=text_of(item.get("phase")),
+        status=text_of(item.get("status")),
+        text="".join(_texts(parts)),
+        refusal="".join(refusals) if refusals else None,
+    )
+
+
+def _texts(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    return (text for part in parts if (text := text_in(part)))
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
+def _size(message: ResponseMessage) -> int:
+    return len(message.text) + len(message.refusal or "")
