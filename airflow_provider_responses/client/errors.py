@@ -154,7 +154,6 @@ def _api_error(
     cls, _ = error_class_for_status(status)
     error = cls(
         retryable=_is_retryable(status, report, cause, headers),
-        ambiguous=response is not None and bool(response.output),
         status_code=status,
         code=report.code,
         error_type=report.error_type,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
-from airflow_provider_responses.client import errors, protocol
+from airflow_provider_responses.client import errors
 from airflow_provider_responses.client.error_names import STATUS_OF_NAME, choose, read_cause
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ResponsesError
@@ -175,19 +175,11 @@ def test_what_is_particular_goes_before_what_is_generic(error: dict[str, Any], s
     assert errors.error_from_result(Response(raw=raw), request=OPEN).status_code == status
 
 
-def test_a_failure_after_output_may_have_been_billed() -> None:
-    for output, ambiguous in ((result()["output"], True), ([], False), (None, False)):
-        raw = {"status": "failed", "error": {"code": "server_error", "message": "m"}, "output": output}
-        with pytest.raises(exceptions.InternalServerResponseError) as caught:
-            protocol.check_answer(Response(raw=raw), request=OPEN)
-        assert caught.value.ambiguous is ambiguous
-
-
 def test_a_filtered_response_that_is_called_failed_is_not_paid_again() -> None:
     raw = result(status="failed", error=None, incomplete_details={"reason": "content_filter"})
-    with pytest.raises(exceptions.IncompleteResponseError, match="change the input or the model") as caught:
-        protocol.check_answer(Response(raw=raw), request=OPEN)
-    assert not caught.value.retryable
+    error = errors.error_from_result(Response(raw=raw), request=OPEN)
+    assert (type(error), error.retryable) == (exceptions.BadRequestResponseError, False)
+    assert "change the input or the model" in str(error)
 
 
 # --- nothing else is raised, and nothing of the input is repeated
