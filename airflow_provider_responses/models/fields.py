@@ -67,6 +67,9 @@ OTHERS_FIELDS: Final = frozenset(
     | {"prompt_cache_retention", "stream_options"}
 )
 
+# Fields of which a server, or waiting for the response, rules out some values.
+REFUSED_FIELDS: Final = frozenset({"background", "store", "previous_response_id", "max_tool_calls"})
+
 METADATA_MAX_PAIRS: Final = 16
 METADATA_MAX_KEY: Final = 64
 METADATA_MAX_VALUE: Final = 512

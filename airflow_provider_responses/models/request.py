@@ -16,6 +16,7 @@ from airflow_provider_responses.models.fields import (
     METADATA_MAX_PAIRS,
     METADATA_MAX_VALUE,
     OTHERS_FIELDS,
+    REFUSED_FIELDS,
     REQUEST_FIELDS,
     Dialect,
 )
@@ -178,12 +179,13 @@ class ResponsesRequest(BaseModel):
         Return the same request, byte for byte, with ``extra_body`` in its place.
 
         What ``extra_body`` says of a known field becomes the field's value, so that whoever reads the request reads
-        what is sent. It stays unchecked; only what has another type than the field stays in ``extra_body``.
+        what is sent. What has another type than the field stays in ``extra_body``, and so do the fields of which some
+        values are refused before a request is sent: what ``extra_body`` says is not checked, then as now.
         """
         if not self.extra_body:
             return self
         sent = self.to_dict()
-        known = {name: sent[name] for name in self.extra_body if name in REQUEST_FIELDS}
+        known = {name: sent[name] for name in self.extra_body if name in REQUEST_FIELDS and name not in REFUSED_FIELDS}
         taken = {name: value for name, value in known.items() if _has_the_type(type(self), name, value)}
         if not taken:
             return self

@@ -127,6 +127,16 @@ def test_extra_body_counts_as_what_is_sent(flavour: Flavour) -> None:
     assert {name: wire.sent[0][name] for name in extra} == extra
 
 
+@pytest.mark.parametrize("where", [{}, OTHERS])
+def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[str, Any], flavour: Flavour) -> None:
+    wire = Wire(good())
+    extra = {**dict.fromkeys(("store", "background"), True), "previous_response_id": "r", "max_tool_calls": 99}
+    fields = {**ASKED, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
+    request, _ = Run(fields=fields, stamp="0" * 32, stream=False).prepare(config(**where), RequestOptions())
+    flavour.on(wire, **where).send(request)
+    assert {name: wire.sent[0][name] for name in fields["extra_body"]} == fields["extra_body"]
+
+
 def test_errors_name_the_model_that_extra_body_set(flavour: Flavour) -> None:
     with pytest.raises(Exception, match=r"\(model other\)"):
         flavour.on(Wire(httpx.Response(400))).send({**ASKED, "extra_body": {"model": "other"}})
