@@ -13,7 +13,7 @@ import httpx
 from httpx_sse import ServerSentEvent
 from tenacity import AsyncRetrying, Retrying
 
-from airflow_provider_responses.client import framing, offload, protocol, transport
+from airflow_provider_responses.client import framing, outcomes, protocol, transport
 from airflow_provider_responses.client.calls import (
     Call,
     Calls,
@@ -237,7 +237,7 @@ class ResponsesClient(Calls):
 
     def _events(self, reply: Reply, call: Call, reader: StreamReader, deadline: float) -> Iterator[StreamEvent]:
         pieces = reply.http.iter_bytes()
-        begin = framing.Beginning(labelled=call.stream or reply.is_event_stream)
+        begin = framing.Beginning(labelled=reply.is_event_stream, expected=call.stream)
         try:
             any(begin.take(piece) for piece in pieces)  # until they show what the body is
         except httpx.HTTPError as error:
@@ -437,15 +437,11 @@ class AsyncResponsesClient(Calls):
                         pass
                     return reader.finish()
                 await reply.aread()
-            return protocol.check_answer(await offload.read_whole(reply, call), request=call.summary)
-        except ResponsesError as error:
-            sends.failed(error, reader)
-            place(error, reply)
-            raise
-        except transport.network_errors() as error:
-            raise place(transport.to_transport_error(error, what=call.what), reply) from error
-        except TimeoutError as error:
-            raise place(call.deadline_error(), reply) from error
+            return protocol.check_answer(await outcomes.read_whole(reply, call), request=call.summary)
+        except outcomes.failures() as error:
+            failure = place(outcomes.to_failure(error, call), reply)
+            sends.failed(failure, reader)
+            raise failure from (error.__cause__ if failure is error else error)
         finally:
             if reply is not None:
                 await reply.aclose()
@@ -466,7 +462,7 @@ class AsyncResponsesClient(Calls):
             return await self._open(call, deadline)
 
     async def _events(self, reply: Reply, call: Call, reader: StreamReader) -> AsyncGenerator[StreamEvent, None]:
-        begin = framing.Beginning(labelled=call.stream or reply.is_event_stream)
+        begin = framing.Beginning(labelled=reply.is_event_stream, expected=call.stream)
         async with aclosing(cast("AsyncGenerator[bytes, None]", reply.http.aiter_bytes())) as pieces:
             try:
                 async for piece in pieces:
@@ -479,7 +475,7 @@ class AsyncResponsesClient(Calls):
                     raise transport.to_transport_error(error, what=call.what) from error
                 raise reader.interrupted(str(error) or type(error).__name__) from error
             if begin.is_json:
-                yield reader.whole(await offload.read_whole(reply, call))
+                yield reader.whole(await outcomes.read_whole(reply, call))
             else:
                 async with aclosing(self._sse(reader, framing.aevents(begin.data, pieces))) as events:
                     async for event in events:
@@ -492,7 +488,7 @@ class AsyncResponsesClient(Calls):
         try:
             async with aclosing(source):
                 async for sse in source:
-                    if event := await offload.read_event(reader, sse):
+                    if event := await outcomes.read_event(reader, sse):
                         yield event
                     if reader.is_settled:
                         break
@@ -512,7 +508,6 @@ class AsyncResponsesClient(Calls):
         try:
             async with asyncio.timeout(deadline - self._clock()):
                 yield
-        except transport.network_errors() as error:  # before the deadline's: some of aiohttp's are TimeoutErrors too
-            raise transport.to_transport_error(error, what=call.what) from error
-        except TimeoutError as error:
-            raise call.deadline_error() from error
+        except outcomes.failures() as error:
+            failure = outcomes.to_failure(error, call)
+            raise failure from (error.__cause__ if failure is error else error)

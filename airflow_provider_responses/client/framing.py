@@ -31,12 +31,12 @@ class Beginning:
     """
     The first bytes of a body, until they show what it is.
 
-    :param labelled: whether the content type, or the request, says that it is a stream: this decides for a body that
-        shows nothing.
+    :param labelled: whether the content type says that it is a stream, which decides where the bytes do not.
+    :param expected: whether a stream was asked for, which decides for a body without any bytes.
     """
 
-    def __init__(self, *, labelled: bool) -> None:
-        self.is_json = not labelled
+    def __init__(self, *, labelled: bool, expected: bool) -> None:
+        self.is_json = not (labelled or expected)
         self._labelled = labelled
         self._pieces: list[bytes] = []
 
@@ -57,6 +57,8 @@ class Beginning:
             self.is_json = True
         elif any(name.startswith(data) for name in FIELDS):
             return False
+        else:
+            self.is_json = not self._labelled
         return True
 
 

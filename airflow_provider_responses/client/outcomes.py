@@ -1,4 +1,8 @@
-"""Large bodies and events are parsed in a thread, so that the other calls of an event loop go on."""
+"""
+What comes of an async call: a response, or one of this package's errors.
+
+Large bodies and events are parsed in a thread, so that the other calls of an event loop go on.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ from typing import Final
 
 from httpx_sse import ServerSentEvent
 
+from airflow_provider_responses.client import transport
 from airflow_provider_responses.client.calls import Call, whole
 from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.response import Response
 
@@ -26,3 +32,17 @@ async def read_event(reader: StreamReader, sse: ServerSentEvent) -> StreamEvent 
     if len(sse.data) > LARGE:
         return await asyncio.to_thread(reader.read, sse.data, sse.event)
     return reader.read(sse.data, sse.event)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what an async call raises."""
+    return ResponsesError, TimeoutError, *transport.network_errors()
+
+
+def to_failure(error: Exception, call: Call) -> ResponsesError:
+    """Return an exception as this package's error."""
+    if isinstance(error, ResponsesError):
+        return error
+    if isinstance(error, transport.network_errors()):  # before the deadline's: some of aiohttp's are TimeoutErrors too
+        return transport.to_transport_error(error, what=call.what)
+    return call.deadline_error()

@@ -1,0 +1,154 @@
+"""A stream that breaks before any output is sent again unstreamed, once: vLLM refuses some requests by breaking off."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_provider_responses.exceptions import (
+    BadRequestResponseError,
+    StreamInterruptedError,
+    TransportError,
+)
+
+from .server import Connection, Server
+from .wire import REQUEST, Flavour, Wire, deltas, ended, failure, good, sse, streamed
+
+OPEN = "http://127.0.0.1:8642/v1"
+STREAMED = {**REQUEST, "stream": True}
+BEGUN = [
+    {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}},
+    {"type": "response.in_progress", "response": {"id": "resp_1", "status": "in_progress"}},
+]
+DROPPED = httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+WHOLE = sse(*BEGUN, *deltas("Hel|lo"), ended())
+
+
+def broken(*more: bytes | Exception) -> httpx.Response:
+    return streamed(sse(*BEGUN, done=False), *(more or (DROPPED,)))
+
+
+def says(wire: Wire) -> list[bool]:
+    return [sent["stream"] for sent in wire.sent]
+
+
+def test_the_real_reason_is_brought(flavour: Flavour) -> None:
+    wire = Wire(broken(), failure(400, message="Grammar error: unexpected token"))
+    with pytest.raises(BadRequestResponseError, match="Grammar error") as caught:
+        flavour.on(wire, base_url=OPEN).send(STREAMED)
+    assert says(wire) == [True, False]
+    first, second = wire.requests
+    assert {**json.loads(first.content), "stream": False} == json.loads(second.content)
+    assert (first.headers["accept"], second.headers["accept"]) == ("text/event-stream", "application/json")
+    assert "sent again with stream=False since its stream broke before any output" in str(caught.value)
+    assert [type(error) for error in caught.value.previous] == [StreamInterruptedError]
+    assert "before any output" in str(caught.value.previous[0])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [sse(*BEGUN, done=False), DROPPED],
+        [sse(*BEGUN, done=False)],
+        [sse(*BEGUN)],
+        [b""],
+        [DROPPED],
+        [sse(*BEGUN, '{"type": "resp')],
+        [sse(*BEGUN, {"type": "response.output_item.added", "item": {"type": "message", "content": []}})],
+    ],
+    ids=["dropped", "ended", "done", "nothing", "dropped at once", "malformed", "announced"],
+)
+def test_a_response_that_comes_unstreamed_is_the_response(flavour: Flavour, first: list[bytes | Exception]) -> None:
+    wire = Wire(streamed(*first), good())
+    response = flavour.on(wire, base_url=OPEN).send(STREAMED)
+    assert (response.output_text, response.tries, says(wire)) == ("Hello", 2, [True, False])
+    assert isinstance(response.previous[0], StreamInterruptedError)
+
+
+def test_it_is_within_the_limit_of_what_may_be_billed(flavour: Flavour) -> None:
+    wire = Wire(broken())
+    with pytest.raises(StreamInterruptedError, match="stream=False") as caught:
+        flavour.on(wire, base_url=OPEN, max_ambiguous_retries=0).send(STREAMED)
+    assert (caught.value.ambiguous, says(wire)) == (True, [True])
+
+
+def test_it_is_once(flavour: Flavour) -> None:
+    wire = Wire(broken(), httpx.ReadError("dropped"), broken(), broken())
+    with pytest.raises(StreamInterruptedError):
+        flavour.on(wire, base_url=OPEN, max_ambiguous_retries=3).send(STREAMED)
+    assert says(wire) == [True, False, True, True]
+
+
+def test_a_refusal_for_now_does_not_use_it_up(flavour: Flavour) -> None:
+    wire = Wire(broken(), failure(503), failure(429), good())
+    assert flavour.on(wire, base_url=OPEN).send(STREAMED).tries == 4
+    assert says(wire) == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "then"),
+    [
+        ({}, [DROPPED]),
+        ({"base_url": OPEN, "dialect": "openrouter"}, [DROPPED]),
+        ({"base_url": OPEN}, [sse(*deltas("Hel"), done=False), DROPPED]),
+        ({"base_url": OPEN}, [sse({"type": "response.reasoning_text.delta", "delta": "Hm."}, done=False), DROPPED]),
+        ({"base_url": OPEN}, [sse({"type": "response.refusal.delta", "delta": "I"}, done=False), DROPPED]),
+        ({"base_url": OPEN}, [httpx.ReadTimeout("silent")]),
+    ],
+    ids=["OpenRouter", "its dialect", "after text", "after reasoning", "after a refusal", "silent"],
+)
+def test_otherwise_it_is_streamed_again(flavour: Flavour, settings: dict[str, Any], then: list[Any]) -> None:
+    wire = Wire(broken(*then), streamed(WHOLE))
+    assert flavour.on(wire, **settings).send(STREAMED).output_text == "Hello"
+    assert says(wire) == [True, True]
+
+
+def test_what_was_not_streamed_is_not_changed(flavour: Flavour) -> None:
+    wire = Wire(httpx.ReadError("dropped"), streamed(sse(*BEGUN)))
+    with pytest.raises(StreamInterruptedError):
+        flavour.on(wire, base_url=OPEN).send(REQUEST)
+    assert says(wire) == [False, False]
+
+
+def test_stream_hands_out_events_and_is_not_sent_again(flavour: Flavour) -> None:
+    wire = Wire(broken())
+    with pytest.raises(StreamInterruptedError, match="stream=False"):
+        list(flavour.on(wire, base_url=OPEN).stream())
+    assert says(wire) == [True]
+
+
+def test_an_accept_header_of_the_users_own_stays(flavour: Flavour) -> None:
+    wire = Wire(broken(), good())
+    flavour.on(wire, base_url=OPEN).send(STREAMED, options={"accept": "application/vnd.other+json"})
+    assert [request.headers["accept"] for request in wire.requests] == ["application/vnd.other+json"] * 2
+
+
+def test_a_deadline_ends_it_as_everything(flavour: Flavour) -> None:
+    def late(_: httpx.Request) -> httpx.Response:
+        wire.now += 60
+        return broken()
+
+    wire = Wire(late)
+    with pytest.raises((TransportError, StreamInterruptedError)):
+        flavour.on(wire, base_url=OPEN, timeout=30).send(STREAMED)
+    assert wire.attempts == 1
+
+
+def test_a_server_that_breaks_off_on_the_wire(flavour: Flavour, server: Server) -> None:
+    def script(connection: Connection) -> None:
+        while request := connection.read_request():
+            if json.loads(request[1])["stream"]:
+                data = sse(*BEGUN, done=False)
+                head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+                connection.send(head.encode() + f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                return
+            reason = b'{"error": {"code": 400, "message": "logprobs are off"}}'
+            connection.send(f"HTTP/1.1 400 Bad Request\r\ncontent-length: {len(reason)}\r\n\r\n".encode() + reason)
+
+    server.script = script
+    with pytest.raises(BadRequestResponseError, match="logprobs are off") as caught:
+        flavour.network(base_url=server.url).send(STREAMED)
+    assert caught.value.tries == 2
