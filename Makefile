@@ -24,8 +24,9 @@ OTHERS := $(OLDER) $(NEWER)
 VENV := .venv
 WHEEL_VENV := .cache/wheel-venv
 BIN := $(VENV)/bin
-# How many processes share the tests; with ARGS it is one, which can print and be stopped in a debugger.
-WORKERS := 2
+# How many processes share the tests: one more than two cores, for some wait for what they have started. With ARGS it is
+# one, which can print and be stopped in a debugger.
+WORKERS := 3
 # Folders of tests/ to leave out: make test-3.0 SKIP="client models"
 SKIP :=
 
@@ -33,6 +34,8 @@ SKIP :=
 export AIRFLOW_HOME := $(CURDIR)/.airflow/make
 # Settings that would put packages elsewhere or change the pins; where pip finds packages stays the user's.
 unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
+# Without their bytecode, every process of the tests compiles them anew. `make clean` removes it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) bench bench-airflow fuzz lint format docs build check-wheel clean
 

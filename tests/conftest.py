@@ -43,6 +43,33 @@ settings.load_profile("tests")
 
 pytest_plugins = ["airflow_provider_responses.testing"]
 
+# They wait for processes, or for whole runs of DAGs, for seconds each.
+LONGEST = frozenset(
+    {
+        "test_dags.py",
+        "test_examples.py",
+        "test_kill.py",
+        "test_kills.py",
+        "test_loops.py",
+        "test_parsing.py",
+        "test_provider.py",
+        "test_secrets.py",
+    }
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process that shares the tests begin with its part of the longest: at the end, others would wait."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1:
+        long = [item for item in items if item.path.name in LONGEST]
+        rest = [item for item in items if item.path.name not in LONGEST]
+        parts = [
+            (long[n::workers], rest[n * len(rest) // workers : (n + 1) * len(rest) // workers]) for n in range(workers)
+        ]
+        items[:] = [item for part in parts for group in part for item in group]
+
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(HOME, ignore_errors=True)

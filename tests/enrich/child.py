@@ -13,7 +13,7 @@ from airflow_provider_responses.enrich.job import Surroundings
 from airflow_provider_responses.enrich.limits import Limits
 from tests.enrich.jobs import Label, enrich, table
 
-ROWS = 2000
+ROWS = 1000
 CONCURRENCY = 16
 
 
