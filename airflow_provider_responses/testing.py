@@ -15,8 +15,9 @@ from airflow.providers.common.compat.sdk import DecoratedOperator
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import is_lazy
-from airflow_provider_responses.client.config import ClientConfig, Dialect, RequestOptions
+from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 

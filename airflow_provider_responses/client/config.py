@@ -13,13 +13,13 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.models.fields import Dialect
 
 DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
 # Set by the client itself; a copy from elsewhere would leak a key or break the protocol.
 RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-length", "host"})
 SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
 SHORTEST_SECRET: Final = 6  # what is shorter, such as the key "none", is part of too many words to be taken out
-Dialect = Literal["openrouter", "open"]
 # Seconds that an idle connection is kept. Uvicorn, which most other servers run on, closes it after 5: a request that
 # goes out on it at that moment is lost, and nobody knows whether it was served.
 IDLE_OPENROUTER: Final = 30.0

@@ -23,7 +23,7 @@ _NAMES: Final[Mapping[int, str]] = {
         content_policy_violation refusal invalid_image image_too_large image_too_small unsupported_image_format
         image_download_failed invalid_image_format invalid_base64_image invalid_image_url image_parse
         image_content_policy_violation invalid_image_mode image_file_too_large unsupported_image_media_type
-        empty_image_file failed_to_download_image
+        empty_image_file failed_to_download_image cyber_policy misalignment_policy_violation
 
         bad_request context_window_exceeded string_above_max_length content_filter responsible_ai_policy_violation
         data_inspection_failed invalid_value invalid_type invalid_parameter invalid_argument invalid_json

@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.sandbox.chance import Faults
 from airflow_provider_responses.sandbox.limits import Limits
 from airflow_provider_responses.sandbox.script import parse_steps
-from airflow_provider_responses.sandbox.state import Dialect, LedgerEntry, State
+from airflow_provider_responses.sandbox.state import LedgerEntry, State
 
 if TYPE_CHECKING:
     import uvicorn

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
+from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.sandbox.chance import Chance, Faults
 from airflow_provider_responses.sandbox.limits import Excess, Limits, Meter
 from airflow_provider_responses.sandbox.prices import Bill, count_input_tokens
 from airflow_provider_responses.sandbox.script import Step
 
 Outcome = Literal["running", "answered", "cached", "error", "dropped", "broken"]
-Dialect = Literal["openrouter", "open"]
 CacheKey = tuple[str, str, str, bool, str]
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 KEY_DEFAULTS: Final[dict[str, Any]] = {
