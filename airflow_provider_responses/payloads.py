@@ -16,7 +16,7 @@ from airflow_provider_responses import exceptions
 from airflow_provider_responses.client.config import RequestOptions, secret_headers
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.models.fields import SECRETS
-from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.models.response import COST_HEADER, Response
 from airflow_provider_responses.runs import Outcome
 from airflow_provider_responses.task.texts import plain_text
 
@@ -37,7 +37,9 @@ _DETAILS: Final = (
     "openrouter_metadata",
 )
 # The others may hold cookies, or what a server repeats of the request's.
-_HEADERS: Final = frozenset({"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id"})
+_HEADERS: Final = frozenset(
+    {"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id", COST_HEADER}
+)
 # Parts of JSON schemas whose keys are anybody's names.
 _NAMED_BY_USERS: Final = frozenset(
     {"properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs", "definitions"}

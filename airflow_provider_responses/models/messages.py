@@ -130,7 +130,7 @@ def choose_output(found: Iterable[Found]) -> list[ResponseMessage]:
     These are the ``final_answer`` where the messages carry phases, else the ones after the last tool call. Where those
     hold no text, an earlier message does: text that came is never passed over for an empty one.
     """
-    told = [one for one in found if one.message.text]
+    told = _with_text(found)
     if final := [one.message for one in told if one.message.phase == "final_answer"]:
         return final
     told = [one for one in told if one.message.phase != "commentary"] or told
@@ -138,10 +138,17 @@ def choose_output(found: Iterable[Found]) -> list[ResponseMessage]:
 
 
 def candidates(found: Iterable[Found]) -> list[str]:
-    """Return the texts that may hold a typed output: of ``final_answer`` first, then of the last message first."""
-    messages = [one.message for one in found if one.message.text][::-1]
-    messages.sort(key=lambda message: message.phase != "final_answer")
+    """Return the texts that may hold a typed output: ``final_answer`` first, ``commentary`` last, later ones first."""
+    ranks = {"final_answer": 0, "commentary": 2}
+    messages = [one.message for one in _with_text(found)][::-1]
+    messages.sort(key=lambda message: ranks.get(message.phase or "", 1))
     return list(dict.fromkeys(message.text for message in messages))
+
+
+def _with_text(found: Iterable[Found]) -> list[Found]:
+    """Return the messages that say something; where all are blank, the blank ones."""
+    told = [one for one in found if one.message.text]
+    return [one for one in told if one.message.text.strip()] or told
 
 
 def join(texts: Iterable[str]) -> str:

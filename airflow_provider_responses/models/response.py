@@ -250,7 +250,10 @@ class Response:
 
         Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in.
         """
-        return history.to_input(self.output, response_id=self.id)
+        items = self.output
+        if self._plain_text and not any(message.text for message in self.messages):
+            items = [*items, *messages.items_of(self._plain_text)]
+        return history.to_input(items, response_id=self.id)
 
     @property
     def _is_cut_off(self) -> bool:

@@ -312,6 +312,8 @@ def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -
     ("reason", "advice"),
     [
         ("max_output_tokens", "raise `max_output_tokens`"),
+        ("max_tokens", "raise `max_output_tokens`"),
+        ("length", "raise `max_output_tokens`"),
         ("content_filter", "change the input or the model"),
         ("something_new", "something_new"),
         (None, "unknown"),
@@ -325,6 +327,53 @@ def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advi
     assert caught.value.response.output_text == "the begin"
     assert not caught.value.retryable
     assert "the begin" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("most", "advice"), [(2, "raise `max_output_tokens`"), (3, "change the request"), (None, "change the request")]
+)
+def test_without_a_reason_the_limit_is_one(most: int | None, advice: str) -> None:
+    request = RequestSummary(label=WHAT, max_output_tokens=most)
+    with pytest.raises(IncompleteResponseError, match=advice):
+        protocol.check_answer(Response(raw=result(status="incomplete")), request=request)
+
+
+@pytest.mark.parametrize(
+    ("most", "status", "marked"),
+    [
+        (2, "completed", True),
+        (1, "completed", True),
+        (2, None, True),
+        (3, "completed", False),
+        (None, "completed", False),
+    ],
+)
+def test_a_response_as_long_as_allowed_may_be_truncated(
+    most: int | None, status: str | None, marked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = Response(raw=result("the text", status=status))
+    request = RequestSummary(label=WHAT, max_output_tokens=most)
+    checked = protocol.check_answer(response, request=request)
+    assert checked.maybe_truncated is marked
+    assert protocol.check_answer(checked, request=request) is checked
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == marked
+    assert all("raise `max_output_tokens`" in line and WHAT in line and "the text" not in line for line in lines)
+
+
+def test_a_content_filter_without_an_error_is_not_tried_again() -> None:
+    with pytest.raises(IncompleteResponseError, match="content filter") as caught:
+        protocol.check_answer(Response(raw=result("the begin", status="failed")), request=REQUEST)
+    assert caught.value.response is not None
+    assert (caught.value.retryable, caught.value.response.output_text) == (False, "the begin")
+
+
+def test_a_failure_after_output_may_have_been_billed() -> None:
+    for output, ambiguous in (([], False), (result()["output"], True)):
+        raw = result(status="failed", error={"code": "server_error", "message": "m"}, output=output)
+        with pytest.raises(APIError) as caught:
+            protocol.check_answer(Response(raw=raw), request=REQUEST)
+        assert caught.value.ambiguous is ambiguous
 
 
 def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:

@@ -1,5 +1,5 @@
 """
-Whatever a server sends, a call ends in an answer or in one of this package's errors.
+Whatever a server sends, a call ends in a response or in one of this package's errors, and no text that came is lost.
 
 Each test goes on for FUZZ_SECONDS (2 by default, 30 in `make fuzz`), with other examples every time.
 """
@@ -36,6 +36,19 @@ EVENTS = [
     "error",
     "response.error",
     "response.output_item.done",
+    "response.output_item.added",
+    "response.output_text.done",
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.content_part.delta",
+    "response.output_text.annotation.added",
+    "response.refusal.delta",
+    "response.refusal.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.reasoning_text.delta",
+    "response.reasoning_summary_text.done",
+    "response.reasoning_summary_part.done",
     "response.of_tomorrow",
 ]
 KEYS = [
@@ -68,6 +81,14 @@ KEYS = [
     "reason",
     "input_tokens_details",
     "result",
+    "item_id",
+    "output_index",
+    "content_index",
+    "part",
+    "annotation",
+    "arguments",
+    "summary",
+    "phase",
 ]
 WORDS = ["completed", "failed", "incomplete", "queued", "message", "output_text", "refusal", "url_citation", "server"]
 LINES = [b": comment\n\n", b"data: [DONE]\n\n", b"event: x\r\n", b"data:", b"\r\n\r\n", b"\xef\xbb\xbf", b"\n"]
@@ -156,6 +177,87 @@ def test_streams() -> None:
     @given(st.lists(lines, max_size=8).map(b"".join), st.integers(1, 64), headers, st.booleans())
     def check(data: bytes, size: int, head: dict[str, str], streaming: bool) -> None:
         outcome(200, head | {"content-type": "text/event-stream"}, Pieces(data, size), stream=True, streaming=streaming)
+
+    again_and_again(check)
+
+
+names = st.none() | st.sampled_from(["m", "n", "", 7])
+places = st.none() | st.sampled_from([0, 1, 10**9, -1, "0", 0.5])
+where = st.fixed_dictionaries(
+    {}, optional={"item_id": names, "output_index": places, "content_index": places, "sequence_number": places}
+)
+texts = st.text("ab \U0001f642", max_size=4)
+parts = st.builds(
+    lambda kind, text: {"type": kind, "text": text}, st.sampled_from(["output_text", "text", None]), texts
+)
+contents = st.lists(parts, max_size=2) | texts | st.none()
+said = st.builds(
+    lambda content, more: {"type": "message", "role": "assistant", "content": content, **more},
+    contents,
+    st.fixed_dictionaries({}, optional={"id": names, "status": st.sampled_from(["completed", "in_progress"])}),
+)
+calls = st.builds(
+    lambda name, text: {"type": "function_call", "id": name, "call_id": name, "name": "f", "arguments": text},
+    names,
+    texts,
+)
+reasonings = st.builds(lambda text: {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}, texts)
+outputs = st.lists(said | calls | reasonings, max_size=3) | st.none() | texts
+bodies = st.builds(
+    lambda output, more: {"output": output, **more},
+    outputs,
+    st.fixed_dictionaries({}, optional={"id": names, "status": st.sampled_from([None, "completed", "in_progress"])}),
+)
+
+
+def told(kind: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.builds(
+        lambda place, values: {"type": f"response.{kind}", **place, **values}, where, st.fixed_dictionaries(fields)
+    )
+
+
+carriers = st.one_of(
+    told("output_text.delta", delta=texts),
+    told("output_text.delta", delta=texts),
+    told("output_text.done", text=texts),
+    told("content_part.added", part=parts),
+    told("content_part.done", part=parts),
+    told("output_item.added", item=said | calls | reasonings),
+    told("output_item.done", item=said | calls | reasonings),
+    told("reasoning_text.delta", delta=texts),
+    told("function_call_arguments.delta", delta=texts),
+    told("function_call_arguments.done", arguments=texts),
+    told("created", response=bodies),
+)
+
+
+def test_no_text_that_was_streamed_is_lost() -> None:
+    """Random streams of events that carry content, which end as a whole response does."""
+
+    @endless
+    @given(st.lists(carriers, max_size=8), bodies, st.booleans())
+    def check(sent: list[dict[str, Any]], last: dict[str, Any], streaming: bool) -> None:
+        data = "".join(
+            f"data: {json.dumps(event)}\n\n" for event in [*sent, {"type": "response.completed", "response": last}]
+        )
+        pool = SyncPool(
+            httpx.MockTransport(
+                lambda _: httpx.Response(200, headers={"content-type": "text/event-stream"}, content=data.encode())
+            )
+        )
+        config = ClientConfig(api_key=KEY, max_retries=0, max_ambiguous_retries=0)
+        with ResponsesClient(config, pool=pool) as client:
+            request = {"model": "a/b", "input": "x", "stream": True}
+            try:
+                response = [*client.stream(request)][-1].response if streaming else client.send(request)
+            except ResponsesError as error:
+                check_message(str(error))
+                return
+        assert response is not None
+        deltas = [event["delta"] for event in sent if event["type"] == "response.output_text.delta" and event["delta"]]
+        whole = [str(event.get("text", "")) for event in sent if event["type"] == "response.output_text.done"]
+        assert response.output_text or not any((*deltas, *whole))
+        check_response(response)
 
     again_and_again(check)
 
