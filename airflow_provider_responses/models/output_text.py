@@ -16,12 +16,16 @@ LONGEST_PROSE: Final = 300  # characters around the JSON
 LONGEST_REPAIR: Final = 200_000  # characters
 _FENCE: Final = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*[A-Za-z0-9_+-]*[ \t]*")
 _THOUGHT: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]", re.IGNORECASE)
-_OPENED: Final = re.compile(r"<think(?:ing)?>|\[THINK\]", re.IGNORECASE)
-_PAIRS: Final = {"}": "{", "]": "["}
-_ESCAPE: Final = re.compile(r"\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<letter>.))", re.DOTALL)
-_NUMBER: Final = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)(?![\w.])")
-_COMMENT: Final = re.compile(r"(?<![\w:\"'])(?://[^\n]*|/\*.*?\*/)", re.DOTALL)
-_PUNCTUATION: Final = re.compile(r"[\s{}\[\],:\"'`\\“”„‟‘’‚‛«»\x08\ufeff\u200b\u2060]+")  # noqa: RUF001  # quotes that models write
+_MARKUP: Final = frozenset("{}[]<>")  # what is no prose
+_QUOTES: Final = {'"': '"', "'": "'", "“": "”“", "”": "”“", "„": "”“"}  # what opens, and what closes it
+_SPACE: Final = re.compile(r"(?:[\s,:]|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
+_END: Final = re.compile(r"""\s*(?:[,:\]}"'“”„]|//|/\*|$)""")  # what comes after the quote that ends a string
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<power>[eE][+-]?\d+)?(?![\w.+-])")
+_NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?=\s*:)")
+_WORD: Final = re.compile(r"(?:true|True|false|False|null|None)(?!\w)")
+_WORDS: Final = {"True": "true", "False": "false", "None": "null"}
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "'": "'", "\\": "\\", "/": "/"}
 
 
 def bare_json(text: str) -> str:
@@ -40,20 +44,21 @@ def repaired_json(text: str) -> str | None:
     """
     Return the JSON of a text that is none; None where a repair would be a guess.
 
-    Only punctuation may be wrong: quotes, commas, brackets' neighbours, comments, Python's words for null and
-    booleans, a few words around the JSON. Every letter and digit of the text is in the result, in the same order.
-    What is open at the end of the text was cut off, and is not closed.
+    Wrong may be commas, the kind of quotes, quotes and line ends inside of strings, Python's words for null and
+    booleans; there may be comments, and a few words around the JSON. All brackets, strings, numbers and words of the
+    text are those of the result. What is open at the end of the text was cut off, and is not closed.
     """
     if len(text) > LONGEST_REPAIR:
         return None
-    for candidate in _unwrapped(text):
-        core = candidate[candidate.find("{") : candidate.rfind("}") + 1]
-        around = len(candidate) - len(core)
-        if not core or around > LONGEST_PROSE or (around and _OPENED.search(candidate)):
+    *others, whole = _unwrapped(text)
+    for candidate in [whole] if whole.startswith("{") else [*others, whole]:  # what begins as JSON is no thought
+        start, end = candidate.find("{"), candidate.rfind("}") + 1
+        core, around = candidate[start:end], candidate[:start] + candidate[end:]
+        if start < 0 or not core or len(around) > LONGEST_PROSE or _MARKUP & set(around):
             continue
         if is_json(core):
             return core
-        if _is_whole(core) and (repaired := _repaired(core)) is not None:
+        if (repaired := _repaired(core)) is not None:
             return repaired
     return None
 
@@ -69,11 +74,13 @@ def is_json(text: str) -> bool:
 
 def _unwrapped(text: str) -> Iterator[str]:
     """Yield what may be the JSON in a text, the likeliest first."""
+    whole = _without_fence(text)
     for thought in islice(_THOUGHT.finditer(text), MOST_THOUGHTS):
         rest = _without_fence(text[thought.end() :])
-        if rest.startswith("{"):
+        is_string = whole.startswith("{") and text.count('"', 0, thought.start()) % 2
+        if rest.startswith("{") and not is_string:
             yield rest
-    yield _without_fence(text)
+    yield whole
 
 
 def _without_fence(text: str) -> str:
@@ -84,68 +91,93 @@ def _without_fence(text: str) -> str:
     return inner.removesuffix(opening["fence"]).strip(BLANK)
 
 
-def _is_whole(text: str) -> bool:
-    """Whether brackets and quotes close, the outermost bracket at the very end."""
-    opened: list[str] = []
-    quote, before = "", ""
-    escaped = False
-    for position, letter in enumerate(text):
-        if quote:
-            if letter == quote and not escaped and (quote == '"' or _ends_here(text, position)):
-                quote = ""
-            escaped = letter == "\\" and not escaped
-            continue
-        if letter == '"' or (letter == "'" and before in "{[,:"):
-            quote, escaped = letter, False
-        elif letter in "{[":
-            opened.append(letter)
-        elif letter in _PAIRS and (not opened or opened.pop() != _PAIRS[letter]):
-            return False
-        if not opened:
-            return position == len(text) - 1
-        before = before if letter.isspace() else letter
-    return False
-
-
-def _ends_here(text: str, position: int) -> bool:
-    """Whether a single quote is no apostrophe: what follows it is punctuation."""
-    return text[position + 1 :].lstrip()[:1] in {",", ":", "}", "]"}
-
-
 def _repaired(text: str) -> str | None:
+    """Return what json-repair makes of a text, if it is what the text says."""
+    try:
+        said = list(_tokens(text))
+    except ValueError:
+        return None
     from json_repair import loads  # here, since few responses need it
 
     try:
         value = loads(text, skip_json_loads=True)
+        return json.dumps(value) if said == list(_written(value)) else None
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
-        return None
-    kept = _words("".join(_written(value)))
-    given = _ESCAPE.sub(_unescaped, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return json.dumps(value) if kept in (_words(given), _words(_COMMENT.sub("", given))) else None
 
 
-def _words(text: str) -> list[str]:
-    """Return everything but punctuation, numbers in one form and Python's words as JSON's."""
-    same_numbers = _NUMBER.sub(lambda found: repr(float(found[0])), text.casefold())
-    return ["null" if word == "none" else word for word in _PUNCTUATION.sub(" ", same_numbers).split()]
+def _tokens(text: str) -> Iterator[str]:
+    """
+    Yield brackets, strings (after a quote), numbers and words.
+
+    :raises ValueError: at whatever else there is, at brackets that do not pair, at what is open at the end.
+    """
+    opened: list[str] = []
+    place = 0
+    while place < len(text):
+        letter = text[place]
+        if space := _SPACE.match(text, place):
+            place = space.end()
+            continue
+        if letter in "{[":
+            opened.append({"{": "}", "[": "]"}[letter])
+            token, place = letter, place + 1
+        elif letter in "}]":
+            if not opened or opened.pop() != letter or (not opened and place != len(text) - 1):
+                raise ValueError(letter)
+            token, place = letter, place + 1
+        else:
+            token, place = _string(text, place) if letter in _QUOTES else _bare(text, place)
+        yield token
+    if opened:
+        raise ValueError(opened)
 
 
-def _written(value: Any) -> Iterator[str]:
-    """Yield the words and numbers of a value, in order."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield f" {name} "
-            yield from _written(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _written(item)
-    else:
-        yield f" {value} " if isinstance(value, str) else f" {json.dumps(value)} "
+def _string(text: str, place: int) -> tuple[str, int]:
+    closing = _QUOTES[text[place]]
+    end = place + 1
+    while end < len(text):
+        if text[end] == "\\":
+            end += 2
+        elif text[end] in closing and _END.match(text, end + 1):
+            content = _ESCAPE.sub(_unescaped, text[place + 1 : end]).encode("utf-16-le", "surrogatepass")
+            return '"' + content.decode("utf-16-le", "surrogatepass"), end + 1
+        else:
+            end += 1
+    raise ValueError(closing)
+
+
+def _bare(text: str, place: int) -> tuple[str, int]:
+    if number := _NUMBER.match(text, place):
+        read = float if number["fraction"] or number["power"] else int
+        return json.dumps(read(number[0])), number.end()
+    if name := _NAME.match(text, place):
+        return '"' + name[0], name.end()
+    if word := _WORD.match(text, place):
+        return _WORDS.get(word[0], word[0]), word.end()
+    raise ValueError(text[place])
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    if code := found["code"]:
-        return chr(int(code, 16))
-    return " " if found["letter"] in "nrtbf" else found[0]
+    if found[1]:
+        return chr(int(found[1], 16))
+    if found[2] not in _ESCAPES:  # one of Python's, or the backslash of a path?
+        raise ValueError(found[0])
+    return _ESCAPES[found[2]]
+
+
+def _written(value: Any) -> Iterator[str]:
+    """Yield the tokens of a value."""
+    if isinstance(value, dict):
+        yield "{"
+        for name, item in value.items():
+            yield f'"{name}'
+            yield from _written(item)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for item in value:
+            yield from _written(item)
+        yield "]"
+    else:
+        yield f'"{value}' if isinstance(value, str) else json.dumps(value)
