@@ -12,6 +12,7 @@ from pydantic_core import from_json
 MAX_QUOTED: Final = 500  # characters of a server's own words in a message
 # Where pydantic's errors, and FastAPI's, begin to repeat what they were given: all from there on is content.
 _REPEATED: Final = re.compile(r"""input_value=|\\*["'](?:input|ctx)\\*["']\s*:""")
+MOST_LINES: Final = 20  # of an error's body that is framed as a stream
 LEFT_OUT: Final = "… (the rest repeats the input, and is left out)"
 
 
@@ -32,10 +33,14 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def parse_what_arrived(text: bytes) -> Any:
-    """Read JSON whose end is missing as far as it goes; None if it is none."""
+    """Read JSON whose end is missing as far as it goes, or the first JSON of a stream; None if it is none."""
     whole = parse_json(text)
     if whole is not None:
         return whole
+    for line in text.splitlines()[:MOST_LINES]:
+        name, _, value = line.partition(b":")
+        if name == b"data" and isinstance(found := parse_json(value), dict):
+            return found
     try:
         return from_json(text, allow_partial="trailing-strings")
     except ValueError:
@@ -67,3 +72,10 @@ def describe(body: bytes, *, quote: bool = True) -> str:
         return f"{len(body)} bytes, a JSON list" if isinstance(data, list) else f"{len(body)} bytes of broken JSON"
     begins = f" beginning {quoted(body[:200].decode(errors='replace'))!r}" if quote else ""
     return f"{len(body)} bytes{begins}"
+
+
+def embedded(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a text ends with, as proxies pass on the body of another server; None without one."""
+    begins = text.find("{")
+    data = parse_json(text[begins:].strip()) if begins >= 0 and text.rstrip().endswith("}") else None
+    return data if isinstance(data, dict) else None

@@ -6,10 +6,12 @@ No I/O and no clock. What a server repeats of the request is never read: a messa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from airflow_provider_responses.client.bodies import embedded
 from airflow_provider_responses.client.error_names import Cause, choose, read_cause
 
 DEEPEST: Final = 4  # envelopes inside one another that are opened
@@ -20,6 +22,7 @@ _WORDS: Final = (
     *("description", "reason", "errors", "title", "error"),
 )
 _CODES: Final = ("code", "type", "status", "status_code", "statusCode", "error_code", "error", "__type")
+_STATUS: Final = re.compile(r"\b(?:status(?: code)?|error code|http(?: error)?|api)\s*:?\s*([45]\d\d)\b", re.IGNORECASE)
 _NO_TYPES: Final = frozenset({"error", "response.error", "response.failed", "None", "about:blank"})
 
 
@@ -51,9 +54,10 @@ def read_report(body: Any) -> Report:
     types = [layer.get("error_type") for layer in layers]
     decisive = choose(map(read_cause, types))
     named = choose(read_cause(layer.get(key)) for layer in layers for key in _CODES)
-    cause = choose((decisive, named))
+    words = _words(_outermost(body))
+    cause = choose((decisive, named)) or _status_in(words)
     return Report(
-        words=_words(_outermost(body)),
+        words=words,
         cause=cause,
         is_decisive=cause is not None and cause is decisive,
         code=next((code for layer in layers if (code := _code(layer.get("code"))) is not None), None),
@@ -63,6 +67,12 @@ def read_report(body: Any) -> Report:
         availability=_first_mapping(layers, "availability"),
         openrouter_metadata=_first_mapping(layers, "openrouter_metadata") or None,
     )
+
+
+def _status_in(words: str | None) -> Cause | None:
+    """Return the status of another server that a message names, as in ``Error code: 404``."""
+    found = _STATUS.search(words or "")
+    return read_cause(int(found[1])) if found else None
 
 
 def text_of(value: Any) -> str | None:
@@ -84,20 +94,23 @@ def _layers(body: Any) -> list[Mapping[str, Any]]:
     layer = _outermost(body)
     while isinstance(layer, Mapping) and len(found) < DEEPEST:
         found.insert(0, layer)
-        inner = (_only(layer.get(key)) for key in _INNER)
+        inner = (_opened(layer.get(key)) for key in _INNER)
         layer = next((item for item in inner if isinstance(item, Mapping)), None)
     return found
 
 
-def _only(value: Any) -> Any:
+def _opened(value: Any) -> Any:
+    """Return what an envelope holds: of a list the only item, of a text the JSON that another server had sent."""
+    if isinstance(value, str):
+        return embedded(value)
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _words(value: Any, depth: int = 0) -> str | None:
-    if isinstance(value, str):
-        return value.strip() or None
     if depth > DEEPEST + 2:
         return None
+    if isinstance(value, str):
+        return _words(embedded(value), depth + 1) or value.strip() or None
     if isinstance(value, list):
         found = [words for item in value[:LONGEST_LIST] if (words := _complaint(item, depth + 1))]
         return "; ".join(found) or None

@@ -142,13 +142,15 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
     data = parse_json(body)
     if not isinstance(data, dict):
         label = request.label
-        # The model may well have run: what lies between mangled its answer.
+        is_null = body.strip() == b"null"  # one bridge responds so to whatever is not streamed
+        advice = "If the server only streams, set stream=True" if is_null else "Check the proxies on the way"
+        # The model may well have run: what lies between mangled its response.
         raise APIError(
-            # What is no page of a gateway may be a piece of the answer, and is not quoted.
+            # What is no page of a gateway may be a piece of the response, and is not quoted.
             f"{label}: answered {status} with {describe(body, quote=body.lstrip().startswith(b'<'))} instead of a JSON "
-            "object. Check the base URL, and the proxies on the way",
+            f"object. Check the base URL. {advice}",
             status_code=status,
-            retryable=True,
+            retryable=not is_null,
             ambiguous=True,
             generation_id=headers.get("x-generation-id"),
         )
@@ -157,7 +159,8 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
 
 def note_limits(response: Response, *, request: RequestSummary) -> Response:
     """Mark a response that may be truncated: it is as long as allowed, and its server calls it complete."""
-    if response.maybe_truncated or not _is_at_limit(response, request) or response.status not in (None, "completed"):
+    is_at_limit = response.usage.output_tokens == request.max_output_tokens is not None
+    if response.maybe_truncated or not is_at_limit or response.status not in (None, "completed"):
         return response
     log.warning(
         "%s: the response is complete by its status, and has as many tokens as `max_output_tokens` allows (%s). It may "

@@ -292,5 +292,34 @@ ROWS = {
     ),
     "a page": Row(502, b"<html>Bad gateway</html>", True, "<html>Bad gateway", "server's log"),
     "nothing": Row(503, b"", True, "an empty body", "more capacity"),
+    "litellm error framed as a stream": Row(
+        500,
+        b'data: {"error": {"message": "cannot start", "type": "internal_server_error", "code": "500"}}\n\n'
+        b"data: [DONE]\n\n",
+        True, "cannot start", "server's log",
+    ),
+    "litellm around another server's body": Row(
+        500,
+        openai(
+            'litellm.BadRequestError: OpenAIException - {"error": {"message": "no such response", '
+            '"code": "previous_response_not_found", "param": null}}',
+            None, "500",
+        ),
+        False, "no such response", "previous_response_id", CONTINUED,
+    ),
+    "codex-relay, JSON as a message": Row(
+        502,
+        {"error": {"code": "502", "message": '{"error": {"message": "too long", "code": "context_length_exceeded"}}'}},
+        False, "too long", "shorten the input",
+    ),
+    "JSON as a message that repeats the input": Row(
+        422,
+        {"detail": '{"detail": [{"loc": ["body", "input"], "msg": "is no list", "input": "' + SECRET + '"}]}'},
+        False, "input: is no list", "Correct the request",
+    ),
+    "a status in the words alone": Row(
+        500, {"type": "error", "error": {"message": "Error from LLM API: 404"}}, False, "404", "Check the model's name"
+    ),
+    "a number that is no status": Row(500, {"error": {"message": "took 404 ms"}}, True, "404 ms", "server's log"),
     "an unknown object": Row(500, {"request": {"input": SECRET}}, True, "the fields 'request'", "server's log"),
 }  # fmt: skip

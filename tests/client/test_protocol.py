@@ -342,7 +342,7 @@ def test_without_a_reason_the_limit_is_one(most: int | None, advice: str) -> Non
     ("most", "status", "marked"),
     [
         (2, "completed", True),
-        (1, "completed", True),
+        (1, "completed", False),
         (2, None, True),
         (3, "completed", False),
         (None, "completed", False),
@@ -413,7 +413,7 @@ def test_what_was_paid_for_is_never_lost_over_its_shape(changes: dict[str, Any])
         assert protocol.check_answer(response, request=REQUEST).output_text == ""
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"id": "resp', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "resp', b"\xff"])
 def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
     with pytest.raises(APIError, match="instead of a JSON object") as caught:
         protocol.read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
@@ -475,3 +475,17 @@ def test_a_date_to_wait_for_is_read_without_the_servers_clock_too() -> None:
     in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     assert 3000 < (errors.retry_after({"retry-after": in_an_hour}) or 0) <= 3600
     assert errors.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+def test_a_server_that_only_streams_is_not_paid_again_and_the_advice_says_so() -> None:
+    with pytest.raises(APIError, match="set stream=True") as caught:
+        protocol.read_json(200, {}, b"null", request=REQUEST)
+    assert (caught.value.retryable, caught.value.ambiguous) == (False, True)
+
+
+def test_more_tokens_than_asked_for_are_no_sign_of_truncation() -> None:
+    # One proxy raises a small limit without a word.
+    request = RequestSummary(label=WHAT, max_output_tokens=4)
+    for count, marked in ((3, False), (4, True), (5, False)):
+        usage = {"input_tokens": 1, "output_tokens": count, "total_tokens": count + 1}
+        assert protocol.check_answer(Response(raw=result(usage=usage)), request=request).maybe_truncated is marked
