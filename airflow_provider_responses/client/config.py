@@ -239,7 +239,7 @@ def _dialect_of(base_url: str) -> Dialect:
 
 def _base_url(name: str, value: Any) -> str:
     text = str(value).strip()
-    allowed = "a full URL without query, such as https://openrouter.ai/api/v1"
+    allowed = "a full URL without query, such as https://llm.example.com/v1"
     # What may hold a secret (a query, a password) is not shown.
     shown = "not shown here" if set("?#@") & set(text) else repr(text[:200])
     try:

@@ -164,7 +164,7 @@ def _api_error(
         openrouter_metadata=report.openrouter_metadata,
         response=response,
     )
-    where = " inside the answer" if response is not None else ""
+    where = " inside a response with status 200" if response is not None else ""
     words = quoted(report.words or NO_MESSAGE)
     field = f" (field {report.param})" if report.param and report.param not in words else ""
     happened = f"{request.label}: {status} {NAME_OF_STATUS.get(status, 'error')}{where}: {words}{field}"
