@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.models.output import parse_output, read_output
 from airflow_provider_responses.models.output_text import LONGEST_REPAIR, bare_json, repaired_json
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.runs import Run
 
 
 class Inner(BaseModel):
@@ -280,6 +282,22 @@ def test_the_texts_are_tried_in_their_order_and_repaired_last() -> None:
         read_output(Report, [wrong, broken])
     with pytest.raises(OutputValidationError, match="holds no text"):
         read_output(Report, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "maybe_truncated", "is_repaired"),
+    [("completed", False, True), ("completed", True, False), ("incomplete", False, False), (None, False, False)],
+)
+def test_only_a_complete_response_is_repaired(status: str | None, maybe_truncated: bool, is_repaired: bool) -> None:
+    part = {"type": "output_text", "text": "{'text': 'x', 'number': 1}"}
+    raw = {"status": status, "output": [{"type": "message", "role": "assistant", "content": [part]}]}
+    response = Response(raw=raw, maybe_truncated=maybe_truncated)
+    run = Run(fields={}, output_type=Report)
+    if is_repaired:
+        assert run.value(response)["text"] == "x"
+    else:
+        with pytest.raises(OutputValidationError):
+            run.value(response)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
+from airflow_provider_responses.enrich.answers import TEXT, fields_of
 from airflow_provider_responses.models.output import read_output
 from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
+from airflow_provider_responses.runs import Run
 from airflow_provider_responses.sandbox.instances import instance
 from tests.models.output_corpus import CORPUS
 
@@ -95,6 +97,15 @@ def test_what_the_sandbox_makes_is_read(name: str) -> None:
         read = read_output(CORPUS[name], [json.dumps(made)])
         assert not read.repaired
         assert json.loads(json.dumps(read.value)) == read.value
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_columns_of_an_enrichment_are_the_fields_that_come_out(name: str) -> None:
+    kind = CORPUS[name]
+    made = instance(json_schema_format(kind)["schema"], "x")
+    value = read_output(kind, [json.dumps(made)]).value
+    columns = fields_of(Run(fields={}, output_type=kind))
+    assert set(columns) == (set(value) if not issubclass(kind, RootModel) else {TEXT})
 
 
 def test_the_corpus_is_broad() -> None:
