@@ -74,7 +74,7 @@ def test_every_invalid_request_is_named_with_its_task():
         lambda: ResponsesOperator(task_id="no_input", model=MODEL),
         lambda: ResponsesOperator(task_id="empty", model=MODEL, input=" "),
         lambda: ResponsesOperator(task_id="stored", model=MODEL, input="x", request={"store": True}),
-        lambda: ResponsesOperator(task_id="open_type", model=MODEL, input="x", output_type=Open),
+        lambda: ResponsesOperator.partial(task_id="open_type", model=MODEL, output_type=Open).expand(input=["x"]),
         lambda: ResponsesOperator.partial(task_id="mapped", model=MODEL, request={"temperature": "hot"}).expand(
             input=["x"]
         ),
@@ -133,6 +133,8 @@ def test_tasks_that_enrich_are_checked_as_well():
         lambda: ResponsesEnrichOperator(task_id="function", input=lambda row: {"model": MODEL} | row, **plain),
         lambda: ResponsesEnrichOperator(task_id="no_model", input="{{ row.a }}", **plain),
         lambda: ResponsesEnrichOperator.partial(task_id="shards", input="{{ row.a }}", **plain).expand(shard=[(0, 1)]),
-        lambda: ResponsesEnrichOperator(task_id="open_type", model=MODEL, input="x", output_type=Open, **plain),
+        lambda: ResponsesEnrichOperator.partial(
+            task_id="open_type", model=MODEL, input="{{ row.a }}", output_type=Open, **plain
+        ).expand(shard=[(0, 1)]),
     )
     assert set(invalid_requests(dag)) == {"decorated", "no_model", "shards", "open_type"}

@@ -26,6 +26,8 @@ def checked(given: Any, *, is_openrouter: bool, is_stored: Callable[[str], bool]
     # A field that no schema knows yet is let through, as the service does: `extra_body` sends such fields.
     unknown = {name: value for name, value in given.items() if name not in REQUEST_FIELDS}
     fields = {name: value for name, value in given.items() if name not in unknown}
+    if "input" in fields:
+        fields["input"] = _with_details(fields["input"])
     dialect: Dialect = "openrouter" if is_openrouter else "open"
     try:
         body = ResponsesRequest.parse({**fields, "extra_body": unknown}, dialect=dialect).to_dict()
@@ -39,6 +41,23 @@ def checked(given: Any, *, is_openrouter: bool, is_stored: Callable[[str], bool]
         code = "previous_response_not_found"
         raise RefusedError(error_answer(404, message, code=code, param="previous_response_id"))
     return body
+
+
+def _with_details(given: Any) -> Any:
+    """Return the input with `detail: "auto"` in images that have none: Open Responses does not require it."""
+    return [_with_detail(item) for item in given] if isinstance(given, list) else given
+
+
+def _with_detail(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    parts = {name: item[name] for name in ("content", "output") if isinstance(item.get(name), list)}
+    return item | {name: [_image(part) for part in listed] for name, listed in parts.items()}
+
+
+def _image(part: Any) -> Any:
+    is_image = isinstance(part, dict) and part.get("type") == "input_image"
+    return {"detail": "auto", **part} if is_image else part
 
 
 def _problem(given: dict[str, Any], body: dict[str, Any], is_openrouter: bool) -> str | None:

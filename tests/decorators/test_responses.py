@@ -168,7 +168,6 @@ class TestMultipleOutputs:
             ({"output_type": Root}, "the field 'usage' of output_type Root"),
             ({"output_type": Internal}, "the field 'airflow_provider_responses.finished_try'"),
             ({"output_type": Serialized}, "cannot be told from output_type Serialized"),
-            ({"output_type": RootModel[list[str]]}, "cannot be told from output_type RootModel"),
         ],
     )
     def test_what_would_give_no_xcom_for_each_field_is_refused_at_parse(self, arguments, said):

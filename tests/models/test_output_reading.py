@@ -294,10 +294,10 @@ def test_only_a_complete_response_is_repaired(status: str | None, maybe_truncate
     response = Response(raw=raw, maybe_truncated=maybe_truncated)
     run = Run(fields={}, output_type=Report)
     if is_repaired:
-        assert run.value(response)["text"] == "x"
+        assert run.read(response).value["text"] == "x"
     else:
         with pytest.raises(OutputValidationError):
-            run.value(response)
+            run.read(response)
 
 
 @pytest.mark.parametrize(
