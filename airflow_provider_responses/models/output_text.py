@@ -102,7 +102,7 @@ def _repaired(text: str) -> str | None:
     try:
         value = loads(text, skip_json_loads=True)
         return json.dumps(value) if said == list(_written(value)) else None
-    except (ValueError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # it fails in many ways
         return None
 
 

@@ -324,5 +324,14 @@ def test_no_text_takes_long(text: str) -> None:
     assert time.process_time() - began < 20
 
 
+def test_a_library_that_fails_brings_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        return [][0]
+
+    monkeypatch.setattr("json_repair.loads", fails)
+    with pytest.raises(OutputValidationError, match="Invalid JSON"):
+        read_output(Report, ["{'text': 'x', 'number': 1}"], repair=True)
+
+
 def test_a_long_text_is_not_repaired() -> None:
     assert repaired_json("{'a': 1}" + " " * LONGEST_REPAIR) is None
