@@ -326,7 +326,7 @@ def test_no_text_takes_long(text: str) -> None:
 
 def test_a_library_that_fails_brings_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
-        return [][0]
+        raise IndexError
 
     monkeypatch.setattr("json_repair.loads", fails)
     with pytest.raises(OutputValidationError, match="Invalid JSON"):
