@@ -307,7 +307,7 @@ class Written(BaseModel):
 
     model_config = ConfigDict(json_schema_mode_override="serialization")
     amount: Decimal
-    size: pydantic.ByteSize
+    year: Annotated[dt.date, PlainSerializer(lambda day: day.year, return_type=int)]
 
 
 class Described(BaseModel):
