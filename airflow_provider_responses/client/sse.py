@@ -40,8 +40,10 @@ class StreamReader:
         self.request = request
         self.hands_out = hands_out
         self.response: Response | None = None
+        self.is_settled = False  # the outcome is known, although a terminal event may still add to an error
+        self._is_over = False  # what follows is of no use
         self._assembler = Assembler()
-        self._is_done = False
+        self._take = self._assembler.take
         self._error: Mapping[str, Any] | None = None
         self._empty_error: Mapping[str, Any] | None = None
         self._after_error = 0
@@ -58,11 +60,6 @@ class StreamReader:
         """Whether anything of the output has come."""
         return self._assembler.has_output
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the outcome is known, although a terminal event may still add to an error."""
-        return self.response is not None or self._is_done or self._error is not None
-
     def read(self, data: str, name: str = UNNAMED) -> StreamEvent | None:
         """
         Turn one server-sent event into an event of the stream; None for what is none.
@@ -70,7 +67,7 @@ class StreamReader:
         :param name: what its ``event:`` line says.
         :raises StreamInterruptedError: for a JSON object that is broken: content may be lost with it.
         """
-        if self.response is not None or self._is_done or not data:
+        if self._is_over or not data:
             return None
         body = parse_json(data)
         if not isinstance(body, dict):
@@ -80,28 +77,28 @@ class StreamReader:
         kind = body.get("type")
         if not isinstance(kind, str) or not kind:
             kind = name if name != UNNAMED else ""
-        if kind in CARRIERS and self._error is None:  # nearly all events
-            self._assembler.take(kind, body)
-            return StreamEvent(type=kind, data=body) if self.hands_out else None
         if self._error is not None:
             self._read_on(kind, body)
             return None
+        if kind in CARRIERS:  # nearly all events
+            self._take(kind, body)
+            return StreamEvent(kind, body) if self.hands_out else None
         if _is_error(kind, body):
             if not _is_empty(body):
                 self._error = body
+                self.is_settled = True
                 return None
             self._empty_error = body
-        event = StreamEvent(type=kind, data=body)
+        event = StreamEvent(kind, body)
         if not event.is_terminal:
-            self._assembler.take(kind, body)
+            self._take(kind, body)
             return event
         return self._end(event)
 
     def whole(self, response: Response) -> LastEvent:
         """Take the response of a server that does not stream, as the event that would have ended the stream."""
-        self.response = protocol.note_limits(response, request=self.request)
         kind = f"response.{response.status or 'completed'}"
-        return LastEvent(type=kind, data={"type": kind, "response": response.raw}, assembled=self.response)
+        return LastEvent(kind, {"type": kind, "response": response.raw}, self._settle(response))
 
     def end(self) -> LastEvent | None:
         """Take the end of the body; return the terminal event that is missing if all else has come."""
@@ -142,7 +139,7 @@ class StreamReader:
     def _no_object(self, value: Any, data: str, name: str) -> dict[str, Any] | None:
         """Take data that is no JSON object; return the error event that it is by its name."""
         if data.strip() == DONE:
-            self._is_done = True
+            self.is_settled = self._is_over = True
         elif data.lstrip().startswith("{") and self._error is None:
             raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
         elif name in ERROR_EVENTS and data.strip():
@@ -152,10 +149,10 @@ class StreamReader:
     def _read_on(self, kind: str, body: dict[str, Any]) -> None:
         """After an error only the terminal event matters: it holds id, model and usage."""
         self._after_error += 1
-        event = StreamEvent(type=kind, data=body)
+        event = StreamEvent(kind, body)
         if event.is_terminal and isinstance(body.get("response"), dict):
             self._terminal = body["response"]
-        self._is_done = self._is_done or event.is_terminal or self._after_error >= AFTER_ERROR
+        self._is_over = self._is_over or event.is_terminal or self._after_error >= AFTER_ERROR
 
     def _end(self, event: StreamEvent) -> LastEvent | None:
         inner = _response_in(event.data)
@@ -191,8 +188,12 @@ class StreamReader:
         response = Response(raw=raw, headers=self.headers, inconsistent=inconsistent)
         if not response.output_text and response.refusal is None and self.text:
             raise self.interrupted("its events held a text, and the response that they make holds none")
+        return LastEvent(kind, data or {"type": kind, "response": raw}, self._settle(response))
+
+    def _settle(self, response: Response) -> Response:
         self.response = protocol.note_limits(response, request=self.request)
-        return LastEvent(type=kind, data=data or {"type": kind, "response": raw}, assembled=self.response)
+        self.is_settled = self._is_over = True
+        return self.response
 
     def _is_of_another(self, inner: Mapping[str, Any], consistent: bool) -> bool:
         """

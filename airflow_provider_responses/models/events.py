@@ -12,7 +12,7 @@ TERMINAL_EVENTS: Final = frozenset({"response.completed", "response.incomplete",
 ERROR_EVENTS: Final = frozenset({"error", "response.error"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class StreamEvent:
     """
     One event of a stream.
@@ -48,7 +48,7 @@ class StreamEvent:
         return Response(raw=value) if isinstance(value, dict) else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class LastEvent(StreamEvent):
     """
     The event that ends a stream.

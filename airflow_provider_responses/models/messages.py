@@ -102,6 +102,13 @@ def refusal_in(part: Mapping[str, Any]) -> str | None:
     return text_of(part.get("refusal")) if kind is None else None
 
 
+def is_refused(item: Mapping[str, Any]) -> bool:
+    """Whether a message holds a refusal."""
+    content = item.get("content") if is_message(item) else None
+    parts = content if isinstance(content, list) else (content,)
+    return any(isinstance(part, dict) and refusal_in(part) is not None for part in parts)
+
+
 def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
     """Return the messages in their order; the same id counts once, with the most complete of its contents."""
     found: list[Found] = []

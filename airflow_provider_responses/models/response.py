@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from airflow_provider_responses.models import history, messages
-from airflow_provider_responses.models.messages import ResponseMessage
+from airflow_provider_responses.models.messages import Found, ResponseMessage
 
 COST_HEADER: Final = "x-litellm-response-cost"  # LiteLLM's price of a response, in US dollars
 LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither JSON nor Airflow carries it
@@ -135,7 +135,7 @@ class Response:
         value: str | None = _get(self.raw, "model", str)
         return value
 
-    @property
+    @functools.cached_property
     def output(self) -> list[dict[str, Any]]:
         """The output items."""
         return messages.items_of(self.raw.get("output"))
@@ -184,7 +184,7 @@ class Response:
     @property
     def messages(self) -> list[ResponseMessage]:
         """All messages, in their order; one that is sent twice under the same id counts once."""
-        return [one.message for one in messages.find_messages(self.output)]
+        return [one.message for one in self._found]
 
     @property
     def output_text(self) -> str:
@@ -193,19 +193,20 @@ class Response:
 
         Several messages are separated by a blank line. The others are in ``messages``.
         """
-        chosen = messages.choose_output(messages.find_messages(self.output))
+        chosen = messages.choose_output(self._found)
         return messages.join(message.text for message in chosen) or self._plain_text
 
     @property
     def output_texts(self) -> list[str]:
         """The texts that may hold a typed output, one of each message, in the order in which they are tried."""
-        return messages.candidates(messages.find_messages(self.output)) or [self._plain_text]
+        return messages.candidates(self._found) or [self._plain_text]
 
     @property
     def refusal(self) -> str | None:
         """The words of the refusal, if the model refused."""
-        words = [message.refusal for message in self.messages if message.refusal is not None]
-        return messages.join(words) if words else None
+        if not any(messages.is_refused(item) for item in self.output):  # nearly always
+            return None
+        return messages.join(one.message.refusal or "" for one in self._found)
 
     @property
     def function_calls(self) -> list[dict[str, Any]]:
@@ -255,12 +256,18 @@ class Response:
             items = [*items, *messages.items_of(self._plain_text)]
         return history.to_input(items, response_id=self.id)
 
-    @property
+    @functools.cached_property
+    def _found(self) -> list[Found]:
+        return messages.find_messages(self.output)
+
+    @functools.cached_property
     def _is_cut_off(self) -> bool:
         if any((self.incomplete_details or {}).values()):
             return True
-        items = (item for item in self.output if messages.is_message(item) or item.get("type") == "function_call")
-        return any(item.get("status") == "incomplete" for item in items)
+        return any(
+            item.get("status") == "incomplete" and item.get("type") in (None, "message", "function_call")
+            for item in self.output
+        )
 
     @property
     def _plain_text(self) -> str:
@@ -269,6 +276,6 @@ class Response:
         return text or ""
 
     def _text_parts(self) -> Iterator[dict[str, Any]]:
-        for found in messages.find_messages(self.output):
+        for found in self._found:
             parts = messages.parts_of(found.item.get("content"))
             yield from (part for part in parts if messages.text_in(part) is not None)

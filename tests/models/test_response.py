@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import pickle
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.models import Response, Usage
 
-PROPERTIES = sorted(name for name, value in vars(Response).items() if isinstance(value, property))
+PROPERTIES = sorted(
+    name for name, value in vars(Response).items() if isinstance(value, (property, functools.cached_property))
+)
 
 RESULT: dict[str, Any] = {
     "id": "resp_1",

@@ -235,6 +235,7 @@ class TestRows:
     def test_the_whole_request_may_be_a_rows(self, tmp_path, responses_sandbox):
         enrich(tmp_path, input=lambda row: {"input": row["text"], "max_output_tokens": 20}).execute(context())
         assert {entry.body["max_output_tokens"] for entry in responses_sandbox.ledger} == {20}
+        assert {entry.body["stream"] for entry in responses_sandbox.ledger} == {False}
 
     def test_every_other_field_arrives(self, tmp_path, responses_sandbox):
         enrich(tmp_path, instructions="Short.", request={"temperature": 0.5}).execute(context())

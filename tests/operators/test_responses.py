@@ -258,11 +258,11 @@ class TestAnswers:
     @pytest.mark.parametrize(("stream", "streamed"), [(True, True), (False, False), ("false", False)])
     def test_streamed_as_the_task_says(self, perform, stream, streamed, responses_sandbox):
         perform(ask(stream=stream), context())
-        assert bool(sent(responses_sandbox)[0].get("stream")) is streamed
+        assert sent(responses_sandbox)[0]["stream"] is streamed
 
     def test_streamed_by_default_on_a_worker_only(self, perform, responses_sandbox):
         perform(ask(), context())
-        assert bool(sent(responses_sandbox)[0].get("stream")) is (perform.way == "worker")
+        assert sent(responses_sandbox)[0]["stream"] is (perform.way == "worker")
 
     def test_any_other_field_and_options_arrive(self, perform, responses_sandbox):
         perform(

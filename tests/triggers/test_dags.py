@@ -55,7 +55,7 @@ def test_every_kind_of_task_is_done_and_counted(run_dag, responses_sandbox):
     assert len(costs) == 6
     assert sum(costs.values()) == pytest.approx(sum(entry.cost for entry in responses_sandbox.billed))
     assert len(responses_sandbox.billed) == 6
-    assert not any(entry.body.get("stream") for entry in responses_sandbox.ledger)
+    assert {entry.body["stream"] for entry in responses_sandbox.ledger} == {False}
     assert any(entry.body["input"].startswith("Today is 20") for entry in responses_sandbox.ledger)
 
 
