@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_provider_responses.models.content import OUTPUT_PARTS
-from airflow_provider_responses.models.messages import TEXT_PARTS, is_message, parts_of
+from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of
 
 ID: Final = "id"
 ROLES: Final = ("user", "system", "assistant", "developer")
@@ -109,10 +109,16 @@ def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
         elif value is None or (isinstance(default, str) and not isinstance(value, str)):
             item[name] = json.dumps(value) if name in _TEXTS and value is not None else default
     if kind == "reasoning":
-        item["summary"] = _parts(item["summary"], lambda part: {"type": "summary_text", **part})
+        item["summary"] = _parts(item["summary"], lambda part: _of_kind(part, "summary_text"))
         if item.get("content") is not None:
-            item["content"] = _parts(item["content"], lambda part: {"type": "reasoning_text", **part})
+            item["content"] = _parts(item["content"], lambda part: _of_kind(part, "reasoning_text"))
     return item
+
+
+def _of_kind(part: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A piece of reasoning, under whatever name a server gives it."""
+    known = not isinstance(part.get("type"), str) or part["type"] in {kind, *TEXT_PARTS, *NO_OUTPUT}
+    return {**part, "type": kind, "text": _text(part.get("text"))} if known else part
 
 
 def _message(item: dict[str, Any], made: str) -> dict[str, Any]:
@@ -124,25 +130,28 @@ def _message(item: dict[str, Any], made: str) -> dict[str, Any]:
     if not _is_text(item.get("status")):
         item["status"] = "completed"
     if not isinstance(item.get("content"), str):
-        item["content"] = _parts(item.get("content"), _content_part if item["role"] == "assistant" else dict)
+        parts = _parts(item.get("content"), _content_part if item["role"] == "assistant" else dict)
+        item["content"] = [part for part in parts if part.get("type") not in (*NO_OUTPUT,)]  # no place for reasoning
     return item
 
 
 def _content_part(part: dict[str, Any]) -> dict[str, Any]:
     """A model's own text under any of the names that servers give it; what has another content stays as it is."""
-    kind = part.get("type")
+    kind = part.get("type") if isinstance(part.get("type"), str) else None
     if kind == "refusal" or (kind is None and "refusal" in part):
         words = part.get("refusal", part.get("text"))
-        return {**part, "type": "refusal", "refusal": words if isinstance(words, str) else ""}
+        return {**part, "type": "refusal", "refusal": _text(words)}
     if kind in (None, "input_text", *TEXT_PARTS):
-        text = part.get("text")
-        return {**part, "type": "output_text", "text": text if isinstance(text, str) else ""}
+        said = {**part, "type": "output_text", "text": _text(part.get("text"))}
+        if "annotations" in said:
+            said["annotations"] = [note for note in _list(said["annotations"]) if isinstance(note, dict)]
+        return said
     return part
 
 
 def _parts(content: Any, named: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the parts of a ``content`` or a ``summary``; a text in place of a part is one."""
-    values = content if isinstance(content, list) else [content]
+    values = _list(content) or [content]
     parts = ({"text": value} if isinstance(value, str) else value for value in values)
     return [named(part) for part in parts_of(list(parts))]
 
@@ -158,3 +167,11 @@ def _plain(value: Any) -> Any:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

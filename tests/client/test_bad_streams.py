@@ -15,9 +15,15 @@ import pytest
 from airflow_provider_responses.client import framing
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
-from airflow_provider_responses.exceptions import APIError, ResponsesError, StreamInterruptedError
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BadRequestResponseError,
+    ResponsesError,
+    StreamInterruptedError,
+)
 from airflow_provider_responses.models.response import Response
 
+from .server import Connection, Server
 from .shapes import USUAL, added, at, body, created, deltas, end, ended, event, message
 from .wire import EVENT_STREAM, REQUEST, Flavour, Wire, sse
 
@@ -148,6 +154,19 @@ def test_after_an_error_only_so_much_is_read(flavour: Flavour, after: int) -> No
         assert (response.id, response.model, response.usage.input_tokens) == ("resp_7", "maker/large-1", 8)
     else:
         assert (response.id, response.model, response.usage.input_tokens) == ("resp_1", "maker/small-1", None)
+
+
+def test_a_server_that_talks_on_after_an_error_is_left(flavour: Flavour, server: Server) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        connection.send(sse(created(), {"type": "error", "code": "invalid_prompt", "message": "no"}, done=False))
+        connection.drip(b": still here\n\n")
+
+    server.script = script
+    with pytest.raises(BadRequestResponseError):
+        flavour.network(base_url=server.url).send(STREAMED)
+    assert server.connections == 1
 
 
 def test_an_error_has_the_text_before_it_and_may_be_billed(flavour: Flavour) -> None:

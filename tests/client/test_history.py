@@ -95,6 +95,15 @@ def test_what_is_whole_passes_as_it_came(item: dict[str, Any]) -> None:
         ({"type": "reasoning"}, {"summary": []}),
         ({"type": "reasoning", "summary": "Hm."}, {"summary": [{"type": "summary_text", "text": "Hm."}]}),
         ({"type": "reasoning", "content": "Hm."}, {"content": [{"type": "reasoning_text", "text": "Hm."}]}),
+        (
+            {"type": "reasoning", "content": [{"type": "text", "text": "Hm."}]},
+            {"content": [{"type": "reasoning_text", "text": "Hm."}]},
+        ),
+        (
+            message(content=[{"type": "reasoning_text", "text": "Hm."}, part(annotations={})]),
+            {"content": [part(annotations=[])]},
+        ),
+        (message(content=[part(annotations=["x", {"type": "x"}])]), {"content": [part(annotations=[{"type": "x"}])]}),
         ({"type": "function_call", "id": "fc_1", "name": "f"}, {"call_id": "fc_1", "arguments": "{}"}),
         ({"type": "function_call", "call_id": "c", "name": "f", "arguments": {"a": 1}}, {"arguments": '{"a": 1}'}),
         ({"type": "web_search_call", "id": "ws_1"}, {"status": "completed"}),
