@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from airflow_provider_responses.client.merging import Merged, merge
-from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, covers, output_text, said_by
+from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, are_related, output_text, said_by
 from airflow_provider_responses.models.messages import SEPARATOR, items_of, parts_of, refusal_in, text_in, text_of
 
 
@@ -165,7 +165,7 @@ class Assembler:
         item.take(value, ends=ends)
         for name in names:
             self._by_id[kind, name] = item
-        self.has_output = self.has_output or ends or bool(item.whole)
+        self.has_output = self.has_output or ends or item.has_content
 
     def _add_part(self, event: Mapping[str, Any]) -> None:
         self._take_part(event, ends=False)
@@ -194,10 +194,15 @@ class Assembler:
 
     def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None) -> Piece:
         item = self._find(carrier.item, event, whole=whole)
+        self.has_output = self.has_output or whole != ""
+        piece = item.piece(carrier.part, _index(event.get(carrier.place)))
+        if whole and piece.ends and not text_of(event.get("item_id")) and not are_related(piece.text, whole):
+            # Another one under the same name, or without any.
+            item = self._make(carrier.item, event)
+            piece = item.piece(carrier.part, _index(event.get(carrier.place)))
         if not carrier.place:
             item.fields |= {name: event[name] for name in NAMES if text_of(event.get(name))}
-        self.has_output = self.has_output or whole != ""
-        return item.piece(carrier.part, _index(event.get(carrier.place)))
+        return piece
 
     def _find(self, kind: str, event: Mapping[str, Any], *, adds: bool = False, whole: str | None = None) -> Item:
         """Return the item that an event is about; made if it is new."""
@@ -252,7 +257,7 @@ def _is_another(item: Item, whole: str | None) -> bool:
         return bool(item.ends) if item.announced else item.is_ended
     if item.announced and not item.ends:
         return False
-    return not (covers(item.said, whole) or covers(whole, item.said))
+    return not are_related(item.said, whole)
 
 
 def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool) -> bool:

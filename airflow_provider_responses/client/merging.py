@@ -40,12 +40,12 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     streamed = [item.build(status) for item in items]
     pairs = _pair(final, items, streamed)
     texts = {number: text for number, built in enumerate(streamed) if (text := output_text(built))}
-    ended = "".join(map(output_text, final))
-    consistent = (
-        not ended
-        or covers(ended, "".join(texts.values()))
-        or all(number in pairs and covers(output_text(final[pairs[number]]), text) for number, text in texts.items())
+    finals = [text for item in final if (text := output_text(item))]
+    ended = "".join(finals)
+    consistent = covers(ended, "".join(texts.values())) or all(
+        any(covers(one, text) for one in finals) for text in texts.values()
     )
+    consistent = consistent or not ended
     final_wins = bool(ended) and consistent
     places = {place: number for number, place in pairs.items()}
     # What the terminal response lacks; its messages may have the same text under another form.

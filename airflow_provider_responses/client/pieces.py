@@ -112,11 +112,21 @@ class Item:
             self.ended = dict(value)
         own = WITHOUT_PARTS.get(self.kind)
         for name, part in value.items():
-            if name == own or name in WITH_PARTS:
+            if name == "content" and self.kind == "message" and not ends:
+                self._begin(part)
+            elif name == own or name in WITH_PARTS:
                 if part and len(text_within(part)) >= len(text_within(self.whole.get(name))):
                     self.whole[name] = part
             elif part not in (None, ""):
                 self.fields[name] = part
+
+    def _begin(self, content: Any) -> None:
+        """Take the content that a message is announced with: deltas may go on from it."""
+        for place, part in enumerate(parts_of(content)):
+            if text := text_in(part):
+                piece = self.piece("output_text", place)
+                piece.take(text, ends=False)
+                piece.fields |= {name: value for name, value in part.items() if name not in ("type", "text")}
 
     @property
     def has_content(self) -> bool:
@@ -229,6 +239,11 @@ def covers(text: str, part: str) -> bool:
         if place < len(other):
             return False
     return True
+
+
+def are_related(text: str, other: str) -> bool:
+    """Whether one of two texts is the beginning of the other, or all of it."""
+    return covers(text, other) or covers(other, text)
 
 
 def most_complete(pieced: str, whole: str, *, times: int = 1) -> str:

@@ -21,7 +21,7 @@ log = getLogger(__name__)
 DONE: Final = "[DONE]"
 UNNAMED: Final = "message"  # httpx-sse's name of an event that has none
 AFTER_ERROR: Final = 100  # events that may come between an error and the terminal event
-ENDED: Final = frozenset({"completed", "incomplete", "failed"})  # statuses of a response that has ended
+ENDED: Final = ("completed", "incomplete", "failed")  # statuses of a response that has ended
 IDENTITY: Final = ("id", "object", "created_at", "model")  # what the first event holds, and a last one may lack
 
 
@@ -161,7 +161,7 @@ class StreamReader:
             if not (self._assembler.is_ended or (status == "incomplete" and self.has_output)):
                 raise self.interrupted(f"its {event.type} event holds no response")
             inner = self._assembler.snapshot | {"output": []}
-        if status == "completed" and inner.get("status") in ENDED:
+        if status == "completed" and inner.get("status") in ENDED:  # or the name of the event says it alone
             status = inner["status"]
         return self._assembled(event.type, event.data, inner, status)
 

@@ -124,6 +124,15 @@ NAMES: dict[str, Shape] = {
     ),
     "a billion as index": stream(created(), *deltas(**at(10**9, place=10**9)), told(**at(10**9, place=10**9)), end()),
     "negative and wrong indices": stream(created(), *deltas(output_index=-1, content_index="0", item_id=7), end()),
+    "two messages without names": stream(
+        created(), told(TWO[0], x=1), told(TEXT, x=1), end(), text="\n\n".join(TWO), messages=TWO
+    ),
+    "announced with its beginning": stream(
+        created(),
+        event("output_item.added", item=message(HALF), output_index=0),
+        *deltas(*PIECES[4:]),
+        end(),
+    ),
     "two parts": stream(*deltas(HALF), *deltas("".join(PIECES[4:]), **at(place=1)), end()),
     "parts out of order": stream(*deltas("".join(PIECES[4:]), **at(place=1)), *deltas(HALF), end()),
 }
@@ -186,6 +195,12 @@ MESSAGES: dict[str, Shape] = {
         end(),
         messages=TWO,
     ),
+    "only the final answer streamed": stream(
+        created(),
+        *deltas(**at(0, None)),
+        end(message(TWO[0], phase="commentary"), message(name="msg_2", phase="final_answer")),
+        messages=TWO,
+    ),
     "commentary alone": stream(created(), end(message(phase="commentary"))),
     "before and after a tool": stream(
         created(), end(message(TWO[0]), {"type": "web_search_call", "id": "ws_1"}, message(name="msg_2")), messages=TWO
@@ -224,6 +239,22 @@ CALLS: dict[str, Shape] = {
         added(call(None, id="fc_2", call_id="call_2", name="g"), 1),
         *arguments("{}", item_id="fc_2", output_index=1),
         *arguments(ARGUMENTS, item_id="fc_1", output_index=0),
+        end(),
+        text="",
+        value=None,
+        calls=(("f", ARGUMENTS), ("g", "{}")),
+    ),
+    "two calls without names": stream(
+        arguments_ended(name="f", call_id="call_1"),
+        arguments_ended("{}", name="g", call_id="call_2"),
+        end(),
+        text="",
+        value=None,
+        calls=(("f", ARGUMENTS), ("g", "{}")),
+    ),
+    "two calls at one index": stream(
+        ended(call(id=None)),
+        ended(call("{}", id=None, call_id="call_2", name="g")),
         end(),
         text="",
         value=None,

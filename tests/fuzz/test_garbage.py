@@ -216,6 +216,11 @@ def told(kind: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[
     )
 
 
+def texts_of(content: Any) -> list[str]:
+    parts = content if isinstance(content, list) else [content]
+    return [part if isinstance(part, str) else part.get("text", "") for part in parts if part]
+
+
 carriers = st.one_of(
     told("output_text.delta", delta=texts),
     told("output_text.delta", delta=texts),
@@ -256,7 +261,10 @@ def test_no_text_that_was_streamed_is_lost() -> None:
         assert response is not None
         deltas = [event["delta"] for event in sent if event["type"] == "response.output_text.delta" and event["delta"]]
         whole = [str(event.get("text", "")) for event in sent if event["type"] == "response.output_text.done"]
-        assert response.output_text or not any((*deltas, *whole))
+        items = [event["item"] for event in sent if "item" in event and event["item"]["type"] == "message"]
+        inside = [text for event in sent if "part" in event for text in texts_of([event["part"]])]
+        inside += [text for item in items for text in texts_of(item["content"])]
+        assert response.output_text or not any((*deltas, *whole, *inside, *texts_of(last["output"])))
         check_response(response)
 
     again_and_again(check)
