@@ -120,6 +120,12 @@ def test_no_event_breaks_the_reader(garbage):
             payloads.read_event(event)
 
 
+def test_a_price_in_a_header_travels():
+    response = Response(raw={}, headers={"x-litellm-response-cost": "0.25"})
+    back, _ = payloads.read_event(through_the_database(payloads.write_event(Outcome(response=response), stamp=None)))
+    assert back.response.usage.cost == 0.25
+
+
 def test_of_the_headers_only_those_travel_that_are_read():
     headers = {"x-generation-id": "gen-1", "set-cookie": "session=abc123", "x-echo": "Bearer sk-made-up"}
     event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), stamp=None)

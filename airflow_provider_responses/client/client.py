@@ -237,7 +237,7 @@ class ResponsesClient(Calls):
 
     def _events(self, reply: Reply, call: Call, reader: StreamReader, deadline: float) -> Iterator[StreamEvent]:
         pieces = reply.http.iter_bytes()
-        begin = framing.Beginning(labelled=reply.is_event_stream, expected=call.stream)
+        begin = framing.Beginning(labelled=reply.is_event_stream)
         try:
             any(begin.take(piece) for piece in pieces)  # until they show what the body is
         except httpx.HTTPError as error:
@@ -462,7 +462,7 @@ class AsyncResponsesClient(Calls):
             return await self._open(call, deadline)
 
     async def _events(self, reply: Reply, call: Call, reader: StreamReader) -> AsyncGenerator[StreamEvent, None]:
-        begin = framing.Beginning(labelled=reply.is_event_stream, expected=call.stream)
+        begin = framing.Beginning(labelled=reply.is_event_stream)
         async with aclosing(cast("AsyncGenerator[bytes, None]", reply.http.aiter_bytes())) as pieces:
             try:
                 async for piece in pieces:

@@ -29,14 +29,13 @@ def is_stream(body: bytes) -> bool:
 
 class Beginning:
     """
-    The first bytes of a body, until they show what it is.
+    The first bytes of a body that should be a stream, until they show what it is.
 
-    :param labelled: whether the content type says that it is a stream, which decides where the bytes do not.
-    :param expected: whether a stream was asked for, which decides for a body without any bytes.
+    :param labelled: whether its content type says that it is one, which decides where the bytes do not.
     """
 
-    def __init__(self, *, labelled: bool, expected: bool) -> None:
-        self.is_json = not (labelled or expected)
+    def __init__(self, *, labelled: bool) -> None:
+        self.is_json = False
         self._labelled = labelled
         self._pieces: list[bytes] = []
 
@@ -51,14 +50,10 @@ class Beginning:
             return False
         self._pieces.append(piece)
         data = self.data
-        if any(data.startswith(name) for name in FIELDS):
-            self.is_json = False
-        elif data.startswith(b"{"):
-            self.is_json = True
-        elif any(name.startswith(data) for name in FIELDS):
+        if any(name.startswith(data) for name in FIELDS) and data not in FIELDS:
             return False
-        else:
-            self.is_json = not self._labelled
+        if not any(data.startswith(name) for name in FIELDS):
+            self.is_json = data.startswith(b"{") or not self._labelled
         return True
 
 

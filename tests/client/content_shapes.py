@@ -127,6 +127,12 @@ NAMES: dict[str, Shape] = {
     "two messages without names": stream(
         created(), told(TWO[0], x=1), told(TEXT, x=1), end(), text="\n\n".join(TWO), messages=TWO
     ),
+    "two ids at one index": stream(
+        told(TWO[0], **at(0, "msg_1")), told(**at(0, "msg_2")), end(), text="\n\n".join(TWO), messages=TWO
+    ),
+    "two items at one index without ids": stream(
+        ended(message(TWO[0], None)), ended(message(name=None)), end(), text="\n\n".join(TWO), messages=TWO
+    ),
     "announced with its beginning": stream(
         created(),
         event("output_item.added", item=message(HALF), output_index=0),
