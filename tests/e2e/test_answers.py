@@ -113,7 +113,7 @@ def test_a_retry_sends_the_same_bytes_and_gets_the_cached_response(runs, way):
     assert len(case.bodies) == 1
     assert len(case.billed) == 1
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
-    assert case.xcoms["usage"]["cost_this_try"] == 0
+    assert case.xcoms["usage"]["cost_this_attempt"] == 0
 
 
 @pytest.mark.skipif(not LOOPED, reason="Airflow has task loops from 3.4 on")
