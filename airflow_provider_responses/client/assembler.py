@@ -69,7 +69,8 @@ class Assembler:
         self._by_index: dict[tuple[str, int], Item] = {}
         self._last: dict[str, Item] = {}
         # Nearly all events of a stream go on where the one before them did.
-        self._place: tuple[Any, ...] = ()
+        self._carrier: Carrier | None = None
+        self._id = self._index = self._part = None
         self._deltas: list[str] = []
         self._others: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "response.output_item.added": self._add_item,
@@ -84,26 +85,26 @@ class Assembler:
             "response.in_progress": self._take_snapshot,
         }
 
-    def take(self, kind: str, event: Mapping[str, Any]) -> None:
-        """Take an event; one that carries no content is passed over."""
-        carrier = CARRIERS.get(kind)
-        if carrier is None:
-            if other := self._others.get(kind):
-                self._place = ()
-                other(event)
-            return
+    def take(self, carrier: Carrier, event: Mapping[str, Any]) -> None:
+        """Take an event that carries content."""
         _, _, index, key = carrier
         if key:
-            self._place = ()
+            self._carrier = None
             self._end(carrier, event, text_of(event.get(key)) or "")
             return
         delta = event.get("delta")
         if delta and (isinstance(delta, str) or (delta := _other_delta(event))):
-            place = (kind, event.get("item_id"), event.get("output_index"), event.get(index))
-            if place != self._place:
+            name, number, part = event.get("item_id"), event.get("output_index"), event.get(index)
+            if carrier is not self._carrier or name != self._id or number != self._index or part != self._part:
                 self._deltas = self._piece(carrier, event).deltas
-                self._place = place
+                self._carrier, self._id, self._index, self._part = carrier, name, number, part
             self._deltas.append(delta)
+
+    def take_other(self, kind: str, event: Mapping[str, Any]) -> None:
+        """Take any other event; one that tells nothing of the output is passed over."""
+        if other := self._others.get(kind):
+            self._carrier = None
+            other(event)
 
     @property
     def text(self) -> str:

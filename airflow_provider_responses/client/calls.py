@@ -139,6 +139,8 @@ class Calls:
     def _post(self, request: ResponsesRequest | Mapping[str, Any], options: Options, *, stream: bool = False) -> Call:
         parsed = None if options is None else RequestOptions.parse(options)
         config = self.config.for_call(parsed)
+        if isinstance(request, Mapping) and "stream" not in request:
+            request = {**request, "stream": stream}  # cheaper than to add it below
         prepared = protocol.prepare(request, config)
         stream = stream or bool(prepared.extra_body.get("stream", prepared.stream))
         prepared = _with_stream(prepared, stream=stream)
@@ -170,6 +172,8 @@ class Calls:
 
 def _with_stream(request: ResponsesRequest, *, stream: bool) -> ResponsesRequest:
     """Return a request that says whether it is streamed: some servers stream where nothing is said."""
+    if request.stream is stream and "stream" not in request.extra_body:
+        return request
     changes: dict[str, Any] = {"stream": stream}
     if "stream" in request.extra_body:
         changes["extra_body"] = {name: value for name, value in request.extra_body.items() if name != "stream"}

@@ -180,11 +180,10 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
     :raises RefusalError: for a refusal.
     """
     status, label = response.status, request.label
-    has_output = any(not is_message(item) or item.get("content") for item in response.output)
     if response.error is not None and status in (None, "completed", "failed"):
-        raise _failure(response, request, has_output=has_output)
-    if status == "failed" and not (has_output or response.incomplete_reason):
-        raise _failure(response, request, has_output=False)
+        raise _failure(response, request)
+    if status == "failed" and not (_has_output(response) or response.incomplete_reason):
+        raise _failure(response, request)
     if status in {"queued", "in_progress", "cancelled"}:
         raise APIError(
             f"{label}: the response's status is {status!r}, so it is not there. Leave out `background`, or try again",
@@ -207,9 +206,13 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
     return note_limits(response, request=request)
 
 
-def _failure(response: Response, request: RequestSummary, *, has_output: bool) -> APIError:
+def _has_output(response: Response) -> bool:
+    return any(not is_message(item) or item.get("content") for item in response.output)
+
+
+def _failure(response: Response, request: RequestSummary) -> APIError:
     error = error_from_result(response, request=request)
-    error.ambiguous = error.ambiguous or has_output
+    error.ambiguous = error.ambiguous or _has_output(response)
     return error
 
 

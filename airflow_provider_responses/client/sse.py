@@ -10,6 +10,7 @@ from airflow_provider_responses.client import protocol
 from airflow_provider_responses.client.assembler import CARRIERS, Assembler
 from airflow_provider_responses.client.bodies import parse_json
 from airflow_provider_responses.client.errors import error_from_event, error_from_result
+from airflow_provider_responses.client.pieces import output_text
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
 from airflow_provider_responses.models.events import ERROR_EVENTS, LastEvent, StreamEvent
@@ -43,7 +44,6 @@ class StreamReader:
         self.is_settled = False  # the outcome is known, although a terminal event may still add to an error
         self._is_over = False  # what follows is of no use
         self._assembler = Assembler()
-        self._take = self._assembler.take
         self._error: Mapping[str, Any] | None = None
         self._empty_error: Mapping[str, Any] | None = None
         self._after_error = 0
@@ -80,9 +80,12 @@ class StreamReader:
         if self._error is not None:
             self._read_on(kind, body)
             return None
-        if kind in CARRIERS:  # nearly all events
-            self._take(kind, body)
+        if (carrier := CARRIERS.get(kind)) is not None:  # as nearly all events are
+            self._assembler.take(carrier, body)
             return StreamEvent(kind, body) if self.hands_out else None
+        return self._read_other(kind, body)
+
+    def _read_other(self, kind: str, body: dict[str, Any]) -> StreamEvent | None:
         if _is_error(kind, body):
             if not _is_empty(body):
                 self._error = body
@@ -90,10 +93,10 @@ class StreamReader:
                 return None
             self._empty_error = body
         event = StreamEvent(kind, body)
-        if not event.is_terminal:
-            self._take(kind, body)
-            return event
-        return self._end(event)
+        if event.is_terminal:
+            return self._end(event)
+        self._assembler.take_other(kind, body)
+        return event
 
     def whole(self, response: Response) -> LastEvent:
         """Take the response of a server that does not stream, as the event that would have ended the stream."""
@@ -186,7 +189,8 @@ class StreamReader:
             raw["output"] = merged.items
         inconsistent = not (merged.consistent and inner)
         response = Response(raw=raw, headers=self.headers, inconsistent=inconsistent)
-        if not response.output_text and response.refusal is None and self.text:
+        has_text = any(map(output_text, merged.items)) or response.output_text
+        if not has_text and self.text:
             raise self.interrupted("its events held a text, and the response that they make holds none")
         return LastEvent(kind, data or {"type": kind, "response": raw}, self._settle(response))
 

@@ -260,9 +260,10 @@ class Response:
     def _found(self) -> list[Found]:
         return messages.find_messages(self.output)
 
-    @functools.cached_property
+    @property
     def _is_cut_off(self) -> bool:
-        if any((self.incomplete_details or {}).values()):
+        details = self.raw.get("incomplete_details")
+        if isinstance(details, dict) and any(details.values()):
             return True
         return any(
             item.get("status") == "incomplete" and item.get("type") in (None, "message", "function_call")
