@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import inspect
 import os
 import socket
 import ssl
@@ -43,6 +44,9 @@ TCP_KEEPALIVE: Final = tuple(
     )
     if hasattr(socket, name)
 )
+# What httpcore takes of a response's head: gateways add long policies and reports to it, and many of them.
+LONGEST_HEADER: Final = 100 * 1024  # bytes
+MOST_HEADERS: Final = 1000
 
 
 @functools.lru_cache(maxsize=8)  # reading all the usual authorities takes tens of milliseconds
@@ -312,9 +316,17 @@ def _aiohttp_transport(
             auto_decompress=False,
             proxy=str(proxy.url) if proxy else None,
             proxy_auth=aiohttp.BasicAuth(*proxy.auth) if proxy and proxy.auth else None,
+            **header_limits(aiohttp.ClientSession),
         )
 
     return AiohttpTransport(verify=trust, client=make_session)
+
+
+def header_limits(session: Callable[..., Any]) -> dict[str, Any]:
+    """Return the settings of aiohttp's session that let async calls take the heads that blocking calls take."""
+    limits = {"max_line_size": LONGEST_HEADER, "max_field_size": LONGEST_HEADER, "max_headers": MOST_HEADERS}
+    known = inspect.signature(session).parameters  # older versions have no limit to the number of headers
+    return {name: limit for name, limit in limits.items() if name in known}
 
 
 async def _request(transport: AiohttpTransport, call: Call, patience: Mapping[str, float]) -> aiohttp.ClientResponse:

@@ -49,6 +49,37 @@ def failing(flavour: Flavour, server: Server, **settings: Any) -> TransportError
     return caught.value
 
 
+# --- what a response's head may be
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["x-policy: " + "p" * 10_000],
+        ["x-policy: " + "p" * 60_000],
+        [f"x-report-{place}: r" for place in range(200)],
+    ],
+    ids=["10 KB", "60 KB", "200 headers"],
+)
+def test_a_large_head_of_a_response_is_read(flavour: Flavour, server: Server, headers: list[str]) -> None:
+    def has_much_to_say(connection: Connection) -> None:
+        while connection.read_request():
+            connection.answer(None, *headers)
+
+    server.script = has_much_to_say
+    response = flavour.network(base_url=server.url).send()
+    assert (response.output_text, response.tries, len(server.heads)) == ("Hello", 1, 1)
+    name, _, value = headers[-1].partition(": ")
+    assert response.headers[name] == value
+
+
+def test_the_number_of_headers_is_no_setting_of_older_aiohttps() -> None:
+    def older(*, max_line_size: int = 8190, max_field_size: int = 8190) -> None: ...
+
+    assert transport.header_limits(older).keys() == {"max_line_size", "max_field_size"}
+    assert "max_field_size" in transport.header_limits(aiohttp.ClientSession)
+
+
 # --- what a failure means
 
 
