@@ -6,13 +6,16 @@ Ids that are made are the same for the same items: an attempt that is repeated m
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_provider_responses.models.content import OUTPUT_PARTS
+from airflow_provider_responses.models.fitting import fitted
 from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of
 
 ID: Final = "id"
@@ -31,15 +34,39 @@ REQUIRED: Final[Mapping[str, Mapping[str, Any]]] = {
     "image_generation_call": {"id": ID, **_COMPLETED},
     "code_interpreter_call": {"id": ID, **_COMPLETED},
     "computer_call": {"call_id": ID, "pending_safety_checks": [], **_COMPLETED},
-    "local_shell_call": {"id": ID, "call_id": ID, **_COMPLETED},
+    "local_shell_call": {
+        "id": ID,
+        "call_id": ID,
+        "action": {"type": "exec", "command": [], "env": {}},  # runs nothing
+        **_COMPLETED,
+    },
+    "local_shell_call_output": {"id": ID, "output": ""},
     "shell_call": {"call_id": ID},
-    "apply_patch_call": {"call_id": ID, **_COMPLETED},
+    "shell_call_output": {"call_id": ID, "output": []},
+    "apply_patch_call": {
+        "call_id": ID,
+        "operation": {"type": "update_file", "path": "", "diff": ""},  # changes nothing
+        **_COMPLETED,
+    },
+    "apply_patch_call_output": {"call_id": ID, **_COMPLETED},
     "mcp_call": {"id": ID, "server_label": "", **_NAMED},
     "mcp_list_tools": {"id": ID, "server_label": "", "tools": []},
     "mcp_approval_request": {"id": ID, "server_label": "", **_NAMED},
+    "compaction": {"encrypted_content": ""},
+    "tool_search_call": {"call_id": ID, "execution": "server"},
+    "tool_search_output": {"call_id": ID, "execution": "server", "tools": []},
+    "openrouter:armor_blocked": {
+        "id": ID,
+        "call_id": ID,
+        **_NAMED,
+        "explanation": "",
+        "reason": "",
+        **_COMPLETED,
+    },
 }
 # Fields that are text; a server may send the object that the text would hold.
 _TEXTS: Final = frozenset({"arguments", "input", "name"})
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PREFIX: Final[Mapping[str, str]] = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 
@@ -47,14 +74,15 @@ def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> 
     """
     Return items of a response as items of an ``input``.
 
-    What is there stays as it came. Ids that are missing are made of the item, so the same response always gives the
-    same history. An item that is sent twice under one id is sent back once.
+    What is there stays as it came, except for what has a type that the API does not take back: see ``fitted``. Ids
+    that are missing are made of the item, so the same response always gives the same history. An item that is sent
+    twice under one id is sent back once.
 
     :param response_id: tells the ids of two responses with the same text apart.
     """
     sent: dict[Any, dict[str, Any]] = {}
     for place, item in enumerate(items):
-        whole = _filled(_plain(item), _digest(response_id, place, item))
+        whole = _whole(_plain(item), _digest(response_id, place, item))
         if whole is not None:
             sent[whole["type"], whole.get("id") or place] = whole
     return list(sent.values())
@@ -91,6 +119,18 @@ def _digest(*seed: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def _whole(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    whole = _filled(item, digest)
+    if whole is None:
+        return None
+    stand_ins = {name: default for name, default in _required_of(whole["type"]).items() if default is not ID}
+    return fitted(whole, stand_ins)
+
+
+def _required_of(kind: str) -> Mapping[str, Any]:
+    return REQUIRED.get(kind) or (_COMPLETED if kind.startswith("openrouter:") else {})
+
+
 def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
     kind = item.get("type")
     if is_message(item):
@@ -101,13 +141,12 @@ def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
     for name, stands_in in (("id", made), ("call_id", made), ("status", "completed")):
         if item.get(name) is not None and not isinstance(item[name], str):
             item[name] = stands_in
-    required = REQUIRED.get(kind) or (_COMPLETED if kind.startswith("openrouter:") else {})
-    for name, default in required.items():
+    for name, default in _required_of(kind).items():
         value = item.get(name)
         if default is ID:
             item[name] = value if _is_text(value) else made
         elif value is None or (isinstance(default, str) and not isinstance(value, str)):
-            item[name] = json.dumps(value) if name in _TEXTS and value is not None else default
+            item[name] = json.dumps(value) if name in _TEXTS and value is not None else copy.deepcopy(default)
     if kind == "reasoning":
         item["summary"] = _parts(item["summary"], lambda part: _of_kind(part, "summary_text"))
         if item.get("content") is not None:
@@ -130,7 +169,7 @@ def _message(item: dict[str, Any], made: str) -> dict[str, Any]:
     if not _is_text(item.get("status")):
         item["status"] = "completed"
     if not isinstance(item.get("content"), str):
-        parts = _parts(item.get("content"), _content_part if item["role"] == "assistant" else dict)
+        parts = _parts(item.get("content"), _content_part if item["role"] == "assistant" else _input_part)
         item["content"] = [part for part in parts if part.get("type") not in (*NO_OUTPUT,)]  # no place for reasoning
     return item
 
@@ -149,6 +188,13 @@ def _content_part(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def _input_part(part: dict[str, Any]) -> dict[str, Any]:
+    """Text of a message of another role than the assistant's."""
+    if part.get("type") not in (None, *TEXT_PARTS):
+        return dict(part)
+    return {"type": "input_text", "text": _text(part.get("text"))}
+
+
 def _parts(content: Any, named: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the parts of a ``content`` or a ``summary``; a text in place of a part is one."""
     values = _list(content) or [content]
@@ -157,12 +203,18 @@ def _parts(content: Any, named: Callable[[dict[str, Any]], dict[str, Any]]) -> l
 
 
 def _plain(value: Any) -> Any:
-    """Copy a value; NaN and infinity, which JSON does not know, become null."""
+    """Copy a value; of what JSON in UTF-8 cannot hold, NaN and infinity become null, half a surrogate pair U+FFFD."""
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {_plain(name): _plain(item) for name, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, str):
+        return value if _SURROGATE.search(value) is None else _paired(value)
     return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _paired(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_text(value: Any) -> bool:

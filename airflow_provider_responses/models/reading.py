@@ -34,7 +34,8 @@ def _number(value: Any) -> Any:
         for kind in (int, float):
             with contextlib.suppress(ValueError):
                 return _number(kind(value))
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    is_float = isinstance(value, float)  # a whole number may be too large to ask whether it is finite
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (is_float and not math.isfinite(value)):
         raise PydanticCustomError("number", "must be a finite number")
     return value
 

@@ -249,7 +249,8 @@ class Response:
         """
         Return the response as items of the next turn's ``input``.
 
-        Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in.
+        Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in; what
+        has a type that the API does not take back is made to fit, or left out.
         """
         items = self.output
         if self._plain_text and not any(message.text for message in self.messages):

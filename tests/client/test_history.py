@@ -15,6 +15,7 @@ from .shapes import ARGUMENTS, CALL, REASONING, TEXT, Shape, body, message, part
 from .test_shapes import OPEN, SHAPES, serve
 from .wire import REQUEST, Flavour, Wire, good
 
+ANNOTATION = {"type": "url_citation", "url": "u"}
 NEXT = {"role": "user", "content": "And then?"}
 DIALECTS = {"openrouter": {}, "open": {"base_url": OPEN}}
 
@@ -110,6 +111,47 @@ def test_what_is_whole_passes_as_it_came(item: dict[str, Any]) -> None:
         ({"type": "image_generation_call", "result": "aGk="}, {"status": "completed", "result": "aGk="}),
         ({"type": "file_search_call", "id": 7}, {"queries": [], "status": "completed"}),
         ({"type": "openrouter:web_fetch", "url": "https://example.org"}, {"status": "completed"}),
+        ({"type": "web_search_call", "id": "ws", "action": "rain"}, {"status": "completed"}),
+        (
+            {"type": "web_search_call", "id": "ws", "action": {"type": "search", "query": None, "sources": 5}},
+            {"action": {"type": "search", "query": ""}},
+        ),
+        ({"type": "code_interpreter_call", "id": "ci", "outputs": "text"}, {"outputs": []}),
+        (
+            {"type": "code_interpreter_call", "id": "ci", "outputs": [{"type": "logs", "logs": 7}, {"url": "u"}]},
+            {"outputs": [{"type": "logs", "logs": "7"}]},
+        ),
+        ({"type": "file_search_call", "id": "fs", "queries": "rain"}, {"queries": ["rain"]}),
+        ({"type": "mcp_call", "id": "mcp", "name": "f", "output": {"a": "ß"}}, {"output": '{"a": "ß"}'}),
+        (
+            {"type": "mcp_list_tools", "id": "l", "tools": [{"name": "f"}]},
+            {"tools": [{"name": "f", "input_schema": {}}]},
+        ),
+        (
+            message(
+                content=[part(logprobs={}, annotations=[{"type": "url_citation", "url": "u", "start_index": "a"}])]
+            ),
+            {"content": [part(annotations=[ANNOTATION])]},
+        ),
+        (
+            message(content=[part(logprobs=[{"token": "a", "logprob": None}, {"token": "b", "logprob": -1}])]),
+            {"content": [part(logprobs=[{"token": "b", "logprob": -1}])]},
+        ),
+        (
+            message(content=[part(annotations=[{"type": "url_citation", "url": None}])]),
+            {"content": [part(annotations=[{"type": "url_citation", "url": ""}])]},
+        ),
+        ({"type": "reasoning", "id": "rs", "signature": {"a": 1}}, {"signature": '{"a": 1}'}),
+        ({"type": "local_shell_call", "id": "l"}, {"action": {"type": "exec", "command": [], "env": {}}}),
+        ({"type": "apply_patch_call", "id": "a"}, {"call_id": "a"}),
+        ({"type": "tool_search_call", "id": "t"}, {"call_id": "t", "execution": "server"}),
+        ({"type": "compaction", "id": "c"}, {"encrypted_content": ""}),
+        (
+            {"type": "shell_call_output", "id": "s", "output": [{"stdout": "a", "stderr": ""}, "b"]},
+            {"output": []},  # how it ended is not known, and is not made up
+        ),
+        (message(role="user"), {"content": [{"type": "input_text", "text": TEXT}]}),
+        (message(content=[part("half \ud83d")]), {"content": [part("half \ufffd")]}),
         (TEXT, {"type": "message", "role": "assistant", "content": [part(annotations=[])]}),
     ],
     ids=str,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models import ResponsesRequest
+from airflow_provider_responses.models import Response, ResponsesRequest
 from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.models.history import filled
 from tests.models.generator import TOLD
@@ -64,3 +67,75 @@ def test_two_equal_messages_get_two_ids() -> None:
     first, second = filled([message, message])
     assert first["id"] != second["id"]
     assert filled([message])[0] == first
+
+
+DIALECTS: tuple[Dialect, ...] = ("openrouter", "open")
+INPUT = [
+    item for value in variants({"$ref": "#/components/schemas/Inputs"}) if isinstance(value, list) for item in value
+]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from([10**400, "a", "5", "\ud83d", WORD, "output_text", "search", "logs"])
+    | st.text(max_size=3)
+)
+NAMES = st.sampled_from(["type", "text", "id", "url", "query", "summary"]) | st.text(max_size=2)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+)
+LEFT_OUT = object()
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in inside:
+        yield (*path, name)
+        yield from places(entry, (*path, name))
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, items: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
+    """Draw an item of which some fields hold anything, or are missing; it keeps its kind."""
+    item = copy.deepcopy(draw(items))
+    for _ in range(draw(st.integers(1, 4))):
+        found = [path for path in places(item) if path != ("type",)]
+        if not found:
+            break
+        *path, name = draw(st.sampled_from(found))
+        around = item
+        for step in path:
+            around = around[step]
+        value = draw(JSON | st.just(LEFT_OUT))
+        if value is LEFT_OUT:
+            del around[name]
+        else:
+            around[name] = value
+    return item
+
+
+def check_it_is_accepted(item: dict[str, Any]) -> list[dict[str, Any]]:
+    raw = {"id": "resp_1", "output": [item]}
+    history = Response(raw=raw).to_input()
+    assert history == Response(raw=copy.deepcopy(raw)).to_input()
+    assert history == Response(raw={"id": "resp_2", "output": history}).to_input()
+    for dialect in DIALECTS if history else ():
+        request = ResponsesRequest.parse({"model": "a/b", "input": history}, dialect=dialect)
+        assert request.to_dict()["input"] == history
+        assert json.loads(request.to_bytes())["input"] == history
+    return history
+
+
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@given(spoilt(st.sampled_from(OUTPUT)))
+def test_whatever_a_server_writes_into_an_item_goes_back(item: dict[str, Any]) -> None:
+    history = check_it_is_accepted(item)
+    says_something = item["type"] != "message" or item.keys() & {"role", "content"}
+    assert [sent["type"] for sent in history] == ([item["type"]] if says_something else [])
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(spoilt(st.sampled_from(INPUT)))
+def test_no_other_item_stops_the_conversation(item: dict[str, Any]) -> None:
+    check_it_is_accepted(item)

@@ -38,7 +38,7 @@ RESULT: dict[str, Any] = {
                     "text": "Hello, ",
                     "annotations": [
                         {"type": "url_citation", "url": "https://example.org", "title": "t"},
-                        {"type": "file_citation", "file_id": "f"},
+                        {"type": "file_citation", "file_id": "f", "filename": "f.txt", "index": 0},
                     ],
                 },
                 {"type": "output_text", "text": "world", "annotations": []},
