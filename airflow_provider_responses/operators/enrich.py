@@ -342,6 +342,13 @@ class ResponsesEnrichOperator(RenderingOperator):
             return (lambda _: common), frozenset()
         if callable(self.input):
             return self._calling(self.input, common, context), frozenset()
+        if self._is_data(self.input):
+            raise RequestValidationError(
+                "input: came from another task through expand or expand_kwargs, and a template has to stand in the DAG "
+                "file: in data it could read connections and variables. Write it there, and give what differs as "
+                "columns of `rows`",
+                fields=("input",),
+            )
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
         template = RowTemplate(self.input, env, context)

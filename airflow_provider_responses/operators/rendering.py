@@ -47,9 +47,7 @@ class RenderingOperator(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render a template, however deep; return data as it is."""
-        if self._data is None:
-            self._data = {id(value): value for value in _data_of(self)}
-        if id(content) in self._data:
+        if self._is_data(content):
             return content
         if isinstance(content, str):
             return self._render_text(content, context, jinja_env or self.get_template_env(), seen_oids)
@@ -60,6 +58,12 @@ class RenderingOperator(BaseOperator):
         if hasattr(content, "template_fields"):  # these are rendered in place, and may be rendered again
             content = copy.copy(content)
         return super().render_template(content, context, jinja_env, seen_oids)
+
+    def _is_data(self, value: Any) -> bool:
+        """Whether a mapped task has got the value from another task."""
+        if self._data is None:
+            self._data = {id(found): found for found in _data_of(self)}
+        return id(value) in self._data
 
     def _render_text(
         self, text: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int] | None

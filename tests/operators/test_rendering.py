@@ -8,7 +8,7 @@ from collections import Counter
 
 import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
@@ -149,6 +149,57 @@ def test_data_is_sent_as_it_is_and_templates_are_rendered(setting, native, run_d
     bodies = [entry.body for entry in responses_sandbox.ledger]
     assert Counter((b["input"], b.get("user"), b["instructions"]) for b in bodies) == SENT
     assert [b["metadata"]["a"] for b in bodies if "a" in b["metadata"]] == [DATA]
+
+
+INPUTS_OF_ROWS = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+KNOWN = dict(rows=[dict(text="T")], model="vendor/m", output_path="FOLDER/{{ task.task_id }}", retries=0)
+
+with DAG("inputs", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+
+    @task
+    def texts():
+        return ["D {{ conn.responses_default.password }} {{ row.text }}"]
+
+    ResponsesEnrichOperator.partial(task_id="kwargs", **KNOWN).expand_kwargs(texts().map(lambda text: dict(input=text)))
+    ResponsesEnrichOperator.partial(task_id="expand", **KNOWN).expand(input=texts())
+    ResponsesEnrichOperator.partial(task_id="function", **KNOWN).expand_kwargs(
+        texts().map(lambda text: dict(input=lambda row: text + row["text"]))
+    )
+    ResponsesEnrichOperator.partial(task_id="literal", **KNOWN).expand(input=["{{ dag.dag_id }} {{ row.text }}"])
+    ResponsesEnrichOperator.partial(task_id="literals", **KNOWN).expand_kwargs([dict(input="{{ row.text }}")])
+    ResponsesEnrichOperator.partial(task_id="one", input="1 {{ row.text }}", **KNOWN).expand_kwargs(
+        texts().map(lambda text: dict(instructions=text))
+    )
+"""
+
+
+def test_a_template_for_rows_never_comes_from_another_task(run_dag, responses_sandbox, tmp_path):
+    states = run_dag(INPUTS_OF_ROWS.replace("FOLDER", str(tmp_path)), "inputs").states
+    assert {task for (task, _), state in states.items() if state != "success"} == {"kwargs", "expand"}
+    data = "D {{ conn.responses_default.password }} {{ row.text }}"
+    sent = [(entry.body["input"], entry.body.get("instructions")) for entry in responses_sandbox.ledger]
+    assert sorted(sent) == [("1 T", data), (f"{data}T", None), ("T", None), ("inputs T", None)]
+
+
+def test_a_template_for_rows_from_another_task_is_refused_with_a_sentence(tmp_path, responses_sandbox):
+    task = ResponsesEnrichOperator(
+        task_id="ask",
+        rows=[{"text": "T"}],
+        input="{{ row.text }}",
+        output_path=str(tmp_path / "out"),
+        model="vendor/m",
+        _airflow_from_mapped=True,
+    )
+    with pytest.raises(AirflowFailException, match="Task 'ask': input: came from another task"):
+        task.execute(context(TaskInstance()))
+    assert not responses_sandbox.ledger
+    assert not (tmp_path / "out").exists()
 
 
 class Model(str, enum.Enum):  # noqa: UP042  a StrEnum has no text of its own
