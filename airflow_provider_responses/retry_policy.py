@@ -75,8 +75,11 @@ class ResponsesRetryPolicy(RetryPolicy):
 
 
 def _only_waits(error: ResponsesError) -> bool:
-    """Whether a server sent the task away for long, and nothing can have been billed."""
-    return isinstance(error, APIError) and not error.ambiguous and (error.retry_after or 0.0) > LONG_WAIT
+    """Whether a server sent the task away for long, and nothing can have been billed in the whole attempt."""
+    if not isinstance(error, APIError) or (error.retry_after or 0.0) <= LONG_WAIT:
+        return False
+    sends = (error, *(before for before in error.previous if isinstance(before, ResponsesError)))
+    return not any(send.may_have_been_billed for send in sends)
 
 
 def _own_delay(task: Any, try_number: int) -> datetime.timedelta:

@@ -17,6 +17,9 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, context
+from tests.operators.enrichments import MODEL, Label
+from tests.ways import WAYS, performer
 
 LONG = "reschedule" if AIRFLOW_V_3_4_PLUS else "retry"
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
@@ -66,6 +69,27 @@ def test_the_decision(exception, action, delay):
     assert (decision.reason is None) == (action == "default")
     if action == "reschedule":
         assert (decision.max_reschedules, decision.reschedule_timeout) == (24, datetime.timedelta(days=1))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("steps", "arguments", "action"),
+    [
+        ([{"status": 429, "retry_after": 120}], {}, LONG),
+        ([{"status": 503, "retry_after": 0}, {"status": 429, "retry_after": 120}], {}, LONG),
+        ([{"text": "not as typed"}, {"status": 429, "retry_after": 120}], {"output_type": Label}, "retry"),
+        ([{"drop": "after"}, {"status": 429, "retry_after": 120}], {"stream": False}, "retry"),
+    ],
+)
+def test_an_attempt_that_may_have_been_paid_uses_up_a_retry(
+    way, steps, arguments, action, responses_sandbox, monkeypatch
+):
+    responses_sandbox.script(*steps)
+    task = ResponsesOperator(task_id="ask", model=MODEL, input="x", **arguments)
+    with pytest.raises(TooManyRequestsResponseError) as caught:
+        performer(way, monkeypatch)(task, context(TaskInstance()))
+    assert len(responses_sandbox.ledger) == len(steps)
+    assert decide(caught.value).action.value == action
 
 
 @pytest.mark.parametrize(("own", "action"), [(5, "retry"), (50, "default"), (300, "default")])
