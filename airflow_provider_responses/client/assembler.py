@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_provider_responses.client.merging import Merged, merge
 from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, are_related, output_text, said_by
+from airflow_provider_responses.client.sources import as_json
 from airflow_provider_responses.models.messages import SEPARATOR, items_of, parts_of, refusal_in, text_in, text_of
 
 
@@ -90,7 +91,8 @@ class Assembler:
         _, _, index, key = carrier
         if key:
             self._carrier = None
-            self._end(carrier, event, text_of(event.get(key)) or "")
+            content = event.get(key)
+            self._end(carrier, event, as_json(content) if not carrier.place else text_of(content) or "")
             return
         delta = event.get("delta")
         if delta and (isinstance(delta, str) or (delta := _other_delta(event))):
@@ -181,8 +183,9 @@ class Assembler:
         carrier, content = _read_part(part, place="summary_index" if "summary_index" in event else "content_index")
         if not content and not (ends and self._search(carrier.item, event, whole=content)):
             return  # its deltas come with their own place
-        piece = self._piece(carrier, event, whole=content)
-        piece.take(content, ends=ends)
+        end = "part" if ends else ""
+        piece = self._piece(carrier, event, whole=content, end=end)
+        piece.take(content, end=end)
         piece.fields |= {name: value for name, value in part.items() if name not in ("type", "text", "refusal")}
 
     def _annotate(self, event: Mapping[str, Any]) -> None:
@@ -191,16 +194,15 @@ class Assembler:
 
     def _end(self, carrier: Carrier, event: Mapping[str, Any], content: str) -> None:
         if content or self._search(carrier.item, event, whole=content):
-            self._piece(carrier, event, whole=content).take(content, ends=True)
+            self._piece(carrier, event, whole=content, end="text").take(content, end="text")
 
-    def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None) -> Piece:
+    def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None, end: str = "") -> Piece:
         item = self._find(carrier.item, event, whole=whole)
         self.has_output = self.has_output or whole != ""
-        piece = item.piece(carrier.part, _index(event.get(carrier.place)))
-        if whole and piece.ends and not text_of(event.get("item_id")) and not are_related(piece.text, whole):
-            # Another one under the same name, or without any.
-            item = self._make(carrier.item, event)
-            piece = item.piece(carrier.part, _index(event.get(carrier.place)))
+        place = _index(event.get(carrier.place))
+        if whole and end and not text_of(event.get("item_id")) and not item.may_end(carrier.part, place, whole):
+            item = self._make(carrier.item, event)  # another one under the same name, or without any
+        piece = item.piece(carrier.part, place, whole=whole, end=end)
         if not carrier.place:
             item.fields |= {name: event[name] for name in NAMES if text_of(event.get(name))}
         return piece

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_responses.client.bodies import parse_json
-from airflow_provider_responses.client.pieces import WITHOUT_PARTS, Item, covers, output_text
-from airflow_provider_responses.models.messages import is_message, items_of, text_of
+from airflow_provider_responses.client.pieces import Item, output_text
+from airflow_provider_responses.client.sources import is_superset
+from airflow_provider_responses.models.messages import is_message, items_of, parts_of, squeeze, text_in, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,62 +38,108 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     if not items:
         return Merged(final, consistent=True)
     streamed = [item.build(status) for item in items]
-    pairs = _pair(final, items, streamed)
     texts = {number: text for number, built in enumerate(streamed) if (text := output_text(built))}
     finals = [text for item in final if (text := output_text(item))]
-    ended = "".join(finals)
-    consistent = covers(ended, "".join(texts.values())) or all(
-        any(covers(one, text) for one in finals) for text in texts.values()
-    )
-    consistent = consistent or not ended
-    final_wins = bool(ended) and consistent
-    places = {place: number for number, place in pairs.items()}
+    final_wins = bool(finals) and is_superset(finals, [*texts.values()])
+    known = {squeeze(text) for text in finals}
+    places = {place: number for number, place in _pair(final, items, streamed).items()}
+    paired = {*places.values()}
     # What the terminal response lacks; its messages may have the same text under another form.
     left = deque(
         number
         for number, built in enumerate(streamed)
-        if number not in pairs and items[number].has_content and not (final_wins and is_message(built))
+        if number not in paired
+        and items[number].has_content
+        and not (is_message(built) and (final_wins or squeeze(texts.get(number, "")) in known))
     )
+    consistent = final_wins or not finals or not any(number in texts for number in left)
     merged: list[dict[str, Any]] = []
     for place, item in enumerate(final):
-        paired = places.get(place)
-        if paired is None:
-            if consistent or not is_message(item):
-                merged.append(item)
+        number = places.get(place)
+        if number is None:
+            merged.append(item)
             continue
-        while left and left[0] < paired:
+        while left and left[0] < number:
             merged.append(streamed[left.popleft()])
-        filled = _filled(item, items[paired], streamed[paired])
-        if paired in texts:
-            filled["content"] = item.get("content") if final_wins else streamed[paired]["content"]
+        filled = items[number].build(status, item)
+        if is_message(item):
+            if final_wins:
+                filled["content"] = item.get("content")
+            elif ended := _words(item):
+                consistent = consistent and squeeze(_words(filled)) == squeeze(ended)
         merged.append(filled)
     return Merged(merged + [streamed[number] for number in left], consistent=consistent)
 
 
-def _pair(final: list[dict[str, Any]], items: Sequence[Item], streamed: list[dict[str, Any]]) -> dict[int, int]:
-    """Return for each streamed item its place in the terminal response: by id, else by index, else by order."""
+def _words(item: Mapping[str, Any]) -> str:
+    """Return the text of a message, without its refusal."""
+    return "".join(text_in(part) or "" for part in parts_of(item.get("content")))
+
+
+class _Places:
+    """The items of the terminal response that are still open, by their type and what they are called."""
+
+    def __init__(self, final: Sequence[Mapping[str, Any]]) -> None:
+        self._open = dict.fromkeys(range(len(final)))
+        self._by: dict[tuple[Any, ...], deque[int]] = {}
+        self._final = final
+        for place, item in enumerate(final):
+            kind, name = _type(item), text_of(item.get("name"))
+            for key in (("all", kind), ("name", kind, name), *(("id", kind, one) for one in _names(item))):
+                self._by.setdefault(key, deque()).append(place)
+            if kind == "message" and (text := squeeze(output_text(item))):
+                self._by.setdefault(("text", text), deque()).append(place)
+
+    def first(self, *key: Any) -> int | None:
+        """Return the first open place under a key."""
+        among = self._by.get(key)
+        while among and among[0] not in self._open:
+            among.popleft()
+        return among[0] if among else None
+
+    def alike(self, item: Mapping[str, Any]) -> int | None:
+        """Return the first open place of an item with the same type, whose name is not another one."""
+        kind, name = _type(item), text_of(item.get("name"))
+        if name is None:
+            return self.first("all", kind)
+        found = (self.first("name", kind, name), self.first("name", kind, None))
+        return min((place for place in found if place is not None), default=None)
+
+    def take(self, place: int | None, item: Mapping[str, Any]) -> bool:
+        """Close a place, if it is open and can be that of the item."""
+        if place is None or place not in self._open or not _are_alike(self._final[place], item):
+            return False
+        del self._open[place]
+        return True
+
+
+def _pair(final: Sequence[Mapping[str, Any]], items: Sequence[Item], streamed: Sequence[dict[str, Any]]) -> dict[int, int]:
+    """Return for each streamed item its place in the terminal response: by id, by text, by index, then by order."""
     pairs: dict[int, int] = {}
-    open_places = dict.fromkeys(range(len(final)))
+    places = _Places(final)
 
-    def pair(number: int, places: Iterable[int]) -> None:
-        place = next((p for p in places if p in open_places and _are_alike(final[p], streamed[number])), None)
-        if place is not None and number not in pairs:
-            pairs[number] = place
-            del open_places[place]
+    def pair(number: int, found: Iterable[int | None]) -> None:
+        for place in found:
+            if number not in pairs and place is not None and places.take(place, streamed[number]):
+                pairs[number] = place
 
-    named: dict[str, list[int]] = {}
-    for place, item in enumerate(final):
-        for name in _names(item):
-            named.setdefault(name, []).append(place)
     for number, built in enumerate(streamed):
-        for name in {*_names(built), items[number].id or ""}:
-            pair(number, named.get(name, ()))
+        names = {*_names(built), items[number].id or ""}
+        pair(number, (places.first("id", _type(built), name) for name in names))
+    for number, built in enumerate(streamed):
+        if number not in pairs and is_message(built):
+            pair(number, (places.first("text", text) for text in {squeeze(one) for one in items[number].wholes()}))
     for number, one in enumerate(items):
-        if one.index is not None:
-            pair(number, (one.index,))
-    for number in range(len(items)):
-        pair(number, list(open_places) if number not in pairs else ())
+        pair(number, (one.index,))
+    for number, built in enumerate(streamed):
+        if number not in pairs:
+            pair(number, (places.alike(built),))
     return pairs
+
+
+def _type(item: Mapping[str, Any]) -> Any:
+    kind = item.get("type") or "message"
+    return kind if isinstance(kind, str) else str(kind)
 
 
 def _names(item: Mapping[str, Any]) -> set[str]:
@@ -101,16 +147,6 @@ def _names(item: Mapping[str, Any]) -> set[str]:
 
 
 def _are_alike(item: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    if (item.get("type") or "message") != (other.get("type") or "message"):
+    if _type(item) != _type(other):
         return False
     return len({name for one in (item, other) if (name := text_of(one.get("name")))}) < 2
-
-
-def _filled(item: dict[str, Any], known: Item, built: dict[str, Any]) -> dict[str, Any]:
-    """Return an item of the terminal response with what it lacks of the same item as it was streamed."""
-    lacking = {name: built[name] for name in known.known() if item.get(name) in (None, "", [], {}) and built[name]}
-    name = WITHOUT_PARTS.get(known.kind, "")
-    said, ended = built.get(name), item.get(name)
-    if isinstance(said, str) and isinstance(ended, str) and not covers(ended, said) and not parse_json(ended):
-        lacking[name] = said  # the terminal response holds its beginning, or empty arguments
-    return {**item, **lacking}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from airflow_provider_responses.models.messages import parts_of, refusal_in, text_in, text_of
+from airflow_provider_responses.client.sources import (
+    TEXTS,
+    Source,
+    as_json,
+    choose,
+    choose_arguments,
+    resolve,
+    text_within,
+    texts_within,
+)
+from airflow_provider_responses.models.messages import covers, parts_of, refusal_in, text_in, text_of
 
 # The fields of an item that hold its parts, and of items without parts the field that holds their content.
 WITH_PARTS: Final = ("content", "summary")
@@ -18,22 +27,14 @@ WITHOUT_PARTS: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code",
 }
 SUMMARY: Final = "summary_text"
-LOST: Final = "\ufffd"
-TEXTS: Final[Mapping[str, str]] = {
-    "output_text": "text",
-    "refusal": "refusal",
-    "reasoning_text": "text",
-    SUMMARY: "text",
-}
-
-
 @dataclass(slots=True)
 class Piece:
     """
     One part of an item.
 
     :param deltas: in the order in which they came.
-    :param whole: the most complete content of the events that ended it.
+    :param begin: what it was announced with.
+    :param wholes: the contents of the events that ended it, by the kind of event.
     :param ends: number of events that ended it.
     :param fields: what else these events hold.
     :param notes: annotations that came one by one.
@@ -41,39 +42,52 @@ class Piece:
 
     kind: str
     deltas: list[str] = field(default_factory=list)
-    whole: str = ""
+    begin: str = ""
+    wholes: dict[str, str] = field(default_factory=dict)
     ends: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
     notes: list[dict[str, Any]] = field(default_factory=list)
 
-    def take(self, content: str, *, ends: bool) -> None:
-        """Take the content of an event that holds the whole part."""
-        self.ends += ends
-        if len(content) >= len(self.whole):
-            self.whole = content
+    def take(self, content: str, *, end: str) -> None:
+        """
+        Take the content of an event that holds the whole part.
+
+        :param end: kind of the event, if it ends the part.
+        """
+        self.ends += bool(end)
+        if end and len(content) >= len(self.wholes.get(end, "")):
+            self.wholes[end] = content
+        elif not end and len(content) >= len(self.begin):
+            self.begin = content
 
     @property
     def is_empty(self) -> bool:
         """Whether it is announced at most."""
-        return not (self.deltas or self.whole or (self.ends and self.fields and self.kind not in TEXTS))
+        if self.deltas or self.begin or any(self.wholes.values()):
+            return False
+        return not (self.ends and self.fields and self.kind not in TEXTS)
+
+    @property
+    def streamed(self) -> Sequence[str]:
+        """The deltas, which may go on from what the part was announced with."""
+        if not self.begin or covers("".join(self.deltas), self.begin):
+            return self.deltas
+        return [self.begin, *self.deltas]
 
     @property
     def text(self) -> str:
         """The content."""
-        pieced = "".join(self.deltas)
-        text = most_complete(pieced, self.whole, times=self.ends)
-        if not self.ends and self.whole and text is pieced and not covers(pieced, self.whole):
-            return self.whole + pieced  # it was announced with its beginning
-        return text
+        return choose(self.streamed, self.wholes.values(), times=self.ends)
 
-    def as_part(self) -> dict[str, Any]:
-        """Return the part as it stands in an item."""
-        part: dict[str, Any] = {"type": self.kind}
-        if self.kind in TEXTS:
-            part[TEXTS[self.kind]] = self.text
-        if self.kind == "output_text":
-            part["annotations"] = self.notes
-        return part | self.fields
+    def may_end(self, content: str, end: str) -> bool:
+        """Whether an event can be the end of this part, and not of another one under the same name."""
+        whole = self.wholes.get(end)
+        return not whole or are_related(whole, content)
+
+    def as_source(self, place: int) -> Source:
+        """Return the part with all its sources."""
+        notes = {"annotations": self.notes} if self.kind == "output_text" else {}
+        return Source(self.kind, place, self.streamed, [*self.wholes.values()], self.ends, notes | self.fields)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,18 +105,47 @@ class Item:
     id: str | None = None
     index: int | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    pieces: dict[tuple[str, int], Piece] = field(default_factory=dict)
+    pieces: dict[tuple[str, int, int], Piece] = field(default_factory=dict)
     whole: dict[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     ends: int = 0
     announced: bool = False
     repeats: Item | None = None
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)  # place of the last part of a kind
+    times: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a place was used again
+    ends_at: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
 
-    def piece(self, kind: str, index: int | None) -> Piece:
-        """Return a part, made if it is new; without an index it is the last one of its kind."""
-        if index is None:
-            index = next((place for name, place in reversed(self.pieces) if name == kind), 0)
-        return self.pieces.setdefault((kind, index), Piece(kind))
+    def piece(self, kind: str, index: int | None, *, whole: str | None = None, end: str = "") -> Piece:
+        """
+        Return a part, made if it is new.
+
+        Without an index it is the last one of its kind, or one after it if that one has ended.
+
+        :param whole: the content that an event holds; None for a delta.
+        :param end: kind of the event, if it ends the part.
+        """
+        place = self.last.get(kind, (0, 0)) if index is None else (index, self.times.get((kind, index), 0))
+        piece = self.pieces.get((kind, *place))
+        if piece is not None and self.kind not in WITHOUT_PARTS:
+            if whole and end and not piece.may_end(whole, end):
+                place = self.ends_at.get((kind, end, whole), (place[0], place[1] + 1))
+            elif whole is None and index is None and piece.ends:
+                place = (place[0], place[1] + 1)
+            piece = self.pieces.get((kind, *place))
+        if piece is None:
+            piece = self.pieces[(kind, *place)] = Piece(kind)
+            self.times[kind, place[0]] = place[1]
+        self.last[kind] = place
+        if whole and end:
+            self.ends_at.setdefault((kind, end, whole), place)
+        return piece
+
+    def may_end(self, kind: str, index: int | None, whole: str) -> bool:
+        """Whether an event without an id can be the end of a part of this item."""
+        place = self.last.get(kind, (0, 0)) if index is None else (index, self.times.get((kind, index), 0))
+        piece = self.pieces.get((kind, *place))
+        wholes = [one for one in piece.wholes.values() if one] if piece else []
+        return not wholes or any(are_related(one, whole) for one in wholes)
 
     def take(self, value: Mapping[str, Any], *, ends: bool) -> None:
         """Take the item as an event that adds or ends it holds it."""
@@ -115,8 +158,9 @@ class Item:
             if name == "content" and self.kind == "message" and not ends:
                 self._begin(part)
             elif name == own or name in WITH_PARTS:
-                if part and len(text_within(part)) >= len(text_within(self.whole.get(name))):
-                    self.whole[name] = part
+                content = as_json(part) if name == own else part
+                if content and len(text_within(content)) >= len(text_within(self.whole.get(name))):
+                    self.whole[name] = content
             elif part not in (None, ""):
                 self.fields[name] = part
 
@@ -125,12 +169,14 @@ class Item:
         for place, part in enumerate(parts_of(content)):
             if text := text_in(part):
                 piece = self.piece("output_text", place)
-                piece.take(text, ends=False)
+                piece.take(text, end="")
                 piece.fields |= {name: value for name, value in part.items() if name not in ("type", "text")}
 
     @property
     def has_content(self) -> bool:
-        """Whether there is more of it than its announcement."""
+        """Whether there is more of it than its announcement, which is enough for the call of a tool."""
+        if self.announced and self.kind not in ("message", "reasoning"):
+            return True
         return bool(self.ends or self.whole) or not all(piece.is_empty for piece in self.pieces.values())
 
     @property
@@ -149,18 +195,23 @@ class Item:
         name, other = self.fields.get("name"), item.fields.get("name")
         return (name == other or name is None) and covers(item.said, self.said)
 
-    def known(self) -> dict[str, Any]:
-        """Return all that its events have said of it."""
-        return self.fields | self.content()
-
-    def build(self, status: str) -> dict[str, Any]:
+    def build(self, status: str, final: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """
         Return the item as it stands in a response.
 
         :param status: for an item whose end was not told.
+        :param final: the item as the terminal response holds it.
         """
+        known = self.fields | self.content(final)
+        if final is not None:
+            content = {*WITH_PARTS, WITHOUT_PARTS.get(self.kind)}
+            return final | {
+                name: value
+                for name, value in known.items()
+                if final.get(name) in (None, "", [], {}) or (name in content and value != final[name])
+            }
         if self.ends:
-            return self.ended | self.known()
+            return self.ended | known
         made: dict[str, Any] = {"type": self.kind}
         if self.id:
             made["id"] = self.id
@@ -170,28 +221,44 @@ class Item:
             made["summary"] = []
         elif self.kind == "function_call":
             made |= {"call_id": self.id, "arguments": ""}
-        item = made | self.known()
+        item = made | known
         if item.get("status") in (None, "in_progress"):
             item["status"] = status
         return item
 
-    def content(self) -> dict[str, Any]:
-        """Return the content by its fields; of its pieces and of the whole, the more complete one."""
-        chosen = dict(self.whole)
-        for name, value in self._from_pieces().items():
-            pieced, whole = text_within(value), text_within(self.whole.get(name))
-            if name not in chosen or (pieced != whole and most_complete(pieced, whole, times=self.ends) is pieced):
-                chosen[name] = value
-        return chosen
-
-    def _from_pieces(self) -> dict[str, Any]:
-        pieces = [(place, piece) for (_, place), piece in self.pieces.items() if not piece.is_empty]
+    def content(self, final: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the content by its fields, each from its most complete source."""
+        final = final or {}
         if name := WITHOUT_PARTS.get(self.kind):
-            return {name: "".join(piece.text for _, piece in pieces)} if pieces else {}
-        found: dict[str, Any] = {}
-        for _, piece in sorted(pieces, key=lambda pair: pair[0]):
-            found.setdefault("summary" if piece.kind == SUMMARY else "content", []).append(piece.as_part())
-        return found
+            return self._without_parts(name, final)
+        found: dict[str, list[Source]] = {}
+        for (_, place, _), piece in sorted(self.pieces.items(), key=lambda pair: pair[0][1:]):
+            if not piece.is_empty:
+                found.setdefault("summary" if piece.kind == SUMMARY else "content", []).append(piece.as_source(place))
+        names = [name for name in WITH_PARTS if name in found or name in self.whole or final.get(name)]
+        return {
+            name: resolve(found[name], (self.whole.get(name), final.get(name)))
+            if name in found
+            else resolve((), (self.whole.get(name), final.get(name))) or self.whole.get(name, final.get(name))
+            for name in names
+        }
+
+    def _without_parts(self, name: str, final: Mapping[str, Any]) -> dict[str, Any]:
+        pieces = [piece for piece in self.pieces.values() if not piece.is_empty]
+        wholes = [whole for piece in pieces for whole in piece.wholes.values()]
+        wholes += [as_json(one) for one in (self.whole.get(name), final.get(name)) if one]
+        if not pieces and not wholes:
+            return {}
+        deltas = [delta for piece in pieces for delta in piece.streamed]
+        if name == "arguments":
+            return {name: choose_arguments(deltas, wholes)}
+        return {name: choose(deltas, wholes, times=max((piece.ends for piece in pieces), default=1))}
+
+    def wholes(self) -> Iterator[str]:
+        """Return the texts that events with all of a part, or all of the item, hold."""
+        for piece in self.pieces.values():
+            yield from piece.wholes.values()
+        yield from texts_within(self.whole.get("content"))
 
 
 def said_by(kind: str, value: Mapping[str, Any]) -> str:
@@ -199,68 +266,14 @@ def said_by(kind: str, value: Mapping[str, Any]) -> str:
     return "".join(text_within(value.get(name)) for name in (*WITH_PARTS, WITHOUT_PARTS.get(kind, "")))
 
 
-def text_within(value: Any) -> str:
-    """Return all text of a content, whatever its form."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict) and "type" not in value:  # arguments as an object
-        return json.dumps(value)
-    parts = parts_of(value) if value else []
-    return "".join(text_of(part.get("text")) or text_of(part.get("refusal")) or "" for part in parts)
-
-
 def output_text(item: Mapping[str, Any]) -> str:
     """Return a message's text and refusal, without what separates its parts."""
     if item.get("type") not in (None, "message"):
         return ""
-    return "".join(text_in(part) or refusal_in(part) or "" for part in parts_of(item.get("content")))
-
-
-def squeeze(text: str) -> str:
-    """Return a text without white space."""
-    return "".join(text.split())
-
-
-def covers(text: str, part: str) -> bool:
-    """
-    Whether a text is another one or an extension of it, white space aside.
-
-    A delta may end in the middle of a character, which is U+FFFD in it: that stands for anything.
-    """
-    if text.startswith(part):
-        return True
-    whole, place = squeeze(text), 0
-    first, *others = squeeze(part).split(LOST)
-    if not whole.startswith(first):
-        return False
-    place = len(first)
-    for other in others:
-        place = whole.find(other, place) + len(other)
-        if place < len(other):
-            return False
-    return True
+    words = "".join(text_in(part) or refusal_in(part) or "" for part in parts_of(item.get("content")))
+    return words or text_of(item.get("refusal")) or ""
 
 
 def are_related(text: str, other: str) -> bool:
     """Whether one of two texts is the beginning of the other, or all of it."""
     return covers(text, other) or covers(other, text)
-
-
-def most_complete(pieced: str, whole: str, *, times: int = 1) -> str:
-    """
-    Return the more complete one of what pieces brought and of the whole that ended them.
-
-    :param times: number of ends: a stream may bring its pieces twice.
-    """
-    if not pieced or not whole or pieced == whole:
-        return whole or pieced
-    said, ended = squeeze(pieced), squeeze(whole)
-    if said == ended:
-        return max(whole, pieced, key=len)  # some servers drop deltas of white space
-    if (
-        said in ended
-        or (LOST in said and covers(ended, said))
-        or (times > 1 and ended and said == ended * (len(said) // len(ended)))
-    ):
-        return whole
-    return pieced

@@ -10,6 +10,7 @@ SEPARATOR: Final = "\n\n"  # between two messages
 TEXT_PARTS: Final = frozenset({"output_text", "text"})
 # Parts that hold text which is not the output. Any other part with a `text` is output, whatever its type is called.
 NO_OUTPUT: Final = frozenset({"reasoning_text", "summary_text", "reasoning", "thinking"})
+LOST: Final = "\ufffd"  # stands for half a character, at the end of a delta
 # Items that are neither messages nor calls of tools.
 SILENT: Final = frozenset({"reasoning", "compaction", "context_compaction", "item_reference"})
 
@@ -104,15 +105,25 @@ def refusal_in(part: Mapping[str, Any]) -> str | None:
 
 def is_refused(item: Mapping[str, Any]) -> bool:
     """Whether a message holds a refusal."""
-    content = item.get("content") if is_message(item) else None
+    if not is_message(item):
+        return False
+    content = item.get("content")
     parts = content if isinstance(content, list) else (content,)
-    return any(isinstance(part, dict) and refusal_in(part) is not None for part in parts)
+    if any(isinstance(part, dict) and refusal_in(part) is not None for part in parts):
+        return True
+    return text_of(item.get("refusal")) is not None  # as in chat completions
 
 
 def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
-    """Return the messages in their order; the same id counts once, with the most complete of its contents."""
+    """
+    Return the messages in their order.
+
+    The same id counts once, with the most complete of its contents. But two contents of which neither extends the
+    other are two messages, whatever their ids.
+    """
     found: list[Found] = []
     places: dict[str, int] = {}
+    seen: set[tuple[str, str]] = set()
     turn = 0
     for item in items:
         if is_tool_call(item):
@@ -120,14 +131,42 @@ def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
         if not is_message(item):
             continue
         message = _read(item)
-        place = places.get(message.id) if message.id else None
-        if place is None:
-            if message.id:
-                places[message.id] = len(found)
+        name, words = message.id or "", _words(message)
+        place = places.get(name)
+        if place is not None and covers(words, old := _words(found[place].message)):
+            if len(words) >= len(old):
+                found[place] = Found(message, item, found[place].turn)
+        elif place is None or not ((name, words) in seen or covers(_words(found[place].message), words)):
+            if name:
+                places[name] = len(found)
             found.append(Found(message, item, turn))
-        elif _size(message) >= _size(found[place].message):
-            found[place] = Found(message, item, found[place].turn)
+        seen.add((name, words))
     return found
+
+
+def squeeze(text: str) -> str:
+    """Return a text without white space."""
+    return "".join(text.split())
+
+
+def covers(text: str, part: str) -> bool:
+    """
+    Whether a text is another one or an extension of it, white space aside.
+
+    A delta may end in the middle of a character, which is U+FFFD in it: that stands for anything.
+    """
+    if text.startswith(part):
+        return True
+    whole, place = squeeze(text), 0
+    first, *others = squeeze(part).split(LOST)
+    if not whole.startswith(first):
+        return False
+    place = len(first)
+    for other in others:
+        place = whole.find(other, place) + len(other)
+        if place < len(other):
+            return False
+    return True
 
 
 def choose_output(found: Iterable[Found]) -> list[ResponseMessage]:
@@ -166,6 +205,8 @@ def join(texts: Iterable[str]) -> str:
 def _read(item: Mapping[str, Any]) -> ResponseMessage:
     parts = parts_of(item.get("content"))
     refusals = [words for part in parts if (words := refusal_in(part)) is not None]
+    if words := text_of(item.get("refusal")):  # as in chat completions
+        refusals = [*refusals, words] if words not in refusals else refusals
     return ResponseMessage(
         id=text_of(item.get("id")),
         role=text_of(item.get("role")),
@@ -184,5 +225,5 @@ def _text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": []}
 
 
-def _size(message: ResponseMessage) -> int:
-    return len(message.text) + len(message.refusal or "")
+def _words(message: ResponseMessage) -> str:
+    return message.text + (message.refusal or "")
