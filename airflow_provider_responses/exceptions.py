@@ -126,9 +126,7 @@ class ResponsesError(Exception):
     def may_have_been_billed(self) -> bool:
         """Whether the request that failed may be on the bill: it may have been served, or a response came of it."""
         response = self.response
-        if response is None or response.cached or response.usage.cost == 0:
-            return self.ambiguous
-        return self.ambiguous or bool(response.output or response.usage.raw)
+        return self.ambiguous or (response is not None and response.was_made)
 
     def after(self, previous: Iterable[Exception]) -> Self:
         """Enter the failed sends before this one, oldest first; the message names those that may have been billed."""

@@ -188,6 +188,7 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
         raise APIError(
             f"{label}: the response's status is {status!r}, so it is not there. Leave out `background`, or try again",
             retryable=status == "cancelled",
+            ambiguous=status == "cancelled" and (_has_output(response) or response.was_made),
             response=response,
         )
     if status in {"failed", "incomplete"}:
@@ -212,15 +213,16 @@ def _has_output(response: Response) -> bool:
 
 def _failure(response: Response, request: RequestSummary) -> APIError:
     error = error_from_result(response, request=request)
-    error.ambiguous = error.ambiguous or _has_output(response)
+    error.ambiguous = error.may_have_been_billed or _has_output(response)
     return error
 
 
 def _cut_off(response: Response, request: RequestSummary) -> IncompleteResponseError:
     reason = response.incomplete_reason
-    if reason in TOO_LONG or (reason is None and _is_at_limit(response, request)):
+    name = (reason or "").lower()
+    if name in TOO_LONG or (reason is None and _is_at_limit(response, request)):
         advice = "raise `max_output_tokens`"
-    elif reason == "content_filter" or response.status == "failed":
+    elif name == "content_filter" or response.status == "failed":
         advice = "change the input or the model"
     else:
         advice = "change the request"

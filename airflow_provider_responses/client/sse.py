@@ -22,7 +22,7 @@ log = getLogger(__name__)
 DONE: Final = "[DONE]"
 UNNAMED: Final = "message"  # httpx-sse's name of an event that has none
 AFTER_ERROR: Final = 100  # events that may come between an error and the terminal event
-ENDED: Final = ("completed", "incomplete", "failed")  # statuses of a response that has ended
+ENDED: Final = ("completed", "incomplete", "failed", "cancelled")  # statuses of a response that has ended
 IDENTITY: Final = ("id", "object", "created_at", "model")  # what the first event holds, and a last one may lack
 
 
@@ -222,7 +222,7 @@ class StreamReader:
             error = error_from_result(later, request=self.request)
             response = later
         error.response = response
-        error.ambiguous = error.ambiguous or self.has_output
+        error.ambiguous = error.may_have_been_billed or self.has_output
         return error
 
     def _later_error(self, raw: dict[str, Any]) -> Response | None:
@@ -250,7 +250,8 @@ def _response_in(data: dict[str, Any]) -> dict[str, Any] | None:
     """Return the response of a terminal event; some servers spread it over the event itself."""
     inner = data.get("response")
     if isinstance(inner, dict) and inner:
-        return dict(inner)
+        beside = data.get("usage")
+        return inner | ({"usage": beside} if beside and not inner.get("usage") else {})
     if isinstance(data.get("output"), list):
         return {name: value for name, value in data.items() if name not in ("type", "sequence_number", "response")}
     return None

@@ -17,6 +17,7 @@ from airflow_provider_responses.models import history, messages
 from airflow_provider_responses.models.messages import Found, ResponseMessage
 
 COST_HEADER: Final = "x-litellm-response-cost"  # LiteLLM's price of a response, in US dollars
+NO_DETAILS: Final = ("", "none", "null")  # details that are a text, of a server that sends them always
 LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither JSON nor Airflow carries it
 
 
@@ -167,13 +168,16 @@ class Response:
     def incomplete_reason(self) -> str | None:
         """Why the response was cut off: ``max_output_tokens``, ``content_filter``."""
         value: str | None = _get(self.incomplete_details, "reason", str)
-        return value
+        return value or None
 
     @property
     def incomplete_details(self) -> dict[str, Any] | None:
-        """Details of an incomplete response."""
-        value: dict[str, Any] | None = _get(self.raw, "incomplete_details", dict)
-        return value
+        """Details of an incomplete response; some servers send the reason alone."""
+        value = _get(self.raw, "incomplete_details", (dict, str))
+        if isinstance(value, str):
+            return None if value.lower() in NO_DETAILS else {"reason": value}
+        details: dict[str, Any] | None = value
+        return details
 
     @property
     def openrouter_metadata(self) -> dict[str, Any] | None:
@@ -229,6 +233,15 @@ class Response:
     def generation_id(self) -> str | None:
         """The generation's id, for ``/generation``."""
         return self.headers.get("x-generation-id")
+
+    @property
+    def was_made(self) -> bool:
+        """Whether a model has worked for it, whatever came of it: there is output, or tokens were counted."""
+        usage = self.usage
+        if self.cached or usage.cost == 0:
+            return False
+        says = any(not messages.is_message(item) or item.get("content") for item in self.output)
+        return says or any((usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.cost))
 
     @property
     def cached(self) -> bool:

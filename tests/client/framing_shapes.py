@@ -55,6 +55,9 @@ CUT_OFF: dict[str, Shape] = {
     "LiteLLM, no details": stream(*deltas(*PIECES[:4]), end(kind="incomplete"), **cut_off()),
     "only the item": stream(created(), end(message(HALF, status="incomplete")), **cut_off()),
     "only the item's event": stream(created(), ended(message(HALF, status="incomplete")), end(), **cut_off()),
+    "details that are a text": stream(
+        *deltas(*PIECES[:4]), end(message(HALF), incomplete_details="max_output_tokens"), **cut_off()
+    ),
     "incomplete without response": stream(created(), *deltas(*PIECES[:4]), event("incomplete"), **cut_off()),
     "as long as allowed": stream(*USUAL, end(message()), request={"max_output_tokens": 2}, maybe_truncated=True),
     "aimock, content filter": stream(
@@ -70,16 +73,37 @@ ERRORS: dict[str, Shape] = {
     "fastresponses, error and failed": stream(
         created(),
         {"type": "error", "error": LIMITED},
-        end(kind="failed", error=LIMITED),
+        end(kind="failed", error=LIMITED, usage=None),
         error=TooManyRequestsResponseError,
         text="",
     ),
     "an error that says less": stream(
         created(),
         {"type": "error", "message": "no"},
-        end(kind="failed", error=LIMITED),
+        end(kind="failed", error=LIMITED, usage=None),
         error=TooManyRequestsResponseError,
         text="",
+    ),
+    "an error, and output in the end": stream(
+        {"type": "error", **LIMITED},
+        end(message(HALF), kind="failed", error=LIMITED),
+        **failed(TooManyRequestsResponseError, HALF),
+    ),
+    "an error, and tokens in the end": stream(
+        {"type": "error", **LIMITED},
+        end(kind="failed", error=LIMITED),
+        **failed(TooManyRequestsResponseError, ""),
+    ),
+    "tokens in the end": stream(
+        created(), end(kind="failed", error=LIMITED), **failed(TooManyRequestsResponseError, "")
+    ),
+    "cancelled by its status": stream(
+        *deltas(*PIECES[:4]),
+        event("completed", response=body(message(HALF), status="cancelled")),
+        **failed(APIError, HALF),
+    ),
+    "cancelled before all": stream(
+        event("completed", response=body(status="cancelled", usage=None)), error=APIError, text=""
     ),
     "failed after output": stream(
         *deltas(*PIECES[:4]),
@@ -89,7 +113,9 @@ ERRORS: dict[str, Shape] = {
     "failed, error in the event": stream(
         created(), event("failed", error=LIMITED), error=TooManyRequestsResponseError, text=""
     ),
-    "failed without an error": stream(created(), end(kind="failed"), error=InternalServerResponseError, text=""),
+    "failed without an error": stream(
+        created(), end(kind="failed", usage=None), error=InternalServerResponseError, text=""
+    ),
     "a bad request in the stream": stream(
         created(), {"type": "error", "code": "invalid_prompt", "message": "no"}, error=BadRequestResponseError, text=""
     ),
@@ -145,6 +171,7 @@ FRAMING: dict[str, Shape] = {
 }
 
 COUNTS: dict[str, Shape] = {
+    "usage beside the response": stream(*USUAL, end(message(), usage=None) | {"usage": USAGE}),
     "names of chat completions": stream(created(), *deltas(), end(usage={"prompt_tokens": 3, "completion_tokens": 2})),
     "floats": stream(created(), *deltas(), end(usage={"input_tokens": 3.0, "output_tokens": 2.0})),
     "nothing counted": stream(created(), *deltas(), end(usage=ZERO), tokens=(None, None)),

@@ -304,13 +304,15 @@ def test_an_error_in_a_200_without_a_status_is_a_failure() -> None:
 def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -> None:
     with pytest.raises(APIError, match=status) as caught:
         protocol.check_answer(Response(raw=result(status=status)), request=REQUEST)
-    assert caught.value.retryable is retryable
+    assert (caught.value.retryable, caught.value.ambiguous) == (retryable, retryable)
     assert caught.value.response is not None
 
 
 @pytest.mark.parametrize(
     ("reason", "advice"),
     [
+        ("MAX_TOKENS", "raise `max_output_tokens`"),
+        ("CONTENT_FILTER", "change the input or the model"),
         ("max_output_tokens", "raise `max_output_tokens`"),
         ("max_tokens", "raise `max_output_tokens`"),
         ("length", "raise `max_output_tokens`"),
@@ -369,8 +371,17 @@ def test_a_content_filter_without_an_error_is_not_tried_again() -> None:
 
 
 def test_a_failure_after_output_may_have_been_billed() -> None:
-    for output, ambiguous in (([], False), (result()["output"], True)):
-        raw = result(status="failed", error={"code": "server_error", "message": "m"}, output=output)
+    text, counted = result()["output"], result()["usage"]
+    for output, usage, ambiguous in (
+        ([], None, False),
+        ([], {"input_tokens": 0, "output_tokens": 0}, False),
+        ([], {**counted, "cost": 0}, False),
+        ([{"type": "message", "content": []}], None, False),
+        ([], {"output_tokens": 2}, True),
+        ([], counted, True),
+        (text, None, True),
+    ):
+        raw = result(status="failed", error={"code": "server_error", "message": "m"}, output=output, usage=usage)
         with pytest.raises(APIError) as caught:
             protocol.check_answer(Response(raw=raw), request=REQUEST)
         assert caught.value.ambiguous is ambiguous

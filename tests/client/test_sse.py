@@ -147,7 +147,9 @@ def test_events_of_tomorrow_and_without_a_type_pass_through(flavour: Flavour) ->
 ERROR_EVENTS: list[dict[str, Any]] = [
     {
         "type": "response.failed",
-        "response": result(status="failed", error={"code": "rate_limit_exceeded", "message": "slow down"}, output=[]),
+        "response": result(
+            status="failed", error={"code": "rate_limit_exceeded", "message": "slow down"}, output=[], usage=None
+        ),
     },
     {"type": "response.error", "error": {"code": "rate_limit_exceeded", "message": "slow down"}},
     {"type": "error", "code": "rate_limit_exceeded", "message": "slow down", "param": None},
@@ -281,7 +283,7 @@ def test_a_plain_answer_to_a_streamed_request_is_accepted(flavour: Flavour) -> N
 
 
 def test_a_plain_failure_to_a_streamed_request_is_its_class(flavour: Flavour) -> None:
-    answers = [good(status="failed", output=[], error={"code": "server_error", "message": "m"}) for _ in range(2)]
+    answers = [good(status="failed", output=[], usage=None, error={"code": "server_error", "message": "m"}) for _ in range(2)]
     client = flavour.on(Wire(*answers), max_retries=0)
     with pytest.raises(InternalServerResponseError):
         client.send(STREAMED)

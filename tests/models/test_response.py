@@ -209,7 +209,15 @@ def test_incomplete_reason_is_read() -> None:
     assert Response(raw={"incomplete_details": {"reason": "max_output_tokens"}}).incomplete_reason == (
         "max_output_tokens"
     )
-    assert Response(raw={"incomplete_details": "why"}).incomplete_reason is None
+    assert Response(raw={"incomplete_details": 5}).incomplete_reason is None
+
+
+def test_incomplete_details_may_be_a_text() -> None:
+    response = Response(raw={"status": "completed", "incomplete_details": "max_output_tokens"})
+    assert (response.status, response.incomplete_reason) == ("incomplete", "max_output_tokens")
+    for nothing in ("", "none", "NULL"):
+        response = Response(raw={"status": "completed", "incomplete_details": nothing})
+        assert (response.status, response.incomplete_details) == ("completed", None)
 
 
 def test_headers_tell_generation_and_cache() -> None:
