@@ -276,8 +276,7 @@ class Response:
 
     @property
     def _is_cut_off(self) -> bool:
-        details = self.raw.get("incomplete_details")
-        if isinstance(details, dict) and any(details.values()):
+        if any((self.incomplete_details or {}).values()):
             return True
         return any(
             item.get("status") == "incomplete" and item.get("type") in (None, "message", "function_call")
