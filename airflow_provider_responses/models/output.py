@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -83,14 +85,54 @@ def dump_output(value: BaseModel) -> dict[str, Any]:
     """
     Return a typed output as plain JSON types.
 
-    :raises OutputValidationError: if one of the model's own serializers fails.
+    A number that is not finite, which JSON does not know, becomes null where the model allows null.
+
+    :raises OutputValidationError: if it does not, or if one of the model's own serializers fails.
     """
     try:
-        return value.model_dump(mode="json", by_alias=True)
+        dumped = value.model_dump(mode="json", by_alias=True)
     except (Exception, SystemExit) as error:
         raise OutputValidationError(
             f"a serializer of {type(value).__name__} failed with {type(error).__name__}: correct the serializer"
         ) from error
+    if not (endless := list(_not_finite(dumped))):
+        return dumped
+    nulled: dict[str, Any] = _nulled(dumped)
+    if not (wrong := _without_null(type(value), nulled, endless)):
+        return nulled
+    raise OutputValidationError(
+        f"the response's text is no {type(value).__name__}: {', '.join(wrong)}: must be a finite number, not NaN, "
+        "infinity or a number too large. Say in `instructions` what each field holds, or let the field be None"
+    )
+
+
+def _without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -> list[str]:
+    """Return those of the paths at which a model does not allow null; all, where it does not say which."""
+    try:
+        output_type.model_validate_json(json.dumps(nulled))
+    except ValidationError as error:
+        refused = {".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)}
+        return [path for path in paths if path in refused] or paths
+    except (Exception, SystemExit):  # a validator of the model's own did not expect a null
+        return paths
+    return []
+
+
+def _not_finite(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of the numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in inside:
+        yield from _not_finite(item, f"{path}.{name}" if path else str(name))
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _nulled(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_nulled(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unquoted(error: ErrorDetails) -> str:

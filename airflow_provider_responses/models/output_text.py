@@ -18,8 +18,12 @@ _FENCE: Final = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*[A-Za-z0-9_+-]*[ \t]*")
 _THOUGHT: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]", re.IGNORECASE)
 _MARKUP: Final = frozenset("{}[]<>")  # what is no prose
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”“", "”": "”“", "„": "”“"}  # what opens, and what closes it
-_SPACE: Final = re.compile(r"(?:[\s,:]|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
-_END: Final = re.compile(r"""\s*(?:[,:\]}"'“”„]|//|/\*|$)""")  # what comes after the quote that ends a string
+_SPACE: Final = re.compile(r"\s+")
+_END: Final = re.compile(r"""\s*(?:[,:\]}"'“”„]|//|/\*|#|$)""")  # what comes after the quote that ends a string
+_QUOTE_OPENS: Final = re.compile(r"(?:^|(?<=[\s(\[])).(?=\w)")  # inside of a string
+_QUOTE_CLOSES: Final = re.compile(r"(?<=[\w.!?)]).(?=[\s.;!?)])")
+_APOSTROPHE: Final = re.compile(r"(?<=\w)'(?=\w)")
+_ELLIPSIS: Final = re.compile(r"[\s.…]*(?:\.\.|…)[\s.…]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<power>[eE][+-]?\d+)?(?![\w.+-])")
 _NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?=\s*:)")
 _WORD: Final = re.compile(r"(?:true|True|false|False|null|None)(?!\w)")
@@ -44,9 +48,11 @@ def repaired_json(text: str) -> str | None:
     """
     Return the JSON of a text that is none; None where a repair would be a guess.
 
-    Wrong may be commas, the kind of quotes, quotes and line ends inside of strings, Python's words for null and
-    booleans; there may be comments, and a few words around the JSON. All brackets, strings, numbers and words of the
-    text are those of the result. What is open at the end of the text was cut off, and is not closed.
+    Wrong may be a comma after the last entry, or none before a name or between objects, the kind of quotes, pairs of
+    quotes and line ends inside of strings, Python's words for null and booleans; there may be a few words around the
+    JSON. All brackets, strings, numbers and words of the text are those of the result. What is open at the end of the
+    text was cut off, and is not closed. Comments, ellipses, entries that are empty and operators may stand for what
+    was left out or has to be worked out: such a text is not repaired.
     """
     if len(text) > LONGEST_REPAIR:
         return None
@@ -106,51 +112,116 @@ def _repaired(text: str) -> str | None:
         return None
 
 
+class _Grammar:
+    """What may follow what in JSON that is repaired."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.before = ""  # the last of , : { [ or an "end" of brackets, a "name", a "value"
+
+    def opens(self, bracket: str) -> None:
+        beside = self.before == "end" and self.opened[-1] == "["  # a comma is missing
+        self._need(self.before in ({"", ":", "[", ","} if self._in_list() else {"", ":"}) or beside)
+        self.opened.append(bracket)
+        self.before = bracket
+
+    def closes(self, bracket: str) -> None:
+        self._need(bool(self.opened) and {"{": "}", "[": "]"}[self.opened.pop()] == bracket)
+        self._need(self.before not in {":", "name"})
+        self.before = "end"
+
+    def separates(self, letter: str) -> None:
+        self._need(self.before in ({"value", "end"} if letter == "," else {"name"}))
+        self.before = letter
+
+    def says(self, token: str) -> None:
+        self._need(bool(self.opened) and not _ELLIPSIS.fullmatch(token[1:]))
+        is_name = not self._in_list() and self.before != ":"
+        if is_name:  # before it a comma may be missing: what follows a name says that it is one
+            self._need(self.before != "name" and token[0] == '"')
+        else:
+            self._need(self.before in {"[", ",", ":"})
+        self.before = "name" if is_name else "value"
+
+    def _in_list(self) -> bool:
+        return self.opened[-1:] == ["["]
+
+    @staticmethod
+    def _need(is_right: bool) -> None:
+        if not is_right:
+            raise ValueError
+
+
 def _tokens(text: str) -> Iterator[str]:
     """
     Yield brackets, strings (after a quote), numbers and words.
 
-    :raises ValueError: at whatever else there is, at brackets that do not pair, at what is open at the end.
+    :raises ValueError: at whatever else there is, at brackets that do not pair, at what is open at the end, and where
+        something may have been left out.
     """
-    opened: list[str] = []
+    grammar = _Grammar()
     place = 0
     while place < len(text):
         letter = text[place]
         if space := _SPACE.match(text, place):
             place = space.end()
             continue
+        if letter in ",:":
+            grammar.separates(letter)
+            place += 1
+            continue
         if letter in "{[":
-            opened.append({"{": "}", "[": "]"}[letter])
+            grammar.opens(letter)
             token, place = letter, place + 1
         elif letter in "}]":
-            if not opened or opened.pop() != letter or (not opened and place != len(text) - 1):
+            grammar.closes(letter)
+            if not grammar.opened and place != len(text) - 1:
                 raise ValueError(letter)
             token, place = letter, place + 1
         else:
             token, place = _string(text, place) if letter in _QUOTES else _bare(text, place)
+            grammar.says(token)
         yield token
-    if opened:
-        raise ValueError(opened)
+    if grammar.opened:
+        raise ValueError(grammar.opened)
 
 
 def _string(text: str, place: int) -> tuple[str, int]:
     closing = _QUOTES[text[place]]
-    end = place + 1
+    end = start = place + 1
+    inner: list[int] = []
     while end < len(text):
         if text[end] == "\\":
             end += 2
-        elif text[end] in closing and _END.match(text, end + 1):
-            content = _ESCAPE.sub(_unescaped, text[place + 1 : end]).encode("utf-16-le", "surrogatepass")
-            return '"' + content.decode("utf-16-le", "surrogatepass"), end + 1
-        else:
-            end += 1
+            continue
+        if text[end] in closing:
+            if _END.match(text, end + 1):
+                _check_quotes(text[start:end], [quote - start for quote in inner])
+                content = _ESCAPE.sub(_unescaped, text[start:end]).encode("utf-16-le", "surrogatepass")
+                return '"' + content.decode("utf-16-le", "surrogatepass"), end + 1
+            inner.append(end)
+        end += 1
     raise ValueError(closing)
+
+
+def _check_quotes(content: str, places: list[int]) -> None:
+    """
+    Check that quotes inside of a string are around words of it: else two strings are joined there.
+
+    :raises ValueError: if they are not.
+    """
+    quotes = [place for place in places if not _APOSTROPHE.match(content, place)]
+    for number, place in enumerate(quotes):
+        if not (_QUOTE_CLOSES if number % 2 else _QUOTE_OPENS).match(content, place):
+            raise ValueError(place)
+    if len(quotes) % 2:
+        raise ValueError(content[:0])
 
 
 def _bare(text: str, place: int) -> tuple[str, int]:
     if number := _NUMBER.match(text, place):
         read = float if number["fraction"] or number["power"] else int
-        return json.dumps(read(number[0])), number.end()
+        return json.dumps(read(number[0]), allow_nan=False), number.end()
     if name := _NAME.match(text, place):
         return '"' + name[0], name.end()
     if word := _WORD.match(text, place):

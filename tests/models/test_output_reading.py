@@ -155,8 +155,8 @@ def test_what_could_mean_something_else_is_not_read(text: str) -> None:
         "{text: 'x y', number: 1}",
         "{“text”: “x y”, “number”: 1}",
         '{"text": "x y", "number": 1, "inner": None, "flags": [True, False]}',
-        '{"text": "x y", // what it is\n "number": 1}',
-        '{"text": "x y", /* what it is */ "number": 1}',
+        '{"text": "x y", "number": 1, "inner": {"words": [], "share": 1} "flags": []}',
+        '{"text": "x y", "number": 1, "note": [{"a": 1} {"b": 2}]}',
         '{"text": "x\ny", "number": 1}',
         '{"text": "x y", "number": 1, "inner": {"words": ["a",], "share": 1.50}}',
         'Here is the JSON: {"text": "x y", "number": 1}',
@@ -197,11 +197,87 @@ def test_a_slip_is_repaired_and_said(text: str) -> None:
         '{"text": "x", "number": 1}}',
         '{"text": "x", "number": 1} {',
         '{"text": "x", "nummer": 1,}',  # still not valid
+        '{"text": "x", "number": 1, "flags": [true,, false]}',  # an entry that is empty
+        '{"text": "x", "number": 1, "flags": [, true]}',
+        '{"text": "x", "number": 1, "flags": [true,,]}',
+        '{"text": "x", "number": 1, "flags": [,]}',
+        '{"text": "x",, "number": 1}',
+        '{, "text": "x", "number": 1}',
+        '{"text": "x", "number":: 1}',
+        '{"text" "x", "number": 1}',
+        '{"text": "x", "number": 1 234}',
+        '{"text": "x", "number": 1, "note": [1 234]}',  # one number, or two?
+        '{"text": "x", "number": 1, "inner": {"words": ["a" "b"], "share": 1}}',  # one text, or two?
+        '{"text": "a" + "b", "number": 1}',  # a sum, not a text
+        '{"text": "a " + "b", "number": 1}',
+        '{"text": "" + "b", "number": 1}',
+        '{"text": "a "+n+" b", "number": 1}',
+        '{"text": "a "+" b", "number": 1}',
+        '{"text": "a" "b", "number": 1}',
+        '{"text": "a" . "b", "number": 1}',
+        '{"text": "a" or "b", "number": 1}',
+        '{"text": "a" if n else "b", "number": 1}',
+        "{'text': 'a' + 'b', 'number': 1}",
+        "{'text': 'a'+'b', 'number': 1}",
+        "{“text”: “a” + “b”, “number”: 1}",
+        '{"text": "x".upper(), "number": 1}',
+        '{"text": "x", "number": 1 + 2}',
+        '{"text": "x", "number": 1, "flags": ["..."],}',
+        "{'text': '…', 'number': 1}",
+        "{'text': 'x', 'number': 1, 'note': NaN}",
+        "{'text': 'x', 'number': 1, 'note': Infinity}",
+        "{'text': 'x', 'number': 1, 'note': 1e999}",
+        "{'text': 'x', 'number': 1, 'note': -1e999}",
     ],
 )
 def test_nothing_is_guessed(text: str) -> None:
     with pytest.raises(OutputValidationError):
         read_output(Report, [text], repair=True)
+
+
+HINTS = ["// so\n", "/* so */", "/* ... */", "# so\n", "...", "…", ", ...", "... ,", "[...]", "...]"]
+BROKEN = "{'text': 'x', 'number': 1, 'inner': {'words': ['a', 'b'], 'share': 0.5,}, 'flags': [True],}"
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_what_says_that_something_is_left_out_is_not_repaired_away(hint: str) -> None:
+    assert read_output(Report, [BROKEN], repair=True).repaired
+    outside = [place for place in range(1, len(BROKEN)) if BROKEN[:place].count("'") % 2 == 0]
+    assert len(outside) > 30
+    for place in outside:
+        with pytest.raises(OutputValidationError):
+            read_output(Report, [BROKEN[:place] + hint + BROKEN[place:]], repair=True)
+
+
+class Measured(BaseModel):
+    share: float
+    shares: list[float] = []
+    limit: float | None = None
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"NaN"', '"1e999"'])
+@pytest.mark.parametrize("text", ['{{"share": {}}}', '{{"share": 1, "shares": [1, {}]}}', "{{'share': {},}}"])
+def test_a_number_that_is_not_finite_is_not_made_null(text: str, number: str) -> None:
+    with pytest.raises(OutputValidationError) as caught:
+        read_output(Measured, [text.format(number)], repair=True)
+    assert "must be a finite number" in str(caught.value) or "Invalid JSON" in str(caught.value)
+    with pytest.raises(OutputValidationError):
+        Run(fields={}, output_type=Measured).read(complete(text.format(number)))
+
+
+def test_where_null_is_allowed_it_is_null() -> None:
+    assert read_output(Measured, ['{"share": 1, "limit": NaN}']).value == {"share": 1.0, "shares": [], "limit": None}
+
+
+def test_the_field_is_named() -> None:
+    with pytest.raises(OutputValidationError, match=r"no Measured: shares\.1: must be a finite number"):
+        read_output(Measured, ['{"share": 1, "shares": [1, Infinity], "limit": NaN}'])
+
+
+def complete(text: str) -> Response:
+    part = {"type": "output_text", "text": text}
+    item = {"type": "message", "role": "assistant", "content": [part]}
+    return Response(raw={"status": "completed", "output": [item]})
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
