@@ -109,12 +109,12 @@ def dump_output(value: BaseModel) -> dict[str, Any]:
 def _without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -> list[str]:
     """Return those of the paths at which a model does not allow null; all, where it does not say which."""
     try:
-        output_type.model_validate_json(json.dumps(nulled))
-    except ValidationError as error:
-        refused = {".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)}
+        parse_output(output_type, json.dumps(nulled))
+    except OutputValidationError as error:
+        cause = error.__context__
+        problems = cause.errors(include_input=False) if isinstance(cause, ValidationError) else []
+        refused = {".".join(map(str, problem["loc"])) for problem in problems}
         return [path for path in paths if path in refused] or paths
-    except (Exception, SystemExit):  # a validator of the model's own did not expect a null
-        return paths
     return []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.models.output import parse_output, read_output
@@ -272,6 +272,19 @@ def test_where_null_is_allowed_it_is_null() -> None:
 def test_the_field_is_named() -> None:
     with pytest.raises(OutputValidationError, match=r"no Measured: shares\.1: must be a finite number"):
         read_output(Measured, ['{"share": 1, "shares": [1, Infinity], "limit": NaN}'])
+
+
+def test_a_validator_that_expects_no_null_names_the_number_as_well() -> None:
+    class Picky(BaseModel):
+        limit: float | None
+
+        @field_validator("limit")
+        @classmethod
+        def fails(cls, value: float) -> float:
+            return value.real
+
+    with pytest.raises(OutputValidationError, match="no Picky: limit: must be a finite number"):
+        read_output(Picky, ['{"limit": 1e999}'])
 
 
 def complete(text: str) -> Response:
