@@ -24,6 +24,7 @@ _QUOTE_OPENS: Final = re.compile(r"(?:^|(?<=[\s(\[])).(?=\w)")  # inside of a st
 _QUOTE_CLOSES: Final = re.compile(r"(?<=[\w.!?)]).(?=[\s.;!?)])")
 _APOSTROPHE: Final = re.compile(r"(?<=\w)'(?=\w)")
 _ELLIPSIS: Final = re.compile(r"[\s.…]*(?:\.\.|…)[\s.…]*")
+_OMITTED: Final = re.compile(r"\s*(?://|/\*|\.\.|…)")  # says behind the JSON that it is not all
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<power>[eE][+-]?\d+)?(?![\w.+-])")
 _NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?=\s*:)")
 _WORD: Final = re.compile(r"(?:true|True|false|False|null|None)(?!\w)")
@@ -61,6 +62,8 @@ def repaired_json(text: str) -> str | None:
         start, end = candidate.find("{"), candidate.rfind("}") + 1
         core, around = candidate[start:end], candidate[:start] + candidate[end:]
         if start < 0 or not core or len(around) > LONGEST_PROSE or _MARKUP & set(around):
+            continue
+        if _OMITTED.match(candidate, end):
             continue
         if is_json(core):
             return core
