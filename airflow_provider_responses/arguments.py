@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -197,6 +197,20 @@ def check_amount(name: str, value: Any) -> None:
     """Refuse what is no number from 0."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise RequestValidationError(f"{name} is {value!r}; allowed is a number from 0", fields=(name,))
+
+
+def check_kind(name: str, value: Any, kind: Any, allowed: str) -> None:
+    """Refuse what is of another type."""
+    if not isinstance(value, kind) and not is_lazy(value):
+        raise RequestValidationError(f"{name} is {value!r}; allowed is {allowed}", fields=(name,))
+
+
+def check_list_of_names(name: str, value: Any) -> None:
+    """Refuse what is no list of texts."""
+    if value is None or is_lazy(value):
+        return
+    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(n, str) for n in value):
+        raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
 
 
 def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> None:

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwa
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.mapping import checking
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -34,20 +35,30 @@ class _ResponsesEnrichDecoratedOperator(DecoratedOperator, ResponsesEnrichOperat
     def __init__(
         self, *, python_callable: Callable[..., Any], op_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if "input" in kwargs:
-            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
-        if inspect.iscoroutinefunction(python_callable):
-            raise RequestValidationError(
-                f"{python_callable.__name__} is async; a function of @task.responses_enrich returns its input directly"
-            )
-        if "row" not in inspect.signature(python_callable).parameters:
-            raise RequestValidationError(
-                f"{python_callable.__name__} takes no `row`, and @task.responses_enrich calls it for each row: "
-                f"def {python_callable.__name__}(row): ..."
-            )
+        self._check_function(python_callable, kwargs)
         # Airflow checks the call when the DAG is parsed; each row takes this one's place.
         op_kwargs = {"row": None, **(op_kwargs or {})}
         super().__init__(python_callable=python_callable, op_kwargs=op_kwargs, input=python_callable, **kwargs)
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Refuse what is wrong with a mapped task, whatever its function is given."""
+        cls._check_function(given["python_callable"], given)
+        super().check_given(given)
+
+    @staticmethod
+    def _check_function(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        if "input" in arguments:
+            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
+        if inspect.iscoroutinefunction(function):
+            raise RequestValidationError(
+                f"{function.__name__} is async; a function of @task.responses_enrich returns its input directly"
+            )
+        if "row" not in inspect.signature(function).parameters:
+            raise RequestValidationError(
+                f"{function.__name__} takes no `row`, and @task.responses_enrich calls it for each row: "
+                f"def {function.__name__}(row): ..."
+            )
 
     @staticmethod
     def xcom_push(context: Context, key: str, value: Any) -> None:
@@ -74,9 +85,15 @@ def responses_enrich_task(
     :param multiple_outputs: push each entry of the manifest under its own name as well.
     :param kwargs: arguments of :class:`ResponsesEnrichOperator`, but for ``input``.
     """
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=bool(multiple_outputs),
-        decorated_operator_class=_ResponsesEnrichDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return checking(
+            task_decorator_factory(
+                python_callable=function,
+                multiple_outputs=bool(multiple_outputs),
+                decorated_operator_class=_ResponsesEnrichDecoratedOperator,
+                **kwargs,
+            )
+        )
+
+    return decorate if python_callable is None else decorate(python_callable)  # type: ignore[return-value]

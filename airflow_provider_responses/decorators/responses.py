@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.arguments import Arguments, check_multiple_outputs
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.mapping import checking
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
 if TYPE_CHECKING:
@@ -45,13 +45,23 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
     }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        if "input" in kwargs:
-            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
-        if inspect.iscoroutinefunction(python_callable):
-            raise RequestValidationError(
-                f"{python_callable.__name__} is async; a function of @task.responses returns its input directly"
-            )
+        self._check_function(python_callable, kwargs)
         super().__init__(python_callable=python_callable, **kwargs)
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Refuse what is wrong with a mapped task, whatever its function is given."""
+        cls._check_function(given["python_callable"], given)
+        super().check_given(given)
+
+    @staticmethod
+    def _check_function(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        if "input" in arguments:
+            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
+        if inspect.iscoroutinefunction(function):
+            raise RequestValidationError(
+                f"{function.__name__} is async; a function of @task.responses returns its input directly"
+            )
 
     @staticmethod
     def xcom_push(context: Context, key: str, value: Any) -> None:
@@ -59,6 +69,8 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
         context["ti"].xcom_push(key=key, value=value)
 
     def execute(self, context: Context) -> Any:
+        if self._refused is not None:
+            self._refuse(context, self._refused)
         self._began = time.monotonic()  # what the function takes counts against execution_timeout
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
@@ -93,16 +105,17 @@ def responses_task(
     :param multiple_outputs: push each field of a typed output under its own name as well.
     :param kwargs: arguments of :class:`ResponsesOperator`, but for ``input``.
     """
-    if multiple_outputs:  # here, since Airflow makes a mapped task only when it runs
-        try:
-            given = {name: kwargs[name] for name in ("output_type", "result", "on_incomplete") if name in kwargs}
-            check_multiple_outputs(Arguments(**given))
-        except RequestValidationError as error:
-            raise error.about("@task.responses") from None
-    # Airflow would guess this from the function's return annotation, which here is the request's and not the answer's.
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=bool(multiple_outputs),
-        decorated_operator_class=_ResponsesDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        # Airflow would guess multiple_outputs from the function's return annotation, which here is the request's and
+        # not the answer's.
+        return checking(
+            task_decorator_factory(
+                python_callable=function,
+                multiple_outputs=bool(multiple_outputs),
+                decorated_operator_class=_ResponsesDecoratedOperator,
+                **kwargs,
+            )
+        )
+
+    return decorate if python_callable is None else decorate(python_callable)  # type: ignore[return-value]

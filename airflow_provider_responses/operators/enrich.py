@@ -17,14 +17,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.arguments import Arguments, check_choice, is_lazy
+from airflow_provider_responses.arguments import Arguments, check_choice, check_kind, check_list_of_names, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.folder import name_of
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
-from airflow_provider_responses.operators.rendering import RenderingOperator
+from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.operators.tables import Loader, SqlTable, query
 from airflow_provider_responses.operators.templates import RowTemplate
 
@@ -153,16 +153,22 @@ class ResponsesEnrichOperator(RenderingOperator):
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = False
-        # A dict, since templates are rendered in dicts but not in dataclasses.
-        self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
+        self.options: Any = renderable(options)
         self.conn_id = conn_id
         self._enrichment: Enrichment | None = None
         self._killed = False
-        if not kwargs.get("_airflow_mapped_validation_only", False):
-            try:
-                self._check()
-            except ResponsesError as error:
-                raise error.about(f"Task {self.task_id!r}") from None
+        with self._refusing():
+            self._check()
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Refuse what is wrong whatever else a mapped task will be given."""
+        names = (f.name for f in fields(Arguments) if f.name in given and f.name not in _NOT_HERE)
+        Arguments(**{name: renderable(given[name]) for name in names}).check()
+        check_choice("output_format", given.get("output_format", FORMATS[0]), FORMATS)
+        check_list_of_names("columns", given.get("columns"))
+        if not is_lazy(given.get("limits")):
+            Limits.parse(given.get("limits"))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, ask, write; see the class."""
@@ -202,19 +208,21 @@ class ResponsesEnrichOperator(RenderingOperator):
 
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse what can be seen without the source."""
+        if self._refused is not None:
+            raise self._refused
         self._arguments().check(rendered=rendered)
         self._check_source(rendered=rendered)
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
-        _check_kind("output_path", self.output_path, (str, PathLike), "a path")
+        check_kind("output_path", self.output_path, (str, PathLike), "a path")
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))
         check_choice("allow_empty", self.allow_empty, (True, False))
         if self.key is not None:
-            _check_kind("key", self.key, str, "one column's name: put several together in the source")
-        _check_names("columns", self.columns)
+            check_kind("key", self.key, str, "one column's name: put several together in the source")
+        check_list_of_names("columns", self.columns)
         if self.load_to is not None:
             self._check_table(self.load_to)
         if not is_lazy(self.limits):
@@ -276,7 +284,7 @@ class ResponsesEnrichOperator(RenderingOperator):
                 f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
             )
         check_choice("load_to.mode", table.mode, MODES)
-        _check_names("load_to.columns", table.columns)
+        check_list_of_names("load_to.columns", table.columns)
         if table.mode == "upsert" and self.key is None:
             raise RequestValidationError(
                 "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
@@ -472,18 +480,6 @@ def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterato
             f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
             fields=("input",),
         )
-
-
-def _check_kind(name: str, value: Any, kind: Any, allowed: str) -> None:
-    if not isinstance(value, kind) and not is_lazy(value):
-        raise RequestValidationError(f"{name} is {value!r}; allowed is {allowed}", fields=(name,))
-
-
-def _check_names(name: str, value: Any) -> None:
-    if value is None or is_lazy(value):
-        return
-    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(n, str) for n in value):
-        raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
 
 
 def _as_number(value: Any) -> Any:

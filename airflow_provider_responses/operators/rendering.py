@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_responses.arguments import comes_from_upstream, is_upstream
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.operators.mapping import checking
 from airflow_provider_responses.task.texts import plain_text
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ class RenderingOperator(BaseOperator):
     object_fields: ClassVar[frozenset[str]] = frozenset({"request", "options"})
 
     _given: Mapping[str, Any] | None = None  # what a mapped task is made with
+    _refused: ResponsesError | None = None  # why a mapped task must not run
     _data: dict[int, Any] | None = None  # what of that is data, by its id
 
     def __new__(cls, *_: Any, **kwargs: Any) -> Any:
@@ -38,6 +43,30 @@ class RenderingOperator(BaseOperator):
             # A copy: Airflow adds defaults to the arguments of a decorated function.
             vars(task)["_given"] = {**kwargs, "op_kwargs": dict(kwargs.get("op_kwargs") or {})}
         return task
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Begin a mapped task, which is checked when it is expanded."""
+        return checking(super().partial(**kwargs))
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """
+        Refuse what is wrong whatever else the task will be given.
+
+        :param given: arguments of a mapped task, which may not be all of them, and others for Airflow.
+        """
+        raise NotImplementedError
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Refuse a task when its DAG is parsed; one that is mapped is made when it runs, and `execute` refuses it."""
+        try:
+            yield
+        except ResponsesError as error:
+            if self._given is None:
+                raise error.about(f"Task {self.task_id!r}") from None
+            self._refused = error
 
     def render_template(
         self,
@@ -76,6 +105,11 @@ class RenderingOperator(BaseOperator):
             return super().render_template(text, context, jinja_env, seen_oids)
         is_file = text.endswith(tuple(self.template_ext))
         return _render_natively(jinja_env.get_template(text) if is_file else jinja_env.from_string(text), context)
+
+
+def renderable(value: Any) -> Any:
+    """Return options as a dict: templates are rendered in dicts but not in dataclasses."""
+    return RequestOptions.to_dict(value) if isinstance(value, RequestOptions) else value
 
 
 def _render_natively(template: jinja2.Template, context: Context) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
@@ -16,7 +16,7 @@ from airflow_provider_responses.arguments import RENDERED, Arguments, check_amou
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
 from airflow_provider_responses.operators import ways
-from airflow_provider_responses.operators.rendering import RenderingOperator
+from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ SPENT_KEY: Final = "airflow_provider_responses.spent"
 MIN_DEFERRAL: Final = 5.0  # seconds
 RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
 MAX_TRIGGER_BYTES: Final = 48 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
+_AMOUNTS: Final = ("min_deferral", "max_trigger_bytes")
 
 
 class _InTriggerer:
@@ -110,8 +111,6 @@ class ResponsesOperator(RenderingOperator):
         max_trigger_bytes: int = MAX_TRIGGER_BYTES,
         **kwargs: Any,
     ) -> None:
-        # Airflow 2.11 makes a mapped operator once at parse, with lists where single values will be.
-        mapped_validation_only = kwargs.get("_airflow_mapped_validation_only", False)
         self._starts_in_triggerer = False  # Airflow asks while the arguments are being taken
         super().__init__(**kwargs)
         if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
@@ -129,8 +128,7 @@ class ResponsesOperator(RenderingOperator):
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
-        # A dict, since templates are rendered in dicts but not in dataclasses.
-        self.options: Any = RequestOptions.to_dict(options) if isinstance(options, RequestOptions) else options
+        self.options: Any = renderable(options)
         self.conn_id = conn_id
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -142,14 +140,22 @@ class ResponsesOperator(RenderingOperator):
         self._started: float | None = None
         self._began: float | None = None  # set by what runs before the request, within the task's time
         self._why_on_worker: str | None = None
-        if not mapped_validation_only:
-            try:
-                self._check()
-                check_amount("min_deferral", min_deferral)
-                check_amount("max_trigger_bytes", max_trigger_bytes)
-            except ResponsesError as error:
-                raise error.about(f"Task {self.task_id!r}") from None
-        self._starts_in_triggerer = start_from_trigger
+        with self._refusing():
+            self._check()
+            for name in _AMOUNTS:
+                check_amount(name, getattr(self, name))
+            self._starts_in_triggerer = start_from_trigger
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Refuse what is wrong whatever else a mapped task will be given."""
+        names = (f.name for f in fields(Arguments) if f.name in given)
+        arguments = Arguments(**{name: renderable(given[name]) for name in names})
+        arguments.check()
+        if given.get("multiple_outputs"):
+            check_multiple_outputs(arguments)
+        for name in _AMOUNTS:
+            check_amount(name, given.get(name, 0))
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render; what a start in the triggerer would have had to render is looked at before."""
@@ -206,6 +212,8 @@ class ResponsesOperator(RenderingOperator):
         return self._value(outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
+        if self._refused is not None:
+            raise self._refused
         arguments = Arguments.of(self)
         arguments.check(rendered=rendered)
         if self.multiple_outputs:

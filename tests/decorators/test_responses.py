@@ -155,6 +155,15 @@ class Serialized(BaseModel):
         return {"usage": self.text}
 
 
+def refused(make, said):
+    with (
+        DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)),
+        pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs") as caught,
+    ):
+        make()
+    assert said in str(caught.value)
+
+
 class TestMultipleOutputs:
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -171,12 +180,56 @@ class TestMultipleOutputs:
         ],
     )
     def test_what_would_give_no_xcom_for_each_field_is_refused_at_parse(self, arguments, said):
-        with pytest.raises(RequestValidationError, match=r"@task\.responses: multiple_outputs") as caught:
-            task.responses(multiple_outputs=True, **arguments)
-        assert said in str(caught.value)
+        given = {"output_type": None} | arguments
+        wrong = task.responses(multiple_outputs=True, task_id="ask", **arguments)(lambda x: x)
+        right = task.responses(multiple_outputs=True, output_type=Answer)(lambda x: x)
+        for made in (wrong, right.override(task_id="ask", **given)):
+            refused(lambda made=made: made("x"), said)
+            refused(lambda made=made: made.expand(x=["x"]), said)
+            refused(lambda made=made: made.partial().expand_kwargs([{"x": "x"}]), said)
         with pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs") as caught:
             ResponsesOperator(task_id="ask", model=MODEL, input="x", multiple_outputs=True, **arguments)
         assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({}, "needs an output_type, whose fields become XComs"),
+            ({"output_type": Answer, "result": "response"}, "needs result='text', and it is 'response'"),
+            ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
+        ],
+    )
+    def test_so_is_a_mapped_operator(self, arguments, said):
+        given = {"task_id": "ask", "model": MODEL, "multiple_outputs": True}
+        refused(lambda: ResponsesOperator.partial(**given, **arguments).expand(input=["x"]), said)
+        refused(lambda: ResponsesOperator.partial(**given).expand_kwargs([{"input": "x", **arguments}]), said)
+
+    def test_a_mapped_operator_may_get_its_type_in_any_way(self):
+        given = {"model": MODEL, "multiple_outputs": True}
+        known = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
+        with DAG("d", **known):
+            ResponsesOperator.partial(task_id="a", output_type=Answer, **given).expand(input=["x"])
+            ResponsesOperator.partial(task_id="b", **given).expand_kwargs([{"input": "x", "output_type": Answer}])
+            ResponsesOperator.partial(task_id="c", input="x", **given).expand(output_type=[Answer])
+        with DAG("e", default_args={"output_type": Answer}, **known):
+            ResponsesOperator.partial(task_id="a", **given).expand(input=["x"])
+
+    def test_the_default_arguments_of_a_dag_are_looked_at(self):
+        known = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
+        made = task.responses(multiple_outputs=True)(lambda x: x)
+        with DAG("d", default_args={"output_type": Answer}, **known):
+            assert made.override(task_id="one")("x").operator.output_type is Answer
+            made.override(task_id="many").expand(x=["x"])
+        with (
+            DAG("e", default_args={"output_type": Answer, "result": "response"}, **known),
+            pytest.raises(RequestValidationError, match="needs result='text'"),
+        ):
+            made.override(task_id="many").expand(x=["x"])
+        with (
+            DAG("f", default_args={"multiple_outputs": True}, **known),
+            pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs: needs an output_type"),
+        ):
+            ResponsesOperator.partial(task_id="ask", model=MODEL).expand(input=["x"])
 
     def test_a_template_is_looked_at_when_the_task_runs(self, responses_sandbox):
         asked = operator(

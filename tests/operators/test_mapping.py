@@ -1,0 +1,175 @@
+"""Mapped tasks: what stands in the DAG file is refused at parse, what comes from other tasks when they run, once."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_fakes import TaskInstance, context
+from tests.operators.enrichments import MODEL
+
+KNOWN = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
+WRONG = [
+    ({"request": {"temprature": 1}}, "request.temprature: is no field"),
+    ({"result": "bogus"}, "result is 'bogus'; allowed are 'text', 'response'"),
+    ({"output_type": dict}, "output_type is <class 'dict'>"),
+    ({"output_retries": 11}, "output_retries is 11; allowed is a whole number"),
+    ({"options": {"timeut": 5}}, "options.timeut: no such option"),
+]
+WRONG_OF_ONE = [
+    *WRONG,
+    ({"min_deferral": -1}, "min_deferral is -1; allowed is a number from 0"),
+    ({"request": {"model": MODEL}}, "model: given twice"),
+]
+WRONG_OF_ROWS = [
+    *WRONG,
+    ({"limits": {"concurency": 5}}, "limits.concurency: no such limit"),
+    ({"output_format": "csv"}, "output_format is 'csv'; allowed are 'jsonl', 'parquet'"),
+    ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
+]
+
+
+def in_partial(given, wrong):
+    return ResponsesOperator.partial(**given, **wrong).expand(input=["x"])
+
+
+def in_expand(given, wrong):
+    return ResponsesOperator.partial(**given, input="x").expand(**{name: [value] for name, value in wrong.items()})
+
+
+def in_expand_kwargs(given, wrong):
+    return ResponsesOperator.partial(**given).expand_kwargs([{"input": "x"}, {"input": "y", **wrong}])
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG_OF_ONE)
+@pytest.mark.parametrize("expand", [in_partial, in_expand, in_expand_kwargs])
+def test_what_stands_in_the_file_is_refused_at_parse(wrong, said, expand):
+    with DAG("d", **KNOWN), pytest.raises(ResponsesError, match="Task 'ask': ") as caught:
+        expand({"task_id": "ask", "model": MODEL}, wrong)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG_OF_ROWS)
+def test_so_it_is_of_an_enrichment(wrong, said, tmp_path):
+    given = {"task_id": "ask", "model": MODEL, "input": "{{ row.a }}", "output_path": str(tmp_path)}
+    with DAG("d", **KNOWN), pytest.raises(ResponsesError, match="Task 'ask': ") as caught:
+        ResponsesEnrichOperator.partial(**given, **wrong).expand(rows=[[{"a": 1}]])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG)
+@pytest.mark.parametrize("decorator", ["responses", "responses_enrich"])
+def test_so_it_is_of_a_decorated_function(wrong, said, decorator):
+    made = getattr(task, decorator)(task_id="ask", model=MODEL, **wrong)(lambda row: row)
+    with DAG("d", **KNOWN), pytest.raises(ResponsesError, match="Task 'ask': ") as caught:
+        made.expand(row=["x"])
+    assert said in str(caught.value)
+
+
+def test_a_function_that_cannot_be_asked_is_refused_at_parse():
+    async def ask(row):
+        return row
+
+    for made, said in (
+        (task.responses(ask), "ask is async"),
+        (task.responses_enrich(ask), "ask is async"),
+        (task.responses(input="x")(lambda row: row), "input: is what the decorated function returns"),
+        (task.responses_enrich(task_id="ask", output_path="x")(lambda line: line), "takes no `row`"),
+    ):
+        with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=said):
+            made.expand(**{"line" if "row" in said else "row": ["x"]})
+
+
+class Topic(ResponsesOperator):
+    """A subclass with arguments of its own, which are no requests."""
+
+    def __init__(self, *, request, **kwargs):
+        super().__init__(request={"user": request}, **kwargs)
+
+
+def test_what_may_be_right_is_not_refused():
+    with DAG("d", **KNOWN):
+
+        @task
+        def words():
+            return ["text"]
+
+        one = {"model": MODEL, "request": {"user": "{{ ds }}"}}
+        ResponsesOperator.partial(task_id="a", options=RequestOptions(timeout=5), **one).expand(input=words())
+        ResponsesOperator.partial(task_id="b", input="x", result="{{ params.r }}", **one).expand(conn_id=["a", words()])
+        ResponsesOperator.partial(task_id="c", multiple_outputs=True, **one).expand_kwargs(
+            words().map(lambda word: {"input": word})
+        )
+        ResponsesOperator.partial(task_id="d", input="x", model=MODEL).expand(result=words())
+        Topic.partial(task_id="e", input="x", model=MODEL, request="x").expand(result=["text"])
+        Topic.partial(task_id="f", input="x", model=MODEL).expand(request=["x"])
+
+
+# --- what comes from other tasks
+
+BAD = [
+    ({"input": "x", "request": {"temprature": 1}}, "request.temprature: is no field"),
+    ({"input": 5.5}, "input must be str or list, not float"),
+    ({"input": {"a": 1}}, "input must be str or list, not dict"),
+    ({"input": "x", "min_deferral": -1}, "min_deferral is -1"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), BAD)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_mapped_task_is_refused_when_it_runs(given, said, deferrable, responses_sandbox):
+    made = ResponsesOperator(task_id="ask", model=MODEL, deferrable=deferrable, _airflow_from_mapped=True, **given)
+    ti = TaskInstance()
+    with pytest.raises(AirflowFailException, match=f"Task 'ask': {said}"):
+        made.execute(context(ti))
+    assert (ti.xcoms["usage"]["status"], ti.xcoms["usage"]["sends"]) == ("failed", [])
+    assert not responses_sandbox.ledger
+
+
+def test_so_is_a_mapped_enrichment(tmp_path, responses_sandbox):
+    made = ResponsesEnrichOperator(
+        task_id="ask",
+        rows=[{"a": 1}],
+        input="{{ row.a }}",
+        output_path=str(tmp_path / "out"),
+        request={"temprature": 1},
+        _airflow_from_mapped=True,
+    )
+    with pytest.raises(AirflowFailException, match=r"Task 'ask': request\.temprature: is no field"):
+        made.execute(context(TaskInstance()))
+    assert not responses_sandbox.ledger
+
+
+DAG_FILE = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+KNOWN = dict(model="vendor/m", retries=2, retry_delay=datetime.timedelta(0))
+
+with DAG("mapped", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+
+    @task
+    def requests():
+        return [dict(input="x", request=dict(temprature=1)), dict(input=5.5), dict(input=dict(a=1)), dict(input="x")]
+
+    ResponsesOperator.partial(task_id="ask", **KNOWN).expand_kwargs(requests())
+
+"""
+
+
+def test_in_a_real_run_it_fails_at_once_and_says_what_it_spent(run_dag, responses_sandbox):
+    result = run_dag(DAG_FILE, "mapped")
+    assert [result.states["ask", number] for number in range(4)] == ["failed", "failed", "failed", "success"]
+    for number in range(3):
+        usage = result.xcom("ask", "usage", number)
+        assert (usage["status"], usage["sends"], usage["cost"]) == ("failed", [], 0.0)
+    assert len(responses_sandbox.ledger) == 1
