@@ -229,7 +229,7 @@ class ResponsesClient(Calls):
         if not reply.is_success:
             try:
                 with self._mapped(call, deadline):
-                    reply.read()
+                    outcomes.read_reason(reply)
             finally:
                 reply.close()
             raise call.refusal(reply)
@@ -451,7 +451,7 @@ class AsyncResponsesClient(Calls):
         reply = await self._connections().send(call, call.timeout(deadline - self._clock()))
         if not reply.is_success:
             try:
-                await reply.aread()
+                await outcomes.aread_reason(reply)
             finally:
                 await reply.aclose()
             raise call.refusal(reply)

@@ -14,16 +14,19 @@ from typing import Any, Final
 from airflow_provider_responses.client.bodies import embedded
 from airflow_provider_responses.client.error_names import Cause, choose, read_cause
 
-DEEPEST: Final = 4  # envelopes inside one another that are opened
+DEEPEST: Final = 5  # envelopes inside one another that are opened
 LONGEST_LIST: Final = 10  # complaints of one body that are quoted
 _INNER: Final = ("error", "detail", "message", "errors")  # where an envelope holds another
 _WORDS: Final = (
     *("message", "error_message", "error_description", "errorMessage", "Message", "msg", "detail", "details"),
     *("description", "reason", "errors", "title", "error"),
 )
+_STATUSES: Final = ("status", "status_code", "statusCode", "code", "error_code")
 _CODES: Final = ("code", "type", "status", "status_code", "statusCode", "error_code", "error", "__type")
 _STATUS: Final = re.compile(r"\b(?:status(?: code)?|error code|http(?: error)?|api)\s*:?\s*([45]\d\d)\b", re.IGNORECASE)
 _NO_TYPES: Final = frozenset({"error", "response.error", "response.failed", "None", "about:blank"})
+_CONTENT: Final = frozenset({"response", "output", "item", "part", "delta", "choices"})  # fields of what is no error
+_ABOUT: Final = ("param", "error_type", "metadata", "availability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,32 @@ def read_report(body: Any) -> Report:
         availability=_first_mapping(layers, "availability"),
         openrouter_metadata=_first_mapping(layers, "openrouter_metadata") or None,
     )
+
+
+def is_report(body: Mapping[str, Any], kind: str) -> bool:
+    """
+    Whether an object that came in place of a response, or of an event, reports an error.
+
+    :param kind: its type, or what its ``event:`` line says; empty without one.
+    """
+    if kind.startswith("response.") or not _CONTENT.isdisjoint(body):
+        return False
+    if body.get("object") == "error":
+        return True
+    if _words(body) is None:
+        return False
+    if kind and kind != "about:blank" and "://" not in kind:
+        return ("_" in kind or kind.endswith(("Error", "Exception"))) and read_cause(kind) is not None
+    return bool(body.get("detail")) or any(read_cause(body.get(name)) for name in _STATUSES)
+
+
+def fields_around(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the object of an error event says beside, or in place of, an ``error`` object in it."""
+    names = dict.fromkeys((*_CODES, *_WORDS, *_ABOUT))
+    found = {name: body[name] for name in names if name != "error" and body.get(name) is not None}
+    if found.get("type") in _NO_TYPES:
+        del found["type"]
+    return found
 
 
 def _status_in(words: str | None) -> Cause | None:

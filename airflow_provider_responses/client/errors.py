@@ -14,8 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from airflow_provider_responses.client.bodies import cut, describe, parse_what_arrived, quoted
-from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause
-from airflow_provider_responses.client.error_reports import Report, read_report, text_of
+from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause, choose
+from airflow_provider_responses.client.error_reports import Report, fields_around, read_report, text_of
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -93,12 +93,22 @@ ADVICE_PREVIOUS_OR_MODEL: Final = (
     "Check that the server still has the response of `previous_response_id`, then the model's name and the "
     "connection's base URL"
 )
+ADVICE_STORED: Final = (
+    "The server does not have the {thing} that the request names: check its id. It may have been deleted, or belong to "
+    "another key or server"
+)
+_STORED: Final[Mapping[str, re.Pattern[str]]] = {
+    "conversation": re.compile(r"\bconversation\b|\bconv_", re.IGNORECASE),
+    "prompt": re.compile(r"\bprompt\b|\bpmpt_", re.IGNORECASE),
+    "vector store": re.compile(r"\bvector[ _]store|\bvs_", re.IGNORECASE),
+    "container": re.compile(r"\bcontainer\b|\bcntr_", re.IGNORECASE),
+    "file": re.compile(r"\bfiles?\b|\bfile[-_]", re.IGNORECASE),
+}
 # Statuses for which a name of a passing cause is believed: elsewhere, what the status says stays.
 RETRIED_BY_NAME: Final = frozenset({400, 403})
 NO_MESSAGE: Final = "no message"
 TOO_LARGE_FOR_LIMIT: Final = "request too large"
 
-_FLAT: Final = ("code", "message", "param", "error_type", "detail", "title", "status")  # of an error event
 _NO_MODEL: Final = frozenset(
     {"deployment_not_found", "model_not_exist", "model_not_found", "no_such_model", "unknown_model"}
 )
@@ -121,25 +131,48 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
 
 def error_from_result(response: Response, *, request: RequestSummary) -> APIError:
     """Build the error of a failure inside a 200."""
-    report = read_report(
+    return _error_inside(response, _report_of(response), request)
+
+
+def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, request: RequestSummary) -> APIError:
+    """Build the error of an ``error`` or ``response.error`` event: flat, or with an ``error`` object inside."""
+    response, reported = _read_event(data, headers)
+    return _error_inside(response, _report_of(response, reported), request)
+
+
+def says_more(response: Response, data: Mapping[str, Any]) -> bool:
+    """Whether the failed response that ended a stream says more of the cause than the error event before it."""
+    first, reported = _read_event(data, {})
+    before, after = _report_of(first, reported), _report_of(response)
+    if before.code is None and before.error_type is None and (after.code or after.error_type):
+        return True
+    return after.cause is not None and choose((before.cause, after.cause)) != before.cause
+
+
+def _read_event(data: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[Response, Mapping[str, Any]]:
+    """Return an error event as a failed response, and its error with all that stands around it."""
+    inner = {"message": data["error"]} if isinstance(data.get("error"), str) else data.get("error")
+    own = {name: value for name, value in inner.items() if value is not None} if isinstance(inner, dict) else {}
+    around = fields_around(data)
+    raw = {"status": "failed", "error": around | own, "error_type": data.get("error_type")}
+    return Response(raw=raw, headers=headers), {**around, "error": own} if own and around else around | own
+
+
+def _report_of(response: Response, reported: Mapping[str, Any] | None = None) -> Report:
+    return read_report(
         {
-            "error": response.error or {},
+            "error": reported or response.error or {},
             "error_type": response.error_type,
             "openrouter_metadata": response.openrouter_metadata,
             # The reason of a response that was cut off, which some servers call failed.
             "code": response.incomplete_reason,
         }
     )
+
+
+def _error_inside(response: Response, report: Report, request: RequestSummary) -> APIError:
     status = report.cause.status if report.cause else 500
     return _api_error(status, report, request=request, headers=response.headers, response=response)
-
-
-def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, request: RequestSummary) -> APIError:
-    """Build the error of an ``error`` or ``response.error`` event: flat, or with an ``error`` object inside."""
-    inner = {"message": data["error"]} if isinstance(data.get("error"), str) else data.get("error")
-    error = inner if isinstance(inner, dict) and inner else {name: data[name] for name in _FLAT if name in data}
-    raw = {"status": "failed", "error": error, "error_type": data.get("error_type")}
-    return error_from_result(Response(raw=raw, headers=headers), request=request)
 
 
 def _api_error(
@@ -221,6 +254,8 @@ def _advice(error: APIError, report: Report, cause: Cause | None, request: Reque
         return f"Models to use instead: {', '.join(map(str, models)) if isinstance(models, list) else models}"
     if (advice := _advice_previous(status, report, request)) or (advice := _advice_named(cause)):
         return advice
+    if (advice := _advice_stored(status, report)) is not None:
+        return advice
     about = status if cause is None else cause.status
     if not error.retryable and error_class_for_status(about)[1]:
         return ADVICE_NO_RETRY_OPENROUTER if request.is_openrouter else ADVICE_NO_RETRY
@@ -262,6 +297,17 @@ def _advice_previous(status: int, report: Report, request: RequestSummary) -> st
         return ADVICE_PREVIOUS
     is_about_model = "model" in (report.words or "").lower()
     return ADVICE_PREVIOUS_OR_MODEL if status == 404 and not is_about_model else None
+
+
+def _advice_stored(status: int, report: Report) -> str | None:
+    """Return what to do about a 404 of something else that the server stores."""
+    if status != 404 or report.param == "model" or (report.cause and report.cause.name in _NO_MODEL):
+        return None
+    words = report.words or ""
+    for thing, name in _STORED.items():
+        if name.search(report.param or "") or ("model" not in words.lower() and name.search(words)):
+            return ADVICE_STORED.format(thing=thing)
+    return None
 
 
 def retry_after(headers: Mapping[str, str], availability: Mapping[str, Any] | None = None) -> float | None:

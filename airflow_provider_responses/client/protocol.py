@@ -12,9 +12,10 @@ from logging import getLogger
 from typing import Any, Final
 
 from airflow_provider_responses import __version__
-from airflow_provider_responses.client.bodies import describe, parse_json
+from airflow_provider_responses.client.bodies import describe, parse_json, quoted
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
-from airflow_provider_responses.client.errors import error_from_response, error_from_result
+from airflow_provider_responses.client.error_reports import is_report, read_report
+from airflow_provider_responses.client.errors import error_from_event, error_from_response, error_from_result
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -199,16 +200,29 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
             response=response,
         )
     if status is None and not isinstance(response.raw.get("output"), list):
-        raise APIError(
-            f"{label}: answered with JSON that is no response (neither `status` nor `output`). Check the base URL",
-            retryable=False,
-            response=response,
-        )
+        raise _no_response(response, request)
     return note_limits(response, request=request)
 
 
 def _has_output(response: Response) -> bool:
     return any(not is_message(item) or item.get("content") for item in response.output)
+
+
+def _no_response(response: Response, request: RequestSummary) -> APIError:
+    """Build the error of JSON that is none, with the server's words if they report an error."""
+    kind = response.raw.get("type")
+    report = None
+    if is_report(response.raw, kind if isinstance(kind, str) else ""):
+        report = read_report(response.raw)
+        if report.cause is not None:
+            return error_from_event(response.raw, response.headers, request=request)
+    said = f". The server says: {quoted(report.words)}" if report and report.words else ""
+    return APIError(
+        f"{request.label}: answered with JSON that is no response (neither `status` nor `output`){said}. Check the base "
+        "URL",
+        retryable=False,
+        response=response,
+    )
 
 
 def _failure(response: Response, request: RequestSummary) -> APIError:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from airflow_provider_responses.client import protocol
 from airflow_provider_responses.client.assembler import CARRIERS, Assembler
 from airflow_provider_responses.client.bodies import parse_json
-from airflow_provider_responses.client.errors import error_from_event, error_from_result
+from airflow_provider_responses.client.error_reports import is_report, read_report
+from airflow_provider_responses.client.errors import error_from_event, error_from_result, says_more
 from airflow_provider_responses.client.pieces import output_text
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
@@ -218,22 +219,22 @@ class StreamReader:
         raw = told | said | {"status": "failed"}
         raw["output"] = self._assembler.merge(told.get("output"), status="incomplete").items
         response = Response(raw=raw, headers=self.headers)
-        if error.code is None and error.error_type is None and (later := self._later_error(raw)):
-            error = error_from_result(later, request=self.request)
-            response = later
+        ended = Response(raw=self._terminal or {}, headers=self.headers)
+        if says_more(ended, body):
+            named = {name: value for name, value in (ended.error or {}).items() if value is not None}
+            words = {"message": message} if (message := read_report(body).words) else {}
+            raw |= ended.raw | {"output": raw["output"], "error": words | named}
+            response = Response(raw=raw, headers=self.headers)
+            error = error_from_result(response, request=self.request)
         error.response = response
         error.ambiguous = error.may_have_been_billed or self.has_output
         return error
 
-    def _later_error(self, raw: dict[str, Any]) -> Response | None:
-        """Return the failed response that ended the stream, if it says more of the error than the event before it."""
-        later = Response(raw=raw | (self._terminal or {}) | {"output": raw["output"]}, headers=self.headers)
-        error = Response(raw=self._terminal or {}).error
-        return later if later.error_type or (error and error.get("code")) else None
-
 
 def _is_error(kind: str, body: Mapping[str, Any]) -> bool:
     if kind in ERROR_EVENTS or (not kind and isinstance(body.get("error"), (dict, str)) and body["error"]):
+        return True
+    if is_report(body, kind):
         return True
     # A failure that holds its error beside the response, or in place of it.
     return kind == "response.failed" and not isinstance(body.get("response"), dict) and bool(body.get("error"))
@@ -243,7 +244,8 @@ def _is_empty(body: Mapping[str, Any]) -> bool:
     """Whether an error event holds nothing: some servers always send one."""
     inner = body.get("error")
     values = [*inner.values()] if isinstance(inner, dict) else [inner]
-    return not any((*values, *(body.get(name) for name in ("code", "message", "error_type"))))
+    said = any((*values, *(body.get(name) for name in ("code", "message", "error_type"))))
+    return not said and read_report(body).words is None
 
 
 def _response_in(data: dict[str, Any]) -> dict[str, Any] | None:

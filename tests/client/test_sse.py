@@ -283,7 +283,9 @@ def test_a_plain_answer_to_a_streamed_request_is_accepted(flavour: Flavour) -> N
 
 
 def test_a_plain_failure_to_a_streamed_request_is_its_class(flavour: Flavour) -> None:
-    answers = [good(status="failed", output=[], usage=None, error={"code": "server_error", "message": "m"}) for _ in range(2)]
+    answers = [
+        good(status="failed", output=[], usage=None, error={"code": "server_error", "message": "m"}) for _ in range(2)
+    ]
     client = flavour.on(Wire(*answers), max_retries=0)
     with pytest.raises(InternalServerResponseError):
         client.send(STREAMED)
