@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from airflow_provider_responses.client.merging import Merged, merge
 from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, are_related, output_text, said_by
 from airflow_provider_responses.client.sources import as_json
-from airflow_provider_responses.models.messages import SEPARATOR, items_of, parts_of, refusal_in, text_in, text_of
+from airflow_provider_responses.models.messages import SEPARATOR, is_message, items_of, parts_of, refusal_in, text_in, text_of
 
 
 class Carrier(NamedTuple):
@@ -65,6 +65,8 @@ class Assembler:
     def __init__(self) -> None:
         self.snapshot: dict[str, Any] = {}
         self.has_output = False
+        self.has_unread = False  # a text in an event that is not known: what it belongs to cannot be told
+        self._early: Any = None  # output of the responses that the first events hold
         self._items: list[Item] = []
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
@@ -107,10 +109,19 @@ class Assembler:
         if other := self._others.get(kind):
             self._carrier = None
             other(event)
+        elif kind.endswith((".delta", ".done")) and "reasoning" not in kind:
+            self.has_unread = self.has_unread or bool(text_of(event.get("delta")) or text_of(event.get("text")))
+            self.has_output = self.has_output or self.has_unread
 
     @property
     def text(self) -> str:
         """The text that has come so far."""
+        told = self._told
+        return told or SEPARATOR.join(text for item in items_of(self._early) if (text := output_text(item)))
+
+    @property
+    def _told(self) -> str:
+        """The text that came in events of its own."""
         texts = (output_text(item.build("in_progress")) for item in self._sorted())
         return SEPARATOR.join(text for text in texts if text)
 
@@ -127,6 +138,8 @@ class Assembler:
         :param output: the ``output`` of the terminal response, if it has one.
         :param status: for items whose events did not end them.
         """
+        if self._early and not any(map(output_text, items_of(output))) and not self._told:
+            output = [*items_of(self._early), *(one for one in items_of(output) if not is_message(one))]
         return merge(output, self._sorted(), status=status)
 
     def _sorted(self) -> list[Item]:
@@ -146,8 +159,12 @@ class Assembler:
         return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
     def _take_snapshot(self, event: Mapping[str, Any]) -> None:
-        if isinstance(event.get("response"), dict):
-            self.snapshot |= event["response"]
+        response = event.get("response")
+        if isinstance(response, dict):
+            self.snapshot |= response
+            if any(map(output_text, items_of(response.get("output")))):
+                self._early = response["output"]
+                self.has_output = True
 
     def _add_item(self, event: Mapping[str, Any]) -> None:
         self._take_item(event, ends=False)
@@ -161,7 +178,8 @@ class Assembler:
         if not value or not isinstance(kind, str):
             return
         names = [name for key in ("id", "call_id") if (name := text_of(value.get(key)))]
-        where = {**event, "item_id": names[0]} if names else event
+        name = next((name for name in names if (kind, name) in self._by_id), names[0] if names else None)
+        where = {**event, "item_id": name} if name else event
         item = self._find(kind, where, adds=not ends, whole=said_by(kind, value) if ends else None)
         if item.ends:  # it comes once more, or is another one under the same name
             item = self._make(kind, where, repeats=item)
@@ -198,6 +216,7 @@ class Assembler:
 
     def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None, end: str = "") -> Piece:
         item = self._find(carrier.item, event, whole=whole)
+        item.told_at = _index(event.get("output_index")) if item.told_at is None else item.told_at
         self.has_output = self.has_output or whole != ""
         place = _index(event.get(carrier.place))
         if whole and end and not text_of(event.get("item_id")) and not item.may_end(carrier.part, place, whole):
@@ -226,13 +245,19 @@ class Assembler:
         """
         name, index = text_of(event.get("item_id")), _index(event.get("output_index"))
         item = self._by_id.get((kind, name)) if name else None
+        if item is not None and not adds:
+            item.is_named = item.is_named or item.announced
+            if index is not None and item.told_at not in (None, index) and not (whole and are_related(item.said, whole)):
+                # One id for all items: the index tells them apart.
+                other = self._by_index.get((kind, index))
+                return other if other is not None and other.id == name else None
         if item is None and index is not None:
             item = self._by_index.get((kind, index))
             if item is not None and name and item.id and (adds or _is_another(item, whole)):
                 item = None
         if item is None and (name is None or index is None):
             item = self._last.get(kind)
-            if item is not None and not _may_be(item, name, index, adds=adds):
+            if item is not None and not _may_be(item, name, index, adds=adds, whole=whole):
                 item = None
         return item
 
@@ -263,9 +288,14 @@ def _is_another(item: Item, whole: str | None) -> bool:
     return not are_related(item.said, whole)
 
 
-def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool) -> bool:
+def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool, whole: str | None) -> bool:
     """Whether an event without an id, or without an index, can be about the last item of its kind."""
-    if (name and item.id) or (index is not None and item.index is not None):
+    if name and item.id:
+        # Some servers give each event an id of its own: it is the item that was announced, or the end of what was said.
+        if adds or item.ends or item.is_named or (index is not None and item.index is not None):
+            return False
+        return item.announced or bool(whole and item.said and are_related(item.said, whole))
+    if index is not None and item.index is not None:
         return False
     if adds:
         return not item.announced

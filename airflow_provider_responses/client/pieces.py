@@ -70,7 +70,7 @@ class Piece:
     @property
     def streamed(self) -> Sequence[str]:
         """The deltas, which may go on from what the part was announced with."""
-        if not self.begin or covers("".join(self.deltas), self.begin):
+        if not self.begin or (self.deltas and covers("".join(self.deltas), self.begin)):
             return self.deltas
         return [self.begin, *self.deltas]
 
@@ -110,6 +110,8 @@ class Item:
     ended: dict[str, Any] = field(default_factory=dict)
     ends: int = 0
     announced: bool = False
+    told_at: int | None = None  # index that the events about its content name
+    is_named: bool = False  # whether the events about its content call it by the id that it was announced with
     repeats: Item | None = None
     last: dict[str, tuple[int, int]] = field(default_factory=dict)  # place of the last part of a kind
     times: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a place was used again

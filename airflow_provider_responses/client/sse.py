@@ -15,7 +15,7 @@ from airflow_provider_responses.client.pieces import output_text
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
 from airflow_provider_responses.models.events import ERROR_EVENTS, LastEvent, StreamEvent
-from airflow_provider_responses.models.messages import text_of
+from airflow_provider_responses.models.messages import is_tool_call, text_of
 from airflow_provider_responses.models.response import COST_HEADER, Response
 
 log = getLogger(__name__)
@@ -191,9 +191,13 @@ class StreamReader:
         inconsistent = not (merged.consistent and inner)
         response = Response(raw=raw, headers=self.headers, inconsistent=inconsistent)
         has_text = any(map(output_text, merged.items)) or response.output_text
-        if not has_text and self.text:
+        if not has_text and (self.text or self._is_unread(response)):
             raise self.interrupted("its events held a text, and the response that they make holds none")
         return LastEvent(kind, data or {"type": kind, "response": raw}, self._settle(response))
+
+    def _is_unread(self, response: Response) -> bool:
+        """Whether events that nobody knows held a text, and the response holds nothing that it could be part of."""
+        return self._assembler.has_unread and not any(is_tool_call(item) for item in response.output)
 
     def _settle(self, response: Response) -> Response:
         self.response = protocol.note_limits(response, request=self.request)
