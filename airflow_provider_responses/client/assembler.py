@@ -13,7 +13,15 @@ from typing import Any, Final, NamedTuple
 from airflow_provider_responses.client.merging import Merged, merge
 from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, are_related, output_text, said_by
 from airflow_provider_responses.client.sources import as_json
-from airflow_provider_responses.models.messages import SEPARATOR, is_message, items_of, parts_of, refusal_in, text_in, text_of
+from airflow_provider_responses.models.messages import (
+    SEPARATOR,
+    is_message,
+    items_of,
+    parts_of,
+    refusal_in,
+    text_in,
+    text_of,
+)
 
 
 class Carrier(NamedTuple):
@@ -247,7 +255,11 @@ class Assembler:
         item = self._by_id.get((kind, name)) if name else None
         if item is not None and not adds:
             item.is_named = item.is_named or item.announced
-            if index is not None and item.told_at not in (None, index) and not (whole and are_related(item.said, whole)):
+            if (
+                index is not None
+                and item.told_at not in (None, index)
+                and not (whole and are_related(item.said, whole))
+            ):
                 # One id for all items: the index tells them apart.
                 other = self._by_index.get((kind, index))
                 return other if other is not None and other.id == name else None

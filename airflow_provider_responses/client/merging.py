@@ -113,7 +113,9 @@ class _Places:
         return True
 
 
-def _pair(final: Sequence[Mapping[str, Any]], items: Sequence[Item], streamed: Sequence[dict[str, Any]]) -> dict[int, int]:
+def _pair(
+    final: Sequence[Mapping[str, Any]], items: Sequence[Item], streamed: Sequence[dict[str, Any]]
+) -> dict[int, int]:
     """Return for each streamed item its place in the terminal response: by id, by text, by index, then by order."""
     pairs: dict[int, int] = {}
     places = _Places(final)

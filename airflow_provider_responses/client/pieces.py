@@ -27,6 +27,8 @@ WITHOUT_PARTS: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code",
 }
 SUMMARY: Final = "summary_text"
+
+
 @dataclass(slots=True)
 class Piece:
     """
@@ -207,7 +209,7 @@ class Item:
         known = self.fields | self.content(final)
         if final is not None:
             content = {*WITH_PARTS, WITHOUT_PARTS.get(self.kind)}
-            return final | {
+            return {**final} | {
                 name: value
                 for name, value in known.items()
                 if final.get(name) in (None, "", [], {}) or (name in content and value != final[name])

@@ -230,20 +230,22 @@ def _add(known: Sequence[Source], told: list[list[Source]], stream: Sequence[Sou
     taken: set[int] = set()
     left: list[Source] = []
     for source in stream:
-        same = by_text.get((source.kind, squeeze(source.text)), deque())
-        here = by_place.get(source.place, -1)
-        number = here if here in same and here not in taken else next((one for one in same if one not in taken), None)
-        if number is None:
-            left.append(source)
-            continue
-        taken.add(number)
-        told[number].append(source)
+        key = (source.kind, squeeze(source.text))
+        same = by_text.get(key, deque())
         while same and same[0] in taken:
             same.popleft()
+        here = by_place.get(source.place)
+        if here is None or here in taken or (known[here].kind, squeeze(known[here].wholes[0])) != key:
+            here = same[0] if same else None
+        if here is None:
+            left.append(source)
+        else:
+            taken.add(here)
+            told[here].append(source)
     for source in left:
-        number = by_place.get(source.place)
-        if number is not None and number not in taken and known[number].kind == source.kind:
-            taken.add(number)
-            told[number].append(source)
+        here = by_place.get(source.place)
+        if here is not None and here not in taken and known[here].kind == source.kind:
+            taken.add(here)
+            told[here].append(source)
         else:
             extra.append(source)

@@ -14,6 +14,7 @@ from .shapes import (
     TWO,
     USUAL,
     WORDS,
+    Event,
     Shape,
     added,
     arguments,
@@ -277,4 +278,145 @@ CALLS: dict[str, Shape] = {
         **REFUSED,
     ),
     "refusal in an item": stream(created(), ended(refusal()), end(), **REFUSED),
+}
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "in_progress"}
+ABC = message(content=[part(one) for one in (HALF, TEXT[len(HALF) :], "\n")])
+AGAIN = (PIECES[0], *PIECES)  # the first delta twice
+LOST = (*PIECES[:2], *PIECES[3:])
+CUMULATIVE = tuple("".join(PIECES[:end]) for end in range(1, len(PIECES) + 1))
+
+
+def without_index(*events: Event) -> list[Event]:
+    return [{name: value for name, value in one.items() if name != "output_index"} for one in events]
+
+
+CONFIRMED: dict[str, Shape] = {
+    f"{what}, {where}": stream(created(), *deltas(*pieces), *ends)
+    for what, pieces in (("a delta twice", AGAIN), ("a delta lost", LOST), ("each delta with all so far", CUMULATIVE))
+    for where, ends in (
+        ("all ends", (told(), part_ended(), ended(message()), end(message()))),
+        ("text and item", (told(), ended(message()), end())),
+        ("text and part", (told(), part_ended(), end())),
+        ("text and the end", (told(), end(message()))),
+        ("part and the end", (part_ended(), end(message()))),
+        ("item and the end", (ended(message()), end(message()))),
+    )
+}
+CONFIRMED |= {
+    "a delta lost, one end": stream(created(), *deltas(*LOST), told(), end()),
+    "a delta twice, constant text at the end": stream(
+        created(), *deltas(*AGAIN), told(), ended(message()), end(message(OTHER)), inconsistent=True
+    ),
+    "a call's delta twice": stream(
+        added(call(None)),
+        *arguments('{"a":', '{"a":', " 1}", item_id="fc_1", output_index=0),
+        arguments_ended(item_id="fc_1", output_index=0),
+        ended(call()),
+        end(),
+        **CALLED,
+    ),
+    "a call's delta twice, one end": stream(
+        added(call(None)), *arguments('{"a":', '{"a":', " 1}", item_id="fc_1"), end(call()), **CALLED
+    ),
+}
+
+PARTS: dict[str, Shape] = {
+    "a part only in the item": stream(
+        created(), told(HALF, **at()), told("\n", **at(place=2)), ended(ABC), end(), text=TEXT + "\n"
+    ),
+    "a part only at the end": stream(
+        created(),
+        told(TEXT[len(HALF) :], **at(place=1)),
+        end(message(content=[part(HALF), part(TEXT[len(HALF) :])])),
+    ),
+    "a part only streamed": stream(
+        created(),
+        told(HALF),
+        told(TEXT[len(HALF) :], **at(place=1)),
+        ended(message(HALF)),
+        end(message(HALF)),
+        inconsistent=True,
+    ),
+    "two parts without content_index": stream(
+        created(), told(HALF, **at(place=None)), told(TEXT[len(HALF) :], **at(place=None)), end()
+    ),
+    "two parts at one content_index": stream(created(), told(HALF), told(TEXT[len(HALF) :]), end()),
+    "deltas of two parts without content_index": stream(
+        *deltas(HALF, **at(place=None)),
+        told(HALF, **at(place=None)),
+        *deltas(TEXT[len(HALF) :], **at(place=None)),
+        told(TEXT[len(HALF) :], **at(place=None)),
+        end(),
+    ),
+    "a delta twice in one of two parts": stream(
+        *deltas(HALF, HALF),
+        *deltas(TEXT[len(HALF) :], **at(place=1)),
+        told(HALF),
+        ended(message(content=[part(HALF), part(TEXT[len(HALF) :])])),
+        end(),
+    ),
+}
+
+ANNOUNCED: dict[str, Shape] = {
+    "a call without arguments": stream(
+        added(call("")),
+        arguments_ended("", item_id="fc_1", output_index=0),
+        end(),
+        text="",
+        value=None,
+        calls=(("f", ""),),
+    ),
+    "a call only announced": stream(added(call("")), end(), text="", value=None, calls=(("f", ""),)),
+    "a call with an object": stream(
+        added(call("")), {**arguments_ended(item_id="fc_1"), "arguments": {"a": 1}}, end(), **CALLED
+    ),
+    "a call by its call_id, another id": stream(
+        *without_index(added(call("")), ended(call(id="fc_9"))), end(), **CALLED
+    ),
+    "a tool only announced": stream(
+        *deltas(TWO[0], **at(0, "m_1")),
+        added(SEARCH, 1),
+        event("web_search_call.completed", item_id="ws_1", output_index=1),
+        *deltas(**at(2, "m_2")),
+        end(),
+        messages=TWO,
+    ),
+}
+
+SAME: dict[str, Shape] = {
+    "two texts under one id": stream(created(), end(message(TWO[0]), message()), text="\n\n".join(TWO), messages=TWO),
+    "two texts under one id, streamed": stream(
+        *item_events(message(TWO[0])), *item_events(message(), 1), end(), text="\n\n".join(TWO), messages=TWO
+    ),
+    "two texts under one id, only deltas": stream(
+        *deltas(TWO[0]), *deltas(**at(1)), end(), text="\n\n".join(TWO), messages=TWO
+    ),
+    "a new id each event, no output_index": stream(
+        *without_index(
+            added(message(None, "a")), *deltas(TEXT, **at(name="b")), told(**at(name="c")), ended(message(name="d"))
+        ),
+        end(),
+        messages=(TEXT,),
+    ),
+    "a new id each event, nothing announced": stream(
+        *without_index(*deltas(TEXT, **at(name="b")), told(**at(name="c")), ended(message(name="d"))),
+        end(),
+        messages=(TEXT,),
+    ),
+}
+
+HIDDEN: dict[str, Shape] = {
+    "the text only in created": stream(created(output=[message()]), end()),
+    "the text only in in_progress": stream(created(), event("in_progress", response=body(message())), end(output=None)),
+    "the beginning in created": stream(created(output=[message(HALF)]), *deltas(), end()),
+    "deltas of tomorrow": stream(created(), event("output_markdown.delta", delta=TEXT), end(), **failed(text="")),
+    "ends of tomorrow": stream(created(), event("output_markdown.done", text=TEXT), end(), **failed(text="")),
+    "deltas of tomorrow, and the end": stream(created(), event("output_markdown.delta", delta=TEXT), end(message())),
+    "deltas of tomorrow about a call": stream(
+        created(), event("of_tomorrow_call.delta", delta="x"), ended(call()), end(), **CALLED
+    ),
+    "refused after a text": stream(created(), *deltas(*PIECES[:4]), end(refusal()), **(REFUSED | {"text": HALF})),
+    "refused as in chat": stream(created(), end(message(content=None, refusal=WORDS)), **REFUSED),
+    "refused as in chat, in an item": stream(created(), ended(message(content=None, refusal=WORDS)), end(), **REFUSED),
 }

@@ -45,6 +45,9 @@ def response(*output: Any, **raw: Any) -> Response:
         ([said("a"), CALL, said("")], "a", ["a"]),
         ([said("a", "m"), said("a", "m")], "a", ["a"]),
         ([said("a", "m", status="in_progress"), said("ab", "m")], "ab", ["ab"]),
+        ([said("a", "m"), said("b", "m")], "a\n\nb", ["b", "a"]),
+        ([said("a", "m"), said("b", "m"), said("a", "m")], "a\n\nb", ["b", "a"]),
+        ([said("ab", "m"), said("a", "m")], "ab", ["ab"]),
         ([said("a", "m"), said("a", "n")], "a\n\na", ["a"]),
         ([said("a"), said("a")], "a\n\na", ["a"]),
         ([said("a", phase="of_tomorrow")], "a", ["a"]),
@@ -108,6 +111,14 @@ def test_messages_gives_all_of_them() -> None:
 def test_every_form_of_a_refusal_is_read(part: dict[str, Any]) -> None:
     made = response({"type": "message", "content": [part]})
     assert (made.refusal, made.output_text) == ("No.", "")
+
+
+def test_a_refusal_beside_the_content_is_read() -> None:
+    made = response({"role": "assistant", "content": None, "refusal": "No."})
+    assert (made.refusal, made.output_text) == ("No.", "")
+    assert response(said("a", refusal=None)).refusal is None
+    both = said("", refusal="No.", content=[{"type": "refusal", "refusal": "No."}])
+    assert response(both).refusal == "No."
 
 
 def test_citations_of_a_message_that_is_sent_twice_count_once() -> None:
