@@ -100,9 +100,9 @@ def test_every_choice_of_sources_makes_the_same_response() -> None:
     """A delta that is lost or comes twice does no harm where two sources hold the whole."""
 
     @endless
-    @given(st.integers(0, 2**32))
-    def check(number: int) -> None:
-        known, events = make_events(random.Random(number))
+    @given(st.randoms(use_true_random=True))
+    def check(seed: random.Random) -> None:
+        known, events = make_events(seed)
         reader = StreamReader({}, request=RequestSummary(label="POST"))
         for event in events:
             reader.read(json.dumps(event))
