@@ -218,8 +218,8 @@ def _no_response(response: Response, request: RequestSummary) -> APIError:
             return error_from_event(response.raw, response.headers, request=request)
     said = f". The server says: {quoted(report.words)}" if report and report.words else ""
     return APIError(
-        f"{request.label}: answered with JSON that is no response (neither `status` nor `output`){said}. Check the base "
-        "URL",
+        f"{request.label}: answered with JSON that is no response (neither `status` nor `output`){said}. Check the "
+        "base URL",
         retryable=False,
         response=response,
     )
