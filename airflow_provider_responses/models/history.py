@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.models.content import OUTPUT_PARTS
 from airflow_provider_responses.models.fitting import fitted
-from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of
+from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of, with_ids_apart
 
 ID: Final = "id"
 ROLES: Final = ("user", "system", "assistant", "developer")
@@ -80,6 +80,7 @@ def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> 
 
     :param response_id: tells the ids of two responses with the same text apart.
     """
+    items = with_ids_apart(items)
     sent: dict[Any, dict[str, Any]] = {}
     for place, item in enumerate(items):
         whole = _whole(_plain(item), _digest(response_id, place, item))

@@ -144,6 +144,23 @@ def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
     return found
 
 
+def with_ids_apart(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return items in which an id stands for one message: others that a server gave the same id have none."""
+    among = list(items)
+    found = find_messages(among)
+    names = [one.message.id for one in found if one.message.id]
+    if len(names) == len(set(names)):
+        return among
+    seen: set[str] = set()
+    kept: dict[int, Mapping[str, Any]] = {}
+    for one in found:
+        name = one.message.id or ""
+        kept[id(one.item)] = {**one.item, "id": None} if name in seen else one.item
+        if name:
+            seen.add(name)
+    return [kept.get(id(item), item) for item in among if id(item) in kept or not is_message(item)]
+
+
 def squeeze(text: str) -> str:
     """Return a text without white space."""
     return "".join(text.split())

@@ -113,6 +113,13 @@ def test_every_form_of_a_refusal_is_read(part: dict[str, Any]) -> None:
     assert (made.refusal, made.output_text) == ("No.", "")
 
 
+def test_two_messages_under_one_id_are_both_sent_back() -> None:
+    history = response(said("a", "m"), CALL, said("b", "m"), said("a", "m"), said("b", "m")).to_input()
+    assert [item["type"] for item in history] == ["message", "function_call", "message"]
+    assert [item["content"][0]["text"] for item in history if item["type"] == "message"] == ["a", "b"]
+    assert len({item["id"] for item in history}) == 3
+
+
 def test_a_refusal_beside_the_content_is_read() -> None:
     made = response({"role": "assistant", "content": None, "refusal": "No."})
     assert (made.refusal, made.output_text) == ("No.", "")
