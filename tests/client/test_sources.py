@@ -1,0 +1,90 @@
+"""The most complete of several sources of the same content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses.client import merging
+from airflow_provider_responses.client.assembler import Assembler
+from airflow_provider_responses.client.sources import choose, choose_arguments, resolve
+
+from .shapes import call, ended
+
+
+@pytest.mark.parametrize(
+    ("deltas", "wholes", "text"),
+    [
+        ([], [], ""),
+        (["a", "b"], [], "ab"),
+        ([], ["ab"], "ab"),
+        (["he", "he", "llo"], ["hello", "hello"], "hello"),
+        (["he", "o"], ["hello", "hello"], "hello"),
+        (["he", "o"], ["hello"], "hello"),  # what came stands in the whole, in its order
+        (["he", "he", "llo"], ["hello"], "hehello"),
+        (["hello", " you"], ["(No update)"], "hello you"),
+        (["hello", " you"], ["hello"], "hello you"),
+        (["y", "e", "s"], ["(No update is yet to be seen)"], "yes"),
+        (["hello"], ["hello", "(No update)"], "hello"),
+        (["hel"], ["hello", "hello you"], "hello you"),
+        (["x"], ["hello", "hello", "hello you"], "hello you"),
+        (["x"], ["hello", "hel lo", "(No update)"], "hel lo"),
+        ([], ["hello", "(No update)"], "hello"),
+        (["a", "b"], ["a b"], "a b"),
+        (["a b"], ["ab"], "a b"),
+        (["caf", "\ufffd", "\ufffd", "s"], ["caf€s"], "caf€s"),
+        (["hello", ""], [" "], "hello"),
+    ],
+)
+def test_the_most_complete_text_is_chosen(deltas: list[str], wholes: list[str], text: str) -> None:
+    assert choose(deltas, wholes) == text
+
+
+def test_a_text_that_came_as_often_as_it_was_ended_counts_once() -> None:
+    assert choose(["hello", "hello"], ["hello"], times=2) == "hello"
+    assert choose(["hello", "hello"], ["hello"], times=1) == "hellohello"
+
+
+@pytest.mark.parametrize(
+    ("deltas", "wholes", "text"),
+    [
+        ([], [], ""),
+        (['{"a":', " 1}"], ["{}", "{}"], '{"a": 1}'),
+        ([], ['{"a": 1}', "{}", "{}"], '{"a": 1}'),
+        (['{"a":', '{"a":', " 1}"], ['{"a": 1}'], '{"a": 1}'),
+        (['{"a": 1'], ['{"a": 1}', '{"a": 2}', '{"a": 2}'], '{"a": 2}'),
+        (['{"a": 1}'], ['{"b'], '{"a": 1}'),
+        (['{"a"'], ['{"a": 1'], '{"a": 1'),
+        ([], ["{}"], "{}"),
+    ],
+)
+def test_arguments_that_are_none_never_win(deltas: list[str], wholes: list[str], text: str) -> None:
+    assert choose_arguments(deltas, wholes) == text
+
+
+def test_what_no_source_has_alone_is_put_together() -> None:
+    first = [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "no"}]
+    last = [{"type": "output_text", "text": "ab"}, {"type": "output_text", "text": "c"}]
+    parts: Any = resolve((), (first, last))
+    assert sorted(part.get("text") or part["refusal"] for part in parts) == ["ab", "c", "no"]
+
+
+def test_calls_of_other_names_are_told_apart_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    are_alike = merging._are_alike
+
+    def count(*items: Any) -> bool:
+        nonlocal compared
+        compared += 1
+        return are_alike(*items)
+
+    monkeypatch.setattr(merging, "_are_alike", count)
+    assembler = Assembler()
+    calls = 500
+    for number in range(calls):
+        item = call(id=f"a{number}", call_id=f"a{number}", name=f"a{number}")
+        assembler.take("response.output_item.done", ended(item, number))
+    final = [call(id=f"b{number}", call_id=f"b{number}", name=f"b{number}") for number in range(calls)]
+    assert len(assembler.merge(final, status="completed").items) == 2 * calls
+    assert compared <= 4 * calls
