@@ -68,7 +68,8 @@ def describe(body: bytes, *, quote: bool = True) -> str:
     if body.lstrip()[:1] in {b"{", b"["}:
         data = parse_what_arrived(body)
         if isinstance(data, Mapping):
-            return f"{len(body)} bytes, a JSON object with the fields {cut(', '.join(map(repr, data))) or 'none'}"
+            what = "the beginning of a JSON object" if parse_json(body) is None else "a JSON object"
+            return f"{len(body)} bytes, {what} with the fields {cut(', '.join(map(repr, data))) or 'none'}"
         return f"{len(body)} bytes, a JSON list" if isinstance(data, list) else f"{len(body)} bytes of broken JSON"
     begins = f" beginning {quoted(body[:200].decode(errors='replace'))!r}" if quote else ""
     return f"{len(body)} bytes{begins}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -16,7 +17,7 @@ from airflow_provider_responses.client import errors, framing, protocol
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.replies import Reply
 from airflow_provider_responses.client.retries import Judge
-from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.client.sse import ADVICE_UNSTREAMED, StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -29,6 +30,12 @@ from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
 ErrorT = TypeVar("ErrorT", bound=ResponsesError)
+DRAIN: Final = 0.5  # seconds that the end of a stream may take once the response is whole
+LINGER: Final = 5.0  # seconds that it may take once an error has come: the terminal event holds id, model and usage
+# Words about streams that a request should ask for, and not about one that ended or was read.
+STREAMING: Final = re.compile(
+    r"(?<!of )(?<!of the )(?<!in )(?<!in the )(?<!input )(?<!-)\bstream(?:s|ed|ing|_options)?\b", re.IGNORECASE
+)
 Options = RequestOptions | Mapping[str, Any] | None
 
 
@@ -67,7 +74,7 @@ class Call:
             headers={**self.headers, "accept": accept},
             body=_with_stream(self.prepared, stream=False).to_bytes(),
             stream=False,
-            summary=replace(self.summary, label=label),
+            summary=replace(self.summary, label=label, is_streamed=False),
         )
 
     def timeout(self, remaining: float) -> dict[str, float]:
@@ -101,25 +108,49 @@ class Sends:
     def __init__(self, call: Call) -> None:
         self._asked = self.next = call
         self._was_unstreamed = False
+        self._broken: StreamInterruptedError | None = None  # why it was sent unstreamed
 
-    def failed(self, error: ResponsesError, reader: StreamReader | None = None) -> None:
+    def failed(self, error: ErrorT, reader: StreamReader | None = None) -> ErrorT | StreamInterruptedError:
         """
-        Decide how the next send is made, if there is one.
+        Decide how the next send is made, if there is one; return the error that this one ended in.
 
         Some servers find out what is wrong with a request after they have begun to stream, and break off. The same
-        request unstreamed brings their reason.
+        request unstreamed brings their reason. From a server that does nothing but stream it brings none: then the
+        stream that broke is the error.
 
         :param reader: what read the stream, if one had begun.
         """
         if not self.next.stream and self._asked.stream:
-            self._was_unstreamed = self._was_unstreamed or error.ambiguous
+            only_streams = self._broken is not None and _only_streams(error, self.next.what)
+            self._was_unstreamed = self._was_unstreamed or error.ambiguous or only_streams
             self.next = self._asked if self._was_unstreamed else self.next
+            if self._broken is not None and only_streams:
+                error.hide(self._asked.config.secrets)  # it is seen as the cause
+                return _broken_again(self._broken, error)
         elif (
             isinstance(error, StreamInterruptedError)
             and not isinstance(error.__cause__, (httpx.TimeoutException, TimeoutError))
             and not (reader is None or reader.has_output or self._was_unstreamed or self.next.config.is_openrouter)
         ):
-            self.next = self._asked.unstreamed()
+            self.next, self._broken = self._asked.unstreamed(), error
+        return error
+
+
+def _only_streams(error: ResponsesError, label: str) -> bool:
+    """Whether an unstreamed request was refused because it is none that streams."""
+    if not isinstance(error, APIError) or error.retryable:
+        return False
+    status = error.status_code
+    if status is not None and 200 <= status < 300:  # a bridge responds with `null` to what it cannot do
+        return error.response is None
+    return STREAMING.search(error.message.removeprefix(label)) is not None
+
+
+def _broken_again(broken: StreamInterruptedError, refusal: ResponsesError) -> StreamInterruptedError:
+    message = broken.message.removesuffix(ADVICE_UNSTREAMED)
+    status = f" (status {refusal.status_code})" if refusal.status_code else ""
+    message += f". The server only streams: it refuses the same request with stream=False{status}"
+    return StreamInterruptedError(message, ambiguous=True, generation_id=broken.generation_id)
 
 
 @lru_cache(maxsize=64)
@@ -135,6 +166,14 @@ class Calls:
         self.config = config
         self._clock: Callable[[], float] = time.monotonic
         self._draw: Callable[[], float] = random.random
+        self._linger = LINGER
+
+    def _patience(self, reader: StreamReader, deadline: float) -> float:
+        """Return the seconds that the end of a stream may take once its outcome is known."""
+        if not reader.has_failed:
+            return DRAIN
+        # Half of what is left, so that the error is raised and not the deadline's.
+        return max(0.0, min(self._linger, (deadline - self._clock()) / 2))
 
     def _post(self, request: ResponsesRequest | Mapping[str, Any], options: Options, *, stream: bool = False) -> Call:
         parsed = None if options is None else RequestOptions.parse(options)

@@ -44,7 +44,6 @@ from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
 NAP: Final = 0.2  # seconds between looks at the cancel mark while waiting
-DRAIN: Final = 0.5  # seconds that the end of a stream may take once the response is whole, or has failed
 
 
 class ResponsesClient(Calls):
@@ -210,9 +209,11 @@ class ResponsesClient(Calls):
             return reader.finish()
         except ResponsesError as error:
             place(error, reply)
-            sends.failed(error, reader)
-            if isinstance(error, StreamInterruptedError) and self._clock() >= deadline:
+            failure = sends.failed(error, reader)
+            if isinstance(failure, StreamInterruptedError) and self._clock() >= deadline:
                 raise place(call.deadline_error(), reply) from error
+            if failure is not error:
+                raise failure from error
             raise
         finally:
             if reply is not None:
@@ -248,12 +249,12 @@ class ResponsesClient(Calls):
                 reply.body = b"".join((begin.data, *pieces))
             yield reader.whole(whole(reply, call))
         else:
-            yield from self._sse(reply, call, reader, framing.events(begin.data, pieces))
+            yield from self._sse(reply, call, reader, framing.events(begin.data, pieces), deadline)
         self._check_cancelled(call)
         reader.finish()
 
     def _sse(
-        self, reply: Reply, call: Call, reader: StreamReader, source: Iterator[ServerSentEvent]
+        self, reply: Reply, call: Call, reader: StreamReader, source: Iterator[ServerSentEvent], deadline: float
     ) -> Iterator[StreamEvent]:
         try:
             for sse in source:
@@ -262,7 +263,7 @@ class ResponsesClient(Calls):
                 if self._cancelled or reader.is_settled:
                     break
             if reader.is_settled:  # the end that follows lets the connection be used again, and may add to an error
-                reply.http.stream.end_within(DRAIN)  # type: ignore[union-attr]
+                reply.http.stream.end_within(self._patience(reader, deadline))  # type: ignore[union-attr]
                 for sse in source:
                     reader.read(sse.data, sse.event)
         except httpx.HTTPError as error:
@@ -345,7 +346,7 @@ class AsyncResponsesClient(Calls):
         judge = self._judge(call)
         reply = await self._retry(judge, lambda: self._standing(call, judge.deadline))
         reader = StreamReader(reply.head, request=call.summary)
-        events = self._events(reply, call, reader)
+        events = self._events(reply, call, reader, judge.deadline)
         try:
             while True:
                 # Only the wait for the next event is under the deadline: what the caller does with it is not.
@@ -433,14 +434,14 @@ class AsyncResponsesClient(Calls):
                 reply = await self._open(call, deadline)
                 if call.stream or reply.is_event_stream:
                     reader = StreamReader(reply.head, request=call.summary, hands_out=False)
-                    async for _ in self._events(reply, call, reader):
+                    async for _ in self._events(reply, call, reader, deadline):
                         pass
                     return reader.finish()
                 await reply.aread()
             return protocol.check_answer(await outcomes.read_whole(reply, call), request=call.summary)
         except outcomes.failures() as error:
             failure = place(outcomes.to_failure(error, call), reply)
-            sends.failed(failure, reader)
+            failure = sends.failed(failure, reader)
             raise failure from (error.__cause__ if failure is error else error)
         finally:
             if reply is not None:
@@ -461,7 +462,9 @@ class AsyncResponsesClient(Calls):
         async with self._mapped(call, deadline):
             return await self._open(call, deadline)
 
-    async def _events(self, reply: Reply, call: Call, reader: StreamReader) -> AsyncGenerator[StreamEvent, None]:
+    async def _events(
+        self, reply: Reply, call: Call, reader: StreamReader, deadline: float
+    ) -> AsyncGenerator[StreamEvent, None]:
         begin = framing.Beginning(labelled=reply.is_event_stream)
         async with aclosing(cast("AsyncGenerator[bytes, None]", reply.http.aiter_bytes())) as pieces:
             try:
@@ -477,13 +480,13 @@ class AsyncResponsesClient(Calls):
             if begin.is_json:
                 yield reader.whole(await outcomes.read_whole(reply, call))
             else:
-                async with aclosing(self._sse(reader, framing.aevents(begin.data, pieces))) as events:
+                async with aclosing(self._sse(reader, framing.aevents(begin.data, pieces), deadline)) as events:
                     async for event in events:
                         yield event
         reader.finish()
 
     async def _sse(
-        self, reader: StreamReader, source: AsyncGenerator[ServerSentEvent, None]
+        self, reader: StreamReader, source: AsyncGenerator[ServerSentEvent, None], deadline: float
     ) -> AsyncGenerator[StreamEvent, None]:
         try:
             async with aclosing(source):
@@ -493,7 +496,7 @@ class AsyncResponsesClient(Calls):
                     if reader.is_settled:
                         break
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(DRAIN):
+                    async with asyncio.timeout(self._patience(reader, deadline)):
                         async for sse in source:
                             reader.read(sse.data, sse.event)
         except transport.network_errors() as error:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Final
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
+from airflow_provider_responses.client.bodies import parse_json
+
+DONE: Final = "[DONE]"
 EVENT_STREAM: Final = "text/event-stream"
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"  # a byte order mark may come first as well
 FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -59,12 +63,26 @@ class Beginning:
 
 def events(begin: bytes, rest: Iterator[bytes]) -> Iterator[ServerSentEvent]:
     """Read the events of a body, also the last one if it is not ended by a blank line."""
-    return EventSource(_as_stream(_Pieces(begin, rest))).iter_sse()
+    for event in EventSource(_as_stream(_Pieces(begin, rest))).iter_sse():
+        yield from _split(event) if "\n" in event.data else (event,)
 
 
-def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
+async def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
     """Like :func:`events`."""
-    return EventSource(_as_stream(_AsyncPieces(begin, rest))).aiter_sse()
+    async with aclosing(EventSource(_as_stream(_AsyncPieces(begin, rest))).aiter_sse()) as source:
+        async for event in source:
+            for one in _split(event) if "\n" in event.data else (event,):
+                yield one
+
+
+def _split(event: ServerSentEvent) -> list[ServerSentEvent]:
+    """Return the events that a server sends without a blank line between them, and which so are read as one."""
+    if isinstance(parse_json(event.data), dict):  # one object on several lines
+        return [event]
+    lines = [line for line in event.data.split("\n") if line.strip()]
+    if not all(line.strip() == DONE or isinstance(parse_json(line), dict) for line in lines):
+        return [event]
+    return [ServerSentEvent(data=line) for line in lines[:-1]] + [ServerSentEvent(event.event, lines[-1])]
 
 
 def _as_stream(pieces: httpx.SyncByteStream | httpx.AsyncByteStream) -> httpx.Response:

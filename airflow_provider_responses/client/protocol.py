@@ -143,13 +143,13 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
     data = parse_json(body)
     if not isinstance(data, dict):
         label = request.label
-        is_null = body.strip() == b"null"  # one bridge responds so to whatever is not streamed
+        is_null = body.strip() == b"null" and not request.is_streamed  # one bridge responds so to what is not streamed
         advice = "If the server only streams, set stream=True" if is_null else "Check the proxies on the way"
         # The model may well have run: what lies between mangled its response.
         raise APIError(
             # What is no page of a gateway may be a piece of the response, and is not quoted.
-            f"{label}: answered {status} with {describe(body, quote=body.lstrip().startswith(b'<'))} instead of a JSON "
-            f"object. Check the base URL. {advice}",
+            f"{label}: answered {status} with {describe(body, quote=body.lstrip().startswith(b'<'))} instead of a "
+            f"whole JSON object. Check the base URL. {advice}",
             status_code=status,
             retryable=not is_null,
             ambiguous=True,
@@ -201,6 +201,8 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
         )
     if status is None and not isinstance(response.raw.get("output"), list):
         raise _no_response(response, request)
+    if is_silent(response):
+        raise _without_output(response, request)
     return note_limits(response, request=request)
 
 
@@ -218,8 +220,8 @@ def _no_response(response: Response, request: RequestSummary) -> APIError:
             return error_from_event(response.raw, response.headers, request=request)
     said = f". The server says: {quoted(report.words)}" if report and report.words else ""
     return APIError(
-        f"{request.label}: answered with JSON that is no response (neither `status` nor `output`){said}. Check the "
-        "base URL",
+        f"{request.label}: answered with JSON that is no response (neither `status` nor `output`){said}. "
+        "Check the base URL",
         retryable=False,
         response=response,
     )
@@ -245,6 +247,21 @@ def _cut_off(response: Response, request: RequestSummary) -> IncompleteResponseE
         happened = "the response failed without an error after a part of its output, as a content filter ends it"
     return IncompleteResponseError(
         f'{request.label}: {happened}. To get it whole, {advice}; to take what there is, set on_incomplete="return"',
+        response=response,
+    )
+
+
+def is_silent(response: Response) -> bool:
+    """Whether a response ended inside its reasoning: it holds that, and nothing else."""
+    kinds = {item.get("type") for item in response.output}
+    return kinds == {"reasoning"} and not response.output_text
+
+
+def _without_output(response: Response, request: RequestSummary) -> IncompleteResponseError:
+    return IncompleteResponseError(
+        f"{request.label}: the response ended inside its reasoning, without any output. To get one, raise "
+        "`max_output_tokens` or lower the reasoning effort (`reasoning.effort`); to take what there is, set "
+        'on_incomplete="return"',
         response=response,
     )
 

@@ -11,6 +11,7 @@ from airflow_provider_responses.client.assembler import CARRIERS, Assembler
 from airflow_provider_responses.client.bodies import parse_json
 from airflow_provider_responses.client.error_reports import is_report, read_report
 from airflow_provider_responses.client.errors import error_from_event, error_from_result, says_more
+from airflow_provider_responses.client.framing import DONE
 from airflow_provider_responses.client.pieces import output_text
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
@@ -20,10 +21,12 @@ from airflow_provider_responses.models.response import COST_HEADER, Response
 
 log = getLogger(__name__)
 
-DONE: Final = "[DONE]"
 UNNAMED: Final = "message"  # httpx-sse's name of an event that has none
 AFTER_ERROR: Final = 100  # events that may come between an error and the terminal event
 ENDED: Final = ("completed", "incomplete", "failed", "cancelled")  # statuses of a response that has ended
+ADVICE_UNSTREAMED: Final = (
+    ". Some servers refuse a request in this way, and give the reason if it is sent with stream=False"
+)
 IDENTITY: Final = ("id", "object", "created_at", "model")  # what the first event holds, and a last one may lack
 
 
@@ -60,6 +63,11 @@ class StreamReader:
     def has_output(self) -> bool:
         """Whether anything of the output has come."""
         return self._assembler.has_output
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an error event has come, to which a terminal event may add."""
+        return self._error is not None
 
     def read(self, data: str, name: str = UNNAMED) -> StreamEvent | None:
         """
@@ -131,8 +139,8 @@ class StreamReader:
         text = self.text
         when = f"after {len(text)} characters of text" if self.has_output else "before any output"
         advice = "What was made so far may have been billed; the same request can be sent again"
-        if not self.has_output and not self.request.is_openrouter:
-            advice += ". Some servers refuse a request in this way, and give the reason if it is sent with stream=False"
+        if not self.has_output and not self.request.is_openrouter and self.request.is_streamed is not False:
+            advice += ADVICE_UNSTREAMED
         return StreamInterruptedError(
             f"{self.request.label}: the stream broke {when}: {why}. {advice}",
             text=text,

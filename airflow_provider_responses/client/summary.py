@@ -17,6 +17,7 @@ class RequestSummary:
     :param is_openrouter: whether it went to OpenRouter, or to a server with its features.
     :param max_output_tokens: the limit that was asked for.
     :param has_input: whether it held something that costs input tokens.
+    :param is_streamed: whether it asked for a stream; None if that is not known.
     :param previous_response_id: whether it continued a response that the server stores.
     """
 
@@ -24,6 +25,7 @@ class RequestSummary:
     is_openrouter: bool = False
     max_output_tokens: int | None = None
     has_input: bool = False
+    is_streamed: bool | None = None
     previous_response_id: bool = False
 
     @classmethod
@@ -35,5 +37,6 @@ class RequestSummary:
             is_openrouter=config.is_openrouter,
             max_output_tokens=request.max_output_tokens,
             has_input=bool(request.input),
+            is_streamed=request.stream,
             previous_response_id=request.previous_response_id is not None,
         )

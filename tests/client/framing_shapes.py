@@ -55,6 +55,7 @@ CUT_OFF: dict[str, Shape] = {
     "LiteLLM, no details": stream(*deltas(*PIECES[:4]), end(kind="incomplete"), **cut_off()),
     "only the item": stream(created(), end(message(HALF, status="incomplete")), **cut_off()),
     "only the item's event": stream(created(), ended(message(HALF, status="incomplete")), end(), **cut_off()),
+    "reasoning alone, streamed": stream(created(), ended(REASONING), end(), **cut_off("")),
     "details that are a text": stream(
         *deltas(*PIECES[:4]), end(message(HALF), incomplete_details="max_output_tokens"), **cut_off()
     ),
@@ -131,6 +132,12 @@ ERRORS: dict[str, Shape] = {
 
 FRAMING: dict[str, Shape] = {
     "no blank line at the end": raw(sse(*USUAL, end(message()), done=False).rstrip(b"\n")),
+    "no blank lines": raw("".join(f"data:{json.dumps(one)}\n" for one in [*USUAL, end(message())]).encode()),
+    "no blank lines, and [DONE]": raw(sse(*USUAL, end(message())).replace(b"\n\n", b"\n")),
+    "an event on several lines": raw(
+        sse(*USUAL, done=False),
+        b"data: " + json.dumps(end(message()), indent=1).replace("\n", "\ndata: ").encode() + b"\n\n",
+    ),
     "no [DONE]": stream(*USUAL, end(message()), done=False),
     "lines end with CR LF": raw(sse(*USUAL, end(message()), newline="\r\n")),
     "byte by byte": Shape(tuple(bytes([one]) for one in sse(*USUAL[:6], end(message())))),
@@ -225,7 +232,7 @@ BODIES: dict[str, Shape] = {
         message(HALF), status="failed", error=LIMITED, outcome=failed(TooManyRequestsResponseError, HALF)
     ),
     "a refusal, unstreamed": plain(refusal(), outcome=REFUSED),
-    "reasoning alone": plain(REASONING, outcome={"text": "", "value": None}),
+    "reasoning alone": plain(REASONING, outcome=cut_off("")),
     "as long as allowed, unstreamed": plain(
         message(), outcome={"request": {"max_output_tokens": 2}, "maybe_truncated": True}
     ),

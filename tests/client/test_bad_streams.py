@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses.client import framing
+from airflow_provider_responses.client import calls, framing
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
@@ -164,9 +165,57 @@ def test_a_server_that_talks_on_after_an_error_is_left(flavour: Flavour, server:
         connection.drip(b": still here\n\n")
 
     server.script = script
+    client = flavour.network(base_url=server.url)
+    client.client._linger = 0.1
     with pytest.raises(BadRequestResponseError):
-        flavour.network(base_url=server.url).send(STREAMED)
+        client.send(STREAMED)
     assert server.hung_up.wait(LIMIT), "it was listened to until it had nothing more to send"
+
+
+class Late(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body whose end lets the clock, and the event loop, go on."""
+
+    def __init__(self, wire: Wire, *pieces: bytes) -> None:
+        self.wire = wire
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+            self.wire.now += 1
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("way", ["send", "stream"])
+def test_the_end_that_comes_late_after_an_error_is_read(
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(calls, "DRAIN", 0.0)
+    wire = Wire()
+    error = sse(created(), {"type": "error", "code": "invalid_prompt", "message": "no"}, done=False)
+    body = Late(wire, error, sse(end(kind="failed", id="resp_7")))
+    wire.answers = [httpx.Response(200, headers=EVENT_STREAM, stream=body)]
+    client = flavour.on(wire)
+    with pytest.raises(BadRequestResponseError) as caught:
+        client.send(STREAMED) if way == "send" else list(client.stream())
+    assert caught.value.response is not None
+    assert caught.value.response.id == "resp_7"
+
+
+def test_an_error_is_not_waited_beyond_until_the_deadline(flavour: Flavour) -> None:
+    wire = Wire()
+    client = flavour.on(wire).client
+    reader = StreamReader({}, request=RequestSummary(label="POST x"))
+    assert client._patience(reader, wire.now + 600) == calls.DRAIN
+    reader.read('{"type": "error", "message": "no"}')
+    assert client._patience(reader, wire.now + 600) == calls.LINGER
+    assert client._patience(reader, wire.now + 2) == 1
+    assert client._patience(reader, wire.now - 1) == 0
 
 
 def test_an_error_has_the_text_before_it_and_may_be_billed(flavour: Flavour) -> None:

@@ -281,7 +281,7 @@ def test_numbers_of_the_key_the_generation_and_the_models_are_read(flavour: Flav
 def test_reading_raises_the_same_errors(flavour: Flavour) -> None:
     with pytest.raises(UnauthorizedResponseError, match=r"GET https://openrouter\.ai/api/v1/key"):
         flavour.on(Wire(failure(401))).get("get_key")
-    with pytest.raises(APIError, match="instead of a JSON object"):
+    with pytest.raises(APIError, match="instead of a whole JSON object"):
         flavour.on(Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))).get("get_models")
 
 

@@ -426,7 +426,7 @@ def test_what_was_paid_for_is_never_lost_over_its_shape(changes: dict[str, Any])
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "resp', b"\xff"])
 def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
-    with pytest.raises(APIError, match="instead of a JSON object") as caught:
+    with pytest.raises(APIError, match="instead of a whole JSON object") as caught:
         protocol.read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
     error: ResponsesError = caught.value
     assert (error.retryable, error.ambiguous, error.generation_id) == (True, True, "gen-1")
@@ -500,3 +500,26 @@ def test_more_tokens_than_asked_for_are_no_sign_of_truncation() -> None:
     for count, marked in ((3, False), (4, True), (5, False)):
         usage = {"input_tokens": 1, "output_tokens": count, "total_tokens": count + 1}
         assert protocol.check_answer(Response(raw=result(usage=usage)), request=request).maybe_truncated is marked
+
+
+CALL = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
+    with pytest.raises(
+        IncompleteResponseError, match="raise `max_output_tokens` or lower the reasoning effort"
+    ) as caught:
+        protocol.check_answer(Response(raw=result(output=[THOUGHT, THOUGHT])), request=REQUEST)
+    assert caught.value.response is not None
+    assert caught.value.retryable is False
+    for other in (CALL, {"type": "image_generation_call", "result": "x"}, {"type": "of_tomorrow"}, *result()["output"]):
+        protocol.check_answer(Response(raw=result(output=[THOUGHT, other])), request=REQUEST)
+    protocol.check_answer(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
+
+
+def test_a_truncated_body_is_called_the_beginning_of_one() -> None:
+    with pytest.raises(
+        APIError, match="14 bytes, the beginning of a JSON object with the fields 'id' instead of a whole"
+    ):
+        protocol.read_json(200, {}, b'{"id": "resp_1', request=REQUEST)

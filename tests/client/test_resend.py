@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_responses.exceptions import (
+    APIError,
     BadRequestResponseError,
     StreamInterruptedError,
     TransportError,
@@ -80,6 +81,62 @@ def test_it_is_once(flavour: Flavour) -> None:
     with pytest.raises(StreamInterruptedError):
         flavour.on(wire, base_url=OPEN, max_ambiguous_retries=3).send(STREAMED)
     assert says(wire) == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        httpx.Response(400, json={"detail": "Stream must be set to true"}),
+        httpx.Response(422, json={"error": {"message": "bad value", "param": "stream"}}),
+        httpx.Response(400, json={"error": {"message": "stream_options need a stream"}}),
+        httpx.Response(200, json={"detail": "Only streaming is supported"}),
+        httpx.Response(200, content=b"null"),
+    ],
+    ids=["a detail", "a field", "its options", "inside a 200", "null"],
+)
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_server_that_only_streams_leaves_the_first_reason(
+    flavour: Flavour, refusal: httpx.Response, limit: int
+) -> None:
+    last = [broken()] if limit == 2 else []
+    wire = Wire(broken(), httpx.Response(refusal.status_code, content=refusal.content), *last)
+    with pytest.raises(StreamInterruptedError, match="before any output") as caught:
+        flavour.on(wire, base_url=OPEN, max_ambiguous_retries=limit).send(STREAMED)
+    assert says(wire) == [True, False, True][: limit + 1]
+    error = caught.value if limit == 1 else caught.value.previous[1]
+    assert isinstance(error, StreamInterruptedError)
+    assert (error.retryable, error.ambiguous, caught.value.tries) == (True, True, limit + 1)
+    assert isinstance(error.__cause__, APIError)
+    assert "The server only streams: it refuses the same request with stream=False" in str(error)
+    for misleading in ("sent again with", "give the reason", "set stream=True"):
+        assert misleading not in str(error)
+
+
+def test_a_server_that_only_streams_may_stream_the_next_time(flavour: Flavour) -> None:
+    wire = Wire(broken(), httpx.Response(400, json={"detail": "Stream must be true"}), streamed(WHOLE))
+    response = flavour.on(wire, base_url=OPEN, max_ambiguous_retries=2).send(STREAMED)
+    assert (response.output_text, says(wire)) == ("Hello", [True, False, True])
+
+
+def test_a_reason_about_another_stream_is_the_reason(flavour: Flavour) -> None:
+    wire = Wire(broken(), failure(400, message="Grammar error: unexpected end of stream"))
+    with pytest.raises(BadRequestResponseError, match="Grammar error"):
+        flavour.on(wire, base_url=OPEN).send(STREAMED)
+
+
+def test_a_resend_that_breaks_too_does_not_advise_what_was_done(flavour: Flavour) -> None:
+    with pytest.raises(StreamInterruptedError, match="sent again with stream=False") as caught:
+        flavour.on(Wire(broken(), broken()), base_url=OPEN).send(STREAMED)
+    assert "give the reason" not in str(caught.value)
+
+
+def test_null_for_a_request_that_streams_advises_no_stream(flavour: Flavour) -> None:
+    wire = Wire(httpx.Response(200, content=b"null"))
+    with pytest.raises(APIError) as caught:
+        flavour.on(wire, base_url=OPEN, max_ambiguous_retries=0).send(STREAMED)
+    assert "stream=True" not in str(caught.value)
+    with pytest.raises(APIError, match="set stream=True"):
+        flavour.on(Wire(httpx.Response(200, content=b"null")), base_url=OPEN).send(REQUEST)
 
 
 def test_a_refusal_for_now_does_not_use_it_up(flavour: Flavour) -> None:
