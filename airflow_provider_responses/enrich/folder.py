@@ -18,11 +18,14 @@ from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Final
 
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
+from airflow_provider_responses.runs import region_of
 
 PARTS: Final = "parts"
 LEASE: Final = "lease.json"
 MANIFEST: Final = "manifest.json"
 LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
+_MAP_INDEX: Final = " map_index="  # in a task instance's name
+_PLACE: Final = " place="
 _LOCAL: Final = (PosixPath, WindowsPath)  # with Airflow 2.11 an ObjectStoragePath is a Path as well
 
 
@@ -31,7 +34,7 @@ class Writer:
     """
     Who writes.
 
-    :param owner: the task instance, such as ``dag.task run=… map_index=-1``.
+    :param owner: the task instance; see :func:`name_of_owner`.
     :param try_number: of the task instance.
     :param stamp: changes when the task is cleared, and not between tries.
     """
@@ -104,12 +107,19 @@ class Folder:
             raise ConfigurationError(str(error), retryable=True) from None
 
     def _refuse_siblings(self, owner: str) -> None:
-        """Mapped tasks of one run would put their results over one another's."""
-        (task, _, theirs), (mine, _, number) = (name.rpartition(" map_index=") for name in (owner, self.writer.owner))
-        if task and task == mine and theirs != number:
+        """Mapped tasks of one run, and iterations of one loop, would put their results over one another's."""
+        (task, map_index, place), (mine, number, here) = (_parts_of_owner(name) for name in (owner, self.writer.owner))
+        if not task or task != mine:
+            return
+        if map_index != number:
             raise ConfigurationError(
-                f"output_path {str(self.path)!r} is also that of map_index {theirs}, whose result this one would "
+                f"output_path {str(self.path)!r} is also that of map_index {map_index}, whose result this one would "
                 "replace; give each mapped task its own, such as …/{{ ti.map_index }}/, or take `shard`"
+            )
+        if place and here and place != here:
+            raise ConfigurationError(
+                f"output_path {str(self.path)!r} is also that of another iteration of the task's loop, whose result "
+                "this one would replace; give each iteration its own, such as …/{{ ti.region_index }}/"
             )
 
     def renew(self) -> None:
@@ -194,6 +204,21 @@ class Folder:
             "expires": self._now() + seconds,
         }
         write_whole(self.path / LEASE, json.dumps(lease).encode())
+
+
+def name_of_owner(ti: Any) -> str:
+    """Name a task instance, such as ``dag.task run=… map_index=-1``; in a task loop its place in it follows."""
+    region = region_of(ti)
+    map_index = -1 if ti.map_index is None else ti.map_index
+    owner = f"{ti.dag_id}.{ti.task_id} run={ti.run_id}{_MAP_INDEX}{map_index}"
+    return owner if region is None else f"{owner}{_PLACE}{region}"
+
+
+def _parts_of_owner(owner: str) -> tuple[str, str, str]:
+    """Return the task in its run, the map index and the place in a task loop."""
+    task, _, rest = owner.rpartition(_MAP_INDEX)
+    map_index, _, place = rest.partition(_PLACE)
+    return task, map_index, place
 
 
 def name_of(path: Any) -> str:

@@ -306,7 +306,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         return number, of
 
     def _job(self, context: Context, began: float, loader: Loader | None) -> Any:
-        from airflow_provider_responses.enrich.folder import Writer
+        from airflow_provider_responses.enrich.folder import Writer, name_of_owner
         from airflow_provider_responses.enrich.job import Job
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
@@ -316,7 +316,6 @@ class ResponsesEnrichOperator(RenderingOperator):
         number, of = self._shard()
         if of > 1:
             folder /= f"shard-{number:04d}-of-{of:04d}"
-        map_index = -1 if ti.map_index is None else ti.map_index
         seconds = None
         if self.execution_timeout is not None:
             seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
@@ -328,7 +327,7 @@ class ResponsesEnrichOperator(RenderingOperator):
             config=ResponsesHook(self.conn_id).config,
             folder=folder,
             writer=Writer(
-                owner=f"{ti.dag_id}.{ti.task_id} run={ti.run_id} map_index={map_index}",
+                owner=name_of_owner(ti),
                 try_number=ti.try_number,
                 stamp=runs.stamp_of(ti, cleared=runs.clears_of(ti, self.retries)),
             ),

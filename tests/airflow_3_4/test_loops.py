@@ -46,6 +46,45 @@ def test_no_iteration_gets_the_cached_response_of_another(run_dag, responses_san
     assert len({entry.metadata["airflow"] for entry in responses_sandbox.ledger}) == len(tasks) * ROUNDS
 
 
+OF_ROWS = f"""
+import datetime
+
+from airflow.sdk import DAG, task, task_group
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+
+def ask(task_id, rows, folder):
+    known = dict(input="{{{{ row.text }}}}", model="vendor/m", retries=0)
+    return ResponsesEnrichOperator(task_id=task_id, rows=rows, output_path="FOLDER/" + folder, **known)
+
+
+@task
+def rows(ti=None):
+    return [dict(text=f"row {{ti.region_index}}")]
+
+
+@task_group
+def again():
+    found = rows()
+    ask("apart", found, "apart/{{{{ ti.region_index }}}}") >> ask("together", found, "together")
+
+
+with DAG("loops_of_rows", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    again.loop(max_iterations={ROUNDS})
+"""
+
+
+@pytest.mark.timeout(300)
+def test_no_iteration_replaces_the_rows_of_another(run_dag, responses_sandbox, tmp_path):
+    ran = run_dag(OF_ROWS.replace("FOLDER", str(tmp_path)), "loops_of_rows")
+    results = {path.parent: path.read_text() for path in tmp_path.rglob("result.jsonl")}
+    # The second iteration fails, and a loop ends with it.
+    assert set(results) == {tmp_path / "together", tmp_path / "apart" / "0", tmp_path / "apart" / "1"}
+    assert '"row 0"' in results[tmp_path / "together"]
+    assert ran.state == "failed"
+
+
 def stamp(region_id, region_index, map_index=-1):
     ti = TaskInstance(map_index=map_index)
     ti.region_id, ti.region_index = region_id, region_index

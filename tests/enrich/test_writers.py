@@ -191,6 +191,20 @@ def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sand
     assert not responses_sandbox.ledger
 
 
+def test_iterations_of_a_loop_do_not_replace_each_others_results(responses_sandbox, tmp_path):
+    owner = "dag.task run=r map_index=-1 place={}/{}"
+    enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format("a", 0)))
+    before = result(tmp_path)
+    for other in (owner.format("a", 1), owner.format("b", 0)):
+        with pytest.raises(ConfigurationError, match="is also that of another iteration of the task's loop") as caught:
+            enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner=other))
+        assert not caught.value.retryable
+    assert result(tmp_path) == before
+    enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format("a", 0), try_number=2))
+    enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner="dag.task run=r map_index=-1"))  # before 3.4
+    enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=-1 place=c/1"))
+
+
 def test_mapped_tasks_of_one_run_do_not_replace_each_others_results(responses_sandbox, tmp_path):
     owner = "dag.task run=r map_index={}"
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format(0)))
