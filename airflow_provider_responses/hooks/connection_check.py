@@ -11,20 +11,23 @@ if TYPE_CHECKING:
     from airflow_provider_responses.client.client import ResponsesClient
 
 ABSENT: Final = frozenset({404, 405, 501})  # statuses of a path that is not there
+NOWHERE: Final = "/no-such-path"  # what a server answers below it proves nothing
 UNTOLD: Final = "cannot be determined without sending a request"
 
 Result = tuple[bool, str]
 
 
-def check_connection(client: ResponsesClient) -> Result:
+def check_connection(client: ResponsesClient, nowhere: ResponsesClient) -> Result:
     """
     Return whether a connection works, and a sentence about it; nothing is billed.
 
     The key is asked for (``/key``), which is OpenRouter's alone; else the models, and whether ``/responses`` is there.
+
+    :param nowhere: a client of the same server, with :data:`NOWHERE` at the end of its base URL.
     """
     where = client.config.base_url
     try:
-        return _check_key(client) or _check_paths(client)
+        return _check_key(client) or _check_paths(client, nowhere)
     except UnauthorizedResponseError:
         return False, f"{where} refuses the key: check the connection's password, or make another key"
     except APIError as error:
@@ -46,16 +49,19 @@ def _check_key(client: ResponsesClient) -> Result | None:
     return _key_sentence(key, is_openrouter=client.config.is_openrouter) if is_key else None
 
 
-def _check_paths(client: ResponsesClient) -> Result:
+def _check_paths(client: ResponsesClient, nowhere: ResponsesClient) -> Result:
     """
     Put together what ``/models`` and ``/responses`` tell.
 
     The first shows that the key is taken, but servers for chat completions alone have it too; the second shows that the
-    path is there, but often before any look at the key.
+    path is there, but often before any look at the key. A server that answers a path that nobody has like this one
+    shows nothing.
     """
     where = client.config.base_url
     models = _models(client)
     has_responses = client.probe()
+    if has_responses and nowhere.probe():
+        has_responses = None
     if client.config.is_openrouter and models == []:
         return False, f"{where} answers, but with neither a key nor models: check the host"
     if has_responses:
@@ -64,6 +70,8 @@ def _check_paths(client: ResponsesClient) -> Result:
         if has_responses is False:
             return False, f"{where} answers, but has no /key, /models or /responses: check the host's path, such as /v1"
         return False, f"{where} answers, and has neither /key nor /models. Whether it has /responses {UNTOLD}"
+    if not models and has_responses is None:
+        return False, f"{where} answers, and lists no models. Whether it has /responses {UNTOLD}"
     listed = f"{where} lists {_count(models)}"
     if has_responses is None:
         return False, f"{listed}, but whether it has /responses {UNTOLD}"

@@ -208,14 +208,15 @@ class ResponsesHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a sentence that says how, or why not."""
         from airflow_provider_responses.client.client import ResponsesClient
-        from airflow_provider_responses.hooks.connection_check import check_connection
+        from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
 
         try:
             patient = self.config
             config = replace(
                 patient, max_retries=0, max_ambiguous_retries=0, timeout=min(patient.timeout, TEST_TIMEOUT)
             )
-            works, sentence = check_connection(ResponsesClient(config))
+            nowhere = replace(config, base_url=f"{config.base_url}{NOWHERE}")
+            works, sentence = check_connection(ResponsesClient(config), ResponsesClient(nowhere))
         except ResponsesError as error:
             # The Test button gives the connection a random id.
             works, sentence = False, str(error).removeprefix(f"connection {self.conn_id!r}: ")
@@ -286,7 +287,7 @@ def remarks_on(conn: Connection) -> list[str]:
     if conn.conn_type != ResponsesHook.conn_type:
         found.append(
             f"its type is {conn.conn_type!r}, and not {ResponsesHook.conn_type!r}: its host, password and extras are "
-            "read as those of that type"
+            f"read all the same, as those of a connection of type {ResponsesHook.conn_type!r}"
         )
     if conn.login:  # not shown: it may well be the key
         found.append("its login is ignored: the key belongs in the password")
@@ -311,11 +312,17 @@ def missing_connection(conn_id: str) -> ConfigurationError:
     hint = f"{variable} is set here, but Airflow cannot read it. " if variable in os.environ else ""
     error = ConfigurationError(
         f"connection {conn_id!r} was not found. {hint}Create it: {command} (for a server other than OpenRouter, add "
-        f"its base URL, such as --conn-host https://llm.example.com/v1), or set {variable}",
+        f"its base URL, such as --conn-host https://llm.example.com/v1){or_set_variable(conn_id)}",
         retryable=True,
     )
     task_id = _current_task()
     return error if task_id is None else error.about(f"Task {task_id!r}")
+
+
+def or_set_variable(conn_id: str) -> str:
+    """Return the end of a sentence that names a connection's variable; nothing if a shell cannot export that name."""
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    return f", or set {variable}" if variable.isascii() and variable.isidentifier() else ""
 
 
 def _current_task() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -263,11 +264,21 @@ def hook_of(conn_id: str, what: str) -> Any:
     Give the hook of a database.
 
     :param what: the argument that names the connection.
-    :raises ConfigurationError: if it is none.
+    :raises ConfigurationError: if it is none; retryable if there is no such connection.
     """
-    from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
-    connection: Any = BaseHook.get_connection(conn_id)
+    from airflow_provider_responses.hooks.responses import or_set_variable
+
+    try:
+        connection: Any = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise ConfigurationError(
+            f"{what}: connection {conn_id!r} was not found. Create it: airflow connections add {shlex.quote(conn_id)} "
+            "--conn-type … (one of a database, such as postgres, and its --conn-host, --conn-login and so on)"
+            f"{or_set_variable(conn_id)}",
+            retryable=True,  # secrets backends report their outages like this
+        ) from error
     try:
         hook = connection.get_hook()
     except AirflowException as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.transport import SyncPool
-from airflow_provider_responses.hooks.connection_check import check_connection
+from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.sandbox import Sandbox
 
@@ -71,18 +72,20 @@ BROKEN = (500, {"error": {"message": "broken"}})
 UNTOLD = "cannot be determined without sending a request"
 
 
-def server(key, models, responses, **settings):
-    """A client of a server that answers these three paths so, and what it was asked."""
+def server(key, models, responses, others=ABSENT, **settings):
+    """What checks the connection of a server that answers these paths so, and what that was asked."""
     asked = []
 
     def answer(request):
         asked.append((request.method, request.url.path))
-        name = request.url.path.rpartition("/")[2]
-        status, body = {"key": key, "models": models, "responses": responses}[name]
+        name = request.url.path.removeprefix("/api").removeprefix("/v1/")
+        status, body = {"key": key, "models": models, "responses": responses}.get(name, others)
         return httpx.Response(status, text=body) if isinstance(body, str) else httpx.Response(status, json=body)
 
     config = ClientConfig(**({"api_key": "k", "base_url": "https://llm.example.com/v1", "max_retries": 0} | settings))
-    return ResponsesClient(config, pool=SyncPool(httpx.MockTransport(answer))), asked
+    pool = SyncPool(httpx.MockTransport(answer))
+    nowhere = ResponsesClient(replace(config, base_url=f"{config.base_url}{NOWHERE}"), pool=pool)
+    return lambda: check_connection(ResponsesClient(config, pool=pool), nowhere), asked
 
 
 @pytest.mark.parametrize(
@@ -113,13 +116,36 @@ def server(key, models, responses, **settings):
     ],
 )
 def test_other_servers_get_a_true_sentence(key, models, responses, works, said):
-    client, asked = server(key, models, responses)
-    ok, sentence = check_connection(client)
+    check, asked = server(key, models, responses)
+    ok, sentence = check()
     assert ok is works
     assert said in sentence
     assert ("Connected" in sentence) is works
     assert "openrouter" not in sentence.lower()
     assert {method for method, _ in asked} == {"GET"}  # nothing that could be billed
+
+
+EMPTY = (200, {})
+OK = (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("models", "others", "said"),
+    [
+        (EMPTY, EMPTY, f"answers, and lists no models. Whether it has /responses {UNTOLD}"),
+        (OK, OK, f"answers, and lists no models. Whether it has /responses {UNTOLD}"),
+        (MODELS, EMPTY, f"lists 1 model, but whether it has /responses {UNTOLD}"),
+        (MODELS, OK, f"lists 1 model, but whether it has /responses {UNTOLD}"),
+        (MODELS, NO_METHOD, f"lists 1 model, but whether it has /responses {UNTOLD}"),
+        (NO_METHOD, NO_METHOD, f"has neither /key nor /models. Whether it has /responses {UNTOLD}"),
+    ],
+)
+def test_a_server_that_answers_every_path_alike_shows_nothing(models, others, said):
+    check, asked = server(others, models, others, others)
+    ok, sentence = check()
+    assert not ok
+    assert said in sentence
+    assert asked[-1] == ("GET", "/v1/no-such-path/responses")
 
 
 @pytest.mark.parametrize(
@@ -140,8 +166,8 @@ def test_other_servers_get_a_true_sentence(key, models, responses, works, said):
     ],
 )
 def test_openrouter_has_a_page_about_the_key(key, models, responses, works, said):
-    client, _ = server(key, models, responses, base_url="https://openrouter.ai/api/v1")
-    ok, sentence = check_connection(client)
+    check, _ = server(key, models, responses, base_url="https://openrouter.ai/api/v1")
+    ok, sentence = check()
     assert ok is works
     assert said in sentence
 
@@ -151,7 +177,8 @@ def test_a_server_that_is_gone_has_no_connection():
         raise httpx.ConnectError("refused")
 
     config = ClientConfig(api_key="k", base_url="https://llm.example.com/v1", max_retries=0)
-    ok, sentence = check_connection(ResponsesClient(config, pool=SyncPool(httpx.MockTransport(fail))))
+    client = ResponsesClient(config, pool=SyncPool(httpx.MockTransport(fail)))
+    ok, sentence = check_connection(client, client)
     assert not ok
     assert sentence.startswith("No connection to https://llm.example.com/v1: check the host")
 

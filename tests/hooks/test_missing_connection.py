@@ -9,10 +9,11 @@ import pytest
 from airflow.cli import cli_parser
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.hooks import responses as hooks
 from airflow_provider_responses.hooks.responses import ResponsesHook, missing_connection
-from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, context
 from tests.ways import WAYS, performer
@@ -77,6 +78,40 @@ def test_the_command_is_one_of_airflows(conn_id):
     assert arguments.conn_password == "$OPENROUTER_API_KEY"
     more = shlex.split(f"{command[0]} --conn-host https://llm.example.com/v1")[1:]
     assert cli_parser.get_parser().parse_args(more).conn_host == "https://llm.example.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "said"),
+    [
+        ("nowhere", ", or set AIRFLOW_CONN_NOWHERE"),
+        ("no_2", ", or set AIRFLOW_CONN_NO_2"),
+        ("no-where", ""),
+        ("no.where", ""),
+        ("nö", ""),
+    ],
+)
+def test_only_a_variable_that_a_shell_can_export_is_named(conn_id, said):
+    text = str(missing_connection(conn_id))
+    assert text.endswith(f"such as --conn-host https://llm.example.com/v1){said}")
+
+
+@pytest.mark.parametrize("argument", ["source", "load_to"])
+@pytest.mark.parametrize("conn_id", ["nowhere", "no-where"])
+def test_of_a_database(argument, conn_id, airflow_db, responses_sandbox, tmp_path):
+    given = {"source": Sql(conn_id, "SELECT 1"), "key": "a"}
+    if argument == "load_to":
+        given = {"rows": [{"a": 1}], "key": "a", "load_to": SqlTable(conn_id, "t")}
+    task = ResponsesEnrichOperator(
+        task_id="ask", model=MODEL, input="{{ row.a }}", output_path=str(tmp_path / "out"), **given
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        task.execute(context(TaskInstance()))
+    text = str(caught.value)
+    assert text.startswith(f"Task 'ask': {argument}: connection {conn_id!r} was not found. Create it: ")
+    assert f"airflow connections add {conn_id} --conn-type" in text
+    assert ("AIRFLOW_CONN_" in text) == (conn_id == "nowhere")
+    assert caught.value.retryable  # a secrets backend that is down looks the same
+    assert not responses_sandbox.ledger
 
 
 def test_a_variable_that_airflow_cannot_read_is_named(monkeypatch):

@@ -87,7 +87,7 @@ class TestConnection:
             ({"password": "Bearer "}, "password begins with 'Bearer'"),
             (
                 {"host": "example.com", "conn_type": "http", "schema": "https"},
-                "its type is 'http', and not 'responses'",
+                "its type is 'http', and not 'responses': its host, password and extras are read all the same",
             ),
             ({"host": "example.com", "conn_type": "http", "schema": "https"}, "its schema 'https' is ignored"),
             ({"password": "two\nlines"}, "password: the given text has line breaks"),
@@ -114,7 +114,7 @@ class TestRemarks:
         ("fields", "remarks"),
         [
             ({}, []),
-            ({"conn_type": "openai"}, ["its type is 'openai', and not 'responses'"]),
+            ({"conn_type": "openai"}, ["are read all the same, as those of a connection of type 'responses'"]),
             ({"login": "the-key-in-the-wrong-place"}, ["its login is ignored: the key belongs in the password"]),
             ({"schema": "v1"}, ["its schema 'v1' is ignored: the host is the whole base URL"]),
             ({"conn_type": "http", "login": "me", "schema": "https"}, ["its type", "its login", "its schema"]),
