@@ -84,7 +84,7 @@ def test_calls_of_other_names_are_told_apart_in_linear_time(monkeypatch: pytest.
     calls = 500
     for number in range(calls):
         item = call(id=f"a{number}", call_id=f"a{number}", name=f"a{number}")
-        assembler.take("response.output_item.done", ended(item, number))
+        assembler.take_other("response.output_item.done", ended(item, number))
     final = [call(id=f"b{number}", call_id=f"b{number}", name=f"b{number}") for number in range(calls)]
     assert len(assembler.merge(final, status="completed").items) == 2 * calls
     assert compared <= 4 * calls
