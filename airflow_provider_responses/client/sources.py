@@ -62,7 +62,9 @@ def choose(deltas: Sequence[str], wholes: Iterable[str], *, times: int = 1) -> s
         return _longest(agreed, told)
     fitting = [whole for whole in told if not pieced or _fits(deltas, pieced, whole, times)]
     whole = _longest(fitting[0], fitting) if fitting else pieced
-    return pieced if len(pieced) > len(whole) and covers(whole, pieced) else whole  # it has more white space
+    return (
+        pieced if len(pieced) > len(whole) and squeeze(pieced) == squeeze(whole) else whole
+    )  # it has more white space
 
 
 def choose_arguments(deltas: Sequence[str], wholes: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ def _count(source: Any, *keys: str) -> int | None:
 
 
 def _is_count(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and abs(value) <= LARGEST_COUNT
+    return value is not None and abs(value) <= LARGEST_COUNT  # which NaN is not, either
 
 
 def _price(value: Any) -> float | None:

@@ -170,6 +170,7 @@ def test_no_text_is_passed_over_for_an_empty_one(output: list[Any]) -> None:
         ({"prompt_tokens": 0, "completion_tokens": 0}, (None, None)),
         ({"input_tokens": float("nan"), "output_tokens": float("inf")}, (None, None)),
         ({"input_tokens": "3", "output_tokens": True}, (None, None)),
+        ({"input_tokens": 10**400, "output_tokens": -(10**400)}, (None, None)),
     ],
     ids=str,
 )
