@@ -201,8 +201,6 @@ def check_answer(response: Response, *, request: RequestSummary) -> Response:
         )
     if status is None and not isinstance(response.raw.get("output"), list):
         raise _no_response(response, request)
-    if is_silent(response):
-        raise _without_output(response, request)
     return note_limits(response, request=request)
 
 
@@ -243,25 +241,13 @@ def _cut_off(response: Response, request: RequestSummary) -> IncompleteResponseE
     else:
         advice = "change the request"
     happened = f"the response was cut off ({reason or 'unknown reason'})"
+    if response.ended_in_reasoning and reason is None:
+        happened = "the response ended inside its reasoning, without any output"
+        advice = "raise `max_output_tokens` or lower the reasoning effort (`reasoning.effort`)"
     if response.status == "failed" and reason is None:
         happened = "the response failed without an error after a part of its output, as a content filter ends it"
     return IncompleteResponseError(
         f'{request.label}: {happened}. To get it whole, {advice}; to take what there is, set on_incomplete="return"',
-        response=response,
-    )
-
-
-def is_silent(response: Response) -> bool:
-    """Whether a response ended inside its reasoning: it holds that, and nothing else."""
-    kinds = {item.get("type") for item in response.output}
-    return kinds == {"reasoning"} and not response.output_text
-
-
-def _without_output(response: Response, request: RequestSummary) -> IncompleteResponseError:
-    return IncompleteResponseError(
-        f"{request.label}: the response ended inside its reasoning, without any output. To get one, raise "
-        "`max_output_tokens` or lower the reasoning effort (`reasoning.effort`); to take what there is, set "
-        'on_incomplete="return"',
         response=response,
     )
 

@@ -124,8 +124,8 @@ class Response:
         """
         One of completed, incomplete, failed, cancelled, queued, in_progress.
 
-        It is incomplete, also where the server calls it completed, if there are ``incomplete_details`` or if a message
-        or a function call in it is incomplete.
+        It is incomplete, also where the server calls it completed, if there are ``incomplete_details``, if a message
+        or a function call in it is incomplete, or if it holds reasoning and nothing else.
         """
         value: str | None = _get(self.raw, "status", str)
         return "incomplete" if value in (None, "completed") and self._is_cut_off else value
@@ -235,6 +235,12 @@ class Response:
         return self.headers.get("x-generation-id")
 
     @property
+    def ended_in_reasoning(self) -> bool:
+        """Whether it holds reasoning and nothing else: the model came to no output."""
+        kinds = [item.get("type") for item in self.output]
+        return bool(kinds) and all(kind == "reasoning" for kind in kinds) and not self.output_text
+
+    @property
     def was_made(self) -> bool:
         """Whether a model has worked for it, whatever came of it: there is output, or tokens were counted."""
         usage = self.usage
@@ -276,7 +282,7 @@ class Response:
 
     @property
     def _is_cut_off(self) -> bool:
-        if any((self.incomplete_details or {}).values()):
+        if any((self.incomplete_details or {}).values()) or self.ended_in_reasoning:
             return True
         return any(
             item.get("status") == "incomplete" and item.get("type") in (None, "message", "function_call")

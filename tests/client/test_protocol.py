@@ -512,7 +512,7 @@ def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
     ) as caught:
         protocol.check_answer(Response(raw=result(output=[THOUGHT, THOUGHT])), request=REQUEST)
     assert caught.value.response is not None
-    assert caught.value.retryable is False
+    assert (caught.value.retryable, caught.value.response.status) == (False, "incomplete")
     for other in (CALL, {"type": "image_generation_call", "result": "x"}, {"type": "of_tomorrow"}, *result()["output"]):
         protocol.check_answer(Response(raw=result(output=[THOUGHT, other])), request=REQUEST)
     protocol.check_answer(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
