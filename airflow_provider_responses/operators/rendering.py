@@ -13,7 +13,7 @@ from airflow_provider_responses.arguments import comes_from_upstream, is_upstrea
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.mapping import checking
-from airflow_provider_responses.task.texts import plain_text
+from airflow_provider_responses.task.texts import plain_of, plain_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -101,6 +101,8 @@ class RenderingOperator(BaseOperator):
 
         is_object = any(text is getattr(self, name, None) for name in self.object_fields)
         text = plain_text(text)
+        if jinja_env.finalize is None:  # else the DAG's author has chosen what becomes of expressions
+            jinja_env = jinja_env.overlay(finalize=plain_of)
         if is_object or not isinstance(jinja_env, NativeEnvironment):
             return super().render_template(text, context, jinja_env, seen_oids)
         is_file = text.endswith(tuple(self.template_ext))

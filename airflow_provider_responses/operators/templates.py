@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.task.texts import plain_text
+from airflow_provider_responses.task.texts import plain_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -60,7 +60,8 @@ class RowTemplate:
         :raises RequestValidationError: saying why it cannot be.
         """
         try:
-            return self._template.render(row=row)
+            # Not by `finalize` alone: a filter or `~` would read a member of an enum as its name.
+            return self._template.render(row={name: plain_of(value) for name, value in row.items()})
         except Exception as error:  # what filters and values raise is theirs; the row marks itself
             raise RequestValidationError(
                 f"input: the template cannot be rendered ({type(error).__name__}: {error}); the row's columns are "
@@ -88,7 +89,7 @@ def _text(value: Any) -> Any:
         return ""
     if inspect.isroutine(value):  # its text is an address, another one in each process
         raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
-    return plain_text(value) if isinstance(value, str) else value
+    return plain_of(value)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

@@ -12,6 +12,11 @@ def plain_text(text: str) -> str:
     return text.value if isinstance(text, enum.Enum) else text
 
 
+def plain_of(value: Any) -> Any:
+    """Return the value of such a member; anything else as it is."""
+    return plain_text(value) if isinstance(value, str) else value
+
+
 def plain(value: Any) -> Any:
     """Return a value with the values of such members, however deep."""
     if isinstance(value, str):

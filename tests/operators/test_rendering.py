@@ -283,6 +283,31 @@ class TestMembersOfEnums:
         assert (task.model, task.input, task.request) == ("vendor/small", "tides", {"user": "tides"})
         assert type(task.model) is str
 
+    @pytest.mark.parametrize("native", [False, True])
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("{{ M.SMALL }}", "vendor/small"),
+            ("{{ M.WORD }}", "{{ params.word }}"),
+            ("a {{ M.SMALL }}, {{ M.SMALL | upper }}", "a vendor/small, VENDOR/SMALL"),
+            ("{{ params.word }} {{ none }}", "tides None"),
+        ],
+    )
+    def test_are_their_value_inside_a_template_too(self, native, text, value):
+        dag = {"user_defined_macros": {"M": Model}, "render_template_as_native_obj": native}
+        with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), **dag):
+            task = ResponsesOperator(task_id="ask", input=text, request={"user": text})
+        task.render_template_fields({"params": PARAMS})
+        assert (task.input, task.request) == (value, {"user": value})
+        assert type(task.input) is str
+
+    def test_are_what_the_dags_own_finalize_makes_of_them(self):
+        dag = {"user_defined_macros": {"M": Model}, "jinja_environment_kwargs": {"finalize": "<{!r}>".format}}
+        with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), **dag):
+            task = ResponsesOperator(task_id="ask", input="{{ M.SMALL }}")
+        task.render_template_fields({"params": PARAMS})
+        assert task.input == "<<Model.SMALL: 'vendor/small'>>"
+
     def test_are_sent_as_their_value(self, perform, responses_sandbox):
         request = {"user": Model.SMALL, "metadata": {Model.SMALL: Model.SMALL}}
         task = ResponsesOperator(task_id="ask", model=Model.SMALL, input=[Model.SMALL], request=request)

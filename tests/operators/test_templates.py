@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 
 import jinja2
 import pytest
@@ -11,6 +12,10 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.templates import RowTemplate
+
+
+class Mood(str, enum.Enum):  # noqa: UP042  a StrEnum has no text of its own
+    GOOD = "good"
 
 
 def environment(**arguments):
@@ -37,6 +42,8 @@ def render(text, row, env=None, **context):
         ("{{ row.d | tojson(indent=1) }}", {"d": [datetime.date(2026, 1, 2)]}, '[\n "2026-01-02"\n]'),
         ("{{ row.rare | default('-') }}", {"text": "x"}, "-"),
         ("{{ row.n }}", {"n": 5}, "5"),
+        ("{{ row.m }} {{ row.m ~ '' }} {{ row.m | upper }}", {"m": Mood.GOOD}, "good good GOOD"),
+        ("{{ row.at }} {{ row.at[0] ~ '' }}", {"at": (1, 2)}, "(1, 2) 1"),
     ],
 )
 def test_a_row_in_a_template(text, row, rendered):
