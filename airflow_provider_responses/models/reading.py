@@ -102,7 +102,7 @@ class Checked:
         read = _validator(part, for_others)(given)
         return given if read == given else _as_given(given, read)
 
-    def choose(self, _given: dict[str, Any], *, for_others: bool) -> type[Any] | None:  # noqa: ARG002
+    def choose(self, _given: dict[str, Any], *, for_others: bool) -> type[Any] | None:  # noqa: ARG002  kinds need it
         """Return the type that a dict must be, or ``None`` for a kind that only the server may know."""
         part: type[Any] = self.part
         return part
