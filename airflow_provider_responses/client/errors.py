@@ -49,12 +49,12 @@ ADVICE: Final[Mapping[int, str]] = {
     402: "The account, or the key, may spend no more: settle it, or raise its limit, with whoever runs the server",
     403: "The key may not do this: check what it is allowed to do",
     404: "Check the model's name and the connection's base URL",
-    408: "If it stays, ask for less output or raise the timeout",
+    408: "If it goes on, ask for less output or raise the timeout",
     413: "Send less: shorten the input, or split it over several tasks",
     422: "Correct the request: the same one fails again",
-    429: "If it stays, run fewer tasks at once (a pool), or ask the service for a higher limit",
-    503: "If it stays, run fewer tasks at once (a pool), or give the server more capacity",
-    529: "If it stays, run fewer tasks at once (a pool), or give the server more capacity",
+    429: "If it goes on, run fewer tasks at once (a pool), or ask the service for a higher limit",
+    503: "If it goes on, run fewer tasks at once (a pool), or give the server more capacity",
+    529: "If it goes on, run fewer tasks at once (a pool), or give the server more capacity",
 }
 ADVICE_OPENROUTER: Final[Mapping[int, str]] = {
     **ADVICE,
@@ -62,8 +62,8 @@ ADVICE_OPENROUTER: Final[Mapping[int, str]] = {
     402: "Add credits (https://openrouter.ai/settings/credits) or raise the key's limit "
     "(https://openrouter.ai/settings/keys); the connection's Test button, or ResponsesHook.get_key(), shows what "
     "the key has left",
-    503: "If it stays, allow more models (`models`) or providers",
-    529: "If it stays, allow more models (`models`) or providers",
+    503: "If it goes on, allow more models (`models`) or providers",
+    529: "If it goes on, allow more models (`models`) or providers",
 }
 ADVICE_FORBIDDEN: Final[Mapping[str, str]] = {
     "guardrail-blocked": "A guardrail of the account blocked it: take what it found out of the input, or change the "
@@ -72,8 +72,8 @@ ADVICE_FORBIDDEN: Final[Mapping[str, str]] = {
     "insufficient-permissions": "The key may not do this: check what it, or the account's privacy settings, allow",
 }
 GUARDRAILS: Final = " (https://openrouter.ai/settings/guardrails)"
-ADVICE_SERVER: Final = "If it stays, look at the server's log, or take another model"
-ADVICE_SERVER_OPENROUTER: Final = "If it stays, look at the service's status page, or take another model"
+ADVICE_SERVER: Final = "If it goes on, look at the server's log, or take another model"
+ADVICE_SERVER_OPENROUTER: Final = "If it goes on, look at the service's status page, or take another model"
 ADVICE_TOO_LONG: Final = (
     "Send less: shorten the input, or split it over several tasks; or take a model with a longer context"
 )

@@ -33,7 +33,7 @@ def test_the_error_of_a_real_server(row: Row) -> None:
     assert row.words in str(error)
     assert row.advice in str(error)
     assert SECRET not in str(error)
-    assert ("it stays" in str(error)) is row.retryable
+    assert ("it goes on" in str(error)) is row.retryable
 
 
 def test_there_are_enough_of_them() -> None:

@@ -36,20 +36,20 @@ TABLE = [
     (402, "PaymentRequiredResponseError", False, "what the key has left"),
     (403, "ForbiddenResponseError", False, "the key may not do this"),
     (404, "NotFoundResponseError", False, "model's name"),
-    (408, "RequestTimeoutResponseError", True, "if it stays"),
+    (408, "RequestTimeoutResponseError", True, "if it goes on"),
     (413, "PayloadTooLargeResponseError", False, "Send less"),
     (422, "UnprocessableEntityResponseError", False, "Correct the request"),
     (429, "TooManyRequestsResponseError", True, "wait"),
-    (500, "InternalServerResponseError", True, "if it stays"),
-    (502, "BadGatewayResponseError", True, "if it stays"),
-    (503, "ServiceUnavailableResponseError", True, "if it stays"),
-    (524, "EdgeNetworkTimeoutResponseError", True, "if it stays"),
-    (529, "ProviderOverloadedResponseError", True, "if it stays"),
-    (409, "APIError", True, "if it stays"),
-    (425, "APIError", True, "if it stays"),
+    (500, "InternalServerResponseError", True, "if it goes on"),
+    (502, "BadGatewayResponseError", True, "if it goes on"),
+    (503, "ServiceUnavailableResponseError", True, "if it goes on"),
+    (524, "EdgeNetworkTimeoutResponseError", True, "if it goes on"),
+    (529, "ProviderOverloadedResponseError", True, "if it goes on"),
+    (409, "APIError", True, "if it goes on"),
+    (425, "APIError", True, "if it goes on"),
     (410, "APIError", False, "Correct the request"),
-    (504, "APIError", True, "if it stays"),
-    (599, "APIError", True, "if it stays"),
+    (504, "APIError", True, "if it goes on"),
+    (599, "APIError", True, "if it goes on"),
     (307, "APIError", False, "redirects are not followed"),
 ]
 
@@ -109,7 +109,7 @@ def test_availability_overrides_the_table(status: int, says: bool) -> None:
     if status == 503:
         assert "trying again does not help" in str(error)
     if not says:
-        assert "if it stays" not in str(error).lower()
+        assert "if it goes on" not in str(error).lower()
 
 
 @pytest.mark.parametrize("says", [None, "yes", 1])
