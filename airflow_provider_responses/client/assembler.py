@@ -155,10 +155,11 @@ class Assembler:
         stands_for: dict[Item, Item] = {}  # of an item that came more than once, the most complete one
         for item in self._items:
             old = stands_for.get(item.repeats, item.repeats) if item.repeats else None
-            if old is not None and item.is_again(old):
-                stands_for[item] = old
-            elif old is not None and old.is_again(item):
-                stands_for[old] = item
+            if old is None:
+                continue
+            shorter, longer = sorted((item, old), key=lambda one: len(one.said))
+            if shorter.is_again(longer):
+                stands_for[shorter] = longer
         index, ranked = 0, []
         for item in self._items:
             index = index if item.index is None else item.index

@@ -80,7 +80,7 @@ def _split(event: ServerSentEvent) -> list[ServerSentEvent]:
     if isinstance(parse_json(event.data), dict):  # one object on several lines
         return [event]
     lines = [line for line in event.data.split("\n") if line.strip()]
-    if not all(line.strip() == DONE or isinstance(parse_json(line), dict) for line in lines):
+    if not lines or not all(line.strip() == DONE or isinstance(parse_json(line), dict) for line in lines):
         return [event]
     return [ServerSentEvent(data=line) for line in lines[:-1]] + [ServerSentEvent(event.event, lines[-1])]
 

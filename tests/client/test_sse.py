@@ -368,3 +368,8 @@ def test_an_error_event_that_echoes_the_key_does_not_show_it(flavour: Flavour, s
     with pytest.raises(APIError) as caught:
         list(client.stream()) if streaming else client.send(STREAMED)
     assert KEY not in f"{caught.value} {vars(caught.value)}"
+
+
+def test_an_event_of_empty_data_lines_is_passed_over(flavour: Flavour) -> None:
+    body = b"data\ndata\n\n" + sse(ended("Hello"))
+    assert flavour.on(Wire(streamed(body))).send(STREAMED).output_text == "Hello"

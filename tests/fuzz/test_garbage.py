@@ -264,7 +264,8 @@ def test_no_text_that_was_streamed_is_lost() -> None:
         items = [event["item"] for event in sent if "item" in event and event["item"]["type"] == "message"]
         inside = [text for event in sent if "part" in event for text in texts_of([event["part"]])]
         inside += [text for item in items for text in texts_of(item["content"])]
-        assert response.output_text or not any((*deltas, *whole, *inside, *texts_of(last["output"])))
+        # White space alone is no text: it is what some servers send of an empty message.
+        assert response.output_text or not "".join((*deltas, *whole, *inside, *texts_of(last["output"]))).strip()
         check_response(response)
 
     again_and_again(check)
