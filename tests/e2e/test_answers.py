@@ -124,8 +124,8 @@ def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, way):
 
     assert case.outcomes == ["answered"] * ITERATIONS
     assert len({entry.metadata["airflow"] for entry in case.ledger}) == ITERATIONS
-    pushed = case.deployment.all_xcoms(case.dag_id, case.run_id, f"again.{TASK}", "generation_id")
-    assert sorted(pushed) == sorted(entry.generation_id for entry in case.ledger)
+    pushed = case.deployment.all_xcoms(case.dag_id, case.run_id, f"again.{TASK}", "usage")
+    assert sorted(usage["generation_id"] for usage in pushed) == sorted(entry.generation_id for entry in case.ledger)
 
 
 def test_spent_credits_fail_the_task_at_once(runs, way):
