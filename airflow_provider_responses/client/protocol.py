@@ -160,7 +160,8 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
 
 def note_limits(response: Response, *, request: RequestSummary) -> Response:
     """Mark a response that may be truncated: it is as long as allowed, and its server calls it complete."""
-    is_at_limit = response.usage.output_tokens == request.max_output_tokens is not None
+    limit = request.max_output_tokens
+    is_at_limit = limit is not None and response.usage.output_tokens == limit
     if response.maybe_truncated or not is_at_limit or response.status not in (None, "completed"):
         return response
     log.warning(
