@@ -311,7 +311,7 @@ def _advice_stored(status: int, report: Report) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str], availability: Mapping[str, Any] | None = None) -> float | None:
-    """Give the seconds that the service asks to wait, from headers (seconds, milliseconds or a date) and body."""
+    """Return the seconds that the service asks to wait, from headers (seconds, milliseconds or a date) and body."""
     waits = [
         _milliseconds(headers.get("retry-after-ms")),
         _seconds(headers.get("retry-after"), headers.get("date")),

@@ -16,7 +16,6 @@ class RequestSummary:
     :param label: the request in messages: ``POST https://… (model a/b)``.
     :param is_openrouter: whether it went to OpenRouter, or to a server with its features.
     :param max_output_tokens: the limit that was asked for.
-    :param has_input: whether it held something that costs input tokens.
     :param is_streamed: whether it asked for a stream; None if that is not known.
     :param previous_response_id: whether it continued a response that the server stores.
     """
@@ -24,7 +23,6 @@ class RequestSummary:
     label: str
     is_openrouter: bool = False
     max_output_tokens: int | None = None
-    has_input: bool = False
     is_streamed: bool | None = None
     previous_response_id: bool = False
 
@@ -36,7 +34,6 @@ class RequestSummary:
             label=f"POST {config.base_url}/responses (model {model})",
             is_openrouter=config.is_openrouter,
             max_output_tokens=request.max_output_tokens,
-            has_input=bool(request.input),
             is_streamed=request.stream,
             previous_response_id=request.previous_response_id is not None,
         )

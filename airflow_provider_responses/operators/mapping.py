@@ -53,7 +53,7 @@ def _checked(expanded: Any) -> Any:
 
 
 def _given(mapped: Any) -> Iterator[dict[str, Any]]:
-    """Give what the DAG's author wrote for tasks; what comes from other tasks is left out."""
+    """Return the arguments that the DAG's author wrote; those that come from other tasks are left out."""
     common: dict[str, Any] = {}
     for parent in (mapped.dag, mapped.task_group):
         common |= getattr(parent, "default_args", None) or {}

@@ -141,7 +141,7 @@ def _resolved(value: Any, context: Context) -> Any:
 
 
 def _data_of(task: Any) -> Iterator[Any]:
-    """Give the values that a mapped task has got from other tasks."""
+    """Return the values that a mapped task has got from other tasks."""
     if task._given is None:
         return
     dag = task.get_dag()
