@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from airflow_provider_responses.models import history, messages
+from airflow_provider_responses.models import messages
 from airflow_provider_responses.models.messages import Found, ResponseMessage
 
 COST_HEADER: Final = "x-litellm-response-cost"  # LiteLLM's price of a response, in US dollars
@@ -271,6 +271,9 @@ class Response:
         Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in; what
         has a type that the API does not take back is made to fit, or left out.
         """
+        # Here, and not above: DAG files import this module, and building the models of items takes its time.
+        from airflow_provider_responses.models import history
+
         items = self.output
         if self._plain_text and not any(message.text for message in self.messages):
             items = [*items, *messages.items_of(self._plain_text)]
