@@ -64,15 +64,21 @@ class Beginning:
 def events(begin: bytes, rest: Iterator[bytes]) -> Iterator[ServerSentEvent]:
     """Read the events of a body, also the last one if it is not ended by a blank line."""
     for event in EventSource(_as_stream(_Pieces(begin, rest))).iter_sse():
-        yield from _split(event) if "\n" in event.data else (event,)
+        if "\n" in event.data:
+            yield from _split(event)
+        else:
+            yield event
 
 
 async def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
     """Like :func:`events`."""
     async with aclosing(EventSource(_as_stream(_AsyncPieces(begin, rest))).aiter_sse()) as source:
         async for event in source:
-            for one in _split(event) if "\n" in event.data else (event,):
-                yield one
+            if "\n" in event.data:
+                for one in _split(event):
+                    yield one
+            else:
+                yield event
 
 
 def _split(event: ServerSentEvent) -> list[ServerSentEvent]:
