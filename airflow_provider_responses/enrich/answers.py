@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_responses.enrich.index import Index
-    from airflow_provider_responses.enrich.runner import Answer
+    from airflow_provider_responses.enrich.progress import Answer
 
 TEXT: Final = "output"  # the column of an answer without an `output_type`
 UNFINISHED: Final = frozenset({"refused", "incomplete", "unreadable"})

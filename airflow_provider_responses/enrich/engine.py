@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import sqlite3
@@ -16,21 +15,21 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from airflow_provider_responses import runs
-from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich import parquet, results
-from airflow_provider_responses.enrich.answers import META, fields_of, line_of, recalled, text_of, type_of
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, name_of
-from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index, Pending
-from airflow_provider_responses.enrich.job import Job, Surroundings
+from airflow_provider_responses.enrich.answers import META, fields_of, type_of
+from airflow_provider_responses.enrich.asker import Asker
+from airflow_provider_responses.enrich.budget import Budget
+from airflow_provider_responses.enrich.earlier import Earlier
+from airflow_provider_responses.enrich.index import INVALID, OK, Index
+from airflow_provider_responses.enrich.job import Environment, Job
+from airflow_provider_responses.enrich.part_writer import PartWriter
+from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
 from airflow_provider_responses.enrich.report import Report, say_end
 from airflow_provider_responses.enrich.rows import Rows
-from airflow_provider_responses.enrich.runner import UNREADABLE, Answer, Runner
-from airflow_provider_responses.enrich.sources import CHUNK_SIZE
+from airflow_provider_responses.enrich.sender import Sender
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     LeaseLostError,
@@ -40,15 +39,9 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 
-if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import AsyncResponsesClient
-    from airflow_provider_responses.runs import Outcome
-
 log = logging.getLogger(__name__)
 
 FEWEST_FAILURES: Final = 50  # requests, before a run is given up because most fail
-PROGRESS_SECONDS: Final = 10.0
-TICK: Final = 1.0  # seconds between looks at what has to be flushed, renewed or said
 
 
 class Enrichment:
@@ -56,26 +49,23 @@ class Enrichment:
     One try of a job.
 
     :param job: what to do.
-    :param around: time, chance and reports.
+    :param environment: time, chance and reports.
     """
 
-    def __init__(self, job: Job, around: Surroundings | None = None) -> None:
+    def __init__(self, job: Job, environment: Environment | None = None) -> None:
         self.job = job
-        self.around = around or Surroundings()
-        self.folder = Folder(job.folder, job.writer, self.around.now)
+        self.environment = environment or Environment()
+        self.folder = self.environment.open_folder(
+            job.folder, job.writer, self.environment.now, lease_seconds=self.environment.lease_seconds
+        )
         self.fields = fields_of(job.run)
         self._typed = type_of(job.run) is not None
-        # A schema is built once, and not for each row.
-        self._common = replace(job.run, output_format=job.run.format())
-        self._report = Report(job, self.around)
-        self._answered: list[Answer] = []
-        self._flushed_at = self._report.began
-        self._runner: Runner | None = None
+        self._asker = Asker(job, self.folder)
+        self._report = Report(job, self.environment)
+        self._sender: Sender | None = None
         self._cancelled: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._failed = 0  # rows, in this try
-        self._dearest = 0.0  # US dollars, for one answer of earlier tries
-        self._known: set[str] = set()  # ids of their answers to what is asked again
+        self._failed = 0  # rows, in this attempt
         self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
@@ -84,10 +74,10 @@ class Enrichment:
 
         :raises ResponsesError: why the run stopped or failed; what is done is in the folder, and the next try goes on.
         """
-        rows = Rows(self.job, self.fields, self._asked)
+        rows = Rows(self.job, self.fields, self._asker.asked)
         with tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
             try:
-                with contextlib.closing(Index(Path(scratch, "index.sqlite"))) as index:
+                with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
                     return self._run(rows, index, Path(scratch))
             except sqlite3.OperationalError as error:
                 raise ConfigurationError(
@@ -99,9 +89,9 @@ class Enrichment:
     def cancel(self, why: BaseException | None = None) -> None:
         """Stop at once, from any thread or a signal's handler; what has been answered is written."""
         self._cancelled = why or RequestCancelledError("the task was ended; what is done stays")
-        loop, runner = self._loop, self._runner
-        if loop is not None and runner is not None:
-            loop.call_soon_threadsafe(runner.cancel, self._cancelled)
+        loop, sender = self._loop, self._sender
+        if loop is not None and sender is not None:
+            loop.call_soon_threadsafe(sender.cancel, self._cancelled)
 
     def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
         try:
@@ -115,10 +105,10 @@ class Enrichment:
         lost = False
         try:
             self._index(rows, index)
-            self._recall(index)
+            earlier = self._recall(index)
             self._report.say_begin()
             self.folder.confirm()
-            stopped = asyncio.run(self._send(index))
+            stopped = asyncio.run(self._send(index, earlier))
             if isinstance(stopped, LeaseLostError):
                 raise stopped
             self.folder.renew()  # whoever took over writes the result
@@ -136,7 +126,7 @@ class Enrichment:
 
     def _index(self, rows: Rows, index: Index) -> None:
         """Read the source."""
-        checked = self.around.now()
+        checked = self.environment.now()
         columns = parquet.Columns() if self.job.output_format == "parquet" else None
         for chunk in rows.read():
             self._report.rows += len(chunk)
@@ -145,9 +135,9 @@ class Enrichment:
                 columns.add([(row.position, json.loads(row.columns)) for row in chunk])
             if self._cancelled is not None:
                 raise self._cancelled
-            if self.around.now() - checked > LEASE_SECONDS / 4:
+            if self.environment.now() - checked > self.environment.lease_seconds / 4:
                 self.folder.renew()
-                checked = self.around.now()
+                checked = self.environment.now()
         if columns is not None:
             columns.check()
         self._report.source_rows = rows.total
@@ -170,160 +160,92 @@ class Enrichment:
                 f"raise the limit. {which}"
             )
 
-    def _asked(self, fields: Mapping[str, Any]) -> runs.Run:
-        return replace(self._common, fields=fields, stamp=self._salt)
-
-    @functools.cached_property
-    def _salt(self) -> str:
-        """Tell this output's requests from all others', but not its tries from one another."""
-        salt = f"{name_of(self.folder.path)}\0{self.folder.generation}"
-        return blake2b(salt.encode(), digest_size=16).hexdigest()
-
-    def _recall(self, index: Index) -> None:
-        """Learn what is answered already."""
-        report = self._report
+    def _recall(self, index: Index) -> Earlier:
+        """Read what earlier attempts have written."""
+        report, earlier = self._report, Earlier(self.fields, self.job.run)
         before = index.requests_left()
-        for rows in self.folder.read_parts():
-            index.know(found for row in rows if (found := self._recalled(row)) is not None)
+        earlier.read(self.folder.read_parts(), index)
+        report.spent = earlier.spent
         report.left = index.requests_left()
         report.reused = before - report.left
+        return earlier
 
-    def _recalled(self, row: Mapping[str, Any]) -> tuple[bytes, str, str] | None:
-        """Learn what a row of a part tells; give its answer if it can be used."""
-        cost = row.get("_cost") or 0.0
-        self._report.spent += cost
-        self._dearest = max(self._dearest, cost)
-        found = None if row["_status"] == INVALID else recalled(row, self.fields, self.job.run)
-        if found is None or row["_status"] == FAILED:
-            self._known.update(row.get("_generations") or ())
-        return None if found is None else (bytes.fromhex(row["_fingerprint"]), *found)
-
-    async def _send(self, index: Index) -> BaseException | None:
-        """Send what has no answer; give why it was stopped, if it was."""
+    async def _send(self, index: Index, earlier: Earlier) -> BaseException | None:
+        """Send what has no response; return why that was stopped, if it was."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
-        config = replace(self.job.config, max_ambiguous_retries=0)
-        make = self.around.client or AsyncResponsesClient
-        async with make(config) as client:
-            self._runner = runner = Runner(
-                ask=lambda pending: self._ask(client, runner, pending),
+        environment, limits = self.environment, self.job.limits
+        writer = environment.part_writer(
+            self.folder,
+            index,
+            self.fields,
+            typed=self._typed,
+            clock=environment.clock,
+            part_rows=environment.part_rows,
+            flush_seconds=environment.flush_seconds,
+        )
+        progress = self._report.progress = Progress(dearest=earlier.dearest, priced=earlier.dearest > 0)
+        make = environment.client or AsyncResponsesClient
+        async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
+            self._sender = sender = Sender(
+                ask=lambda pending, turn: self._asker.ask(client, pending, turn),
                 take=index.pending,
-                keep=lambda answer: self._keep(runner, answer),
-                limits=self.job.limits,
+                keep=lambda answer: self._keep(writer, sender, answer),
+                limits=limits,
                 config=self.job.config.for_call(self.job.options),
-                spent=self._report.spent,
-                dearest=self._dearest,
-                known=frozenset(self._known),
-                clock=self.around.clock,
-                sleep=self.around.sleep,
-                draw=self.around.draw,
+                budget=Budget(limits, progress, spent=earlier.spent, known=frozenset(earlier.known)),
+                progress=progress,
+                clock=environment.clock,
+                sleep=environment.sleep,
+                draw=environment.draw,
             )
-            self._report.progress = runner.progress
             self._loop = asyncio.get_running_loop()
             if self._cancelled is not None:
-                runner.stop(self._cancelled)
+                sender.stop(self._cancelled)
             ended = asyncio.Event()
-            ticking = asyncio.create_task(self._tick(index, runner, ended))
+            ticking = asyncio.create_task(self._tick(writer, sender, ended))
             try:
-                return await runner.run()
+                return await sender.run()
             finally:
                 ended.set()
                 await asyncio.wait({ticking})  # else a part that is being written would be written twice
                 self._loop = None
-                self._flush(index)
+                writer.flush()
 
-    def _keep(self, runner: Runner, answer: Answer) -> None:
-        """Take an answer; stop where most fail, since the rest would be paid for nothing."""
+    def _keep(self, writer: PartWriter, sender: Sender, answer: Answer) -> None:
+        """Take what came of a request; stop where most fail, since the rest would be paid without use."""
         if self._typed and answer.status == OK and not isinstance(answer.value, Mapping):
             answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
-        self._answered.append(answer)
+        writer.keep(answer)
         if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
             return
         self._failed += answer.pending.rows
-        progress = runner.progress
+        progress = sender.progress
         if (
             progress.failures.total() >= FEWEST_FAILURES
             and progress.failures.total() * 2 > progress.done
             and not self.job.limits.allows(self._failed, self._report.rows)
         ):
-            runner.stop(self._report.most_fail(answer))
+            sender.stop(self._report.most_fail(answer))
 
-    async def _ask(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
-        """Send a request, and learn what its answer cost, if it was kept: whoever had it made did not live to say."""
-        outcome = await self._answer(client, runner, pending)
-        response = outcome.response
-        if response is None or not (response.cached or response.previous):
-            return outcome  # as nearly all are
-        sources = runs.Account().unknown_sources(response)
-        return replace(outcome, generations={source: await _generation(client, source) for source in sources})
-
-    async def _answer(self, client: AsyncResponsesClient, runner: Runner, pending: Pending) -> Outcome:
-        """Send a request, and once more where its answer is not as typed."""
-        run = self._asked(json.loads(pending.fields))
-        request, options = run.prepare(self.job.config, self.job.options)
-        # A row's tries are the runner's, which looks at all rows together.
-        asking = runs.Asking(run, replace(options, max_retries=0))
-        timeout = self.job.config.for_call(self.job.options).timeout
-        while True:
-            try:
-                outcome = asking.answered(await client.send(request, options=asking.options(timeout)))
-                if outcome is not None:
-                    return outcome
-                await runner.turn(pending, asking.paid)
-            except ResponsesError as error:
-                return asking.failed(error)
-
-    async def _tick(self, index: Index, runner: Runner, ended: asyncio.Event) -> None:
-        """Flush, renew the lease and tell how it goes, now and then."""
-        said = renewed = self.around.clock()
+    async def _tick(self, writer: PartWriter, sender: Sender, ended: asyncio.Event) -> None:
+        """Flush, renew the lease and report how it goes, now and then."""
+        environment = self.environment
+        reported = renewed = environment.clock()
         try:
-            while not await _is_set(ended, TICK):
-                now = self.around.clock()
-                due = len(self._answered)
-                if now - self._flushed_at < self.around.flush_seconds:
-                    due -= due % self.around.part_rows  # the rest may wait, and so makes no small part
-                while due > 0:
-                    answers, lines, known = self._part(index)
-                    await asyncio.to_thread(self.folder.write_part, lines)
-                    del self._answered[:answers]  # first of all: else they would be written twice
-                    self._flushed_at = self.around.clock()
-                    index.know(known)
-                    due -= answers
+            while not await _is_set(ended, environment.tick):
+                now = environment.clock()
+                await writer.flush_due()
                 if self.job.seconds is not None and now - self._report.began >= self.job.seconds:
-                    runner.cancel(_out_of_time(self.job.seconds))
-                if now - renewed >= LEASE_SECONDS / 4:
+                    sender.cancel(_out_of_time(self.job.seconds))
+                if now - renewed >= environment.lease_seconds / 4:
                     await asyncio.to_thread(self.folder.renew)
                     renewed = now
-                if now - said >= PROGRESS_SECONDS:
-                    self._report.say(runner.pace.window)
-                    said = now
-        except Exception as error:  # noqa: BLE001  whatever keeps answers from being written has to end the run
-            runner.stop(error)
-
-    def _flush(self, index: Index) -> None:
-        """Write what was answered: all of it, before the index, which may have no room, learns of it."""
-        written = []
-        while self._answered:
-            answers, lines, known = self._part(index)
-            self.folder.write_part(lines)
-            del self._answered[:answers]
-            written += known
-        index.know(written)
-        self._flushed_at = self.around.clock()
-
-    def _part(self, index: Index) -> tuple[int, list[str], list[tuple[bytes, str, str]]]:
-        """Give how many answers make the next part, its lines, and the answers for the index."""
-        lines: list[str] = []
-        known: list[tuple[bytes, str, str]] = []
-        size = 0
-        for answer in self._answered[: self.around.part_rows]:
-            text = text_of(answer, self.fields, typed=self._typed)
-            known.append((answer.pending.fingerprint, answer.status, text))
-            lines.append(line_of(index, answer, text))
-            size += len(lines[-1])
-            if size >= CHUNK_SIZE:
-                break
-        return len(lines), lines, known
+                if now - reported >= environment.progress_seconds:
+                    self._report.say(sender.pace.window)
+                    reported = now
+        except Exception as error:  # noqa: BLE001  whatever keeps responses from being written has to end the run
+            sender.stop(error)
 
     def _close(self, index: Index, scratch: Path, stopped: BaseException | None) -> dict[str, Any]:
         """Write the result and the manifest; fail if too many rows have."""
@@ -364,14 +286,6 @@ class Enrichment:
             unanswered=dict.fromkeys((*self.fields, *META)),
             check=self.folder.renew,
         )
-
-
-async def _generation(client: AsyncResponsesClient, source: str) -> Mapping[str, Any] | None:
-    try:
-        return await client.get_generation(source, options=RequestOptions(timeout=runs.LOOKUP_TIMEOUT, max_retries=1))
-    except ResponsesError as error:
-        log.warning("The price of a kept answer is unknown (`answers_without_price`): %s", error)
-        return None
 
 
 async def _is_set(event: asyncio.Event, within: float) -> bool:

@@ -51,14 +51,17 @@ class Folder:
     :param path: a ``Path``, or what works like one, such as Airflow's ``ObjectStoragePath``.
     :param writer: who writes.
     :param now: the time, in seconds since the epoch.
+    :param lease_seconds: after the lease's last renewal, others may write.
     """
 
-    def __init__(self, path: Any, writer: Writer, now: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Any, writer: Writer, now: Callable[[], float], *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
         self.path = path
         self.writer = writer
         self.generation = 1
         self._begun = 1  # the latest generation, also if it has no answers
-        self._now = now
+        self._now, self._lease_seconds = now, lease_seconds
         self._token = secrets.token_hex(4)
         self._parts = 0
 
@@ -92,7 +95,7 @@ class Folder:
             self.generation = self._begun
         elif is_new and self.generation not in there:
             self.generation = max(there, default=self.generation)
-        self._write_lease(LEASE_SECONDS)
+        self._write_lease(self._lease_seconds)
         self.confirm()
 
     def confirm(self) -> None:
@@ -132,7 +135,7 @@ class Folder:
         if found is None or found["token"] != self._token:
             who = f"{found['owner']}, try {found['try_number']}," if found else "somebody who deleted the lease"
             raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
-        self._write_lease(LEASE_SECONDS)
+        self._write_lease(self._lease_seconds)
 
     def release(self) -> None:
         """Let others write; the file stays, since it holds the generation."""

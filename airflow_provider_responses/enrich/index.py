@@ -70,6 +70,10 @@ class Index:
         """Close the file."""
         self._db.close()
 
+    def commit(self) -> None:
+        """Commit a transaction."""
+        self._db.execute("COMMIT")
+
     def add(self, rows: Sequence[IndexedRow]) -> None:
         """Add rows."""
         self._db.execute("BEGIN")
@@ -78,7 +82,7 @@ class Index:
             "INSERT INTO requests VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE SET rows = rows + 1",
             [(row.fingerprint, row.position, row.fields) for row in rows if row.fingerprint is not None],
         )
-        self._db.execute("COMMIT")
+        self.commit()
 
     def seal(self, key: str | None) -> None:
         """
@@ -115,7 +119,7 @@ class Index:
             "answer = excluded.answer WHERE status = 'failed' OR (excluded.status = 'ok' AND status <> 'ok')",
             answers,
         )
-        self._db.execute("COMMIT")
+        self.commit()
 
     def pending(self, limit: int) -> list[Pending]:
         """Give the next requests that have no final answer, in the order of the source."""

@@ -7,11 +7,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
-from airflow_provider_responses.enrich.folder import Writer
+from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
+from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.runs import Run
 
@@ -59,8 +62,20 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Time and chance, for tests to replace, and what a run reports to."""
+class Environment:
+    """
+    What a run is in: time and chance, where it reports to, and what it is made of. Tests replace them.
+
+    :param report: takes the figures of the progress line.
+    :param tick: seconds between looks at what has to be flushed, renewed or reported.
+    :param lease_seconds: after the lease's last renewal, others may write.
+    :param progress_seconds: between two progress lines.
+    :param part_rows: in a part at most.
+    :param flush_seconds: after which few responses are a part as well.
+    :param open_folder: opens the output; all of its storage calls are methods.
+    :param open_index: makes the index; each of its commits is a call of ``Index.commit``.
+    :param part_writer: makes what writes the parts; each flush is a call of one of its methods.
+    """
 
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
@@ -68,5 +83,11 @@ class Surroundings:
     draw: Callable[[], float] = random.random
     report: Callable[[Mapping[str, float]], None] = lambda _: None
     client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
+    tick: float = 1.0
+    lease_seconds: float = LEASE_SECONDS
+    progress_seconds: float = 10.0
     part_rows: int = PART_ROWS
     flush_seconds: float = FLUSH_SECONDS
+    open_folder: Callable[..., Folder] = Folder
+    open_index: Callable[[Path], Index] = Index
+    part_writer: Callable[..., PartWriter] = PartWriter

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_responses.enrich.index import FAILED, OK
-from airflow_provider_responses.enrich.job import Job, Surroundings
-from airflow_provider_responses.enrich.runner import Answer, Progress
+from airflow_provider_responses.enrich.job import Environment, Job
+from airflow_provider_responses.enrich.progress import Answer, Progress
 from airflow_provider_responses.exceptions import TooManyFailuresError
 from airflow_provider_responses.runs import dollars
 
@@ -24,7 +24,7 @@ class Report:
     :param around: the clock, and what metrics go to.
     """
 
-    def __init__(self, job: Job, around: Surroundings) -> None:
+    def __init__(self, job: Job, around: Environment) -> None:
         self._job, self._around = job, around
         self.began = around.clock()
         self.rows = 0

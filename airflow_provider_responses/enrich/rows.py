@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_responses.enrich.answers import OWN, type_of
 from airflow_provider_responses.enrich.index import IndexedRow
 from airflow_provider_responses.enrich.job import Job
-from airflow_provider_responses.enrich.runner import LONGEST_ERROR
+from airflow_provider_responses.enrich.progress import LONGEST_ERROR
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, to_json
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_responses.enrich.engine import Enrichment
+    from airflow_provider_responses.enrich.job import Environment
 
 __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
@@ -173,7 +174,6 @@ class ResponsesEnrichOperator(RenderingOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, ask, write; see the class."""
         from airflow_provider_responses.enrich.engine import Enrichment
-        from airflow_provider_responses.enrich.job import Surroundings
 
         began = time.monotonic()
         try:
@@ -181,7 +181,7 @@ class ResponsesEnrichOperator(RenderingOperator):
                 self.limits = {name: _as_number(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
             loader = None if self.load_to is None else Loader(self.load_to, self.key)
-            enrichment = Enrichment(self._job(context, began, loader), Surroundings(report=self._report))
+            enrichment = Enrichment(self._job(context, began, loader), self.environment())
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
@@ -199,6 +199,12 @@ class ResponsesEnrichOperator(RenderingOperator):
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
             self._fail(error)
         return manifest
+
+    def environment(self) -> Environment:
+        """Return what the engine runs in, such as the clock and where progress is reported to."""
+        from airflow_provider_responses.enrich.job import Environment
+
+        return Environment(report=self._report)
 
     def on_kill(self) -> None:
         """Write what is answered, and drop what is in flight."""

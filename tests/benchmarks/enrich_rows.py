@@ -20,7 +20,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
-from airflow_provider_responses.enrich.job import Job, Surroundings
+from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.sources import read_file
 from airflow_provider_responses.models.response import Response
@@ -122,7 +122,7 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
         write_source(source, rows)
         template = RowTemplate(PROMPT, jinja2.sandbox.SandboxedEnvironment(), {})
         render = template.render if choices.template else (lambda row: f"Sentiment of this review: {row['text']}")
-        around = Surroundings(client=InProcess) if url == IN_PROCESS else Surroundings()  # type: ignore[arg-type]
+        around = Environment(client=InProcess) if url == IN_PROCESS else Environment()  # type: ignore[arg-type]
         for number in range(choices.runs):
             began = time.monotonic(), used()
             job = Job(

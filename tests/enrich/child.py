@@ -7,9 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich import engine
 from airflow_provider_responses.enrich.folder import Writer
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from tests.enrich.jobs import Label, enrich, table
 
@@ -18,12 +17,11 @@ CONCURRENCY = 16
 
 
 def main(url: str, folder: str, try_number: str, cache: str) -> None:
-    engine.TICK = 0.02
     enrich(
         SimpleNamespace(base_url=url),
         Path(folder),
         table(ROWS),
-        Surroundings(part_rows=20, flush_seconds=0.05),
+        Environment(tick=0.02, part_rows=20, flush_seconds=0.05),
         run=runs.Run(fields={}, output_type=Label, stream=False, cache=cache == "yes"),
         writer=Writer(owner="task", try_number=int(try_number)),
         limits=Limits(concurrency=CONCURRENCY),

@@ -13,7 +13,9 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
-from airflow_provider_responses.enrich.job import Job, Surroundings
+from airflow_provider_responses.enrich.job import Environment, Job
+from airflow_provider_responses.enrich.part_writer import PartWriter
+from airflow_provider_responses.enrich.progress import Answer
 from airflow_provider_responses.enrich.sources import read_rows
 
 MODEL = "openai/gpt-4o-mini"
@@ -50,7 +52,7 @@ def job(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> Job:
 
 
 def enrich(
-    sandbox: Any, folder: Path, rows: list[Any], around: Surroundings | None = None, **given: Any
+    sandbox: Any, folder: Path, rows: list[Any], around: Environment | None = None, **given: Any
 ) -> dict[str, Any]:
     return Enrichment(job(sandbox, folder, rows, **given), around).run()
 
@@ -95,13 +97,15 @@ def asked(sandbox: Any) -> list[str]:
     return [entry.body["input"] for entry in sandbox.ledger]
 
 
-class Watched(list):  # type: ignore[type-arg]
-    """The answers of a run; tells how many there are when one comes."""
+def watching(seen: Callable[[int], None]) -> Callable[..., PartWriter]:
+    """Give a part writer that calls back with each response: how many have come."""
 
-    def __init__(self, seen: Callable[[int], None]) -> None:
-        super().__init__()
-        self.seen = seen
+    class Watched(PartWriter):
+        kept = 0
 
-    def append(self, answer: Any) -> None:
-        super().append(answer)
-        self.seen(len(self))
+        def keep(self, answer: Answer) -> None:
+            super().keep(answer)
+            self.kept += 1
+            seen(self.kept)
+
+    return Watched

@@ -1,4 +1,4 @@
-"""A service that is a function, and a run of the runner against it in virtual time."""
+"""A service that is a function, and a run of the sender against it in virtual time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.index import Pending
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.runner import Answer, Runner
+from airflow_provider_responses.enrich.progress import Answer, Progress
+from airflow_provider_responses.enrich.sender import Sender, Turn
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
@@ -82,7 +84,7 @@ class Service:
     quiet_until: float = 0.0
     too_early: list[float] = field(default_factory=list)
 
-    async def ask(self, pending: Pending) -> Outcome:
+    async def ask(self, pending: Pending, _: Turn) -> Outcome:
         now, number = asyncio.get_running_loop().time(), pending.first
         if now < self.quiet_until - 1e-6:
             self.too_early.append(now)
@@ -111,7 +113,7 @@ class Ended:
     """What a run came to."""
 
     stopped: BaseException | None
-    runner: Runner
+    runner: Sender
     kept: list[Answer]
     seconds: float
 
@@ -131,7 +133,7 @@ def run(
     config: ClientConfig = CONFIG,
     spent: float = 0.0,
     keep: Callable[[Answer], None] | None = None,
-    meanwhile: Callable[[Runner], Any] | None = None,
+    meanwhile: Callable[[Sender], Any] | None = None,
     **limits: Any,
 ) -> Ended:
     """Send as many rows, in virtual time."""
@@ -140,13 +142,15 @@ def run(
 
     async def main() -> Ended:
         loop, chance = asyncio.get_running_loop(), random.Random(1)  # noqa: S311  the same each time
-        runner = Runner(
+        allowed, progress = Limits(**limits), Progress()
+        runner = Sender(
             ask=service.ask,
             take=lambda most: [left.pop() for _ in range(min(most, len(left)))],
             keep=keep or kept.append,
-            limits=Limits(**limits),
+            limits=allowed,
             config=config,
-            spent=spent,
+            budget=Budget(allowed, progress, spent=spent),
+            progress=progress,
             clock=loop.time,
             sleep=asyncio.sleep,
             draw=chance.random,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, RootModel, field_validator
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.index import Index
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
@@ -83,17 +84,18 @@ def test_a_send_that_may_have_been_billed_is_counted_where_nobody_tells(response
     assert told["cost"] == pytest.approx(paid(responses_sandbox) - before)
 
 
-def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sandbox, tmp_path, monkeypatch):
-    def know(_: Index, answers: Any) -> None:
+class FullIndex(Index):
+    """One whose disk is full once there is a response."""
+
+    def know(self, answers: Any) -> None:
         if list(answers):
             raise sqlite3.OperationalError("database or disk is full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
-        patch.setattr("airflow_provider_responses.enrich.job.PART_ROWS", 10)
-        patch.setattr(Index, "know", know)
-        with pytest.raises(ConfigurationError, match=r"the index of the rows in .* cannot be written"):
-            enrich(responses_sandbox, tmp_path, table(60))
+
+def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sandbox, tmp_path):
+    environment = Environment(tick=0.01, part_rows=10, open_index=FullIndex)
+    with pytest.raises(ConfigurationError, match=r"the index of the rows in .* cannot be written"):
+        enrich(responses_sandbox, tmp_path, table(60), environment)
     rows = [row["id"] for part in parts(tmp_path) for row in lines(part)]
     assert sorted(rows) == sorted(set(rows))
     assert len(rows) == len(responses_sandbox.billed) > 0

@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_responses.client.client import AsyncResponsesClient
 from airflow_provider_responses.client.transport import AsyncPool
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.sandbox.chance import Faults
@@ -113,8 +113,8 @@ def answer(asked: str) -> dict[str, Any]:
     }
 
 
-def surroundings(time: Time, service: Service) -> Surroundings:
-    return Surroundings(clock=time, sleep=time.sleep, draw=lambda: 0.5, client=service.client)
+def surroundings(time: Time, service: Service) -> Environment:
+    return Environment(clock=time, sleep=time.sleep, draw=lambda: 0.5, client=service.client)
 
 
 @pytest.mark.parametrize("outage", [None, REFUSED, 500, 503])

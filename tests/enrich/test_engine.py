@@ -15,10 +15,10 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import Writer
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import Report
-from airflow_provider_responses.enrich.runner import Progress
 from airflow_provider_responses.exceptions import (
     PaymentRequiredResponseError,
     RequestCancelledError,
@@ -31,7 +31,6 @@ from airflow_provider_responses.exceptions import (
 from tests.enrich.jobs import (
     MODEL,
     Label,
-    Watched,
     ask,
     asked,
     connect,
@@ -42,6 +41,7 @@ from tests.enrich.jobs import (
     parts,
     result,
     table,
+    watching,
 )
 
 TEXT = runs.Run(fields={}, stream=False)
@@ -318,8 +318,8 @@ def test_chosen_columns_come_with_the_key_and_need_not_mind_the_others(responses
 
 def test_cancelling_keeps_what_is_done(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)))
-    enrichment._answered = Watched(lambda answers: enrichment.cancel() if answers == 5 else None)
+    environment = Environment(part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None))
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
     with pytest.raises(RequestCancelledError, match="what is done stays"):
         enrichment.run()
     assert sum(len(lines(part)) for part in parts(tmp_path)) == 5
@@ -363,22 +363,20 @@ def test_shards_without_a_key_have_all_rows_between_them(responses_sandbox, tmp_
     assert found == [["r0", "r3", "r6"], ["r1", "r4"], ["r2", "r5"]]
 
 
-def test_a_run_ends_in_time(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+def test_a_run_ends_in_time(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     with pytest.raises(TransportError, match="the task's time of 1 s is over") as caught:
-        enrich(responses_sandbox, tmp_path, table(20), seconds=1)
+        enrich(responses_sandbox, tmp_path, table(20), Environment(tick=0.01), seconds=1)
     assert caught.value.retryable
     assert manifest(tmp_path)["counts"] == {"ok": 5, "missing": 15}
 
 
-def test_progress_is_told(responses_sandbox, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.PROGRESS_SECONDS", 0.05)
+def test_progress_is_told(responses_sandbox, tmp_path, caplog):
     responses_sandbox.latency = 0.05
     told: list[Any] = []
     with caplog.at_level(logging.INFO):
-        enrich(responses_sandbox, tmp_path, table(60), Surroundings(report=told.append), limits=Limits(concurrency=8))
+        environment = Environment(tick=0.01, progress_seconds=0.05, report=told.append)
+        enrich(responses_sandbox, tmp_path, table(60), environment, limits=Limits(concurrency=8))
     assert told
     assert all(set(it) == {"done", "left", "rate", "cost", "failed", "sent_again", "in_flight"} for it in told)
     assert all(it["done"] + it["left"] == 60 for it in told)
@@ -388,7 +386,7 @@ def test_progress_is_told(responses_sandbox, tmp_path, monkeypatch, caplog):
 
 def test_what_is_told_is_reckoned_from_what_is_done(responses_sandbox, tmp_path, caplog):
     now = [100.0]
-    report = Report(job(responses_sandbox, tmp_path, []), Surroundings(clock=lambda: now[0]))
+    report = Report(job(responses_sandbox, tmp_path, []), Environment(clock=lambda: now[0]))
     report.rows, report.left, report.spent = 15, 10, 7.0
     report.progress = Progress(done=4, cost=0.2, kept_cost=0.2, in_flight=2, failures=Counter(RefusalError=1))
     now[0] += 8.0

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.limits import LONGEST_PROBE
-from airflow_provider_responses.enrich.runner import MOST_BUSY
+from airflow_provider_responses.enrich.sender import MOST_BUSY
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import Writer
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.folder import Folder, Writer
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import RequestCancelledError
 from tests.enrich.jobs import (
@@ -22,6 +24,7 @@ from tests.enrich.jobs import (
     result,
     table,
     tear,
+    watching,
 )
 
 TEXT = runs.Run(fields={}, stream=False)
@@ -31,17 +34,19 @@ class Died(BaseException):
     """The process ends here, as far as the engine is concerned."""
 
 
-def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path, monkeypatch):
-    rows = table(30)
+class Dying(Folder):
+    """A store that takes no part: the process ends when it is asked to."""
 
-    def die(*_: Any) -> None:
+    def write_part(self, lines: list[str]) -> str:
         raise Died
 
-    with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", die)
-        patch.setattr("airflow_provider_responses.enrich.folder.Folder.release", lambda _: None)
-        with pytest.raises(Died):
-            enrich(responses_sandbox, tmp_path, rows)
+    def release(self) -> None: ...
+
+
+def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path):
+    rows = table(30)
+    with pytest.raises(Died):
+        enrich(responses_sandbox, tmp_path, rows, Environment(open_folder=Dying))
     assert len(responses_sandbox.billed) == 30
     assert not (tmp_path / "parts").exists()
 
@@ -72,10 +77,9 @@ def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_p
     assert [row["output"] for row in result(tmp_path)] == [row["output"] for row in before]
 
 
-def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
     responses_sandbox.latency = 0.01
-    around = Surroundings(part_rows=20, flush_seconds=0.05)
+    around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05)
     told = enrich(responses_sandbox, tmp_path, table(200), around, limits=Limits(concurrency=16))
 
     written = [lines(part) for part in parts(tmp_path)]
@@ -86,25 +90,37 @@ def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path, mo
     assert enrich(responses_sandbox, tmp_path, table(200))["cost"] == told["cost"]
 
 
-def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
+def writing(then: Callable[[int], None]) -> type[Folder]:
+    """Give a store that writes no part, and calls back with the number of its lines."""
+
+    class Writing(Folder):
+        def write_part(self, lines: list[str]) -> str:
+            then(len(lines))
+            return ""
+
+    return Writing
+
+
+def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 3})
-    now = 0.0
-    answers: list[Any] = []
+    now, kept = 0.0, 0
     written = []
 
     def clock() -> float:
         nonlocal now
-        now += len(answers) == 5  # then each look at the clock takes a second
+        now += kept == 5  # then each look at the clock takes a second
         return now
 
-    def write(_: Any, part: list[str]) -> None:
-        written.append((len(part), now))
+    def seen(number: int) -> None:
+        nonlocal kept
+        kept = number
+
+    def write(size: int) -> None:
+        written.append((size, now))
         enrichment.cancel()
 
-    monkeypatch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", write)
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=100), Surroundings(clock=clock))
-    enrichment._answered = answers
+    environment = Environment(tick=0.001, clock=clock, part_writer=watching(seen), open_folder=writing(write))
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=100), environment)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
     [(size, at)] = written
@@ -112,30 +128,32 @@ def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path, m
     assert 15 <= at < 30
 
 
-def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.CHUNK_SIZE", 1000)
+def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 20, {"hang": True, "times": 5})
     written = []
 
-    def write(_: Any, part: list[str]) -> None:
-        written.append(len(part))
+    def write(size: int) -> None:
+        written.append(size)
         if sum(written) == 20:
             enrichment.cancel()
 
-    monkeypatch.setattr("airflow_provider_responses.enrich.folder.Folder.write_part", write)
-    around = Surroundings(part_rows=20, flush_seconds=1e9)
+    around = Environment(
+        tick=0.001,
+        part_rows=20,
+        flush_seconds=1e9,
+        part_writer=partial(PartWriter, part_size=1000),
+        open_folder=writing(write),
+    )
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(25), seconds=60), around)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
     assert max(written) < 20
 
 
-def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path):
     (tmp_path / "parts").write_text("in the way")
     with pytest.raises(FileExistsError):
-        enrich(responses_sandbox, tmp_path, table(2000), Surroundings(flush_seconds=0.0))
+        enrich(responses_sandbox, tmp_path, table(2000), Environment(tick=0.01, flush_seconds=0.0))
     assert len(responses_sandbox.ledger) < 2000
 
 

@@ -1,4 +1,4 @@
-"""The runner: what it sends, what comes of it, and what ends it."""
+"""The sender: what it sends, what comes of it, and what ends it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.enrich.runner import MOST_BUSY, Answer, Runner
+from airflow_provider_responses.enrich.progress import Answer
+from airflow_provider_responses.enrich.sender import MOST_BUSY, Sender
 from airflow_provider_responses.exceptions import (
     BadRequestResponseError,
     ConfigurationError,
@@ -237,7 +238,7 @@ def test_an_error_of_our_own_ends_the_run_and_is_not_lost() -> None:
 def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
     why = RuntimeError("stopped")
 
-    async def stop(runner: Runner) -> None:
+    async def stop(runner: Sender) -> None:
         await asyncio.sleep(0.7)
         runner.stop(why)
         runner.stop(RuntimeError("too late"))
@@ -250,7 +251,7 @@ def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
 
 
 def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
-    async def stop(runner: Runner) -> None:
+    async def stop(runner: Sender) -> None:
         await asyncio.sleep(5)
         runner.stop(RuntimeError("stopped"))
 
@@ -262,7 +263,7 @@ def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
 def test_a_run_that_is_cancelled_drops_what_is_in_flight() -> None:
     why = RuntimeError("cancelled")
 
-    async def cancel(runner: Runner) -> None:
+    async def cancel(runner: Sender) -> None:
         await asyncio.sleep(0.7)
         runner.cancel(why)
 

@@ -11,8 +11,9 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import results
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import read_rows
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -20,13 +21,13 @@ from airflow_provider_responses.exceptions import (
 )
 from tests.enrich.jobs import (
     MODEL,
-    Watched,
     enrich,
     job,
     manifest,
     parts,
     result,
     table,
+    watching,
 )
 
 TEXT = runs.Run(fields={}, stream=False)
@@ -44,17 +45,17 @@ class Clock:
 
 def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_path):
     now = Clock()
-    first = Enrichment(job(responses_sandbox, tmp_path, table(3)), Surroundings(now=now))
+    first = Enrichment(job(responses_sandbox, tmp_path, table(3)), Environment(now=now))
     first.folder.acquire(resume=True)
 
     now.time += LEASE_SECONDS - 1
     with pytest.raises(ConfigurationError, match=r"is being written by task, try 1. Wait .* for 1 s") as caught:
-        enrich(responses_sandbox, tmp_path, table(3), Surroundings(now=now), writer=Writer(owner="other"))
+        enrich(responses_sandbox, tmp_path, table(3), Environment(now=now), writer=Writer(owner="other"))
     assert caught.value.retryable
     assert responses_sandbox.ledger == []
 
     now.time += 2
-    told = enrich(responses_sandbox, tmp_path, table(3), Surroundings(now=now), writer=Writer(owner="other"))
+    told = enrich(responses_sandbox, tmp_path, table(3), Environment(now=now), writer=Writer(owner="other"))
     assert told["counts"] == {"ok": 3}
 
 
@@ -75,16 +76,14 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
         writer = Writer(owner="task", try_number=2, stamp="" if resume else "cleared")
         told.update(enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=resume))
 
-    zombie = Enrichment(job(responses_sandbox, tmp_path, rows))
-    flush = zombie._flush
+    class Late(PartWriter):
+        def flush(self) -> None:
+            thread = threading.Thread(target=take_over)  # with an event loop of its own
+            thread.start()
+            thread.join()
+            super().flush()
 
-    def late(index: Any) -> None:
-        thread = threading.Thread(target=take_over)  # with an event loop of its own
-        thread.start()
-        thread.join()
-        flush(index)
-
-    zombie._flush = late  # type: ignore[method-assign]
+    zombie = Enrichment(job(responses_sandbox, tmp_path, rows), Environment(part_writer=Late))
     with pytest.raises(LeaseLostError, match="task, try 2, writes here now; this one stops"):
         zombie.run()
 
@@ -135,26 +134,24 @@ def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox,
     assert len(result(tmp_path)) == manifest(tmp_path)["rows"] == 7
 
 
-def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
-    monkeypatch.setattr("airflow_provider_responses.enrich.engine.LEASE_SECONDS", 0.0)  # renews at every look
+def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"delay": 0.02, "times": 1000})
-    zombie = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=Limits(concurrency=1)))
     newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).folder
     # There are no locks on object storage: here, the newer try never comes between a look at the lease and its renewal.
-    whole, renew = threading.Lock(), zombie.folder.renew
+    whole = threading.Lock()
 
-    def renew_whole() -> None:
-        with whole:
-            renew()
+    class Renewing(Folder):
+        def renew(self) -> None:
+            with whole:
+                super().renew()
 
     def take_over(answers: int) -> None:
         if answers == 3:
             with whole:
                 newer.acquire(resume=True)
 
-    monkeypatch.setattr(zombie.folder, "renew", renew_whole)
-    zombie._answered = Watched(take_over)
+    environment = Environment(tick=0.01, lease_seconds=0.0, open_folder=Renewing, part_writer=watching(take_over))
+    zombie = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=Limits(concurrency=1)), environment)
     with pytest.raises(LeaseLostError):
         zombie.run()
     assert len(responses_sandbox.ledger) < 1000
@@ -170,10 +167,10 @@ def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp
             now.time += LEASE_SECONDS / 2
             yield chunk
         with pytest.raises(ConfigurationError, match="is being written by task"):
-            enrich(responses_sandbox, tmp_path, table(1), Surroundings(now=now), writer=Writer(owner="other"))
+            enrich(responses_sandbox, tmp_path, table(1), Environment(now=now), writer=Writer(owner="other"))
 
     same = lambda _: {"model": MODEL, "input": "The same"}  # noqa: E731
-    told = enrich(responses_sandbox, tmp_path, [], Surroundings(now=now), chunks=slow, ask=same)
+    told = enrich(responses_sandbox, tmp_path, [], Environment(now=now), chunks=slow, ask=same)
     assert told["counts"] == {"ok": 3000}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import json
 import sqlite3
@@ -15,10 +16,18 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.enrich import Limits, Sql
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
-from airflow_provider_responses.operators.enrich import SqlTable
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
 from tests.airflow_fakes import TaskInstance, context
 from tests.enrich.jobs import stored
 from tests.operators.enrichments import ROWS, Label, enrich, inputs, result
+
+
+def impatient(monkeypatch, **seconds):
+    """Let the engine look more often at what is due."""
+    patient = ResponsesEnrichOperator.environment
+    monkeypatch.setattr(
+        ResponsesEnrichOperator, "environment", lambda task: dataclasses.replace(patient(task), **seconds)
+    )
 
 
 class TestRefusedAtParse:
@@ -255,8 +264,7 @@ class TestRows:
             sent.setdefault(name, []).append((value, more["tags"]))
 
         monkeypatch.setattr(Stats, "gauge", gauge)
-        monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.001)
-        monkeypatch.setattr("airflow_provider_responses.enrich.engine.PROGRESS_SECONDS", 0)
+        impatient(monkeypatch, tick=0.001, progress_seconds=0.0)
         responses_sandbox.latency = 0.05
         with DAG("nightly", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
             task = enrich(tmp_path)
@@ -406,7 +414,7 @@ class TestFailures:
         assert 0 < kept <= len(responses_sandbox.billed) < 2000
 
     def test_execution_timeout_bounds_the_run(self, tmp_path, responses_sandbox, monkeypatch):
-        monkeypatch.setattr("airflow_provider_responses.enrich.engine.TICK", 0.01)
+        impatient(monkeypatch, tick=0.01)
         responses_sandbox.script({"hang": True, "times": 5})
         limit = datetime.timedelta(seconds=0.2)
         with pytest.raises(TransportError, match="the task's time of 0 s is over"):
