@@ -27,7 +27,8 @@ ResponsesError
     RequestCancelledError                 the task was killed while the call was under way
     BudgetExceededError                   a limit of the user's own is spent
     TooManyFailuresError                  more rows of a table have failed than allowed
-    LeaseLostError                        another try writes the output of this one
+    LeaseLostError                        another attempt writes the output of this one
+    StorageError                          the output cannot be read or written; retryable
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ __all__ = [
     "RequestValidationError",
     "ResponsesError",
     "ServiceUnavailableResponseError",
+    "StorageError",
     "StreamInterruptedError",
     "TooManyFailuresError",
     "TooManyRequestsResponseError",
@@ -320,7 +322,17 @@ class TooManyFailuresError(ResponsesError):
 
 
 class LeaseLostError(ResponsesError):
-    """Another writer has taken an output over."""
+    """Another writer has taken an output over, or may: its lease could not be renewed in time (then retryable)."""
+
+
+class StorageError(ResponsesError):
+    """The output of an enrichment cannot be read or written; ``path`` names the file."""
+
+    default_retryable = True
+
+    def __init__(self, message: str = "", *, path: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.path = path
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

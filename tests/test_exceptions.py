@@ -30,6 +30,7 @@ FIELDS: dict[str, Any] = {
 }
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "RequestValidationError": {"fields": ("model",)},
+    "StorageError": {"path": "s3://bucket/out/manifest.json"},
     "StreamInterruptedError": {"text": "so far"},
     "TransportError": {"kind": "read"},
 }

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich.folder import name_of
+from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.exceptions import ResponsesError
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.client import AsyncResponsesClient
-    from airflow_provider_responses.enrich.folder import Folder
     from airflow_provider_responses.enrich.index import Pending
     from airflow_provider_responses.enrich.job import Job
+    from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.sender import Turn
     from airflow_provider_responses.runs import Outcome
 
@@ -34,7 +34,7 @@ class Asker:
     :param folder: of the output, whose requests have idempotency keys of their own.
     """
 
-    def __init__(self, job: Job, folder: Folder) -> None:
+    def __init__(self, job: Job, folder: OutputStore) -> None:
         self._job, self._folder = job, folder
         # A schema is built once, and not for each row.
         self._common = replace(job.run, output_format=job.run.format())

@@ -94,14 +94,7 @@ class Enrichment:
             loop.call_soon_threadsafe(sender.cancel, self._cancelled)
 
     def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
-        try:
-            self.folder.acquire(resume=self.job.resume)
-        except OSError as error:
-            raise ConfigurationError(
-                f"output_path {str(self.job.folder)!r} cannot be written ({error}); take a folder that the worker may "
-                "write to",
-                retryable=True,
-            ) from error
+        self.folder.acquire(resume=self.job.resume)
         lost = False
         try:
             self._index(rows, index)
@@ -280,7 +273,7 @@ class Enrichment:
     def _write(self, index: Index, scratch: Path) -> str:
         return results.write(
             index,
-            self.folder.path,
+            self.folder.storage,
             scratch,
             output_format=self.job.output_format,
             unanswered=dict.fromkeys((*self.fields, *META)),

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
 from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.runs import Run
@@ -88,6 +88,6 @@ class Environment:
     progress_seconds: float = 10.0
     part_rows: int = PART_ROWS
     flush_seconds: float = FLUSH_SECONDS
-    open_folder: Callable[..., Folder] = Folder
+    open_folder: Callable[..., OutputStore] = OutputStore
     open_index: Callable[[Path], Index] = Index
     part_writer: Callable[..., PartWriter] = PartWriter

@@ -10,8 +10,8 @@ from airflow_provider_responses.enrich.answers import line_of, text_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.enrich.folder import Folder
     from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.progress import Answer
 
 Known = list[tuple[bytes, str, str]]
@@ -33,7 +33,7 @@ class PartWriter:
 
     def __init__(
         self,
-        folder: Folder,
+        folder: OutputStore,
         index: Index,
         fields: tuple[str, ...],
         *,

@@ -7,13 +7,17 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import META, shared
-from airflow_provider_responses.enrich.folder import MANIFEST, put, write_whole
 from airflow_provider_responses.enrich.index import INVALID
+from airflow_provider_responses.enrich.output_store import MANIFEST
+from airflow_provider_responses.enrich.storage import Storage, storage_at
+from airflow_provider_responses.enrich.storage_errors import naming
 from airflow_provider_responses.enrich.values import dump, joined
 from airflow_provider_responses.exceptions import ConfigurationError
 
@@ -21,7 +25,16 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
 
 FORMATS: Final = ("jsonl", "parquet")
-_ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "cost", "cost_this_try", "tokens", "rows")
+_ADDED: Final = (
+    "requests_sent",
+    "requests_reused",
+    "cache_hits",
+    "cost",
+    "cost_this_try",
+    "answers_without_price",
+    "tokens",
+    "rows",
+)
 
 
 def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
@@ -38,7 +51,7 @@ def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
 
 def write(
     index: Index,
-    folder: Any,
+    output: Any,
     scratch: Path,
     *,
     output_format: str,
@@ -46,11 +59,13 @@ def write(
     check: Callable[[], None],
 ) -> str:
     """
-    Write the result; give its path.
+    Write the result; return its path.
 
+    :param output: its path, or the storage at it.
     :param check: raises if it must not be written any more; called when it is ready to be.
     """
-    return _write(lines(index, unanswered), folder, scratch, output_format, names=("_row", *unanswered), check=check)
+    texts, names = lines(index, unanswered), ("_row", *unanswered)
+    return _write(texts, storage_at(output), scratch, output_format, names=names, check=check)
 
 
 def first_error(index: Index) -> str:
@@ -68,97 +83,194 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
 
     :param output_path: that of the shards: a plain path, or an ``ObjectStoragePath``.
     :returns: the manifest of all, which is also written.
-    :raises ConfigurationError: if a shard is missing or did not end well, naming it.
+    :raises ConfigurationError: if a shard is missing, did not end well, or is short or damaged, naming it.
     """
     import tempfile
 
     if output_format not in FORMATS:
         raise ConfigurationError(f"output_format is {output_format!r}; allowed are {', '.join(map(repr, FORMATS))}")
-    folder = _opened(output_path)
-    found, manifests = _shards(folder)
+    if isinstance(output_path, str) and "://" in output_path:
+        raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
+    storage = storage_at(output_path)
+    shards = _shards(storage)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        files = [stack.enter_context((path / "result.jsonl").open("rb")) for path in found]
-        rows = heapq.merge(*(_numbered(file) for file in files))
-        written = _write((text for _, text in rows), folder, Path(scratch), output_format, names=("_row", *META))
+        tables = [stack.enter_context(shard.opened(storage, Path(scratch))) for shard in shards]
+        numbered = (_numbered(table, shard) for table, shard in zip(tables, shards, strict=True))
+        rows = _in_order(heapq.merge(*numbered, key=itemgetter(0)))
+        written = _write(rows, storage, Path(scratch), output_format, names=("_row", *META))
     counts: Counter[str] = Counter()
-    for manifest in manifests:
-        counts.update(manifest["counts"])
-    total = {name: sum(manifest[name] for manifest in manifests) for name in _ADDED}
+    for shard in shards:
+        counts.update(shard.manifest["counts"])
+    total = {name: _sum([shard.manifest.get(name) for shard in shards]) for name in _ADDED}
     merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
-    write_whole(folder / MANIFEST, json.dumps(merged, indent=2).encode())
+    storage.write_file(MANIFEST, json.dumps(merged, indent=2).encode())
     return merged
 
 
-def _shards(folder: Any) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Give the folders of all shards, and what their runs came to."""
-    found = sorted((path for path in folder.iterdir() if path.name.startswith("shard-")), key=lambda path: path.name)
-    manifests = [_manifest(path) for path in found]
-    if not manifests:
-        raise ConfigurationError(f"output_path {str(folder)!r} has no shards")
-    shares = manifests[0]["shard"][1]
-    for path, manifest in zip(found, manifests, strict=True):
-        if manifest["shard"][1] != shares:
-            raise ConfigurationError(
-                f"{path}: a shard of {manifest['shard'][1]}, beside shards of {shares}; delete those that are no more"
-            )
-    if missing := sorted(set(range(shares)) - {manifest["shard"][0] for manifest in manifests}):
+@dataclass(frozen=True)
+class _Shard:
+    """One shard: its folder's name, where that is, and what its run came to."""
+
+    name: str
+    url: str
+    manifest: dict[str, Any]
+
+    @contextlib.contextmanager
+    def opened(self, storage: Storage, scratch: Path) -> Iterator[IO[bytes]]:
+        """Open its result for reading; one in an object store is copied first, so that it does not change meanwhile."""
+        with storage.get_file(f"{self.name}/result.jsonl", scratch).open("rb") as file:
+            yield file
+
+    def refuse(self, why: str) -> ConfigurationError:
+        """Return the error about it."""
+        return ConfigurationError(f"{self.url}: {why}")
+
+
+def _shards(storage: Storage) -> list[_Shard]:
+    """Return all shards, each of which has run to its end."""
+    there = storage.list_names()
+    if not there:
+        raise ConfigurationError(f"output_path {str(storage)!r} is not there, so no shard has run")
+    found = [_Shard(name, storage.url(name), _manifest(storage, name)) for name in there if name.startswith("shard-")]
+    if not found:
+        raise ConfigurationError(f"output_path {str(storage)!r} has no shards")
+    shares = found[0].manifest["shard"][1]
+    for shard in found:
+        if (of := shard.manifest["shard"][1]) != shares:
+            raise shard.refuse(f"a shard of {of}, beside shards of {shares}; delete those that are no more")
+    if missing := sorted(set(range(shares)) - {shard.manifest["shard"][0] for shard in found}):
         raise ConfigurationError(
-            f"output_path {str(folder)!r}: shard {missing[0]} of {shares} is missing; run it first"
+            f"output_path {str(storage)!r}: shard {missing[0]} of {shares} is missing; run it first"
         )
-    for path, manifest in zip(found, manifests, strict=True):
-        if not manifest["complete"]:
-            raise ConfigurationError(f"{path}: the shard did not run to its end; run its task again")
-        if manifest.get("source_rows") != manifests[0].get("source_rows"):
-            raise ConfigurationError(
-                f"{path}: its source had {manifest.get('source_rows')} rows, and that of {found[0].name} "
-                f"{manifests[0].get('source_rows')}; run all shards on the same source"
+    for shard in found:
+        if not shard.manifest["complete"]:
+            raise shard.refuse("the shard did not run to its end; run its task again")
+        rows, others = shard.manifest.get("source_rows"), found[0].manifest.get("source_rows")
+        if rows != others:
+            raise shard.refuse(
+                f"its source had {rows} rows, and that of {found[0].name} {others}; run all shards on the same source"
             )
-        if manifest["output_format"] != "jsonl":
-            raise ConfigurationError(f"{path}: shards are merged from JSONL; leave output_format to the merge")
-    return found, manifests
+        if shard.manifest["output_format"] != "jsonl":
+            raise shard.refuse("shards are merged from JSONL; leave output_format to the merge")
+    return found
 
 
-def _opened(output_path: Any) -> Any:
-    if isinstance(output_path, str) and "://" in output_path:
-        raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
-    folder = Path(output_path) if isinstance(output_path, str) else output_path
-    if not folder.is_dir():
-        raise ConfigurationError(f"output_path {str(folder)!r} is not there, so no shard has run")
-    return folder
-
-
-def _manifest(folder: Any) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise ConfigurationError(f"{folder}: the shard has no manifest, so it has not ended; run its task") from None
+def _manifest(storage: Storage, shard: str) -> dict[str, Any]:
+    """Return the manifest of a shard, with at least what is read of it."""
+    url = storage.url(shard)
+    if (data := storage.read_file(f"{shard}/{MANIFEST}")) is None:
+        raise ConfigurationError(f"{url}: the shard has no manifest, so it has not ended; run its task")
+    if (manifest := _loaded(data)) is None:
+        raise ConfigurationError(f"{url}/{MANIFEST} is damaged: it is no JSON object; run the shard's task again")
+    wrong = [name for name, is_right in _NEEDED.items() if not is_right(manifest.get(name))]
+    if wrong:
+        raise ConfigurationError(
+            f"{url}/{MANIFEST} is damaged, or another version of this package wrote it: {wrong[0]!r} is missing or of "
+            "another type; run the shard's task again"
+        )
     return manifest
 
 
-def _numbered(file: IO[bytes]) -> Iterator[tuple[int, str]]:
-    for line in iter(file.readline, b""):  # what ObjectStoragePath opens on Airflow 2.11 gives no lines by itself
-        text = line.decode().rstrip("\n")
-        yield json.loads(text)["_row"], text
+def _numbered(file: IO[bytes], shard: _Shard) -> Iterator[tuple[int, str, _Shard]]:
+    """
+    Yield a shard's rows with their numbers.
+
+    :raises ConfigurationError: if they are not those that its manifest counts.
+    """
+    counts: Counter[str] = Counter()
+    last = -1
+    for number, line in enumerate(file, 1):
+        try:
+            row = json.loads(line)
+            position, status = int(row["_row"]), str(row["_status"])
+        except (ValueError, KeyError, TypeError):
+            position = -1
+        if position <= last or not line.endswith(b"\n"):
+            raise shard.refuse(f"result.jsonl is damaged: line {number} is not a row; run the shard's task again")
+        counts[status] += 1
+        last = position
+        yield position, line.decode().rstrip("\n"), shard
+    told = +Counter(shard.manifest["counts"])
+    if counts != told:
+        raise shard.refuse(
+            f"result.jsonl has {counts.total()} rows ({_said(counts)}), and its manifest says {told.total()} "
+            f"({_said(told)}): it is short or damaged, or was replaced; run the shard's task again"
+        )
+
+
+def _in_order(rows: Iterable[tuple[int, str, _Shard]]) -> Iterator[str]:
+    """Yield the rows of all shards; no two hold the same one."""
+    last: tuple[int, _Shard | None] = (-1, None)
+    for position, text, shard in rows:
+        if position == last[0] and last[1] is not None:
+            raise shard.refuse(
+                f"it holds row {position}, and so does {last[1].name}; run all shards on the same source, with one key"
+            )
+        last = position, shard
+        yield text
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
+
+
+def _sum(values: list[Any]) -> Any:
+    """Return the sum of what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _write(
     texts: Iterable[str],
-    folder: Any,
+    storage: Storage,
     scratch: Path,
     output_format: str,
     *,
     names: Iterable[str],
     check: Callable[[], None] = lambda: None,
 ) -> str:
-    local = scratch / "result.jsonl"
-    with local.open("w", encoding="utf-8") as file:
-        file.writelines(f"{text}\n" for text in texts)
-    if output_format == "parquet":
-        local = parquet.write(local, scratch / "result.parquet", names)
-    target = folder / local.name
+    with naming(f"the temporary folder {scratch}", "written", kinds=OSError):
+        local = scratch / "result.jsonl"
+        with local.open("w", encoding="utf-8") as file:
+            file.writelines(f"{text}\n" for text in texts)
+        if output_format == "parquet":
+            local = parquet.write(local, scratch / "result.parquet", names)
     check()
-    put(local, target)
+    there = storage.list_names()
+    if MANIFEST in there:
+        _mark_incomplete(storage)
+    storage.put_file(local, local.name)
     for other in FORMATS:
-        if other != output_format:
-            (folder / f"result.{other}").unlink(missing_ok=True)
-    return str(target)
+        if other != output_format and f"result.{other}" in there:
+            storage.delete_file(f"result.{other}")
+    return storage.url(local.name)
+
+
+def _mark_incomplete(storage: Storage) -> None:
+    """Say in the manifest that its result is being replaced: it may stop halfway, with the new result there or not."""
+    manifest = _loaded(storage.read_file(MANIFEST)) or {}
+    if manifest.get("complete") is not False:
+        storage.write_file(MANIFEST, json.dumps(manifest | {"complete": False}, indent=2).encode())
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+# What a merge reads of a shard's manifest, and whether it is of the right type.
+_NEEDED: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "complete": lambda value: isinstance(value, bool),
+    "output_format": lambda value: isinstance(value, str),
+    "rows": _is_count,
+    "counts": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "shard": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
+}
+
+
+def _loaded(data: bytes | None) -> dict[str, Any] | None:
+    """Return a manifest; None if there is none, or if it is not one."""
+    try:
+        found = json.loads(data or b"null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -19,8 +19,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_responses import runs
 from airflow_provider_responses.arguments import Arguments, check_choice, check_kind, check_list_of_names, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich.folder import name_of
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
@@ -312,8 +312,8 @@ class ResponsesEnrichOperator(RenderingOperator):
         return number, of
 
     def _job(self, context: Context, began: float, loader: Loader | None) -> Any:
-        from airflow_provider_responses.enrich.folder import Writer, name_of_owner
         from airflow_provider_responses.enrich.job import Job
+        from airflow_provider_responses.enrich.output_store import Writer, name_of_owner
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         ti: Any = context["ti"]

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.sources import read_file
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.templates import RowTemplate

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
 from tests.enrich.jobs import Label, enrich, table
 
 ROWS = 1000

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Environment, Job
+from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import Answer
 from airflow_provider_responses.enrich.sources import read_rows
@@ -37,7 +37,7 @@ def connect(url: str, key: str = "sandbox-key") -> ClientConfig:
     return ClientConfig(api_key=key, base_url=url, dialect="openrouter")
 
 
-def job(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> Job:
+def job(sandbox: Any, folder: Any, rows: list[Any], **given: Any) -> Job:
     """One that asks for the mood of each row; what is given goes first."""
     defaults = {
         "chunks": lambda: read_rows(rows),
@@ -52,7 +52,7 @@ def job(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> Job:
 
 
 def enrich(
-    sandbox: Any, folder: Path, rows: list[Any], around: Environment | None = None, **given: Any
+    sandbox: Any, folder: Any, rows: list[Any], around: Environment | None = None, **given: Any
 ) -> dict[str, Any]:
     return Enrichment(job(sandbox, folder, rows, **given), around).run()
 

@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel, RootModel, field_validator
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,

@@ -14,9 +14,9 @@ from pydantic import RootModel
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import Report
 from airflow_provider_responses.exceptions import (

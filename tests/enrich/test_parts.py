@@ -10,12 +10,13 @@ import pytest
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import Folder, Writer
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
-from airflow_provider_responses.exceptions import RequestCancelledError
+from airflow_provider_responses.enrich.storage import LocalStorage
+from airflow_provider_responses.exceptions import RequestCancelledError, StorageError
 from tests.enrich.jobs import (
     enrich,
     job,
@@ -34,7 +35,7 @@ class Died(BaseException):
     """The process ends here, as far as the engine is concerned."""
 
 
-class Dying(Folder):
+class Dying(OutputStore):
     """A store that takes no part: the process ends when it is asked to."""
 
     def write_part(self, lines: list[str]) -> str:
@@ -90,10 +91,10 @@ def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
     assert enrich(responses_sandbox, tmp_path, table(200))["cost"] == told["cost"]
 
 
-def writing(then: Callable[[int], None]) -> type[Folder]:
+def writing(then: Callable[[int], None]) -> type[OutputStore]:
     """Give a store that writes no part, and calls back with the number of its lines."""
 
-    class Writing(Folder):
+    class Writing(OutputStore):
         def write_part(self, lines: list[str]) -> str:
             then(len(lines))
             return ""
@@ -151,9 +152,14 @@ def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sa
 
 
 def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path):
-    (tmp_path / "parts").write_text("in the way")
-    with pytest.raises(FileExistsError):
-        enrich(responses_sandbox, tmp_path, table(2000), Environment(tick=0.01, flush_seconds=0.0))
+    class Full(LocalStorage):
+        def write_file(self, name: str, data: bytes) -> None:
+            if name.startswith("parts/"):
+                raise StorageError(f"{self.url(name)} cannot be written")
+            super().write_file(name, data)
+
+    with pytest.raises(StorageError, match=r"parts/part-.* cannot be written"):
+        enrich(responses_sandbox, Full(tmp_path), table(2000), Environment(tick=0.01, flush_seconds=0.0))
     assert len(responses_sandbox.ledger) < 2000
 
 

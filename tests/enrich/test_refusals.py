@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, Field, computed_field, model_serializer
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.folder import Writer
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,

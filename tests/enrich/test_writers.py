@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import results
 from airflow_provider_responses.enrich.engine import Enrichment
-from airflow_provider_responses.enrich.folder import LEASE_SECONDS, Folder, Writer
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import read_rows
+from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     LeaseLostError,
@@ -99,20 +101,20 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
     assert [row["mood"] for row in before] == [row["mood"] for row in result(tmp_path)]
 
 
-def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_path, monkeypatch):
+def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(3))
-    put = results.put
-    newer = Folder(tmp_path, Writer(owner="task", try_number=2, stamp="cleared"), Clock())
+    newer = OutputStore(tmp_path, Writer(owner="task", try_number=2, stamp="cleared"), Clock())
 
-    def late(*given: Any) -> None:
-        """Lose the output while the result is being stored."""
-        put(*given)
-        newer.acquire(resume=False)
-        newer.write_part(["{}"])
+    class Late(LocalStorage):
+        """The output is lost while the result is being stored."""
 
-    monkeypatch.setattr(results, "put", late)
+        def put_file(self, local: Path, name: str) -> None:
+            super().put_file(local, name)
+            newer.acquire(resume=False)
+            newer.write_part(["{}"])
+
     with pytest.raises(LeaseLostError):
-        enrich(responses_sandbox, tmp_path, table(3))
+        enrich(responses_sandbox, Late(tmp_path), table(3))
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001", "part-g0002"]
 
 
@@ -140,7 +142,7 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
     # There are no locks on object storage: here, the newer try never comes between a look at the lease and its renewal.
     whole = threading.Lock()
 
-    class Renewing(Folder):
+    class Renewing(OutputStore):
         def renew(self) -> None:
             with whole:
                 super().renew()

@@ -1,23 +1,23 @@
 """
-The output folder: part files, which are the truth, and the lease of whoever writes them.
+The output of an enrichment: part files, which are the truth, and the lease of whoever writes them.
 
-Object storage has neither appends nor locks: every file is written once and whole, under a name that no other writer
-takes, and the lease is a file that is looked at now and then.
+Every part has a name that no other writer takes, so that two writers never replace each other's rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
+import logging
 import secrets
-import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Final
 
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
+from airflow_provider_responses.enrich.storage import storage_at
+from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from airflow_provider_responses.runs import region_of
 
 PARTS: Final = "parts"
@@ -26,7 +26,9 @@ MANIFEST: Final = "manifest.json"
 LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
 _MAP_INDEX: Final = " map_index="  # in a task instance's name
 _PLACE: Final = " place="
-_LOCAL: Final = (PosixPath, WindowsPath)  # with Airflow 2.11 an ObjectStoragePath is a Path as well
+_APPENDED_LINES: Final = 1000  # in one part; more begin the next
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +46,35 @@ class Writer:
     stamp: str = ""
 
 
-class Folder:
+class OutputStore:
     """
-    See the module.
+    See the module. Its methods may be called from several threads at once.
 
-    :param path: a ``Path``, or what works like one, such as Airflow's ``ObjectStoragePath``.
+    :param path: a ``Path``, an ``ObjectStoragePath`` of Airflow's, or a ``Storage``.
     :param writer: who writes.
     :param now: the time, in seconds since the epoch.
-    :param lease_seconds: after the lease's last renewal, others may write.
+    :param lease_seconds: after the last renewal others may write.
     """
 
     def __init__(
         self, path: Any, writer: Writer, now: Callable[[], float], *, lease_seconds: float = LEASE_SECONDS
     ) -> None:
-        self.path = path
+        self.storage = storage_at(path)
+        self.path = self.storage.path
         self.writer = writer
+        self.lease_seconds = lease_seconds
         self.generation = 1
         self._begun = 1  # the latest generation, also if it has no answers
-        self._now, self._lease_seconds = now, lease_seconds
+        self._now = now
         self._token = secrets.token_hex(4)
-        self._parts = 0
+        self._numbers = itertools.count()
+        self._appending = threading.Lock()
+        self._appended = ("", 0)  # the part that lines are added to, and how many it has
+
+    @property
+    def can_append(self) -> bool:
+        """Whether ``append`` works: on local disk."""
+        return self.storage.can_append
 
     def acquire(self, *, resume: bool) -> None:
         """
@@ -73,7 +84,6 @@ class Folder:
             begun it. One that another began, and that has no answers, is passed over for those before it.
         :raises ConfigurationError: retryable, if another task writes here.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         found = self._lease()
         if found is not None:
             self._refuse_siblings(found["owner"])
@@ -86,7 +96,7 @@ class Folder:
                     retryable=True,
                     retry_after=left,
                 )
-        there = {_generation(path) for path in self._part_paths()}
+        there = {_generation(name) for name in self._part_names()}
         self.generation = found["generation"] if found else max(there, default=1)
         self._begun = max({found["begun"] if found else 1} | there)
         is_new = found is None or found["stamp"] != self.writer.stamp
@@ -95,7 +105,7 @@ class Folder:
             self.generation = self._begun
         elif is_new and self.generation not in there:
             self.generation = max(there, default=self.generation)
-        self._write_lease(self._lease_seconds)
+        self._write_lease(self.lease_seconds)
         self.confirm()
 
     def confirm(self) -> None:
@@ -135,7 +145,7 @@ class Folder:
         if found is None or found["token"] != self._token:
             who = f"{found['owner']}, try {found['try_number']}," if found else "somebody who deleted the lease"
             raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
-        self._write_lease(self._lease_seconds)
+        self._write_lease(self.lease_seconds)
 
     def release(self) -> None:
         """Let others write; the file stays, since it holds the generation."""
@@ -144,58 +154,66 @@ class Folder:
             self._write_lease(0.0)
 
     def write_part(self, lines: list[str]) -> str:
-        """Write rows, each a JSON object; give the file's name."""
-        # The token keeps two writers apart who both think that they are this try.
-        name = f"part-g{self.generation:04d}-t{self.writer.try_number:04d}-{self._token}-{self._parts:06d}.jsonl"
-        self._parts += 1
-        folder = self.path / PARTS
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode())
+        """Write rows, each a JSON object; return the file's name."""
+        name = self._part_name()
+        self.storage.write_file(f"{PARTS}/{name}", _joined(lines))
         return name
 
+    def append(self, lines: list[str]) -> None:
+        """
+        Add rows, each a JSON object, to this attempt's part, on local disk alone. The end of the process loses none.
+
+        A part of some 1,000 rows is full, and another begins. So it does after a failure: of this call's rows
+        none are read back, so that they may be given again.
+        """
+        with self._appending:
+            name, count = self._appended
+            if not name or count >= _APPENDED_LINES:
+                name, count = self._part_name(), 0
+            self._appended = ("", 0)
+            self.storage.append(f"{PARTS}/{name}", _joined(lines))
+            self._appended = (name, count + len(lines))
+
     def read_parts(self) -> Iterator[list[dict[str, Any]]]:
-        """Give the rows of each part of this generation; of one that is torn, those that are whole."""
-        for path in self._part_paths():
-            if _generation(path) != self.generation:
+        """Yield the rows of each part of this generation; of one that is torn, those that are whole."""
+        for name in self._part_names():
+            if _generation(name) != self.generation:
                 continue
-            rows = []
-            for line in path.read_bytes().splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:  # torn: its rows are sent again
-                    break
-                if not isinstance(row, dict) or not {"_fingerprint", "_status"} <= row.keys():
-                    break
-                rows.append(row)
-            yield rows
+            url = self.storage.url(f"{PARTS}/{name}")
+            if (data := self.storage.read_file(f"{PARTS}/{name}")) is None:
+                raise StorageError(
+                    f"{url} is gone, though it was there a moment ago; if nobody deletes files under output_path, a "
+                    "retry goes on",
+                    path=url,
+                )
+            yield _rows_of(data)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write what a run came to."""
-        write_whole(self.path / MANIFEST, json.dumps(manifest, indent=2).encode())
+        self.storage.write_file(MANIFEST, json.dumps(manifest, indent=2).encode())
 
     def delete_parts(self, *, but_not: int) -> None:
         """Delete the parts of other generations."""
-        for path in self._part_paths():
-            if _generation(path) != but_not:
-                path.unlink(missing_ok=True)
+        for name in self._part_names():
+            if _generation(name) != but_not:
+                self.storage.delete_file(f"{PARTS}/{name}")
 
-    def _part_paths(self) -> list[Any]:
-        folder = self.path / PARTS
-        try:
-            found = [
-                path for path in folder.iterdir() if path.name.startswith("part-") and path.name.endswith(".jsonl")
-            ]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(found, key=lambda path: path.name)
+    def _part_name(self) -> str:
+        # The token keeps two writers apart who both think that they are this attempt.
+        number = next(self._numbers)
+        return f"part-g{self.generation:04d}-t{self.writer.try_number:04d}-{self._token}-{number:06d}.jsonl"
+
+    def _part_names(self) -> list[str]:
+        found = self.storage.list_names(PARTS)
+        return [name for name in found if name.startswith("part-") and name.endswith(".jsonl")]
 
     def _lease(self) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.path / LEASE).read_bytes())
+            if (data := self.storage.read_file(LEASE)) is None:
+                return None
+            found = json.loads(data)
             lease = {name: found[name] for name in ("owner", "try_number", "stamp", "token", "generation", "expires")}
             return lease | {"begun": max(found["generation"], found.get("begun", 0))}
-        except FileNotFoundError:
-            return None
         except (ValueError, KeyError, TypeError):
             return None  # torn: nobody can be told from it, and parts are kept apart by their names
 
@@ -206,7 +224,7 @@ class Folder:
             "begun": self._begun,
             "expires": self._now() + seconds,
         }
-        write_whole(self.path / LEASE, json.dumps(lease).encode())
+        self.storage.write_file(LEASE, json.dumps(lease).encode())
 
 
 def name_of_owner(ti: Any) -> str:
@@ -225,47 +243,40 @@ def _parts_of_owner(owner: str) -> tuple[str, str, str]:
 
 
 def name_of(path: Any) -> str:
-    """Name a folder, whoever opens it in whichever way: a connection's name and doubled slashes make no other."""
+    """
+    Name an output: two paths are one if their names are. Doubled slashes make no other.
+
+    The connection is a part of it: two connections may be two stores that have buckets of the same name.
+    """
     scheme, separator, rest = str(path).partition("://")
     if not separator:
         return scheme
-    bucket, _, key = rest.partition("/")
-    return f"{scheme}://" + "/".join(filter(None, (bucket.rpartition("@")[2], *key.split("/"))))
+    place, _, key = rest.lstrip("/").partition("/")
+    said, _, bucket = place.rpartition("@")
+    # Where it is no part of the text, it is an attribute on Airflow 3.2 and later, and an option before.
+    conn_id = said or getattr(path, "conn_id", None) or getattr(path, "storage_options", {}).get("conn_id")
+    whole = "/".join(filter(None, (bucket, *key.split("/"))))
+    return f"{scheme}://{conn_id}@{whole}" if conn_id else f"{scheme}://{whole}"
 
 
-def _generation(path: Any) -> int:
-    text = path.name.removeprefix("part-g").split("-")[0]
+def _joined(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _rows_of(part: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a part, up to the first that is torn: it and those after it are sent again."""
+    rows: list[dict[str, Any]] = []
+    for line in part.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or not {"_fingerprint", "_status"} <= row.keys():
+            break
+        rows.append(row)
+    return rows
+
+
+def _generation(name: str) -> int:
+    text = name.removeprefix("part-g").split("-")[0]
     return int(text) if text.isdigit() else 0
-
-
-def write_whole(path: Any, data: bytes) -> None:
-    """Write a file that is there whole or not at all. An object of an object store is so by itself."""
-    if not isinstance(path, _LOCAL):
-        path.write_bytes(data)
-        return
-    with _draft_of(path) as draft, draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def put(local: Path, path: Any) -> None:
-    """Put a local file in its place, whole or not at all."""
-    if isinstance(path, _LOCAL):
-        with _draft_of(path) as draft:
-            shutil.copyfile(local, draft)
-        return
-    with local.open("rb") as source, path.open("wb") as target:
-        shutil.copyfileobj(source, target, 1024 * 1024)
-
-
-@contextmanager
-def _draft_of(path: Path) -> Iterator[Path]:
-    """Take the place of a file when all of it is written."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield draft
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

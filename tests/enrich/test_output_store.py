@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_responses.enrich import folder as module
-from airflow_provider_responses.enrich.folder import LEASE, LEASE_SECONDS, PARTS, Folder, Writer, name_of
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
+from airflow_provider_responses.enrich.output_store import LEASE, LEASE_SECONDS, PARTS, OutputStore, Writer, name_of
+from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from tests.enrich.jobs import stored
 
 # Of the path library that Airflow 2.11 has, about itself.
@@ -43,15 +45,15 @@ def clock() -> Clock:
     return Clock()
 
 
-Open = Callable[..., Folder]
+Open = Callable[..., OutputStore]
 
 
 @pytest.fixture
 def opened(place: Any, clock: Clock) -> Open:
     """A folder that is acquired."""
 
-    def new(owner: str = "a", try_number: int = 1, stamp: str = "s", *, resume: bool = True) -> Folder:
-        made = Folder(place, Writer(owner=owner, try_number=try_number, stamp=stamp), clock)
+    def new(owner: str = "a", try_number: int = 1, stamp: str = "s", *, resume: bool = True) -> OutputStore:
+        made = OutputStore(place, Writer(owner=owner, try_number=try_number, stamp=stamp), clock)
         made.acquire(resume=resume)
         return made
 
@@ -66,7 +68,7 @@ def part(*numbers: int) -> list[str]:
     return [json.dumps(answer(number), ensure_ascii=False) for number in numbers]
 
 
-def rows_in(folder: Folder) -> list[int]:
+def rows_in(folder: OutputStore) -> list[int]:
     return sorted(row["_row"] for rows in folder.read_parts() for row in rows)
 
 
@@ -153,7 +155,9 @@ def test_a_torn_lease_keeps_nobody_out_and_loses_no_answer(opened: Open, place: 
     [
         ("/data/out", "/data/out"),
         ("s3://bucket/a/b", "s3://bucket/a/b"),
-        ("s3://conn@bucket//a/b/", "s3://bucket/a/b"),
+        ("s3://conn@bucket//a/b/", "s3://conn@bucket/a/b"),
+        ("memory:///bucket/a", "memory://bucket/a"),
+        ("memory://conn@/bucket//a", "memory://conn@bucket/a"),
         ("gs://bucket/a@b/c", "gs://bucket/a@b/c"),
     ],
 )
@@ -250,6 +254,104 @@ def test_a_part_ends_where_a_line_is_no_row(opened: Open, place: Any, line: str)
     assert rows_in(folder) == [1]
 
 
+# Appends
+
+
+@pytest.fixture
+def local(tmp_path: Path, clock: Clock) -> OutputStore:
+    """A store on local disk that is acquired."""
+    store = OutputStore(tmp_path / "out", Writer(owner="a"), clock)
+    store.acquire(resume=True)
+    return store
+
+
+def parts_in(store: OutputStore) -> list[Path]:
+    return sorted((store.path / PARTS).iterdir())
+
+
+def test_what_is_appended_is_read_back_beside_parts(local: OutputStore) -> None:
+    assert local.can_append
+    local.append(part(1))
+    local.write_part(part(2))
+    local.append(part(3, 4))
+    assert rows_in(local) == [1, 2, 3, 4]
+    assert len(parts_in(local)) == 2
+
+
+def test_a_part_of_appends_is_full_some_time(local: OutputStore) -> None:
+    for first in range(0, 3000, 400):
+        local.append(part(*range(first, first + 400)))
+    assert rows_in(local) == list(range(3200))
+    assert [path.read_bytes().count(b"\n") for path in parts_in(local)] == [1200, 1200, 800]
+
+
+def test_appends_from_several_threads_lose_nothing(local: OutputStore) -> None:
+    def append(thread: int) -> None:
+        for number in range(200):
+            local.append(part(thread * 1000 + number))
+            if number % 50 == 0:
+                local.write_part(part(thread * 1000 + 500 + number))
+                local.renew()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(append, range(4)))
+    assert len(rows_in(local)) == len(set(rows_in(local))) == 4 * 204
+
+
+def test_a_killed_process_loses_nothing_that_was_appended(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from airflow_provider_responses.enrich.output_store import OutputStore, Writer
+store = OutputStore(sys.argv[1], Writer(owner="a"), lambda: 0.0)
+store.acquire(resume=True)
+store.append(['{"_fingerprint": "00", "_status": "ok", "_row": %d}' % row for row in range(700)])
+store.append(['{"_fingerprint": "00", "_status": "ok", "_row": 700}'])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == -9
+    store = OutputStore(tmp_path, Writer(owner="a", try_number=2), lambda: 0.0)
+    store.acquire(resume=True)
+    assert rows_in(store) == list(range(701))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is a device of Linux'")
+def test_of_appends_to_a_full_disk_none_is_read_back(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.append(part(1))
+    [path] = parts_in(local)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"part-.* cannot be written \(OSError: .*No space left.*make room"):
+        local.append(part(2))
+    path.unlink()
+    local.append(part(2, 3))  # given again, it goes into another part
+    assert rows_in(local) == [2, 3]
+
+
+def test_appends_that_stop_halfway_are_taken_back(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a disk does that has room for half of them."""
+    local.append(part(1))
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(StorageError, match="cannot be written"):
+            local.append(part(*range(2, 100)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert rows_in(local) == [1]
+    local.append(part(*range(2, 100)))
+    assert rows_in(local) == list(range(1, 100))
+
+
+def test_object_stores_have_no_appends(clock: Clock, tmp_path: Path) -> None:
+    store = OutputStore(stored(tmp_path.name), Writer(owner="a"), clock)
+    assert not store.can_append
+    with pytest.raises(NotImplementedError, match="object stores have no appends"):
+        store.append(part(1))
+
+
 def test_parts_of_two_writers_never_collide(opened: Open) -> None:
     """Not even if both think that they are the same try."""
     zombie, mine = opened("a", 1), opened("a", 1)
@@ -264,49 +366,3 @@ def test_the_manifest_is_json(opened: Open, place: Any) -> None:
         folder.write_manifest({"rows": count})
     assert json.loads((place / "manifest.json").read_bytes()) == {"rows": 2}
     assert names_in(place) == [LEASE, "manifest.json"]
-
-
-# Files that are whole or not there
-
-
-def full(*args: Any) -> None:
-    raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize("where", [(os, "fsync"), (Path, "replace")], ids=["write", "rename"])
-@pytest.mark.parametrize("before", [None, b"before"])
-def test_a_failed_write_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], before: bytes | None
-) -> None:
-    target = tmp_path / "file"
-    if before is not None:
-        target.write_bytes(before)
-    monkeypatch.setattr(*where, full)
-    with pytest.raises(OSError, match="No space left"):
-        module.write_whole(target, b"after")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if before is None else [before])
-
-
-@pytest.mark.parametrize("where", [(shutil, "copyfile"), (Path, "replace")], ids=["copy", "rename"])
-def test_a_result_that_cannot_be_put_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str]
-) -> None:
-    local, target = tmp_path / "local", tmp_path / "out" / "file"
-    target.parent.mkdir()
-    local.write_bytes(b"after")
-    target.write_bytes(b"before")
-    monkeypatch.setattr(*where, full)
-    with pytest.raises(OSError, match="No space left"):
-        module.put(local, target)
-    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"before"]
-
-
-def test_files_are_written_and_put_whole_without_drafts(place: Any, tmp_path: Path) -> None:
-    place.mkdir(parents=True)
-    local = tmp_path / "local"
-    for data in (b"one" * 100_000, b"two"):
-        local.write_bytes(data)
-        module.write_whole(place / "written", data)
-        module.put(local, place / "put")
-        assert (place / "written").read_bytes() == (place / "put").read_bytes() == data
-    assert names_in(place) == ["put", "written"]

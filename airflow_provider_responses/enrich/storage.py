@@ -1,0 +1,274 @@
+"""
+All reads and writes of an output: whole files, by name, on local disk or in an object store.
+
+A ``Path`` is local disk. Everything else has ``.fs`` (an fsspec filesystem) and ``.path``, as Airflow's
+``ObjectStoragePath`` has on every version; on 2.11 to 3.1 that one is a ``Path`` as well.
+Object stores have neither folders nor appends. Their files are never written through an open handle: fsspec stores
+what was written so far also where an exception ends the writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from typing_extensions import override
+
+from airflow_provider_responses.enrich.storage_errors import naming, refuses_create
+
+_on_disk = partial(naming, kinds=OSError)
+
+
+class Storage(ABC):
+    """
+    The files under one path. Each is named relative to it, with ``/`` between folders.
+
+    :raises StorageError: from every method, naming the file and what to do.
+    """
+
+    can_append: ClassVar[bool]
+    is_local: ClassVar[bool]
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def url(self, name: str = "") -> str:
+        """Return where a file is, with the connection."""
+        return f"{str(self.path).rstrip('/')}/{name}" if name else str(self.path)
+
+    @abstractmethod
+    def read_file(self, name: str) -> bytes | None:
+        """Return a file's bytes, read at once; None if there is no such file."""
+
+    @abstractmethod
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file, in place of one that may be there: whole, or not at all."""
+
+    @abstractmethod
+    def create_file(self, name: str, data: bytes) -> bool:
+        """Write a file that is not there yet; return False if it is (whoever wrote it)."""
+
+    @abstractmethod
+    def put_file(self, local: Path, name: str) -> None:
+        """Write a file from one on local disk, in place of one that may be there: whole, or not at all."""
+
+    @abstractmethod
+    def get_file(self, name: str, scratch: Path) -> Path:
+        """Return a file of this name on local disk: a copy in a scratch folder, or the file itself if it is local."""
+
+    @abstractmethod
+    def list_names(self, folder: str = "") -> list[str]:
+        """Return the sorted names of what is in a folder; none if there is no such folder."""
+
+    @abstractmethod
+    def delete_file(self, name: str) -> None:
+        """Delete a file, if it is there."""
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of a file, so that the end of this process loses nothing. On local disk alone."""
+        raise NotImplementedError(f"{self.url(name)}: object stores have no appends")
+
+    @property
+    def has_exclusive_create(self) -> bool:
+        """Whether ``create_file`` may be exclusive, as far as the library is concerned."""
+        return True
+
+
+class LocalStorage(Storage):
+    """Local disk, or what is mounted as such."""
+
+    can_append = is_local = True
+
+    def _at(self, name: str, *, with_folder: bool = False) -> Path:
+        path: Path = self.path / name if name else self.path
+        if with_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def read_file(self, name: str) -> bytes | None:
+        with _on_disk(self.url(name), "read"):
+            try:
+                return self._at(name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write_file(self, name: str, data: bytes) -> None:
+        with (
+            _on_disk(self.url(name), "written"),
+            _draft_of(self._at(name, with_folder=True)) as draft,
+            draft.open("wb") as file,
+        ):
+            file.write(data)
+            _sync(file)
+
+    def create_file(self, name: str, data: bytes) -> bool:
+        with _on_disk(self.url(name), "created"):
+            path = self._at(name, with_folder=True)
+            try:
+                file = path.open("xb")
+            except FileExistsError:
+                return False
+            try:
+                with file:
+                    file.write(data)
+                    _sync(file)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            return True
+
+    def put_file(self, local: Path, name: str) -> None:
+        with (
+            _on_disk(self.url(name), "written"),
+            _draft_of(self._at(name, with_folder=True)) as draft,
+            local.open("rb") as source,
+            draft.open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 1024 * 1024)
+            _sync(target)
+
+    @override
+    def get_file(self, name: str, scratch: Path) -> Path:
+        with _on_disk(self.url(name), "read"):
+            path = self._at(name)
+            path.stat()
+            return path
+
+    def list_names(self, folder: str = "") -> list[str]:
+        with _on_disk(self.url(folder), "listed"):
+            try:
+                return sorted(os.listdir(self._at(folder)))
+            except FileNotFoundError:
+                return []
+
+    def delete_file(self, name: str) -> None:
+        with _on_disk(self.url(name), "deleted"):
+            self._at(name).unlink(missing_ok=True)
+
+    def append(self, name: str, data: bytes) -> None:
+        with _on_disk(self.url(name), "written"), self._appending(name) as file:
+            before = os.fstat(file.fileno()).st_size
+            try:
+                file.write(data)
+                file.flush()
+            except BaseException:
+                with contextlib.suppress(OSError):  # the first error counts; a line that is cut is not read
+                    os.ftruncate(file.fileno(), before)
+                raise
+
+    def _appending(self, name: str) -> IO[bytes]:
+        path = self._at(name)
+        try:
+            return path.open("ab")
+        except FileNotFoundError:
+            return self._at(name, with_folder=True).open("ab")
+
+
+class ObjectStorage(Storage):
+    """An object store, by way of fsspec."""
+
+    can_append = is_local = False
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._fs = path.fs
+        self._root = str(path.path).rstrip("/")
+
+    def _key(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def read_file(self, name: str) -> bytes | None:
+        with naming(self.url(name), "read"):
+            try:
+                data: bytes = self._fs.cat_file(self._key(name))
+            except FileNotFoundError:
+                return None
+            return data
+
+    def write_file(self, name: str, data: bytes) -> None:
+        with naming(self.url(name), "written", is_object=True):
+            self._fs.pipe_file(self._key(name), data)
+
+    def create_file(self, name: str, data: bytes) -> bool:
+        with naming(self.url(name), "created", is_object=True):
+            try:
+                self._fs.pipe_file(self._key(name), data, mode="create")
+            except Exception as error:
+                if refuses_create(error):
+                    return False
+                raise
+            return True
+
+    def put_file(self, local: Path, name: str) -> None:
+        with naming(self.url(name), "written", is_object=True):
+            self._fs.put_file(str(local), self._key(name))
+
+    def get_file(self, name: str, scratch: Path) -> Path:
+        with naming(self.url(name), "read"):
+            target = scratch / f"{secrets.token_hex(8)}-{name.rpartition('/')[2]}"
+            self._fs.get_file(self._key(name), str(target))
+            return target
+
+    def list_names(self, folder: str = "") -> list[str]:
+        with naming(self.url(folder), "listed"):
+            self._fs.invalidate_cache()  # of all: adlfs has its entries under other names than those that it forgets
+            try:
+                found = self._fs.ls(self._key(folder), detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(filter(None, (str(key).rstrip("/").rpartition("/")[2] for key in found)))
+
+    def delete_file(self, name: str) -> None:
+        with naming(self.url(name), "deleted"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._key(name))
+
+    @property
+    def has_exclusive_create(self) -> bool:
+        """A library without a way of its own looks whether the file is there, and writes it after that."""
+        from fsspec import AbstractFileSystem
+        from fsspec.asyn import AsyncFileSystem
+
+        kind = type(self._fs)
+        if isinstance(self._fs, AsyncFileSystem):
+            return kind._pipe_file is not AsyncFileSystem._pipe_file
+        return kind.pipe_file is not AbstractFileSystem.pipe_file
+
+
+def storage_at(path: Any) -> Storage:
+    """Return the storage of a path: a ``str`` or ``Path`` on local disk, an ``ObjectStoragePath``, or a storage."""
+    if isinstance(path, Storage):
+        return path
+    if not hasattr(path, "fs"):
+        return LocalStorage(Path(path))
+    if getattr(path, "protocol", "") in {"", "file", "local"}:
+        return LocalStorage(Path(path.path))
+    with naming(str(path), "opened"):
+        return ObjectStorage(path)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _draft_of(path: Path) -> Iterator[Path]:
+    """Take the place of a file when all of it is written."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
