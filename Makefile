@@ -23,6 +23,7 @@ NEWER := 3.4
 OTHERS := $(OLDER) $(NEWER)
 VENV := .venv
 WHEEL_VENV := .cache/wheel-venv
+PARTS_VENV := .venv-parts
 BIN := $(VENV)/bin
 # How many processes share the tests: one more than two cores, for some wait for what they have started. With ARGS it is
 # one, which can print and be stopped in a debugger.
@@ -37,7 +38,7 @@ unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PY
 # Without their bytecode, every process of the tests compiles them anew. `make clean` removes it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) bench bench-airflow fuzz lint format docs build check-wheel clean
+.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,9 @@ e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL; on
 
 $(NEWER:%=e2e-%): e2e-%: .venv-%/.installed
 	.venv-$*/bin/python -m pytest tests/e2e -m e2e $(ARGS)
+
+parts: $(PARTS_VENV)/.installed  ## Run the tests on real object stores and databases, which are installed and started
+	$(PARTS_VENV)/bin/python -m pytest tests/parts -m parts $(ARGS)
 
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
@@ -93,7 +97,7 @@ check-wheel: build  ## Install the wheel alone, then run the demo from it outsid
 	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
 
 clean:  ## Remove everything that these targets made
-	rm -rf $(VENV) $(OTHERS:%=.venv-%) .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) .cache .airflow build dist docs/_build *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -130,6 +134,10 @@ also-3.0 := apache-airflow-providers-fab
 $(VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
 	$(call install,$(VENV),$(AIRFLOW),dev)
+
+$(PARTS_VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
+	$(call make-venv,$(PARTS_VENV),PYTHON,3.11 or newer)
+	$(call install,$(PARTS_VENV),$(AIRFLOW),parts)
 
 $(OLDER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
 	$(call make-venv,.venv-$*,PYTHON_OLDER,3.11 or 3.12)
