@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -24,9 +22,8 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
 )
 from airflow_provider_responses.models.fields import METADATA_MAX_PAIRS
-from airflow_provider_responses.models.response import Response, Usage
-from airflow_provider_responses.task import xcom
-from airflow_provider_responses.task.texts import plain
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.task.texts import plain, storable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,11 +31,9 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
 
 log = logging.getLogger(__name__)
-_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 STAMP_KEY: Final = "airflow"
 NO_REGION: Final = UUID(int=0)  # Airflow's region of a task that is neither mapped nor in a loop
-LOOKUP_TIMEOUT: Final = 5.0  # seconds that a kept answer waits for its price
 CACHE_TTL: Final = 3600  # seconds that an answer is kept for a retry, unless the task says otherwise
 LONGEST_CACHE_TTL: Final = 86_400
 LONGEST_WAIT: Final = 86_400.0  # seconds: a service that asks for more does not stop a task for longer
@@ -352,102 +347,6 @@ def _asks_for_no_trace(request: ResponsesRequest) -> bool:
     return bool(provider.get("zdr")) or provider.get("data_collection") == "deny"
 
 
-@dataclass
-class Account:
-    """
-    What a task has spent since it was last cleared.
-
-    :param spent: generation id → US dollars, of answers that were paid; what earlier tries are known to have
-        spent comes in here, and unknown prices are None.
-    :param complete: whether that is all that earlier tries have spent.
-    """
-
-    spent: dict[str, float | None] = field(default_factory=dict)
-    complete: bool = True
-
-    def unknown_sources(self, response: Response) -> list[str]:
-        """Give the generations of kept answers, whose tokens and prices must be looked up."""
-        kept = [r for r in _paid_before(response) if r.cached and self.spent.get(source_of(r)) is None]
-        return list(dict.fromkeys(source_of(r) for r in (*kept, *([response] if response.cached else []))))
-
-    def usage(self, outcome: Outcome) -> dict[str, Any]:
-        """
-        Return the XCom ``usage`` of an outcome, and enter its cost.
-
-        :param outcome: with the records of :meth:`unknown_sources`, as far as they could be had.
-        """
-        response, error, known = outcome.response, outcome.error, outcome.generations
-        this_attempt: dict[str, float | None] = {}
-        tokens = generation = None
-        if response is not None:
-            responses = {_identity(r): r for r in (*_paid_before(response), response)}.values()
-            this_attempt = {_identity(r): r.usage.cost for r in responses if not r.cached}
-            self.spent = this_attempt | self.spent
-            for cached in responses:
-                if cached.cached and self.spent.get(source_of(cached)) is None:
-                    self.spent[source_of(cached)] = Usage.from_raw(_as_usage(known.get(source_of(cached)))).cost
-            generation = known.get(source_of(response)) if response.cached else None
-            tokens = kept_usage(generation or {}) if response.cached else response.usage
-        # Without a response, a send that may have been billed leaves open what was paid.
-        is_open = response is None and error is not None and _is_ambiguous(error)
-        usage = xcom.usage_of(
-            response=response,
-            error=error,
-            tokens=tokens,
-            cost=None if is_open or (response is None and not self.complete) else _total(self.spent.values()),
-            cost_this_attempt=None if is_open else _total(this_attempt.values()),
-            generation=generation,
-            invalid=outcome.invalid,
-            repaired=outcome.repaired,
-        )
-        return dict(storable(usage))
-
-
-def _paid_before(response: Response) -> Iterator[Response]:
-    """Give the answers of this try that came before its last one and would not do."""
-    for error in response.previous:
-        if isinstance(error, ResponsesError) and error.response is not None:
-            yield error.response
-
-
-def kept_usage(generation: Mapping[str, Any]) -> Usage:
-    """Give tokens and price of the answer that a hit repeats; its own counters are all 0."""
-    tokens_in, tokens_out = (_tokens(generation, kind) for kind in ("prompt", "completion"))
-    total = None if tokens_in is None or tokens_out is None else tokens_in + tokens_out
-    return replace(
-        Usage.from_raw(_as_usage(generation)),
-        input_tokens=tokens_in,
-        output_tokens=tokens_out,
-        total_tokens=total,
-        cached_tokens=_integer(generation.get("native_tokens_cached")),
-        reasoning_tokens=_integer(generation.get("native_tokens_reasoning")),
-    )
-
-
-def _as_usage(generation: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**(generation or {}), "cost": (generation or {}).get("total_cost")}
-
-
-def source_of(response: Response) -> str:
-    """Give the generation that made a kept answer."""
-    return response.cache_source_id or _identity(response)
-
-
-def storable(value: Any) -> Any:
-    """
-    Replace what PostgreSQL's JSON cannot hold.
-
-    NUL and halves of surrogate pairs become U+FFFD, NaN and infinity None.
-    """
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {storable(name): storable(item) for name, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return [storable(item) for item in value] if isinstance(value, list) else value
-
-
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:
     """Return the one line about a response; it holds neither prompt nor text."""
     cache = "hit (nothing paid)" if response.cached else "miss"
@@ -462,25 +361,3 @@ def log_line(response: Response, usage: Mapping[str, Any]) -> str:
 def dollars(amount: float | None) -> str:
     """Give an amount of money for a log line."""
     return "unknown" if amount is None else f"${amount:.6f}"
-
-
-def _is_ambiguous(error: ResponsesError) -> bool:
-    return any(isinstance(e, ResponsesError) and e.ambiguous for e in (error, *error.previous))
-
-
-def _identity(response: Response) -> str:
-    return response.generation_id or response.id or "unknown"
-
-
-def _total(costs: Any) -> float | None:
-    known = list(costs)
-    return None if any(cost is None for cost in known) else float(sum(known))
-
-
-def _tokens(generation: Mapping[str, Any], kind: str) -> int | None:
-    native = _integer(generation.get(f"native_tokens_{kind}"))
-    return native if native is not None else _integer(generation.get(f"tokens_{kind}"))
-
-
-def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.values import dump, joined
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
-from airflow_provider_responses.runs import Run, storable
+from airflow_provider_responses.runs import Run
+from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

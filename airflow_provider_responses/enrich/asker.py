@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.task.cost import unknown_sources
+from airflow_provider_responses.task.price_lookup import look_up_async
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.client import AsyncResponsesClient
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.sender import Turn
     from airflow_provider_responses.runs import Outcome
-
-log = logging.getLogger(__name__)
 
 
 class Asker:
@@ -60,8 +58,7 @@ class Asker:
         response = outcome.response
         if response is None or not (response.cached or response.previous):
             return outcome  # as nearly all are
-        sources = runs.Account().unknown_sources(response)
-        return replace(outcome, generations={source: await _generation(client, source) for source in sources})
+        return replace(outcome, generations=await look_up_async(client, unknown_sources(response, {})))
 
     async def _outcome(self, client: AsyncResponsesClient, pending: Pending, turn: Turn) -> Outcome:
         run = self.asked(json.loads(pending.fields))
@@ -76,11 +73,3 @@ class Asker:
                 await turn(pending, asking.paid)
             except ResponsesError as error:
                 return asking.failed(error)
-
-
-async def _generation(client: AsyncResponsesClient, source: str) -> Mapping[str, Any] | None:
-    try:
-        return await client.get_generation(source, options=RequestOptions(timeout=runs.LOOKUP_TIMEOUT, max_retries=1))
-    except ResponsesError as error:
-        log.warning("The price of a cached response is unknown (`answers_without_price`): %s", error)
-        return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError, ResponsesError
-from airflow_provider_responses.runs import Outcome, dollars, kept_usage, source_of
+from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
+from airflow_provider_responses.runs import Outcome, dollars
+from airflow_provider_responses.task.cost import Charge, charges_of, total
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.limits import Limits
     from airflow_provider_responses.enrich.progress import Progress
-    from airflow_provider_responses.models.response import Response
 
 
 @dataclass(slots=True)
@@ -23,10 +23,14 @@ class Paid:
     generations: tuple[str, ...] = ()  # ids of its responses that are counted in `cost`
     unknown: int = 0  # failures of which nobody can tell whether they were billed
 
+    def enter(self, charge: Charge) -> None:
+        """Count a response."""
+        self.cost = total((self.cost, charge.cost))
+        self.generations += () if charge.source is None else (charge.source,)
+
     def add(self, cost: float) -> None:
         """Count what is known of a request that was dropped."""
-        if self.cost is not None:
-            self.cost += cost
+        self.cost = total((self.cost, cost))
 
 
 class Budget:
@@ -88,42 +92,25 @@ class Budget:
 
         :raises ConfigurationError: if ``max_cost`` cannot be kept, since the server gives no price.
         """
-        response, progress = outcome.response, self._progress
-        if response is None:
-            return
-        is_unknown = False
-        for answer in _answers(response):
-            usage = answer.usage
-            source = source_of(answer)
-            if answer.cached:
+        progress, is_unknown = self._progress, False
+        for charge in charges_of(outcome):
+            paid.tokens = charge.usage.total_tokens
+            if charge.is_cached:
                 progress.cache_hits += 1
                 paid.unknown = 0  # this is what came of it
-                usage = kept_usage(outcome.generations.get(source) or {})
-                if source in paid.generations or source in self._known:  # it is counted
-                    paid.tokens = usage.total_tokens
-                    continue
-                progress.kept_cost += usage.cost or 0.0
+                if charge.source in paid.generations or charge.source in self._known:
+                    continue  # it is counted
+                progress.kept_cost += charge.cost or 0.0
             else:
-                progress.tokens += usage.total_tokens or 0
-                progress.cost += usage.cost or 0.0
-            paid.tokens = usage.total_tokens
-            paid.generations += (source,)
-            progress.dearest = max(progress.dearest, usage.cost or 0.0)
-            progress.priced = progress.priced or usage.cost is not None
-            if usage.cost is None and (answer.status == "failed" or answer.error is not None):
-                continue  # it was not billed
-            paid.cost = None if paid.cost is None or usage.cost is None else paid.cost + usage.cost
-            if usage.cost is None:
-                progress.unpriced += 1
-                is_unknown = is_unknown or not answer.cached
+                progress.tokens += charge.usage.total_tokens or 0
+                progress.cost += charge.cost or 0.0
+            paid.enter(charge)
+            progress.dearest = max(progress.dearest, charge.cost or 0.0)
+            progress.priced = progress.priced or charge.usage.cost is not None
+            progress.unpriced += charge.cost is None
+            is_unknown = is_unknown or (charge.cost is None and not charge.is_cached)
         if is_unknown and self._limit is not None:
             raise ConfigurationError(
                 "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the limit "
                 "out, or set limits.tokens_per_minute and a limit of the key"
             )
-
-
-def _answers(response: Response) -> list[Response]:
-    """Return a response and the invalid ones before it, each once."""
-    before = [e.response for e in response.previous if isinstance(e, ResponsesError) and e.response is not None]
-    return list({answer.generation_id or answer.id or id(answer): answer for answer in (*before, response)}.values())

@@ -14,9 +14,11 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_responses import payloads, runs
 from airflow_provider_responses.arguments import RENDERED, Arguments, check_amount, check_multiple_outputs
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import OutputValidationError, RequestCancelledError, ResponsesError
+from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
 from airflow_provider_responses.operators import ways
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
+from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task.price_lookup import look_up
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ class ResponsesOperator(RenderingOperator):
             self._started -= time.time() - context["ti"].start_date.timestamp()
         if payloads.is_unsent(event):
             return self._perform(context)
-        stamp, account = None, runs.Account(complete=False)
+        stamp, account = None, Account(complete=False)
         try:
             sent, stamp = payloads.read_event(event)
             account = self._account(context, stamp)
@@ -227,7 +229,7 @@ class ResponsesOperator(RenderingOperator):
 
         return ResponsesHook(self.conn_id)
 
-    def _ask(self, run: runs.Run, account: runs.Account, read: runs.Outcome | None = None) -> runs.Outcome:
+    def _ask(self, run: runs.Run, account: Account, read: runs.Outcome | None = None) -> runs.Outcome:
         """
         Send the request until there is an outcome.
 
@@ -248,14 +250,12 @@ class ResponsesOperator(RenderingOperator):
                     outcome = asking.answered(client.send(request, options=asking.options(left)))
                 except ResponsesError as error:
                     outcome = asking.failed(error)
-            found = dict(read.generations) if read else {}
-            for source in account.unknown_sources(outcome.response) if outcome.response else ():
-                found[source] = self._generation(client, source)
-        return replace(outcome, generations=found)
+            known = dict(read.generations) if read else {}
+            unknown = account.unknown_sources(outcome.response) if outcome.response else ()
+            found = look_up(client, unknown, self._left)
+        return replace(outcome, generations=known | found)
 
-    def _complete(
-        self, event: Any, stamp: str | None, account: runs.Account, outcome: runs.Outcome | None
-    ) -> runs.Outcome:
+    def _complete(self, event: Any, stamp: str | None, account: Account, outcome: runs.Outcome | None) -> runs.Outcome:
         """Do what is left of a request that the triggerer has sent."""
         self._check(rendered=True)
         run = self._run(stamp)
@@ -266,7 +266,7 @@ class ResponsesOperator(RenderingOperator):
             return self._ask(run, account)
         return self._read(run, account, outcome) if outcome.unread else outcome
 
-    def _read(self, run: runs.Run, account: runs.Account, outcome: runs.Outcome) -> runs.Outcome:
+    def _read(self, run: runs.Run, account: Account, outcome: runs.Outcome) -> runs.Outcome:
         """Read a response as the type whose class only a worker has."""
         assert outcome.response is not None  # noqa: S101  for the type checker
         try:
@@ -274,7 +274,7 @@ class ResponsesOperator(RenderingOperator):
         except OutputValidationError:
             return self._ask(run, account, outcome)
 
-    def _report(self, context: Context, stamp: str | None, account: runs.Account, outcome: runs.Outcome) -> None:
+    def _report(self, context: Context, stamp: str | None, account: Account, outcome: runs.Outcome) -> None:
         """Push ``usage``, whether or not the task then fails."""
         usage = account.usage(outcome)
         if outcome.response is not None:
@@ -300,13 +300,13 @@ class ResponsesOperator(RenderingOperator):
         self._report(context, stamp, self._account(context, stamp), runs.Outcome(error=error))
         self._fail(error)
 
-    def _account(self, context: Context, stamp: str | None) -> runs.Account:
+    def _account(self, context: Context, stamp: str | None) -> Account:
         store = context.get("task_state_store")
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
         spent = dict(kept["spent"]) if kept and kept.get("stamp") == stamp else {}
-        return runs.Account(spent, complete=store is not None or context["ti"].try_number == 1)
+        return Account(spent, complete=store is not None or context["ti"].try_number == 1)
 
-    def _trigger(self, ti: Any, run: runs.Run, account: runs.Account) -> BaseTrigger | None:
+    def _trigger(self, ti: Any, run: runs.Run, account: Account) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
         if self._starts_in_triggerer:
             reason = self._why_on_worker or ways.never_started_there(ti)
@@ -380,18 +380,6 @@ class ResponsesOperator(RenderingOperator):
         if self.execution_timeout is None or self._started is None:
             return None
         return runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
-
-    def _generation(self, client: ResponsesClient, source: str) -> dict[str, Any] | None:
-        """Look up what the kept answer cost; the answer itself is here, so not learning this is no failure."""
-        left = self._left()
-        timeout = runs.LOOKUP_TIMEOUT if left is None else min(runs.LOOKUP_TIMEOUT, left / 2)
-        try:
-            return client.get_generation(source, options=RequestOptions(timeout=timeout, max_retries=1))
-        except RequestCancelledError:
-            raise
-        except ResponsesError as error:
-            self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
-            return None
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:

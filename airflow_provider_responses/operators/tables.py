@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 from airflow_provider_responses.enrich.answers import META
 from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.runs import storable
+from airflow_provider_responses.task.texts import storable
 
 # Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
 _KNOWN: Final = frozenset({"postgres", "sqlite"})

@@ -1,10 +1,14 @@
-"""Text as it is sent, whatever class of text it was given as."""
+"""Text as it is sent, whatever class of text it was given as, and as it can be stored."""
 
 from __future__ import annotations
 
 import enum
+import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def plain_text(text: str) -> str:
@@ -24,3 +28,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {plain(name): plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def storable(value: Any) -> Any:
+    """
+    Replace what PostgreSQL's JSON cannot hold.
+
+    NUL and halves of surrogate pairs become U+FFFD, NaN and infinity None.
+    """
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [storable(item) for item in value] if isinstance(value, list) else value

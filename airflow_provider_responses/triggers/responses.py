@@ -24,6 +24,8 @@ from airflow_provider_responses.client.config import ClientConfig, RequestOption
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.hooks.responses import kept_config
 from airflow_provider_responses.task import xcom
+from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task.price_lookup import look_up_async
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -181,7 +183,7 @@ class ResponsesTrigger(BaseTrigger):
             outcome = await self._send(client, runs.Asking(run, options), request, ends_at)
             if outcome.response is not None:
                 sources = account.unknown_sources(outcome.response)
-                found = {source: await self._generation(client, source, ends_at) for source in sources}
+                found = await look_up_async(client, sources, lambda: ends_at - self._now())
                 outcome = replace(outcome, generations=found)
         return outcome
 
@@ -193,8 +195,8 @@ class ResponsesTrigger(BaseTrigger):
         typed = await self._typed(settings.pop("output_type", None), settings.pop("output_format", None))
         return runs.Run(fields=dict(json.loads(self.request).items()), stamp=self.stamp, **typed, **settings)
 
-    def _account(self) -> runs.Account:
-        return runs.Account(dict(self.spent or {}))
+    def _account(self) -> Account:
+        return Account(dict(self.spent or {}))
 
     async def _typed(self, path: str | None, output_format: str | None) -> dict[str, Any]:
         asked = json.loads(output_format) if output_format else None
@@ -245,15 +247,6 @@ class ResponsesTrigger(BaseTrigger):
     def _ends_at(self, config: ClientConfig) -> float:  # noqa: ARG002  a start without a worker needs it
         """Give the deadline, in seconds since the epoch."""
         return float(cast("float", self.deadline))
-
-    async def _generation(self, client: AsyncResponsesClient, source: str, ends_at: float) -> dict[str, Any] | None:
-        """Look up what a kept answer cost; the answer itself is here, so not learning this is no failure."""
-        left = max(min(runs.LOOKUP_TIMEOUT, ends_at - self._now()), 0.001)
-        try:
-            return await client.get_generation(source, options=RequestOptions(timeout=left, max_retries=1))
-        except ResponsesError as error:
-            self.log.warning("The price of the kept answer is unknown (null in `usage`): %s", error)
-            return None
 
     def _may_end(self) -> bool:
         # Without an id it runs in `dag.test()`, which knows no ends in a trigger.

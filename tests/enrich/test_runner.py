@@ -21,7 +21,8 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.runs import Outcome, source_of
+from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.cost import source_of
 from tests.enrich.service import (
     CONFIG,
     Said,

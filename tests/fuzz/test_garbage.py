@@ -21,7 +21,8 @@ from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.transport import SyncPool
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models import Response
-from airflow_provider_responses.runs import Account, Run, log_line
+from airflow_provider_responses.runs import Run, log_line
+from airflow_provider_responses.task.cost import Account
 from tests.usage import check_xcom
 
 KEY = "key-of-the-fuzz-tests"

@@ -14,7 +14,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel, Json, field_validator
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, RequestOptions, ResponsesClient
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -26,6 +25,7 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task.texts import storable
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 
 MODEL = "openai/gpt-4o-mini"
@@ -237,7 +237,7 @@ class TestAnswers:
         whole = json.dumps(perform(ask(input="whole", result="response"), context()))
         assert "a\\ufffdb" in whole
         assert "\\u0000" not in whole
-        assert runs.storable({"x\x00": ["\ud83d", 1, "😀", float("nan")]}) == {"x\ufffd": ["\ufffd", 1, "😀", None]}
+        assert storable({"x\x00": ["\ud83d", 1, "😀", float("nan")]}) == {"x\ufffd": ["\ufffd", 1, "😀", None]}
 
     def test_typed_output_is_a_plain_dict_of_a_strict_schema(self, perform, responses_sandbox):
         value = perform(ask(output_type=Label), context())

@@ -20,6 +20,7 @@ from airflow_provider_responses.models import output
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import xcom
+from airflow_provider_responses.task.cost import Account
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.usage import check_xcom, documented_schema
 
@@ -217,7 +218,7 @@ class TestMarks:
     @pytest.mark.parametrize("name", ["maybe_truncated", "inconsistent"])
     def test_a_mark_of_the_response_is_in_usage(self, name):
         outcome = runs.Outcome(response=Response(raw={}, **{name: True}))
-        assert runs.Account().usage(outcome)[name] is True
+        assert Account().usage(outcome)[name] is True
 
     def test_the_provider_is_told_where_it_is_known(self, perform, responses_sandbox):
         first, again, without = TaskInstance(), TaskInstance(), TaskInstance(task_id="other")
@@ -280,7 +281,7 @@ raws = st.dictionaries(
 @given(st.none() | st.builds(Response, raw=raws), st.none() | errors, st.booleans(), st.booleans())
 def test_every_outcome_has_a_usage_of_the_form(response, error, invalid, repaired):
     outcome = runs.Outcome(response=response, error=error, invalid=invalid, repaired=repaired)
-    usage = runs.Account().usage(outcome)
+    usage = Account().usage(outcome)
     check_xcom("usage", usage)
     if isinstance(error, ResponsesError) and response is None:
         assert (usage["cost_this_attempt"] is None) == any(
