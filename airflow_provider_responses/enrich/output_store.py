@@ -11,21 +11,26 @@ import json
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
+from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
 from airflow_provider_responses.enrich.storage import storage_at
+from airflow_provider_responses.enrich.storage_errors import within
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from airflow_provider_responses.runs import region_of
 
 PARTS: Final = "parts"
-LEASE: Final = "lease.json"
 MANIFEST: Final = "manifest.json"
 LEASE_SECONDS: Final = 120.0  # after its last renewal others may write
 _MAP_INDEX: Final = " map_index="  # in a task instance's name
 _PLACE: Final = " place="
+_STARTS: Final = 10  # of writers who take the lease in the same moment
+_SHORTEST: Final = 1.0  # seconds that a renewal may take, also when the lease has nearly lapsed
+_AGAIN: Final = 1.0  # seconds after a renewal that failed
 _APPENDED_LINES: Final = 1000  # in one part; more begin the next
 
 log = logging.getLogger(__name__)
@@ -54,10 +59,17 @@ class OutputStore:
     :param writer: who writes.
     :param now: the time, in seconds since the epoch.
     :param lease_seconds: after the last renewal others may write.
+    :param sleep: waits in the thread of whoever calls.
     """
 
     def __init__(
-        self, path: Any, writer: Writer, now: Callable[[], float], *, lease_seconds: float = LEASE_SECONDS
+        self,
+        path: Any,
+        writer: Writer,
+        now: Callable[[], float],
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.storage = storage_at(path)
         self.path = self.storage.path
@@ -65,8 +77,12 @@ class OutputStore:
         self.lease_seconds = lease_seconds
         self.generation = 1
         self._begun = 1  # the latest generation, also if it has no answers
-        self._now = now
+        self._now, self._sleep = now, sleep
         self._token = secrets.token_hex(4)
+        self._lease: Lease | None = None  # once it is known which the store has
+        self._claim = 0  # the number of the latest claim, 0 while there is none
+        self._expires = 0.0  # of it
+        self._renewing = threading.Lock()
         self._numbers = itertools.count()
         self._appending = threading.Lock()
         self._appended = ("", 0)  # the part that lines are added to, and how many it has
@@ -76,41 +92,44 @@ class OutputStore:
         """Whether ``append`` works: on local disk."""
         return self.storage.can_append
 
+    @property
+    def lease_is_exclusive(self) -> bool:
+        """Whether the store lets no two writers have the lease; known once it is acquired."""
+        return self._lease is not None and self._lease.is_exclusive
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds until the lease lapses if it is not renewed; 0 if it has."""
+        return max(0.0, self._expires - self._now())
+
     def acquire(self, *, resume: bool) -> None:
         """
         Take the lease.
 
-        :param resume: whether answers that are there are used; else a new generation begins, unless this task has
-            begun it. One that another began, and that has no answers, is passed over for those before it.
+        :param resume: whether responses that are there are used; else a new generation begins, unless this task has
+            begun it. One that another began, and that has no responses, is passed over for those before it.
         :raises ConfigurationError: retryable, if another task writes here.
+        :raises StorageError: if nothing can be read or written here.
         """
-        found = self._lease()
-        if found is not None:
-            self._refuse_siblings(found["owner"])
-            mine = found["owner"] == self.writer.owner and found["try_number"] <= self.writer.try_number
-            left = found["expires"] - self._now()
-            if left > 0 and not mine:
-                raise ConfigurationError(
-                    f"output_path {str(self.path)!r} is being written by {found['owner']}, try {found['try_number']}. "
-                    f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
-                    retryable=True,
-                    retry_after=left,
-                )
-        there = {_generation(name) for name in self._part_names()}
-        self.generation = found["generation"] if found else max(there, default=1)
-        self._begun = max({found["begun"] if found else 1} | there)
-        is_new = found is None or found["stamp"] != self.writer.stamp
-        if is_new and not resume:
-            self._begun += found is not None or bool(there)
-            self.generation = self._begun
-        elif is_new and self.generation not in there:
-            self.generation = max(there, default=self.generation)
-        self._write_lease(self.lease_seconds)
-        self.confirm()
+        self._lease = lease = lease_in(self.storage, self._token, self._sleep)
+        for _ in range(_STARTS):
+            number, found = lease.latest()
+            self._refuse_others(found)
+            self._choose_generation(found, resume=resume)
+            claim = self._claims(self.lease_seconds)
+            if (mine := lease.take(number, claim)) is not None:
+                self._claim, self._expires = mine, claim.expires
+                self.confirm()
+                return
+        raise ConfigurationError(
+            f"output_path {str(self.path)!r}: {_STARTS} times another task took its lease in the same moment; a retry "
+            "tries again",
+            retryable=True,
+        )
 
     def confirm(self) -> None:
         """
-        Look whether another writer took the lease at the same moment: there are no locks.
+        See whether another writer took the lease meanwhile.
 
         :raises ConfigurationError: retryable; nothing has been sent yet.
         """
@@ -118,6 +137,31 @@ class OutputStore:
             self.renew()
         except LeaseLostError as error:
             raise ConfigurationError(str(error), retryable=True) from None
+
+    def _refuse_others(self, found: Claim | None) -> None:
+        if found is None:
+            return
+        self._refuse_siblings(found.owner)
+        is_mine = found.owner == self.writer.owner and found.try_number <= self.writer.try_number
+        left = found.expires - self._now()
+        if left > 0 and not is_mine:
+            raise ConfigurationError(
+                f"output_path {str(self.path)!r} is being written by {found.owner}, try {found.try_number}. "
+                f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
+                retryable=True,
+                retry_after=left,
+            )
+
+    def _choose_generation(self, found: Claim | None, *, resume: bool) -> None:
+        there = {_generation(name) for name in self._part_names()}
+        self.generation = found.generation if found else max(there, default=1)
+        self._begun = max({found.generation, found.begun} | there if found else {1} | there)
+        is_new = found is None or found.stamp != self.writer.stamp
+        if is_new and not resume:
+            self._begun += found is not None or bool(there)
+            self.generation = self._begun
+        elif is_new and self.generation not in there:
+            self.generation = max(there, default=self.generation)
 
     def _refuse_siblings(self, owner: str) -> None:
         """Mapped tasks of one run, and iterations of one loop, would put their results over one another's."""
@@ -137,21 +181,64 @@ class OutputStore:
 
     def renew(self) -> None:
         """
-        Keep the lease.
+        Keep the lease. What fails is tried again until the lease has lapsed.
 
-        :raises LeaseLostError: if another writer has taken it.
+        :raises LeaseLostError: if another writer has taken it; retryable, if the store was down until it lapsed, so
+            that another writer may.
         """
-        found = self._lease()
-        if found is None or found["token"] != self._token:
-            who = f"{found['owner']}, try {found['try_number']}," if found else "somebody who deleted the lease"
+        with self._renewing:
+            while True:
+                try:
+                    self._renew()
+                except StorageError as error:
+                    left = self.lease_left
+                    if left == 0.0:
+                        raise LeaseLostError(
+                            f"output_path {str(self.path)!r}: for {self.lease_seconds:.0f} s the lease could not be "
+                            "renewed, and so it lapsed; nothing more is sent, since another task may write here now. A "
+                            f"retry goes on from what is written. {error}",
+                            retryable=True,
+                        ) from error
+                    log.warning("The lease lapses in %.0f s, and could not be renewed yet: %s", left, error)
+                    self._sleep(min(_AGAIN, left))
+                else:
+                    return
+
+    def _renew(self) -> None:
+        claim = self._claims(self.lease_seconds)
+        # One request that hangs must use up neither the time of all others nor that of the lease.
+        seconds = max(min(self.lease_left, self.lease_seconds / 4), _SHORTEST)
+        number = within(seconds, partial(self._held.renew, self._claim, claim), self.storage.url(LEASES))
+        if number is None:
+            _, found = self._held.latest()
+            is_other = found is not None and found.token != self._token
+            who = f"{found.owner}, try {found.try_number}," if found and is_other else "somebody who deleted the lease"
             raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
-        self._write_lease(self.lease_seconds)
+        self._claim, self._expires = number, claim.expires
 
     def release(self) -> None:
-        """Let others write; the file stays, since it holds the generation."""
-        with suppress(LeaseLostError):
-            self.renew()
-            self._write_lease(0.0)
+        """Let others write. The last claim stays, since it holds the generation."""
+        with self._renewing:
+            try:
+                self._held.renew(self._claim, self._claims(0.0))
+            except StorageError as error:
+                log.warning("Others wait for %.0f s, since the lease could not be released: %s", self.lease_left, error)
+            self._expires = 0.0
+
+    @property
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise RuntimeError("acquire() comes first")
+        return self._lease
+
+    def _claims(self, seconds: float) -> Claim:
+        return Claim(
+            **asdict(self.writer),
+            token=self._token,
+            generation=self.generation,
+            begun=self._begun,
+            expires=self._now() + seconds,
+        )
 
     def write_part(self, lines: list[str]) -> str:
         """Write rows, each a JSON object; return the file's name."""
@@ -206,25 +293,6 @@ class OutputStore:
     def _part_names(self) -> list[str]:
         found = self.storage.list_names(PARTS)
         return [name for name in found if name.startswith("part-") and name.endswith(".jsonl")]
-
-    def _lease(self) -> dict[str, Any] | None:
-        try:
-            if (data := self.storage.read_file(LEASE)) is None:
-                return None
-            found = json.loads(data)
-            lease = {name: found[name] for name in ("owner", "try_number", "stamp", "token", "generation", "expires")}
-            return lease | {"begun": max(found["generation"], found.get("begun", 0))}
-        except (ValueError, KeyError, TypeError):
-            return None  # torn: nobody can be told from it, and parts are kept apart by their names
-
-    def _write_lease(self, seconds: float) -> None:
-        lease = asdict(self.writer) | {
-            "token": self._token,
-            "generation": self.generation,
-            "begun": self._begun,
-            "expires": self._now() + seconds,
-        }
-        self.storage.write_file(LEASE, json.dumps(lease).encode())
 
 
 def name_of_owner(ti: Any) -> str:

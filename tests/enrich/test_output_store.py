@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses.enrich.output_store import LEASE, LEASE_SECONDS, PARTS, OutputStore, Writer, name_of
+from airflow_provider_responses.enrich.lease import LEASES
+from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, PARTS, OutputStore, Writer, name_of
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from tests.enrich.jobs import stored
 
@@ -53,7 +54,7 @@ def opened(place: Any, clock: Clock) -> Open:
     """A folder that is acquired."""
 
     def new(owner: str = "a", try_number: int = 1, stamp: str = "s", *, resume: bool = True) -> OutputStore:
-        made = OutputStore(place, Writer(owner=owner, try_number=try_number, stamp=stamp), clock)
+        made = OutputStore(place, Writer(owner=owner, try_number=try_number, stamp=stamp), clock, sleep=lambda _: None)
         made.acquire(resume=resume)
         return made
 
@@ -74,6 +75,10 @@ def rows_in(folder: OutputStore) -> list[int]:
 
 def names_in(place: Any) -> list[str]:
     return sorted(path.name for path in place.iterdir() if path.name != PARTS)
+
+
+def claims_in(place: Any) -> list[Any]:
+    return sorted((place / LEASES).iterdir(), key=lambda path: path.name)
 
 
 # The lease
@@ -118,7 +123,8 @@ def test_who_renews_keeps_the_lease(opened: Open, clock: Clock) -> None:
 def test_a_lease_that_is_released_is_free(opened: Open, place: Any) -> None:
     opened("a").release()
     opened("b").release()
-    assert names_in(place) == [LEASE]
+    assert names_in(place) == [LEASES]
+    assert len(claims_in(place)) <= 2  # those that do not count any more are deleted
 
 
 def test_a_writer_that_comes_back_after_its_lease_lapsed_has_lost_it(opened: Open, clock: Clock) -> None:
@@ -132,22 +138,26 @@ def test_a_writer_that_comes_back_after_its_lease_lapsed_has_lost_it(opened: Ope
 
 def test_without_its_lease_a_writer_stops(opened: Open, place: Any) -> None:
     mine = opened("a")
-    (place / LEASE).unlink()
+    for path in claims_in(place):
+        path.unlink()
     with pytest.raises(LeaseLostError, match="deleted the lease"):
         mine.renew()
+    opened("b")
 
 
-def test_a_torn_lease_keeps_nobody_out_and_loses_no_answer(opened: Open, place: Any) -> None:
+def test_a_torn_lease_keeps_nobody_out_and_loses_no_response(opened: Open, place: Any) -> None:
     opened("a", stamp="one", resume=False).write_part(part(1))
     first = opened("a", stamp="two", resume=False)
     first.write_part(part(2))
-    data = (place / LEASE).read_bytes()
-    for end in range(len(data)):
-        (place / LEASE).write_bytes(data[:end])
-        with pytest.raises(LeaseLostError):
-            first.renew()
+    last = claims_in(place)[-1]
+    data = last.read_bytes()
+    for end in range(0, len(data), 7):
+        last = claims_in(place)[-1]
+        last.write_bytes(data[:end])
         later = opened("b", stamp="three")
         assert (later.generation, rows_in(later)) == (2, [2])
+        with pytest.raises(LeaseLostError):
+            first.renew()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,8 @@ def test_generations(opened: Open) -> None:
 def test_a_new_generation_begins_after_all_parts_also_without_a_lease(opened: Open, place: Any) -> None:
     for stamp in ("one", "two", "three"):
         opened("a", 1, stamp, resume=False).write_part(part(1))
-    (place / LEASE).unlink()
+    for path in claims_in(place):
+        path.unlink()
     assert opened("a", 1, "four", resume=False).generation == 4
 
 
@@ -365,4 +376,4 @@ def test_the_manifest_is_json(opened: Open, place: Any) -> None:
     for count in (1, 2):
         folder.write_manifest({"rows": count})
     assert json.loads((place / "manifest.json").read_bytes()) == {"rows": 2}
-    assert names_in(place) == [LEASE, "manifest.json"]
+    assert names_in(place) == [LEASES, "manifest.json"]

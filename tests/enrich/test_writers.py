@@ -177,15 +177,17 @@ def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp
 
 
 def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sandbox, tmp_path):
-    other = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="other"))).folder
+    now = Clock()
+    other = OutputStore(tmp_path, Writer(owner="other"), now)
 
     def both() -> Any:
-        """What the other has looked at before this one wrote its lease, it writes after."""
+        """The other starts while this one reads its source."""
         yield from read_rows(table(3))
-        other._write_lease(LEASE_SECONDS)
+        now.time += LEASE_SECONDS  # this one was stopped for so long
+        other.acquire(resume=True)
 
     with pytest.raises(ConfigurationError, match="other, try 1, writes here now") as caught:
-        enrich(responses_sandbox, tmp_path, [], chunks=both)
+        enrich(responses_sandbox, tmp_path, [], Surroundings(now=now), chunks=both)
     assert caught.value.retryable
     assert not responses_sandbox.ledger
 
