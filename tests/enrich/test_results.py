@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from pydantic import BaseModel
 from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     PaymentRequiredResponseError,
     RequestValidationError,
+    StorageError,
 )
-from tests.enrich.jobs import MODEL, enrich, manifest, result, stored, table
+from tests.enrich.jobs import MODEL, enrich, manifest, result, stored, table, tear
 
 TEXT = runs.Run(fields={}, stream=False)
 
@@ -52,6 +55,17 @@ def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path)
     enrich(responses_sandbox, tmp_path / "many" / "shard-2", rows, key=key, shard=(2, 4))
     with pytest.raises(ConfigurationError, match="shard-2: a shard of 4, beside shards of 3"):
         merge_shards(tmp_path / "many")
+
+
+def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
+    for shard in range(2):
+        responses_sandbox.script({"status": 400}, {"text": "no JSON"}, {"text": "no JSON"}, {"text": "no JSON"})
+        rows = [*table(20), {"id": None, "text": "without a key"}]
+        limits = Limits(concurrency=1, max_failures=100)
+        enrich(responses_sandbox, tmp_path / f"shard-{shard}", rows, shard=(shard, 2), limits=limits)
+    merged = merge_shards(tmp_path)
+    assert len(merged["counts"]) >= 3
+    assert sum(merged["counts"].values()) == merged["rows"] == len(result(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +103,140 @@ def test_shards_of_two_sources_are_not_merged(responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path / f"shard-{shard}", table(rows), shard=(shard, 2))
     with pytest.raises(ConfigurationError, match="its source had 12 rows, and that of shard-0 6"):
         merge_shards(tmp_path)
+
+
+@pytest.fixture
+def shards(responses_sandbox, tmp_path):
+    """Two shards of twelve rows, and their results."""
+    for shard in range(2):
+        enrich(responses_sandbox, tmp_path / f"shard-{shard}", table(12), shard=(shard, 2))
+    merge_shards(tmp_path)
+    return [tmp_path / f"shard-{shard}" / "result.jsonl" for shard in range(2)]
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def without_a_row(data: bytes) -> bytes:
+    return b"".join(data.splitlines(keepends=True)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_a_row, r"has \d+ rows \(\d+ ok\), and its manifest says \d+ \(\d+ ok\): it is short or damaged"),
+        (lambda _: b"", r"has 0 rows \(none\), and its manifest says"),
+        (lambda data: data.replace(b'"ok"', b'"failed"', 1), r"has 6 rows \(1 failed, 5 ok\), and its manifest says 6"),
+        (lambda data: data[:-1], r"is damaged: line \d+ is not a row"),
+        (cut, r"is damaged: line \d+ is not a row"),
+        (lambda data: data + data, r"is damaged: line \d+ is not a row"),
+        (lambda data: b"[]\n" + data, "is damaged: line 1 is not a row"),
+        (lambda data: b"\xff\n" + data, "is damaged: line 1 is not a row"),
+    ],
+)
+def test_a_shard_that_is_short_or_damaged_is_named_and_nothing_is_replaced(shards, tmp_path, damage, said):
+    before = [(tmp_path / name).read_bytes() for name in ("result.jsonl", "manifest.json")]
+    shards[1].write_bytes(damage(shards[1].read_bytes()))
+    with pytest.raises(ConfigurationError, match=f"shard-1: result.jsonl {said}.*; run the shard's task again"):
+        merge_shards(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("result.jsonl", "manifest.json")] == before
+
+
+def test_a_shard_without_its_result_is_named(shards, tmp_path):
+    shards[0].unlink()
+    with pytest.raises(StorageError, match=r"shard-0/result.jsonl cannot be read \(FileNotFoundError"):
+        merge_shards(tmp_path)
+
+
+def test_two_shards_with_one_row_are_not_merged(shards, tmp_path):
+    rows = [json.loads(line) for line in shards[0].read_text().splitlines()]
+    taken = json.loads(shards[1].read_text().splitlines()[0])["_row"]
+    rows = sorted([*rows[:-1], rows[-1] | {"_row": taken}], key=lambda row: row["_row"])
+    shards[0].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigurationError, match=rf"shard-\d: it holds row {taken}, and so does shard-\d; run all"):
+        merge_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda told: told | {"new_in_a_later_version": {"a": 1}}, None),
+        (
+            lambda told: {name: value for name, value in told.items() if name != "counts"},
+            "'counts' is missing or of ano",
+        ),
+        (lambda told: told | {"shard": "0/2"}, "another version of this package wrote it: 'shard' is missing or of"),
+        (lambda told: told | {"complete": "yes"}, "'complete' is missing or of another type; run the shard's task"),
+        (lambda told: told | {"counts": {"ok": "6"}}, "'counts' is missing or of another type"),
+        (lambda told: told | {"complete": False}, "shard-1: the shard did not run to its end; run its task again"),
+        (lambda told: [told], "shard-1/manifest.json is damaged: it is no JSON object"),
+    ],
+)
+def test_a_manifest_of_another_version_is_read_or_named(shards, tmp_path, change, said):
+    path = tmp_path / "shard-1" / "manifest.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    if said is None:
+        assert merge_shards(tmp_path)["rows"] == 12
+    else:
+        with pytest.raises(ConfigurationError, match=said):
+            merge_shards(tmp_path)
+
+
+def test_a_torn_manifest_is_named(shards, tmp_path):
+    tear(tmp_path / "shard-1" / "manifest.json")
+    with pytest.raises(ConfigurationError, match=r"shard-1/manifest.json is damaged: it is no JSON object"):
+        merge_shards(tmp_path)
+
+
+def test_costs_that_are_unknown_stay_unknown_in_a_merge(shards, tmp_path):
+    for shard in range(2):
+        path = tmp_path / f"shard-{shard}" / "manifest.json"
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps(told | {"cost_this_try": None, "cost": None if shard else 0.25}))
+    merged = merge_shards(tmp_path)
+    assert (merged["cost_this_try"], merged["cost"]) == (None, 0.25)
+
+
+@pytest.mark.parametrize("is_merge", [False, True])
+def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sandbox, shards, tmp_path, is_merge):
+    """The process ends when the result is being put there."""
+
+    class Died(BaseException):
+        pass
+
+    class Dying(LocalStorage):
+        def put_file(self, local, name):
+            assert json.loads(self.read_file("manifest.json"))["complete"] is False
+            raise Died
+
+    folder = tmp_path if is_merge else tmp_path / "shard-0"
+    before = {path.name: path.read_bytes() for path in folder.glob("result.*")}
+    told = manifest(folder)
+    again = partial(enrich, responses_sandbox, rows=table(20), shard=(0, 2))
+    with pytest.raises(Died):
+        (merge_shards if is_merge else again)(Dying(folder))
+    assert {path.name: path.read_bytes() for path in folder.glob("result.*")} == before
+    assert manifest(folder) == told | {"complete": False}  # and what later attempts read of it stays
+    if not is_merge:
+        with pytest.raises(ConfigurationError, match="shard-0: the shard did not run to its end"):
+            merge_shards(tmp_path)
+
+
+def test_a_temporary_folder_that_is_full_is_named(responses_sandbox, tmp_path, monkeypatch):
+    """The result is made there first; what is paid is in the parts."""
+    from airflow_provider_responses.enrich import results
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "lines", full)
+        with pytest.raises(StorageError, match=r"the temporary folder .* cannot be written .*No space left.*TMPDIR"):
+            enrich(responses_sandbox, tmp_path, table(3))
+    told = enrich(responses_sandbox, tmp_path, table(3))
+    assert (told["requests_sent"], told["counts"]) == (0, {"ok": 3})
 
 
 def test_a_format_that_is_none_leaves_the_result_alone(responses_sandbox, tmp_path):
