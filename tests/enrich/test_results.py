@@ -20,7 +20,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
     StorageError,
 )
-from tests.enrich.jobs import MODEL, enrich, manifest, result, stored, table, tear
+from tests.enrich.jobs import MODEL, ask, enrich, manifest, result, stored, table, tear
 
 TEXT = runs.Run(fields={}, stream=False)
 
@@ -60,9 +60,14 @@ def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path)
 def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
     for shard in range(2):
         responses_sandbox.script({"status": 400}, {"text": "no JSON"}, {"text": "no JSON"}, {"text": "no JSON"})
-        rows = [*table(20), {"id": None, "text": "without a key"}]
-        limits = Limits(concurrency=1, max_failures=100)
-        enrich(responses_sandbox, tmp_path / f"shard-{shard}", rows, shard=(shard, 2), limits=limits)
+        enrich(
+            responses_sandbox,
+            tmp_path / f"shard-{shard}",
+            table(20),
+            shard=(shard, 2),
+            limits=Limits(concurrency=1, max_failures=100),
+            ask=lambda row: ask(row) | ({"temperature": 9} if row["id"] in {"r1", "r2", "r3"} else {}),
+        )
     merged = merge_shards(tmp_path)
     assert len(merged["counts"]) >= 3
     assert sum(merged["counts"].values()) == merged["rows"] == len(result(tmp_path))
