@@ -25,6 +25,7 @@ from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.earlier import Earlier
 from airflow_provider_responses.enrich.index import INVALID, OK, Index
 from airflow_provider_responses.enrich.job import Environment, Job
+from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
 from airflow_provider_responses.enrich.report import Report, say_end
@@ -87,27 +88,31 @@ class Enrichment:
                 ) from error
 
     def cancel(self, why: BaseException | None = None) -> None:
-        """Stop at once, from any thread or a signal's handler; what has been answered is written."""
+        """Stop at once, from any thread or a signal's handler; the responses that came are written."""
         self._cancelled = why or RequestCancelledError("the task was ended; what is done stays")
+        self._on_loop("cancel", self._cancelled)
+
+    def _on_loop(self, name: str, why: BaseException) -> None:
+        """Stop or cancel the sender, if there is one yet."""
         loop, sender = self._loop, self._sender
         if loop is not None and sender is not None:
-            loop.call_soon_threadsafe(sender.cancel, self._cancelled)
+            loop.call_soon_threadsafe(getattr(sender, name), why)
 
     def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
         self.folder.acquire(resume=self.job.resume)
         lost = False
         try:
-            self._index(rows, index)
-            earlier = self._recall(index)
-            self._report.say_begin()
-            self.folder.confirm()
-            stopped = asyncio.run(self._send(index, earlier))
-            if isinstance(stopped, LeaseLostError):
-                raise stopped
-            self.folder.renew()  # whoever took over writes the result
-            manifest = self._close(index, scratch, stopped)
-            self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
-            self.folder.delete_parts(but_not=self.folder.generation)
+            with self._keeper() as lease:
+                self._index(rows, index, lease)
+                earlier = self._recall(index)
+                self._report.say_begin()
+                self.folder.confirm()
+                stopped = asyncio.run(self._send(index, earlier, lease))
+                lease.check()
+                self.folder.renew()  # whoever took over writes the result
+                manifest = self._close(index, scratch, stopped)
+                self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
+                self.folder.delete_parts(but_not=self.folder.generation)
         except LeaseLostError:
             lost = True
             raise
@@ -115,11 +120,26 @@ class Enrichment:
             return manifest
         finally:
             if not lost:
-                self.folder.release()
+                self._release()
 
-    def _index(self, rows: Rows, index: Index) -> None:
+    def _keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(
+            self.folder.try_renew,
+            self.folder.path,
+            clock=self.environment.clock,
+            lease_seconds=self.environment.lease_seconds,
+            max_outage=self.job.limits.max_outage,
+            lost=lambda error: self._on_loop("stop", error),
+        )
+
+    def _release(self) -> None:
+        try:
+            self.folder.release()
+        except (OSError, ResponsesError) as error:
+            log.warning("%s: the lease could not be released, and lapses by itself. %s", self.folder.path, error)
+
+    def _index(self, rows: Rows, index: Index, lease: LeaseKeeper) -> None:
         """Read the source."""
-        checked = self.environment.now()
         columns = parquet.Columns() if self.job.output_format == "parquet" else None
         for chunk in rows.read():
             self._report.rows += len(chunk)
@@ -128,9 +148,7 @@ class Enrichment:
                 columns.add([(row.position, json.loads(row.columns)) for row in chunk])
             if self._cancelled is not None:
                 raise self._cancelled
-            if self.environment.now() - checked > self.environment.lease_seconds / 4:
-                self.folder.renew()
-                checked = self.environment.now()
+            lease.check()
         if columns is not None:
             columns.check()
         self._report.source_rows = rows.total
@@ -163,7 +181,7 @@ class Enrichment:
         report.reused = before - report.left
         return earlier
 
-    async def _send(self, index: Index, earlier: Earlier) -> BaseException | None:
+    async def _send(self, index: Index, earlier: Earlier, lease: LeaseKeeper) -> BaseException | None:
         """Send what has no response; return why that was stopped, if it was."""
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
@@ -173,7 +191,9 @@ class Enrichment:
             index,
             self.fields,
             typed=self._typed,
+            limits=limits,
             clock=environment.clock,
+            tick=environment.tick,
             part_rows=environment.part_rows,
             flush_seconds=environment.flush_seconds,
         )
@@ -188,6 +208,7 @@ class Enrichment:
                 config=self.job.config.for_call(self.job.options),
                 budget=Budget(limits, progress, spent=earlier.spent, known=frozenset(earlier.known)),
                 progress=progress,
+                room=writer,
                 clock=environment.clock,
                 sleep=environment.sleep,
                 draw=environment.draw,
@@ -195,15 +216,23 @@ class Enrichment:
             self._loop = asyncio.get_running_loop()
             if self._cancelled is not None:
                 sender.stop(self._cancelled)
+            lease.check()
             ended = asyncio.Event()
-            ticking = asyncio.create_task(self._tick(writer, sender, ended))
+            beside = [asyncio.create_task(it) for it in (self._say(sender, ended), self._end_in_time(sender, ended))]
+            writing = asyncio.create_task(writer.run(sender))
+            writing.add_done_callback(lambda task: _stop_if_failed(sender, task))
             try:
                 return await sender.run()
             finally:
-                ended.set()
-                await asyncio.wait({ticking})  # else a part that is being written would be written twice
                 self._loop = None
-                writer.flush()
+                writer.finish(hurried=self._cancelled is not None)
+                await asyncio.wait({writing})
+                ended.set()
+                await asyncio.wait(beside)
+                with contextlib.closing(writer):
+                    for task in (writing, *beside):
+                        if not task.cancelled():
+                            task.result()
 
     def _keep(self, writer: PartWriter, sender: Sender, answer: Answer) -> None:
         """Take what came of a request; stop where most fail, since the rest would be paid without use."""
@@ -221,24 +250,24 @@ class Enrichment:
         ):
             sender.stop(self._report.most_fail(answer))
 
-    async def _tick(self, writer: PartWriter, sender: Sender, ended: asyncio.Event) -> None:
-        """Flush, renew the lease and report how it goes, now and then."""
-        environment = self.environment
-        reported = renewed = environment.clock()
-        try:
-            while not await _is_set(ended, environment.tick):
-                now = environment.clock()
-                await writer.flush_due()
-                if self.job.seconds is not None and now - self._report.began >= self.job.seconds:
-                    sender.cancel(_out_of_time(self.job.seconds))
-                if now - renewed >= environment.lease_seconds / 4:
-                    await asyncio.to_thread(self.folder.renew)
-                    renewed = now
-                if now - reported >= environment.progress_seconds:
-                    self._report.say(sender.pace.window)
-                    reported = now
-        except Exception as error:  # noqa: BLE001  whatever keeps responses from being written has to end the run
-            sender.stop(error)
+    async def _say(self, sender: Sender, ended: asyncio.Event) -> None:
+        """Report how it goes, now and then."""
+        clock, reported = self.environment.clock, self.environment.clock()
+        while not await _is_set(ended, self.environment.tick):
+            if clock() - reported >= self.environment.progress_seconds:
+                self._report.say(sender.pace.window)
+                reported = clock()
+
+    async def _end_in_time(self, sender: Sender, ended: asyncio.Event) -> None:
+        """Stop when the time of the run is over."""
+        if (seconds := self.job.seconds) is None:
+            return
+        ends_at = self._report.began + seconds
+        while (left := ends_at - self.environment.clock()) > 0:
+            if await _is_set(ended, min(left, self.environment.tick)):
+                return
+        self._cancelled = _out_of_time(seconds)
+        sender.cancel(self._cancelled)
 
     def _close(self, index: Index, scratch: Path, stopped: BaseException | None) -> dict[str, Any]:
         """Write the result and the manifest; fail if too many rows have."""
@@ -279,6 +308,11 @@ class Enrichment:
             unanswered=dict.fromkeys((*self.fields, *META)),
             check=self.folder.renew,
         )
+
+
+def _stop_if_failed(sender: Sender, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        sender.stop(error)
 
 
 async def _is_set(event: asyncio.Event, within: float) -> bool:

@@ -67,14 +67,14 @@ class Environment:
     What a run is in: time and chance, where it reports to, and what it is made of. Tests replace them.
 
     :param report: takes the figures of the progress line.
-    :param tick: seconds between looks at what has to be flushed, renewed or reported.
+    :param tick: seconds between looks at what has to be written or reported.
     :param lease_seconds: after the lease's last renewal, others may write.
     :param progress_seconds: between two progress lines.
     :param part_rows: in a part at most.
     :param flush_seconds: after which few responses are a part as well.
     :param open_folder: opens the output; all of its storage calls are methods.
     :param open_index: makes the index; each of its commits is a call of ``Index.commit``.
-    :param part_writer: makes what writes the parts; each flush is a call of one of its methods.
+    :param part_writer: makes what writes the parts; each flush is a call of ``PartWriter.store``.
     """
 
     clock: Callable[[], float] = time.monotonic

@@ -27,8 +27,11 @@ class Limits:
     :param max_cost: US dollars for all rows of an output, over all tries; answers to come are counted as dear as the
         dearest so far.
     :param max_failures: rows that may fail before the task does: a count, or, below 1 and as a float, a share.
-    :param max_outage: seconds that a service that is down is waited for.
+    :param max_outage: seconds that a service, or a store, that is down is waited for.
     :param max_request_bytes: the largest request that is sent.
+    :param max_unwritten: responses that may wait to be written, which the end of the process would lose; while more
+        do, nothing is sent. On local disk there are at most 64.
+    :param max_unwritten_seconds: that a response may wait before nothing more is sent.
     :raises RequestValidationError: naming the limit, what was given and what is allowed.
     """
 
@@ -39,13 +42,16 @@ class Limits:
     max_failures: float = 0
     max_outage: float = 600.0
     max_request_bytes: int = 1_000_000
+    max_unwritten: int = 2000
+    max_unwritten_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "max_request_bytes"):
+        for name in ("concurrency", "max_request_bytes", "max_unwritten"):
             _check(name, getattr(self, name), whole=True, least=1)
         for name in ("requests_per_minute", "tokens_per_minute", "max_cost"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), above=True)
+        _check("max_unwritten_seconds", self.max_unwritten_seconds, above=True)
         for name in ("max_failures", "max_outage"):
             _check(name, getattr(self, name))
         if isinstance(self.max_failures, float) and self.max_failures >= 1:

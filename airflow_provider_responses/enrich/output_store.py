@@ -6,7 +6,6 @@ Every part has a name that no other writer takes, so that two writers never repl
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import secrets
@@ -18,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
+from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import storage_at
 from airflow_provider_responses.enrich.storage_errors import within
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
@@ -83,9 +83,9 @@ class OutputStore:
         self._claim = 0  # the number of the latest claim, 0 while there is none
         self._expires = 0.0  # of it
         self._renewing = threading.Lock()
-        self._numbers = itertools.count()
-        self._appending = threading.Lock()
-        self._appended = ("", 0)  # the part that lines are added to, and how many it has
+        self._number = 0  # of the next part
+        self._writing = threading.Lock()
+        self._appended = ("", 0, 0)  # the part that lines are added to, and its lines and bytes
 
     @property
     def can_append(self) -> bool:
@@ -186,35 +186,43 @@ class OutputStore:
         :raises LeaseLostError: if another writer has taken it; retryable, if the store was down until it lapsed, so
             that another writer may.
         """
-        with self._renewing:
-            while True:
-                try:
-                    self._renew()
-                except StorageError as error:
-                    left = self.lease_left
-                    if left == 0.0:
-                        raise LeaseLostError(
-                            f"output_path {str(self.path)!r}: for {self.lease_seconds:.0f} s the lease could not be "
-                            "renewed, and so it lapsed; nothing more is sent, since another task may write here now. A "
-                            f"retry goes on from what is written. {error}",
-                            retryable=True,
-                        ) from error
-                    log.warning("The lease lapses in %.0f s, and could not be renewed yet: %s", left, error)
-                    self._sleep(min(_AGAIN, left))
-                else:
-                    return
+        while True:
+            try:
+                self.try_renew()
+            except StorageError as error:
+                left = self.lease_left
+                if left == 0.0:
+                    raise LeaseLostError(
+                        f"output_path {str(self.path)!r}: for {self.lease_seconds:.0f} s the lease could not be "
+                        "renewed, and so it lapsed; nothing more is sent, since another task may write here now. A "
+                        f"retry goes on from what is written. {error}",
+                        retryable=True,
+                    ) from error
+                log.warning("The lease lapses in %.0f s, and could not be renewed yet: %s", left, error)
+                self._sleep(min(_AGAIN, left))
+            else:
+                return
 
-    def _renew(self) -> None:
-        claim = self._claims(self.lease_seconds)
-        # One request that hangs must use up neither the time of all others nor that of the lease.
-        seconds = max(min(self.lease_left, self.lease_seconds / 4), _SHORTEST)
-        number = within(seconds, partial(self._held.renew, self._claim, claim), self.storage.url(LEASES))
-        if number is None:
+    def try_renew(self) -> None:
+        """
+        Keep the lease, or get it back where it has lapsed and nobody has taken it.
+
+        :raises LeaseLostError: if another writer has taken it.
+        :raises StorageError: if the store cannot be read or written now.
+        """
+        with self._renewing:
+            claim = self._claims(self.lease_seconds)
+            # One request that hangs must use up neither the time of all others nor that of the lease.
+            quarter = self.lease_seconds / 4
+            seconds = max(min(self.lease_left or quarter, quarter), _SHORTEST)
+            number = within(seconds, partial(self._held.renew, self._claim, claim), self.storage.url(LEASES))
+            if number is not None:
+                self._claim, self._expires = number, claim.expires
+                return
             _, found = self._held.latest()
-            is_other = found is not None and found.token != self._token
-            who = f"{found.owner}, try {found.try_number}," if found and is_other else "somebody who deleted the lease"
-            raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
-        self._claim, self._expires = number, claim.expires
+        is_other = found is not None and found.token != self._token
+        who = f"{found.owner}, try {found.try_number}," if found and is_other else "somebody who deleted the lease"
+        raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
 
     def release(self) -> None:
         """Let others write. The last claim stays, since it holds the generation."""
@@ -241,25 +249,33 @@ class OutputStore:
         )
 
     def write_part(self, lines: list[str]) -> str:
-        """Write rows, each a JSON object; return the file's name."""
-        name = self._part_name()
-        self.storage.write_file(f"{PARTS}/{name}", _joined(lines))
-        return name
+        """
+        Write rows, each a JSON object; return the file's name.
+
+        After a failure the next part has the same name: a store may have written what it says it has not.
+        """
+        with self._writing:
+            name = self._part_name()
+            self.storage.write_file(f"{PARTS}/{name}", _joined(lines))
+            self._number += 1
+            return name
 
     def append(self, lines: list[str]) -> None:
         """
         Add rows, each a JSON object, to this attempt's part, on local disk alone. The end of the process loses none.
 
-        A part of some 1,000 rows is full, and another begins. So it does after a failure: of this call's rows
-        none are read back, so that they may be given again.
+        A part of some 1,000 rows, or 4 MiB, is full, and another begins. So it does after a failure: none of this
+        call's rows are read back, so that they may be given again.
         """
-        with self._appending:
-            name, count = self._appended
-            if not name or count >= _APPENDED_LINES:
-                name, count = self._part_name(), 0
-            self._appended = ("", 0)
-            self.storage.append(f"{PARTS}/{name}", _joined(lines))
-            self._appended = (name, count + len(lines))
+        with self._writing:
+            name, count, size = self._appended
+            if not name or count >= _APPENDED_LINES or size >= CHUNK_SIZE:
+                name, count, size = self._part_name(), 0, 0
+                self._number += 1
+            self._appended = ("", 0, 0)
+            data = _joined(lines)
+            self.storage.append(f"{PARTS}/{name}", data)
+            self._appended = (name, count + len(lines), size + len(data))
 
     def read_parts(self) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows of each part of this generation; of one that is torn, those that are whole."""
@@ -287,8 +303,7 @@ class OutputStore:
 
     def _part_name(self) -> str:
         # The token keeps two writers apart who both think that they are this attempt.
-        number = next(self._numbers)
-        return f"part-g{self.generation:04d}-t{self.writer.try_number:04d}-{self._token}-{number:06d}.jsonl"
+        return f"part-g{self.generation:04d}-t{self.writer.try_number:04d}-{self._token}-{self._number:06d}.jsonl"
 
     def _part_names(self) -> list[str]:
         found = self.storage.list_names(PARTS)

@@ -11,7 +11,7 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_provider_responses.client.retries import next_wait
 from airflow_provider_responses.enrich.budget import Budget, Paid
@@ -46,6 +46,16 @@ MOST_BUSY: Final = 50  # times that a row is told to wait; others come through m
 Turn = Callable[[Pending, float | None], Awaitable[None]]
 
 
+class Room(Protocol):
+    """Bounds the responses that are not written."""
+
+    def is_full(self) -> bool:
+        """Return whether nothing may be sent."""
+
+    async def has_room(self) -> None:
+        """Wait until something may be sent."""
+
+
 @dataclass(slots=True)
 class Sending:
     """A request, and how often it was sent."""
@@ -67,6 +77,7 @@ class Sender:
         :meth:`turn` that it is given before it sends once more.
     :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
     :param keep: takes an answer; it must be quick.
+    :param room: for responses that are not written yet.
     :param budget: what may be spent.
     :param progress: what is done so far; both are kept up to date here.
     :param clock: seconds, as of ``time.monotonic``.
@@ -83,6 +94,7 @@ class Sender:
         config: ClientConfig,
         budget: Budget,
         progress: Progress,
+        room: Room,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
@@ -92,7 +104,7 @@ class Sender:
         self._ask, self._take, self._keep = ask, take, keep
         # A long wait is one for all rows, and max_outage bounds it.
         self._config = replace(config, max_retry_wait=max(config.max_retry_wait, limits.max_outage))
-        self._limits = limits
+        self._limits, self._room = limits, room
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._fresh: list[Pending] = []  # in reverse
         self._exhausted = False
@@ -109,7 +121,7 @@ class Sender:
             while self._stop is None and (self._tasks or self._later or self._read()):
                 now = self._clock()
                 wait = self.pace.delay(now)
-                may = self.pace.has_room(len(self._tasks)) and self._affords()
+                may = self.pace.has_room(len(self._tasks)) and not self._room.is_full() and self._affords()
                 if may and not wait and (job := self._next(now)) is not None:
                     self._start(job, now)
                     if self.progress.sent % 32 == 0:
@@ -129,6 +141,10 @@ class Sender:
     def stop(self, why: BaseException) -> None:
         """Send no more; the first reason counts."""
         self._stop = self._stop or why
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look again whether something may be sent."""
         self._wake.set()
 
     def cancel(self, why: BaseException) -> None:
@@ -202,6 +218,7 @@ class Sender:
             )
         while (wait := self.pace.delay(self._clock())) and self._stop is None:
             await self._sleep(min(wait, 1.0))
+        await self._room.has_room()
         if self._stop is not None:
             raise RequestCancelledError("the run stopped before this request was sent once more")
         self.pace.sent(self._clock(), len(pending.fields))

@@ -108,6 +108,15 @@ class Service:
         return sum(start < at < end for at, _ in self.sends)
 
 
+class Roomy:
+    """A store to which all is written at once."""
+
+    def is_full(self) -> bool:
+        return False
+
+    async def has_room(self) -> None: ...
+
+
 @dataclass
 class Ended:
     """What a run came to."""
@@ -151,6 +160,7 @@ def run(
             config=config,
             budget=Budget(allowed, progress, spent=spent),
             progress=progress,
+            room=Roomy(),
             clock=loop.time,
             sleep=asyncio.sleep,
             draw=chance.random,

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.enrich.child import CONCURRENCY, ROWS
 from tests.enrich.jobs import manifest, parts, result, table, tear
 
 KILLS = 10
+OFTEN = {"tick": 0.02, "part_rows": 20, "flush_seconds": 0.05}
 AT_MOST = (ROWS - 1) // KILLS  # requests in a try before it is killed, so that the last try has something to do
 
 
@@ -38,9 +40,9 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None
         time.sleep(0.002)
 
 
-def start(sandbox: Sandbox, folder: Path, try_number: int, *, cache: bool) -> subprocess.Popen[bytes]:
-    arguments = [sandbox.base_url, str(folder), str(try_number), "yes" if cache else "no"]
-    return subprocess.Popen([sys.executable, "-m", "tests.enrich.child", *arguments], cwd=ROOT)
+def start(sandbox: Sandbox, folder: Path, attempt: int, **given: Any) -> subprocess.Popen[bytes]:
+    arguments = json.dumps({"url": sandbox.base_url, "folder": str(folder), "attempt": attempt, **given})
+    return subprocess.Popen([sys.executable, "-m", "tests.enrich.child", arguments], cwd=ROOT)
 
 
 def is_idle(sandbox: Sandbox) -> bool:
@@ -80,7 +82,7 @@ def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
     for number in range(1, KILLS + 1):
         begun = len(entries)
         moment = begun + draw.randint(1, AT_MOST)
-        process = start(sandbox, tmp_path, number, cache=cache)
+        process = start(sandbox, tmp_path, number, cache=cache, environment=OFTEN)
         try:
             until(lambda: len(entries) >= moment, process)  # noqa: B023
         finally:
@@ -97,7 +99,7 @@ def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
         assert not (tmp_path / "result.jsonl").exists()
 
     begun = len(entries)
-    process = start(sandbox, tmp_path, KILLS + 1, cache=cache)
+    process = start(sandbox, tmp_path, KILLS + 1, cache=cache, environment=OFTEN)
     try:
         assert process.wait(timeout=50) == 0
     finally:
@@ -128,3 +130,41 @@ def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
         assert all(times <= 1 + sum(row in gone for gone in lost) for row, times in billed.items())
     # What was in flight or not written when the process died is little.
     assert any(lost)
+
+
+@pytest.mark.parametrize(
+    ("appends", "bound"), [pytest.param(True, 64, id="local disk"), pytest.param(False, 300, id="elsewhere")]
+)
+def test_what_is_paid_twice_after_a_kill_is_bounded(appends, bound, sandbox, tmp_path):
+    """Without a cache, and at half of the table: what was in flight, and what was not written."""
+    rows, in_flight = 3000, 256
+    sandbox.latency = 0.02
+    entries = sandbox.state._entries
+    given = {
+        "rows": rows,
+        "cache": False,
+        "appends": appends,
+        "limits": {"concurrency": in_flight, "max_unwritten": 2000 if appends else bound},
+    }
+    process = start(sandbox, tmp_path, 1, **given)
+    try:
+        until(lambda: len(entries) >= rows // 2, process)
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: is_idle(sandbox))
+    kept = written(tmp_path)
+
+    process = start(sandbox, tmp_path, 2, **given)
+    try:
+        assert process.wait(timeout=100) == 0
+    finally:
+        process.kill()
+        process.wait()
+    billed = Counter(entry.body["input"] for entry in sandbox.ledger if entry.billed)
+    assert [row["_row"] for row in result(tmp_path)] == list(range(rows))
+    assert manifest(tmp_path)["counts"] == {"ok": rows}
+    assert manifest(tmp_path)["requests_reused"] == len(kept)
+    twice = billed.total() - rows
+    print(f"{twice} of {rows} responses paid twice; {in_flight} in flight, {len(kept)} of {rows // 2} written")
+    assert 0 <= twice <= in_flight + bound

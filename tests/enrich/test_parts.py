@@ -16,7 +16,7 @@ from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import LocalStorage
-from airflow_provider_responses.exceptions import RequestCancelledError, StorageError
+from airflow_provider_responses.exceptions import ConfigurationError, RequestCancelledError, StorageError
 from tests.enrich.jobs import (
     enrich,
     job,
@@ -38,10 +38,16 @@ class Died(BaseException):
 class Dying(OutputStore):
     """A store that takes no part: the process ends when it is asked to."""
 
-    def write_part(self, lines: list[str]) -> str:
+    def append(self, lines: list[str]) -> None:
         raise Died
 
     def release(self) -> None: ...
+
+
+class Whole(OutputStore):
+    """A store that has no appends."""
+
+    can_append = False
 
 
 def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path):
@@ -80,7 +86,7 @@ def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_p
 
 def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
     responses_sandbox.latency = 0.01
-    around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05)
+    around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05, open_folder=Whole)
     told = enrich(responses_sandbox, tmp_path, table(200), around, limits=Limits(concurrency=16))
 
     written = [lines(part) for part in parts(tmp_path)]
@@ -94,7 +100,7 @@ def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
 def writing(then: Callable[[int], None]) -> type[OutputStore]:
     """Give a store that writes no part, and calls back with the number of its lines."""
 
-    class Writing(OutputStore):
+    class Writing(Whole):
         def write_part(self, lines: list[str]) -> str:
             then(len(lines))
             return ""
@@ -151,16 +157,19 @@ def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sa
     assert max(written) < 20
 
 
-def test_a_part_that_cannot_be_written_ends_the_run(responses_sandbox, tmp_path):
+def test_a_store_that_cannot_be_written_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path):
     class Full(LocalStorage):
-        def write_file(self, name: str, data: bytes) -> None:
-            if name.startswith("parts/"):
-                raise StorageError(f"{self.url(name)} cannot be written")
-            super().write_file(name, data)
+        def append(self, name: str, data: bytes) -> None:
+            raise StorageError(f"{self.url(name)} cannot be written")
 
-    with pytest.raises(StorageError, match=r"parts/part-.* cannot be written"):
-        enrich(responses_sandbox, Full(tmp_path), table(2000), Environment(tick=0.01, flush_seconds=0.0))
-    assert len(responses_sandbox.ledger) < 2000
+    with pytest.raises(ConfigurationError) as caught:
+        enrich(responses_sandbox, Full(tmp_path), table(2000), Environment(tick=0.01), limits=Limits(max_outage=0.0))
+    paid = responses_sandbox.billed
+    assert caught.value.retryable
+    cost = f"${sum(entry.cost for entry in paid):.6f}"
+    assert f"output_path {str(tmp_path)!r}: {len(paid)} responses ({cost}) could not be written" in str(caught.value)
+    assert isinstance(caught.value.__cause__, StorageError)
+    assert len(paid) <= 64 + 64
 
 
 def test_parts_of_large_rows_are_short(responses_sandbox, tmp_path):

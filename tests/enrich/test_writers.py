@@ -22,7 +22,6 @@ from airflow_provider_responses.exceptions import (
     LeaseLostError,
 )
 from tests.enrich.jobs import (
-    MODEL,
     enrich,
     job,
     manifest,
@@ -79,11 +78,9 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
         told.update(enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=resume))
 
     class Late(PartWriter):
-        def flush(self) -> None:
-            thread = threading.Thread(target=take_over)  # with an event loop of its own
-            thread.start()
-            thread.join()
-            super().flush()
+        def store(self, lines: list[str]) -> None:
+            take_over()
+            super().store(lines)
 
     zombie = Enrichment(job(responses_sandbox, tmp_path, rows), Environment(part_writer=Late))
     with pytest.raises(LeaseLostError, match="task, try 2, writes here now; this one stops"):
@@ -143,9 +140,9 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
     whole = threading.Lock()
 
     class Renewing(OutputStore):
-        def renew(self) -> None:
+        def try_renew(self) -> None:
             with whole:
-                super().renew()
+                super().try_renew()
 
     def take_over(answers: int) -> None:
         if answers == 3:
@@ -162,18 +159,21 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
 
 
 def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp_path):
-    now = Clock()
+    renewed = threading.Semaphore(0)
+
+    class Renewing(OutputStore):
+        def try_renew(self) -> None:
+            super().try_renew()
+            renewed.release()
 
     def slow() -> Any:
-        for chunk in read_rows(table(3000)):
-            now.time += LEASE_SECONDS / 2
+        for chunk in read_rows(table(3)):
+            for _ in range(5):
+                assert renewed.acquire(timeout=50)
             yield chunk
-        with pytest.raises(ConfigurationError, match="is being written by task"):
-            enrich(responses_sandbox, tmp_path, table(1), Environment(now=now), writer=Writer(owner="other"))
 
-    same = lambda _: {"model": MODEL, "input": "The same"}  # noqa: E731
-    told = enrich(responses_sandbox, tmp_path, [], Environment(now=now), chunks=slow, ask=same)
-    assert told["counts"] == {"ok": 3000}
+    told = enrich(responses_sandbox, tmp_path, [], Environment(lease_seconds=0.01, open_folder=Renewing), chunks=slow)
+    assert told["counts"] == {"ok": 3}
 
 
 def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sandbox, tmp_path):
@@ -187,7 +187,7 @@ def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sand
         other.acquire(resume=True)
 
     with pytest.raises(ConfigurationError, match="other, try 1, writes here now") as caught:
-        enrich(responses_sandbox, tmp_path, [], Surroundings(now=now), chunks=both)
+        enrich(responses_sandbox, tmp_path, [], Environment(now=now), chunks=both)
     assert caught.value.retryable
     assert not responses_sandbox.ledger
 
