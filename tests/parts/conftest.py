@@ -1,19 +1,19 @@
 """
 The servers, each started once for all tests that ask for it, and stopped by its process id.
 
-A new service: a module beside this one with ``running() -> Iterator[its address]``, and three lines here.
+A new service: a module beside this one with a context manager that yields its address, and a fixture here.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.parts.services import opened
+from tests.parts import proxy
+from tests.parts.stores import KINDS, Bucket
 
 HERE = Path(__file__).parent
 
@@ -22,23 +22,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.parts)
+            # Of the libraries about themselves: nothing here can mend them.
+            item.add_marker(pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"))
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The address of moto's S3, which refuses the second create."""
-    from tests.parts import moto
+def address_of() -> Iterator[Callable[[str], str]]:
+    """Return the address of a store of a kind, which is started when it is asked for first."""
+    with contextlib.ExitStack() as stack:
+        started: dict[str, str] = {}
 
-    with moto.running() as url:
-        yield url
+        def address(kind: str) -> str:
+            if kind not in started:
+                started[kind] = stack.enter_context(KINDS[kind].running())
+            return started[kind]
+
+        yield address
+
+
+@pytest.fixture(params=KINDS)
+def bucket(request: pytest.FixtureRequest, address_of: Callable[[str], str]) -> Bucket:
+    """An empty bucket of every kind of store."""
+    return Bucket.made(request.param, address_of(request.param))
 
 
 @pytest.fixture
-def s3_path(s3: str) -> Any:
-    """An empty bucket of moto's, opened by Airflow."""
-    import s3fs
+def moto(address_of: Callable[[str], str]) -> Bucket:
+    """An empty bucket of moto's."""
+    return Bucket.made("moto", address_of("moto"))
 
-    fs = s3fs.S3FileSystem(endpoint_url=s3, key="made-up", secret="made-up", skip_instance_cache=True)
-    bucket = f"bucket-{secrets.token_hex(4)}"
-    fs.mkdir(bucket)
-    return opened(f"s3://{bucket}", fs)
+
+@pytest.fixture
+def proxied(moto: Bucket) -> Iterator[tuple[str, proxy.Proxy]]:
+    """A proxy in front of moto: its address, and itself."""
+    with proxy.in_front_of(moto.address) as running:
+        yield running

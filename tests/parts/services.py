@@ -55,8 +55,7 @@ def opened(url: str, fs: Any, conn_id: str | None = None) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
 
-    protocol = url.partition("://")[0]
-    attach(protocol, conn_id, alias=f"{protocol}-{conn_id}" if conn_id else protocol).fs = fs
+    attach(url.partition("://")[0], conn_id).fs = fs
     return ObjectStoragePath(url, conn_id=conn_id)
 
 
