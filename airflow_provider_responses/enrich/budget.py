@@ -103,11 +103,16 @@ class Budget:
                 progress.kept_cost += charge.cost or 0.0
             else:
                 progress.tokens += charge.usage.total_tokens or 0
+                progress.counted += charge.usage.total_tokens is not None
+                progress.uncounted += charge.usage.total_tokens is None
                 progress.cost += charge.cost or 0.0
             paid.enter(charge)
             progress.dearest = max(progress.dearest, charge.cost or 0.0)
             progress.priced = progress.priced or charge.usage.cost is not None
+            progress.priced_responses += charge.usage.cost is not None
+            progress.priced_cached += charge.usage.cost is not None and charge.is_cached
             progress.unpriced += charge.cost is None
+            progress.unpriced_cached += charge.cost is None and charge.is_cached
             is_unknown = is_unknown or (charge.cost is None and not charge.is_cached)
         if is_unknown and self._limit is not None:
             raise ConfigurationError(

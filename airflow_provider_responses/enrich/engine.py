@@ -67,6 +67,7 @@ class Enrichment:
         self._cancelled: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed = 0  # rows, in this attempt
+        self._window: float | None = None  # requests in flight that an attempt ended with
         self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
 
     def run(self) -> dict[str, Any]:
@@ -102,6 +103,7 @@ class Enrichment:
         self.folder.acquire(resume=self.job.resume)
         lost = False
         try:
+            self._window = _window_of(self.folder.read_manifest())
             with self._keeper() as lease:
                 self._index(rows, index, lease)
                 earlier = self._recall(index)
@@ -209,6 +211,7 @@ class Enrichment:
                 budget=Budget(limits, progress, spent=earlier.spent, known=frozenset(earlier.known)),
                 progress=progress,
                 room=writer,
+                initial_window=self._window,
                 clock=environment.clock,
                 sleep=environment.sleep,
                 draw=environment.draw,
@@ -225,6 +228,7 @@ class Enrichment:
                 return await sender.run()
             finally:
                 self._loop = None
+                self._window = sender.pace.window if progress.sent else self._window
                 writer.finish(hurried=self._cancelled is not None)
                 await asyncio.wait({writing})
                 ended.set()
@@ -285,6 +289,7 @@ class Enrichment:
         self.manifest = manifest = self._report.manifest(
             path, counts, complete=why is None, generation=self.folder.generation
         )
+        manifest["window"] = None if self._window is None else int(self._window)
         self.folder.write_manifest(manifest)
         say_end(manifest)
         if stopped is not None and unwritten is not None:
@@ -313,6 +318,12 @@ class Enrichment:
 def _stop_if_failed(sender: Sender, task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         sender.stop(error)
+
+
+def _window_of(manifest: Mapping[str, Any]) -> float | None:
+    """Return the requests in flight that the last attempt ended with, None if it is unknown."""
+    window = manifest.get("window")
+    return window if isinstance(window, (int, float)) and not isinstance(window, bool) and window >= 1 else None
 
 
 async def _is_set(event: asyncio.Event, within: float) -> bool:

@@ -291,6 +291,14 @@ class OutputStore:
                 )
             yield _rows_of(data)
 
+    def read_manifest(self) -> dict[str, Any]:
+        """Return what the last run came to, empty if there is no manifest that can be read."""
+        try:
+            found = json.loads(self.storage.read_file(MANIFEST) or b"{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write what a run came to."""
         self.storage.write_file(MANIFEST, json.dumps(manifest, indent=2).encode())

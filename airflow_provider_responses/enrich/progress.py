@@ -38,7 +38,12 @@ class Progress:
     cost: float = 0.0
     kept_cost: float = 0.0  # of cached responses: an earlier send had paid for them, and got lost
     unpriced: int = 0  # responses without a price, and sends that may have been billed
+    unpriced_cached: int = 0  # of these, cached responses
+    priced_responses: int = 0
+    priced_cached: int = 0
     tokens: int = 0
+    counted: int = 0  # responses whose tokens the server gave
+    uncounted: int = 0
     cache_hits: int = 0
     repaired: int = 0  # responses whose JSON had to be repaired
     maybe_truncated: int = 0  # and those that bear the marks of `Response`

@@ -113,7 +113,7 @@ class Report:
             f"{progress.failures.total()} of the first {progress.done} requests failed, more than half, and "
             f"limits.max_failures is {self._job.limits.max_failures:g}: no more are sent. The last, for row "
             f"{last.pending.first}: {last.error}",
-            retryable=last.status == FAILED,
+            retryable=progress.hopeful > 0,
         )
 
     def too_many_failed(self, failed: int, counts: Mapping[str, int], example: str) -> TooManyFailuresError:

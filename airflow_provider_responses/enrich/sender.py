@@ -78,6 +78,7 @@ class Sender:
     :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
     :param keep: takes an answer; it must be quick.
     :param room: for responses that are not written yet.
+    :param initial_window: requests in flight that the last attempt ended with.
     :param budget: what may be spent.
     :param progress: what is done so far; both are kept up to date here.
     :param clock: seconds, as of ``time.monotonic``.
@@ -95,11 +96,14 @@ class Sender:
         budget: Budget,
         progress: Progress,
         room: Room,
+        initial_window: float | None = None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
         self.pace = Pace(limits)
+        if initial_window is not None:
+            self.pace.window = max(1.0, min(initial_window, float(limits.concurrency)))
         self.progress, self._budget = progress, budget
         self._ask, self._take, self._keep = ask, take, keep
         # A long wait is one for all rows, and max_outage bounds it.

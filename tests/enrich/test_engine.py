@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from dataclasses import replace
@@ -398,3 +399,50 @@ def test_what_is_told_is_reckoned_from_what_is_done(responses_sandbox, tmp_path,
     )
     told = report.manifest("result.jsonl", {"ok": 15}, complete=True, generation=1)
     assert (told["seconds"], told["rows_per_second"]) == (8.0, 1.9)
+
+
+@pytest.mark.parametrize("rows", [60, 300])
+def test_a_run_whose_requests_all_fail_for_good_is_not_retried(rows, responses_sandbox, tmp_path):
+    responses_sandbox.script({"status": 400, "times": rows})
+    with pytest.raises(TooManyFailuresError) as caught:
+        enrich(responses_sandbox, tmp_path, table(rows))
+    assert not caught.value.retryable
+
+
+def test_a_run_of_which_some_requests_may_succeed_later_is_retried(responses_sandbox, tmp_path):
+    responses_sandbox.script({"status": 500}, {"status": 400, "times": 300})
+    options = RequestOptions(max_retries=0)
+    with pytest.raises(TooManyFailuresError, match="more than half") as caught:
+        enrich(responses_sandbox, tmp_path, table(300), limits=Limits(concurrency=4), options=options)
+    assert caught.value.retryable
+
+
+def test_an_attempt_starts_with_the_window_that_the_last_one_ended_with(responses_sandbox, tmp_path):
+    responses_sandbox.latency = 0.02
+    limits = Limits(concurrency=64)
+    first = enrich(responses_sandbox, tmp_path, table(300), limits=limits)
+    assert first["window"] == 64
+    responses_sandbox.script({"hang": True, "times": 1000})
+    seen: list[Any] = []
+
+    def report(figures: Any) -> None:
+        seen.append(figures["in_flight"])
+        if len(seen) > 1 and seen[-2] == seen[-1] > 0:
+            enrichment.cancel()
+
+    environment = Environment(tick=0.001, progress_seconds=0.0, report=report)
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=limits), environment)
+    with pytest.raises(RequestCancelledError):
+        enrichment.run()
+    assert max(seen) == 64  # no response has come
+    responses_sandbox.reset()
+    again = enrich(responses_sandbox, tmp_path, table(300), limits=limits)
+    assert (again["requests_sent"], again["window"]) == (0, 64)
+
+
+@pytest.mark.parametrize("window", [None, "64", True, -3, 0.5, {}])
+def test_a_manifest_of_another_version_is_no_reason_to_fail(window, responses_sandbox, tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"window": window, "version": 99}))
+    assert enrich(responses_sandbox, tmp_path, table(3))["counts"] == {"ok": 3}
+    (tmp_path / "manifest.json").write_text("[]")
+    assert enrich(responses_sandbox, tmp_path, table(4))["counts"] == {"ok": 4}
