@@ -38,7 +38,7 @@ unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PY
 # Without their bytecode, every process of the tests compiles them anew. `make clean` removes it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts bench bench-airflow fuzz lint format docs build check-wheel clean
+.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts e2e-celery bench bench-airflow fuzz lint format docs build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ $(NEWER:%=e2e-%): e2e-%: .venv-%/.installed
 
 parts: $(PARTS_VENV)/.installed  ## Run the tests on real object stores and databases, which are installed and started
 	$(PARTS_VENV)/bin/python -m pytest tests/parts -m parts $(ARGS)
+
+e2e-celery: .venv-celery/.installed  ## Kill Celery's workers and their tasks in the midst of a table, with Redis and an S3
+	.venv-celery/bin/python -m pytest tests/e2e/test_celery.py -m celery -s $(ARGS)
 
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
@@ -97,7 +100,7 @@ check-wheel: build  ## Install the wheel alone, then run the demo from it outsid
 	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
 
 clean:  ## Remove everything that these targets made
-	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) .venv-celery .cache .airflow build dist docs/_build *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -146,3 +149,7 @@ $(OLDER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg cons
 $(NEWER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
 	$(call make-venv,.venv-$*,PYTHON,3.11 or newer)
 	$(call install,.venv-$*,$*,e2e)
+
+.venv-celery/.installed: pyproject.toml setup.cfg constraints/celery.txt
+	$(call make-venv,.venv-celery,PYTHON,3.11 or newer)
+	$(call install,.venv-celery,celery,celery)

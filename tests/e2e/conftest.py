@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Only the environment of `make e2e` has PostgreSQL's drivers.
 collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("psycopg2") is None else []
+# And that of `make e2e-celery` has Celery.
+collect_ignore = ["test_celery.py"] if importlib.util.find_spec("celery") is None else []
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "worker": {},

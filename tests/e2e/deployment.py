@@ -1,5 +1,5 @@
 """
-A real Airflow on loopback: scheduler with LocalExecutor, dag-processor, triggerer, api-server and PostgreSQL.
+A real Airflow on loopback: scheduler with its executor, dag-processor, triggerer, api-server and PostgreSQL.
 
 What users do goes through the REST API; what the tests want to know is read from the database.
 """
@@ -73,8 +73,10 @@ class Deployment:
     Airflow, as long as the ``with`` block lasts.
 
     :param connections: connection id → the connection, as in an ``AIRFLOW_CONN_…`` variable of JSON.
-    :param parallelism: how many tasks LocalExecutor runs at once.
+    :param parallelism: how many tasks the executor runs at once.
     :param settings: ``SECTION__KEY`` → value.
+    :param executor: LocalExecutor, or one whose workers are among the commands.
+    :param commands: further services: a name → the arguments of ``airflow``.
     """
 
     def __init__(
@@ -83,10 +85,14 @@ class Deployment:
         connections: Mapping[str, Mapping[str, Any]],
         parallelism: int = 8,
         settings: Mapping[str, Any] = QUICK_HEARTBEATS,
+        executor: str = "LocalExecutor",
+        commands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.connections = connections
         self.parallelism = parallelism
         self.settings = settings
+        self.executor = executor
+        self.commands = COMMANDS | dict(commands or {})
         self.services: dict[str, Service] = {}
         self._stack = contextlib.ExitStack()
 
@@ -104,7 +110,7 @@ class Deployment:
         stack.callback(shutil.rmtree, self.home, ignore_errors=True)
         self.dags = self.home / "dags"
         self.dags.mkdir()
-        # Empty, and there before the four could all write one: every setting is in the environment.
+        # Empty, and there before the services could all write one: every setting is in the environment.
         (self.home / "airflow.cfg").touch()
         server = stack.enter_context(postgres.running())
         self.port = free_port()
@@ -114,7 +120,7 @@ class Deployment:
         stack.callback(lambda: stop(list(self.services.values())))
         # One worker: it is one process, and the tests' load is small.
         self._run("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
-        for name, arguments in COMMANDS.items():
+        for name, arguments in self.commands.items():
             self._run(name, *arguments)
         self._api = stack.enter_context(
             httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=30)
@@ -134,7 +140,7 @@ class Deployment:
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "CORE__DAGS_FOLDER": self.dags,
             "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
-            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__EXECUTOR": self.executor,
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes()).decode(),
             "CORE__LOAD_EXAMPLES": False,
             "CORE__MAX_ACTIVE_TASKS_PER_DAG": 1000,
@@ -335,13 +341,13 @@ class Deployment:
             send(pid, signal.SIGKILL)
         self.wait_until(lambda: not any(map(is_running, pids)), f"{pids} to end")
 
-    def kill_triggerer(self) -> None:
-        """SIGKILL the triggerer with all that it has started."""
-        self.services.pop("triggerer").kill()
+    def kill_service(self, name: str) -> None:
+        """SIGKILL a service with all that it has started."""
+        self.services.pop(name).kill()
 
-    def start_triggerer(self) -> None:
-        """Start the triggerer again."""
-        self._run("triggerer", *COMMANDS["triggerer"])
+    def start_service(self, name: str) -> None:
+        """Start a service again."""
+        self._run(name, *self.commands[name])
 
 
 @contextlib.contextmanager

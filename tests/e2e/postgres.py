@@ -6,15 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 
-from tests.e2e.processes import Service, free_port, stop
+from tests.e2e.processes import Service, found_or_installed, free_port, run, stop
 
 USER = "airflow"
 STARTS_WITHIN = 60.0  # seconds
@@ -55,7 +54,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}", "--no-password")
-        _check([str(self.binaries / program), *where, *arguments])
+        run([str(self.binaries / program), *where, *arguments])
 
 
 @contextlib.contextmanager
@@ -71,7 +70,7 @@ def running() -> Iterator[Postgres]:
         data = folder / "data"
         env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(folder)}
         initdb = [str(binaries / "initdb"), f"--pgdata={data}", f"--username={USER}", "--auth=trust", "--no-sync"]
-        _check([*initdb, "--encoding=UTF8"], user=user, env=env, folder=folder)
+        run([*initdb, "--encoding=UTF8"], user=user, env=env, folder=folder)
         server = Postgres(binaries, free_port())
         settings = SETTINGS | {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)}
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
@@ -95,15 +94,7 @@ def running() -> Iterator[Postgres]:
 
 def find_binaries() -> Path:
     """Find PostgreSQL's programs; on Debian they are installed where we may."""
-    if found := _binaries():
-        return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        _check(["apt-get", "update", "-qq"], env=env)
-        _check(["apt-get", "install", "-y", "-qq", "postgresql"], env=env)
-        if found := _binaries():
-            return found
-    raise RuntimeError("PostgreSQL's server was not found: install it; on Debian: apt-get install postgresql")
+    return found_or_installed(_binaries, "postgresql")
 
 
 def _binaries() -> Path | None:
@@ -124,23 +115,3 @@ def _wait_for(server: Postgres, service: Service) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def _check(
-    command: list[str], *, user: str | None = None, env: Mapping[str, str] | None = None, folder: Path | None = None
-) -> None:
-    done = subprocess.run(
-        command,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")

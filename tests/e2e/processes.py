@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 GRACE = 10.0  # seconds between asking and killing
+LISTENS_WITHIN = 60.0  # seconds
 
 
 class Service:
@@ -108,6 +110,54 @@ def session_members(session: int) -> list[int]:
     return [pid for pid in pids if (found := _stat(pid)) and found[3] == session]
 
 
+def session(pid: int) -> int | None:
+    """Return the session of a running process, which is the process id of the service that it belongs to."""
+    found = _stat(pid)
+    return found[3] if found else None
+
+
+def run(
+    command: list[str], *, user: str | None = None, env: Mapping[str, str] | None = None, folder: Path | None = None
+) -> None:
+    """
+    Run a program to its end.
+
+    :raises RuntimeError: if it fails, with the end of its output.
+    """
+    done = subprocess.run(
+        command,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+
+
+def found_or_installed(find: Callable[[], Path | None], package: str) -> Path:
+    """
+    Return what is found; on Debian the package that has it is installed first, where we may.
+
+    :raises RuntimeError: naming the package.
+    """
+    if (found := find()) is not None:
+        return found
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-qq"], env=env)
+        run(["apt-get", "install", "-y", "-qq", package], env=env)
+        if (found := find()) is not None:
+            return found
+    raise RuntimeError(f"{package}: not found. Install it; on Debian: apt-get install {package}")
+
+
 def _stat(pid: int) -> tuple[str, int, int, int] | None:
     """State, parent, group and session of a process; None once it has ended."""
     try:
@@ -123,6 +173,23 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def wait_for_port(port: int, service: Service) -> None:
+    """
+    Wait until a service listens on a port of 127.0.0.1.
+
+    :raises AssertionError: when it has ended, or does not listen in time.
+    """
+    limit = time.monotonic() + LISTENS_WITHIN
+    while True:
+        service.check()
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if time.monotonic() > limit:
+            raise AssertionError(f"{service.name} does not listen on port {port}\n{tail(service.log)}")
+        time.sleep(0.05)
 
 
 def tail(path: Path, lines: int = 40) -> str:

@@ -86,8 +86,8 @@ def orphaned(cases) -> dict[tuple[str, str], Case]:
     cleared.wait_for_calls("dropped", "answered", "running")
     deployment = cleared.deployment
     chosen["from_trigger", CLEARED_WAITING] = cleared
-    deployment.kill_triggerer()
-    deployment.start_triggerer()
+    deployment.kill_service("triggerer")
+    deployment.start_service("triggerer")
     return chosen
 
 
