@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -107,6 +107,8 @@ class Enrichment:
             with self._keeper() as lease:
                 self._index(rows, index, lease)
                 earlier = self._recall(index)
+                if self.job.trial is not None and self._report.left:
+                    self.job.trial(self._to_try(index, lease))
                 self._report.say_begin()
                 self.folder.confirm()
                 stopped = asyncio.run(self._send(index, earlier, lease))
@@ -156,6 +158,14 @@ class Enrichment:
         self._report.source_rows = rows.total
         index.seal(self.job.key)
         self._refuse_invalid(index)
+
+    def _to_try(self, index: Index, lease: LeaseKeeper) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the rows of the result, without their responses, as long as the run may go on."""
+        for position, columns in index.valid_rows():
+            yield position, json.loads(columns)
+            if self._cancelled is not None:
+                raise self._cancelled
+            lease.check()
 
     def _refuse_invalid(self, index: Index) -> None:
         """Send nothing if so much is wrong with the rows that the run would fail in any case."""

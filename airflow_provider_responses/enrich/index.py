@@ -137,6 +137,10 @@ class Index:
         found: tuple[int, str, str] = self._db.execute(query, (position,)).fetchone()
         return found
 
+    def valid_rows(self) -> Iterator[tuple[int, str]]:
+        """Return position and columns of the rows that can be sent, in the order of the source."""
+        return iter(self._db.execute("SELECT position, columns FROM rows WHERE fingerprint NOTNULL ORDER BY position"))
+
     def results(self) -> Iterator[tuple[int, str, str, str | None, str | None, bool]]:
         """
         Give position, key, columns, error and answer of all rows in the order of the source.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +41,8 @@ class Job:
     :param options: for every request.
     :param output_format: ``jsonl`` or ``parquet``.
     :param allow_empty: whether a source without rows is a success.
+    :param trial: is given each row that will be sent, with its position and columns, before anything is; what it raises
+        ends the run.
     :param seconds: that the run may take; what is answered by then stays.
     """
 
@@ -58,6 +60,7 @@ class Job:
     resume: bool = True
     output_format: str = "jsonl"
     allow_empty: bool = True
+    trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
     seconds: float | None = None
 
 

@@ -6,16 +6,20 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Any, ClassVar, Final, cast
 
+from airflow_provider_responses.enrich import arrow_rows
 from airflow_provider_responses.exceptions import ConfigurationError
 
 CHUNK: Final = 1000  # rows
 CHUNK_SIZE: Final = 4 * 1024 * 1024  # characters: rows may be whole documents
 LONGEST_FIELD: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
+_SEPARATED_BY: Final = re.compile(r'"?sep=(.)"?[\r\n]*\Z', re.IGNORECASE)  # Excel's first line
 _SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 Row = dict[str, Any]
@@ -36,6 +40,44 @@ class Sql:
     parameters: Sequence[Any] | Mapping[str, Any] | None = None
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "sql", "parameters")
+
+
+@dataclass
+class CsvFile:
+    """
+    A CSV file that is not read as it stands. Its name may end as it likes; ``.gz`` is unzipped.
+
+    :param path: of the file.
+    :param delimiter: between values. By default a comma, or the one that a first line such as ``sep=;`` names.
+    :param null_values: texts that are read as null, such as ``["", "NA"]``.
+    :param skip_empty: whether rows are left out whose values are all empty, null or white space.
+    """
+
+    path: Any
+    delimiter: str | None = None
+    null_values: Sequence[str] = ()
+    skip_empty: bool = False
+
+    template_fields: ClassVar[Sequence[str]] = ("path",)
+
+    def check(self) -> None:
+        """
+        Refuse what is no option of a CSV file.
+
+        :raises ConfigurationError: naming the option, what was given and what is allowed.
+        """
+        delimiter: Any = self.delimiter
+        if delimiter is not None and not (
+            isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '\r\n"'
+        ):
+            raise ConfigurationError(f"source: CsvFile(delimiter={delimiter!r}): must be one character, such as ';'")
+        nulls: Any = self.null_values
+        if isinstance(nulls, str) or not all(isinstance(text, str) for text in nulls):
+            raise ConfigurationError(
+                f"source: CsvFile(null_values={nulls!r}): must be a list of texts, such as ['', 'NA']"
+            )
+        if not isinstance(self.skip_empty, bool):
+            raise ConfigurationError(f"source: CsvFile(skip_empty={self.skip_empty!r}): must be True or False")
 
 
 def format_of(path: Any) -> tuple[str, bool]:
@@ -83,22 +125,27 @@ def chunked(rows: Iterable[tuple[int, Row]]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def read_file(path: Any) -> Iterator[list[Row]]:
+def read_file(
+    path: Any, *, needed: Collection[str] | None = None, csv_options: CsvFile | None = None
+) -> Iterator[list[Row]]:
     """
-    Give the rows of a file.
+    Yield the rows of a file.
 
     :param path: a ``Path``, or what opens like one.
+    :param needed: the columns that are read, of a format that can leave columns out. All by default.
+    :param csv_options: how a CSV file is read, whatever its name.
     :raises ConfigurationError: naming the file and, for text, the row; rows are counted from 0 and lines from 1.
     """
-    kind, zipped = format_of(path)
+    kind, zipped = ("csv", str(path).lower().endswith(".gz")) if csv_options else format_of(path)
     try:
         with path.open("rb") as file:
             if kind == "parquet":
-                yield from _parquet(file, path)
+                yield from _parquet(file, path, needed)
                 return
             # A spreadsheet's byte order mark is no part of the first column's name.
             text = io.TextIOWrapper(cast("Any", _unzipped(file, zipped)), encoding="utf-8-sig", newline="")
-            yield from chunked((_csv if kind == "csv" else _jsonl)(text, path))
+            rows = _jsonl(text, path) if kind == "jsonl" else _csv(text, path, csv_options or CsvFile(path))
+            yield from chunked(rows)
     except FileNotFoundError:
         raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
     except IsADirectoryError:
@@ -129,26 +176,44 @@ def _line_of(path: Any, zipped: bool) -> str:
     return ""
 
 
-def _csv(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
+def _csv(file: io.TextIOWrapper, path: Any, options: CsvFile) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    reader = csv.reader(file, strict=True)
+    first = file.readline()
+    named = _SEPARATED_BY.match(first)
+    before = 1 if named else 0  # lines that are no rows
+    reader = csv.reader(
+        file if named else chain([first], file), delimiter=named[1] if named else options.delimiter or ",", strict=True
+    )
+    nulls = frozenset(options.null_values)
     try:
         names = next(filter(None, reader), None)
         if names is None:
             return
-        if len(names) == 1 and ";" in names[0]:
-            raise ConfigurationError(f"source: {str(path)!r} is separated by semicolons; write it with commas")
+        _check_delimiter(names, path)
         check_names(names, path)
         for values in reader:
-            if not values:
+            if not values or (options.skip_empty and all(not value.strip() or value in nulls for value in values)):
                 continue
             if len(values) != len(names):
                 raise ConfigurationError(
-                    f"source: {str(path)!r}, line {reader.line_num}: {len(values)} values for {len(names)} columns"
+                    f"source: {str(path)!r}, line {reader.line_num + before}: {len(values)} values for {len(names)} "
+                    "columns"
                 )
-            yield sum(map(len, values)), dict(zip(names, values, strict=True))
+            row: Row = dict(zip(names, values, strict=True))
+            if nulls:
+                row = {name: None if value in nulls else value for name, value in row.items()}
+            yield sum(map(len, values)), row
     except csv.Error as error:
-        raise ConfigurationError(f"source: {str(path)!r}, line {reader.line_num}: no CSV ({error})") from None
+        raise ConfigurationError(f"source: {str(path)!r}, line {reader.line_num + before}: no CSV ({error})") from None
+
+
+def _check_delimiter(names: list[str], path: Any) -> None:
+    for delimiter, called in {";": "semicolons", "\t": "tabs"}.items():
+        if len(names) == 1 and delimiter in names[0]:
+            raise ConfigurationError(
+                f"source: {str(path)!r} is separated by {called}; give CsvFile(path, delimiter={delimiter!r}), or "
+                "write it with commas"
+            )
 
 
 def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
@@ -181,15 +246,14 @@ def pyarrow() -> Any:
     return pyarrow.parquet
 
 
-def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
+def _parquet(file: Any, path: Any, needed: Collection[str] | None) -> Iterator[list[Row]]:
     parquet = pyarrow()
     import pyarrow as arrow
 
     try:
         source = parquet.ParquetFile(file)
         check_names(source.schema_arrow.names, path)
-        for batch in source.iter_batches(batch_size=_rows_at_once(source.metadata)):
-            yield _plain(batch, path)
+        yield from arrow_rows.read(source, path, _rows_at_once(source.metadata), needed)
     except (arrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the storage's; pyarrow's own have none
             raise
@@ -199,20 +263,6 @@ def _parquet(file: Any, path: Any) -> Iterator[list[Row]]:
 def _rows_at_once(metadata: Any) -> int:
     size: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     return max(1, min(CHUNK, CHUNK_SIZE * int(metadata.num_rows) // max(size, 1)))
-
-
-def _plain(batch: Any, path: Any) -> list[Row]:
-    try:
-        return cast("list[Row]", batch.to_pylist())
-    except (ValueError, OverflowError):  # single nanoseconds, years after 9999
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            try:
-                column.to_pylist()
-            except (ValueError, OverflowError) as error:
-                raise ConfigurationError(
-                    f"source: {str(path)!r}, column {name!r} holds what Python has no type for ({error})"
-                ) from None
-        raise
 
 
 def check_names(names: list[str], source: Any) -> None:

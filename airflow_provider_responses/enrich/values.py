@@ -6,6 +6,7 @@ import base64
 import datetime
 import decimal
 import enum
+import ipaddress
 import json
 import math
 import uuid
@@ -15,6 +16,10 @@ from typing import Any, Final
 from airflow_provider_responses.exceptions import RequestValidationError
 
 _PLAIN: Final = frozenset({str, int, bool})
+_ADDRESSES: Final = (
+    *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
+    *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
+)
 # The first that fits counts: an enum may be a string as well.
 _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (enum.Enum, lambda value: to_json(value.value, value.name)),
@@ -24,16 +29,16 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (datetime.timedelta, lambda value: value.total_seconds()),
     (decimal.Decimal, lambda value: str(value) if value.is_finite() else None),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
-    (uuid.UUID, str),
+    ((uuid.UUID, *_ADDRESSES), str),
 )
 
 
 def to_json(value: Any, column: str) -> Any:
     """
-    Give the JSON form of a value.
+    Return the JSON form of a value.
 
-    Dates and times are ISO 8601, durations seconds, decimals text with all their digits, bytes base64; NaN and infinity
-    are null; tuples, sets (sorted) and arrays are lists; numbers of numpy are numbers.
+    Dates and times are ISO 8601, durations seconds, decimals text with all their digits, bytes base64, network
+    addresses text; NaN and infinity are null; tuples, sets (sorted) and arrays are lists; numbers of numpy are numbers.
 
     :raises RequestValidationError: naming the column, for what has no such form.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from itertools import chain
@@ -22,10 +22,12 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.results import FORMATS
-from airflow_provider_responses.enrich.sources import Row, Sql, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CsvFile, Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.paths import open_path
+from airflow_provider_responses.operators.queries import query
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
-from airflow_provider_responses.operators.tables import Loader, SqlTable, query
+from airflow_provider_responses.operators.tables import Loader, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class ResponsesEnrichOperator(RenderingOperator):
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
     rows a second. Rows never go to XCom.
 
-    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, or an ``Sql`` query.
+    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, or an ``Sql``
+        query.
     :param rows: instead of it, a list of dicts, such as another task's output.
     :param input: what to ask about a row: Jinja, with ``row`` beside the task's context, or a function that takes the
         row, a dict, and gives the input, or a whole request as a dict.
@@ -101,7 +104,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         self,
         *,
         output_path: str,
-        source: str | Path | Sql | None = None,
+        source: str | Path | CsvFile | Sql | None = None,
         rows: Iterable[Mapping[str, Any]] | None = None,
         input: str | Callable[[Row], Any] | None = None,
         key: str | None = None,
@@ -131,7 +134,7 @@ class ResponsesEnrichOperator(RenderingOperator):
 
             self.retry_policy = ResponsesRetryPolicy()
         # Copies, since templates are rendered in place, and mapped tasks share their arguments.
-        self.source = copy.copy(source) if isinstance(source, Sql) else source
+        self.source = copy.copy(source) if isinstance(source, (CsvFile, Sql)) else source
         self.rows = rows
         self._has_rows = rows is not None
         self.input = input
@@ -244,13 +247,16 @@ class ResponsesEnrichOperator(RenderingOperator):
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
         source: Any = self.source
-        if not (source is None or isinstance(source, (str, PathLike, Sql)) or is_lazy(source)):
+        if not (source is None or isinstance(source, (str, PathLike, CsvFile, Sql)) or is_lazy(source)):
             raise RequestValidationError(
-                f"source is a {type(source).__name__}; allowed are a path, an Sql(conn_id, query), or rows=[...]",
+                f"source is a {type(source).__name__}; allowed are a path, a CsvFile(path), an "
+                "Sql(conn_id, query), or rows=[...]",
                 fields=("source",),
             )
         if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
             format_of(self.source)
+        if isinstance(self.source, CsvFile):
+            self.source.check()
         if isinstance(self.source, Sql) and self.key is None:
             raise RequestValidationError(
                 "key: missing; a query may give its rows in another order the next time, so name a column that tells "
@@ -262,7 +268,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         """Refuse a source that the result would replace."""
         if self.source is None or isinstance(self.source, Sql):
             return
-        source = _path(self.source).resolve()
+        source = self._place().resolve()
         names = {f"result.{kind}" for kind in FORMATS}
         if source.name in names and name_of(source.parent) == name_of(folder.resolve()):
             raise RequestValidationError(
@@ -317,7 +323,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         ti: Any = context["ti"]
-        folder = _path(self.output_path)
+        folder = open_path(self.output_path)
         self._check_place(folder)
         number, of = self._shard()
         if of > 1:
@@ -325,9 +331,11 @@ class ResponsesEnrichOperator(RenderingOperator):
         seconds = None
         if self.execution_timeout is not None:
             seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
-        ask, names = self._asking(context)
+        ask, names, uses = self._asking(context)
+        needed = None if self.columns is None or uses is None else {*self.columns, *uses, *filter(None, [self.key])}
         return Job(
-            chunks=lambda: self._for_loading(_with_columns(self._chunks(), names), loader),
+            chunks=lambda: self._for_loading(_with_columns(self._chunks(needed), names), loader),
+            trial=None if loader is None else self._trial(loader),
             ask=ask,
             run=self._arguments().run(stamp=None, stream=False),
             config=ResponsesHook(self.conn_id).config,
@@ -348,13 +356,31 @@ class ResponsesEnrichOperator(RenderingOperator):
             seconds=seconds,
         )
 
-    def _asking(self, context: Context) -> tuple[Callable[[Row], Mapping[str, Any]], frozenset[str]]:
-        """Give what makes a request about a row, and the columns that it names."""
+    def _trial(self, loader: Loader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
+        """Return what loads rows and sample responses for a trial, where the database can take that back."""
+        from airflow_provider_responses.enrich.answers import fields_of, type_of
+        from airflow_provider_responses.enrich.output_columns import columns_of
+
+        def try_rows(rows: Iterator[tuple[int, Row]]) -> None:
+            if not loader.names or not loader.database.known:
+                return
+            from airflow_provider_responses.operators.trial import Trial
+
+            run = self._arguments().run(stamp=None, stream=False)
+            nullable = self.on_incomplete == "return"
+            Trial(loader, columns_of(type_of(run), fields_of(run), nullable=nullable)).run(rows)
+
+        return try_rows if loader.table.trial else None
+
+    def _asking(
+        self, context: Context
+    ) -> tuple[Callable[[Row], Mapping[str, Any]], frozenset[str], frozenset[str] | None]:
+        """Return what makes a request about a row, the columns that it names, and all that it may read."""
         common = self._arguments().fields()
         if self.input is None:
-            return (lambda _: common), frozenset()
+            return (lambda _: common), frozenset(), frozenset()
         if callable(self.input):
-            return self._calling(self.input, common, context), frozenset()
+            return self._calling(self.input, common, context), frozenset(), None
         if self._is_data(self.input):
             raise RequestValidationError(
                 "input: came from another task through expand or expand_kwargs, and a template has to stand in the DAG "
@@ -365,7 +391,8 @@ class ResponsesEnrichOperator(RenderingOperator):
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
         template = RowTemplate(self.input, env, context)
-        return (lambda row: runs.merge_fields({"input": template.render(row)}, common)), template.columns
+        ask = lambda row: runs.merge_fields({"input": template.render(row)}, common)  # noqa: E731
+        return ask, template.columns, template.uses
 
     def _calling(
         self, function: Callable[[Row], Any], common: Mapping[str, Any], context: Context
@@ -394,12 +421,17 @@ class ResponsesEnrichOperator(RenderingOperator):
     def _call(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  the decorator's wants it
         return function(row)
 
-    def _chunks(self) -> Iterator[list[Row]]:
+    def _chunks(self, needed: Collection[str] | None) -> Iterator[list[Row]]:
         if self.rows is not None:
             return read_rows(self.rows)
         if isinstance(self.source, Sql):
-            return query(self.source)
-        return read_file(_path(self.source))
+            return query(self.source, needed)
+        options = self.source if isinstance(self.source, CsvFile) else None
+        return read_file(self._place(), needed=needed, csv_options=options)
+
+    def _place(self) -> Any:
+        """Return the path of the source's file."""
+        return open_path(self.source.path if isinstance(self.source, CsvFile) else self.source)
 
     def _for_loading(self, chunks: Iterable[list[Row]], loader: Loader | None) -> Iterator[list[Row]]:
         """Pass chunks through; the last has been read before the first request is sent, so all columns are known."""
@@ -425,44 +457,13 @@ class ResponsesEnrichOperator(RenderingOperator):
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
-        return (row for chunk in read_file(_path(manifest["output"])) for row in chunk if row["_status"] in taken)
+        return (row for chunk in read_file(open_path(manifest["output"])) for row in chunk if row["_status"] in taken)
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:
             error.add_note(f"Task {self.task_id!r}: Airflow's retries apply, and go on from what is done")
             raise error.about(f"Task {self.task_id!r}")
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
-
-
-def _path(given: Any) -> Any:
-    """
-    Give a ``Path`` for what is on this machine, else an ``ObjectStoragePath``.
-
-    :raises ConfigurationError: for a storage that Airflow does not know.
-    """
-    path: Any = given
-    if isinstance(path, str) and path.startswith("file://"):
-        host, _, rest = path.removeprefix("file://").partition("/")
-        if host not in {"", "localhost"}:
-            raise ConfigurationError(f"{given}: a file:// path has three slashes, as in file:///data/out")
-        path = f"/{rest}"
-    try:
-        if isinstance(path, str) and "://" in path:
-            from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-            path = ObjectStoragePath(path)
-        protocol = getattr(path, "protocol", "")
-        if protocol not in {"", "file"}:
-            path.fs  # noqa: B018  else it is missed only when a file is opened, after all has been paid
-            return path
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{given}: {error}; install the provider of this storage on the workers, such as "
-            "apache-airflow-providers-amazon for s3"
-        ) from None
-    local = Path(getattr(path, "path", path)).expanduser()
-    # One folder has one name, whatever it was called by; what is above it, only the links on the way tell.
-    return local.resolve() if ".." in local.parts else local.absolute()
 
 
 def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:

@@ -1,28 +1,24 @@
-"""Rows from a database and into one, through any connection whose hook is a ``DbApiHook``."""
+"""Rows into a database, through any connection whose hook is a ``DbApiHook``."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.enrich.answers import META
-from airflow_provider_responses.enrich.sources import CHUNK, Row, Sql, check_names
+from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.task.texts import storable
+from airflow_provider_responses.operators.databases import database_of, hook_of
+from airflow_provider_responses.operators.databases.base import Known
 
-# Whose SQL is known here: it quotes names, and can replace single columns. Others replace rows as their hooks do.
-_KNOWN: Final = frozenset({"postgres", "sqlite"})
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _BINARY: Final = frozenset({"bytea", "bytea[]"})
-_JSONS: Final = frozenset({"json[]", "jsonb[]"})
 MOST_VALUES: Final = 900  # in one statement; SQLite's least limit is 999
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*\Z")
 
 
 @dataclass
@@ -35,14 +31,39 @@ class SqlTable:
     :param columns: of the result, that are loaded; by default those that the table has.
     :param mode: ``upsert`` changes rows with the same key, which has to be unique in the table, and adds others;
         ``insert`` adds all.
+    :param trial: whether the source's columns and sample responses are loaded and rolled back before anything is sent,
+        where the database is PostgreSQL, MySQL, MariaDB, SQLite or DuckDB.
     """
 
     conn_id: str
     table: str
     columns: Sequence[str] | None = None
     mode: Literal["upsert", "insert"] = "upsert"
+    trial: bool = True
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "table")
+
+    def create_table_sql(
+        self,
+        source: Any,
+        *,
+        output_type: type[BaseModel] | None = None,
+        key: str | None = None,
+        database: str | None = None,
+    ) -> str:
+        """
+        Return a CREATE TABLE statement that fits a source and the responses about its rows.
+
+        :param source: as the operator takes it: a path, a ``CsvFile``, an ``Sql``, or a list of dicts. Its first 1,000
+            rows tell the types.
+        :param output_type: the operator's.
+        :param key: the column that becomes the primary key.
+        :param database: ``postgres``, ``mysql``, ``sqlite`` or ``duckdb``; by default the connection's.
+        :raises ConfigurationError: if the database or the source is unknown.
+        """
+        from airflow_provider_responses.operators.table_statement import create_table_sql
+
+        return create_table_sql(self, source, output_type=output_type, key=key, database=database)
 
 
 class Loader:
@@ -57,16 +78,14 @@ class Loader:
         self.table = table
         self.key = key
         self.hook = hook_of(table.conn_id, "load_to")
-        self._is_known = self.hook.conn_type in _KNOWN
-        self._changes_columns = table.mode == "upsert" and self._is_known
+        self.names: list[str] = []  # of the columns that are loaded
         self._fields: tuple[str, ...] = ()
         self._has: dict[str, str] = {}  # the table's columns: their names without case, and as the database has them
-        self._kinds: dict[str, str] = {}  # and PostgreSQL's names of their types
-        self._names: list[str] = []  # of the columns that are loaded
+        self._kinds: dict[str, str] = {}  # and the names of their types, where they matter
 
     def check(self, fields: Sequence[str]) -> None:
         """
-        Look whether the table can take the answers, before anything else is done.
+        Look whether the table can take the responses, before anything else is done.
 
         :param fields: the columns that hold them.
         :raises ConfigurationError: naming what it lacks.
@@ -82,12 +101,17 @@ class Loader:
                     f"load_to: the table {self.table.table!r} has no column {name!r}; it has "
                     f"{', '.join(self._has.values())}. Add it, or name those to load with SqlTable(columns=[...])"
                 )
-        if self._changes_columns:
-            # Of no rows: the database says whether the key is unique.
-            select = f"SELECT {self._name(str(self.key))} FROM {self.table.table} WHERE 1 = 0"  # noqa: S608  what the DAG's author wrote
-            with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+        database = self._database
+        if not isinstance(database, Known):
+            return
+        with database.transaction() as cursor:
+            try:
+                database.check_table(cursor, self.table.table)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"load_to: the table {self.table.table!r}: {error}") from None
+            if self.table.mode == "upsert":
                 try:
-                    cursor.execute(self._insert([str(self.key)], select))
+                    database.check_unique(cursor, self.table.table, self._spelled(str(self.key)))
                 except Exception as error:
                     raise ConfigurationError(
                         f"load_to: the table {self.table.table!r} does not keep {self.key!r} unique ({error}); make it "
@@ -115,26 +139,39 @@ class Loader:
                 f"load_to: two columns of the result, {twice!r} and another, are one in the table; choose them with "
                 "SqlTable(columns=[...])"
             )
-        if binary := next((name for name in names if self._kind(name) in _BINARY), None):
+        if binary := next((name for name in names if self.kind(name) in _BINARY), None):
             raise ConfigurationError(
-                f"load_to: the table {self.table.table!r} has {self._kind(binary)} for {binary!r}, and the result has "
+                f"load_to: the table {self.table.table!r} has {self.kind(binary)} for {binary!r}, and the result has "
                 "bytes as base64: make it text, or name those to load with SqlTable(columns=[...])"
             )
-        self._names = names
+        self._check_other_keys(written)
+        self.names = names
+
+    def _check_other_keys(self, written: Sequence[str]) -> None:
+        database = self._database
+        if self.table.mode != "upsert" or not isinstance(database, Known):
+            return
+        with database.transaction() as cursor:
+            keys = database.other_keys(cursor, self.table.table, self._spelled(str(self.key)))
+        if other := next((columns for columns in keys if set(columns) <= set(written)), None):
+            raise ConfigurationError(
+                f"load_to: the table {self.table.table!r} also keeps {', '.join(other)} unique, and {database.title} "
+                f"would change a row that has the same {', '.join(other)} and another {self.key!r}; leave that out "
+                "with SqlTable(columns=[...]), drop the index, or take mode='insert'"
+            )
 
     def load(self, rows: Iterator[Row]) -> int:
         """
-        Load rows; give how many.
+        Load rows; return how many.
 
-        :raises ConfigurationError: retryable; all answers are in the output, and a retry only loads.
+        :raises ConfigurationError: retryable; all responses are in the output, and a retry only loads.
         """
-        names = self._names
+        names = self.names
         if not names:  # the source was empty
             return 0
-        kinds = [self._kind(name) for name in names]
-        values = (tuple(_cell(row.get(name), kind) for name, kind in zip(names, kinds, strict=True)) for row in rows)
+        values = map(self.values, rows)
         try:
-            if self.table.mode == "upsert" and not self._changes_columns:
+            if self.table.mode == "upsert" and not self._database.known:
                 counted = _Counted(values)
                 self.hook.insert_rows(
                     self.table.table,
@@ -149,59 +186,79 @@ class Loader:
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: {self.table.table!r} of connection {self.table.conn_id!r} did not take the rows "
-                f"({type(error).__name__}: {error}). All answers are in the output, and a retry only loads",
+                f"({type(error).__name__}: {self._said(error)}). All responses are in the output, and a retry only "
+                "loads",
                 retryable=True,
             ) from error
 
+    def values(self, row: Row, names: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """Return a row's values as the table's columns take them; by default of all that are loaded."""
+        names = self.names if names is None else names
+        return tuple(self._database.cell(row.get(name), self.kind(name)) for name in names)
+
     def _write(self, values: Iterator[tuple[Any, ...]]) -> int:
         """Write rows in one transaction; many in one statement, where it is known that it can be."""
-        names = self._names
-        marks = f"({', '.join([self.hook.placeholder] * len(names))})"
-        at_once = max(MOST_VALUES // len(names), 1)
         count = 0
-        with closing(self.hook.get_conn()) as connection:
-            with closing(connection.cursor()) as cursor:
-                while rows := list(islice(values, at_once)):
-                    if self._is_known:  # its drivers send the rows of an executemany one by one
-                        statement = self._insert(names, f"VALUES {', '.join([marks] * len(rows))}")
-                        cursor.execute(statement, tuple(chain.from_iterable(rows)))
-                    else:
-                        cursor.executemany(self._insert(names, f"VALUES {marks}"), rows)
-                    count += len(rows)
-            connection.commit()
+        with self._database.transaction() as cursor:
+            while rows := list(islice(values, self.at_once)):
+                self.insert(cursor, rows)
+                count += len(rows)
         return count
 
+    @property
+    def at_once(self) -> int:
+        """How many rows one statement takes."""
+        return max(MOST_VALUES // max(len(self.names), 1), 1)
+
+    def insert(self, cursor: Any, rows: Sequence[tuple[Any, ...]], names: Sequence[str] | None = None) -> None:
+        """
+        Write rows.
+
+        :param names: of their columns; by default all that are loaded.
+        """
+        names = self.names if names is None else names
+        marks = f"({', '.join([self.hook.placeholder] * len(names))})"
+        if self._database.known:  # its drivers send the rows of an executemany one by one
+            statement = self._insert(names, f"VALUES {', '.join([marks] * len(rows))}")
+            cursor.execute(statement, tuple(chain.from_iterable(rows)))
+        else:
+            cursor.executemany(self._insert(names, f"VALUES {marks}"), rows)
+
     def _insert(self, names: Sequence[str], what: str) -> str:
-        written = {name: self._name(name) for name in names}
-        statement = f"INSERT INTO {self.table.table} ({', '.join(written.values())}) {what}"
-        if not self._changes_columns:
+        quoted = {name: self._database.quoted(self._spelled(name)) for name in names}
+        statement = f"INSERT INTO {self.table.table} ({', '.join(quoted.values())}) {what}"
+        if self.table.mode == "insert" or self.key not in quoted or not isinstance(self._database, Known):
             return statement
-        changed = ", ".join(f"{name} = excluded.{name}" for given, name in written.items() if given != self.key)
-        then = f"UPDATE SET {changed}" if changed else "NOTHING"
-        return f"{statement} ON CONFLICT ({self._name(str(self.key))}) DO {then}"
+        key = quoted[self.key]
+        return f"{statement} {self._database.upsert(key, [name for name in quoted.values() if name != key])}"
 
-    def _name(self, name: str) -> str:
-        """Write a column's name into a statement, as the table spells it."""
-        name = self._has[name.casefold()]
-        # Quotes are the databases' own matter; where they are unknown, they are left out if they can be.
-        return name if _PLAIN_NAME.match(name) and not self._is_known else '"' + name.replace('"', '""') + '"'
-
-    def _kind(self, name: str) -> str:
+    def kind(self, name: str) -> str:
+        """Return the database's name of a column's type; empty where it does not matter."""
         return self._kinds.get(name.casefold(), "")
+
+    @property
+    def database(self) -> Any:
+        """What is known about the table's database, once the table has been looked at."""
+        return self._database
+
+    def _spelled(self, name: str) -> str:
+        return self._has[name.casefold()]
+
+    def _said(self, error: Exception) -> str:
+        return self._database.said(error) if isinstance(self._database, Known) else str(error)
 
     def _look(self) -> None:
         """Learn the table's columns."""
         try:
             with closing(self.hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+                self._database = database_of(self.hook, connection)
                 cursor.execute(f"SELECT * FROM {self.table.table} WHERE 1 = 0")  # noqa: S608  the DAG's author's name
                 # Some databases write names in capitals, or after the table's.
                 described = [(column[0].rsplit(".", 1)[-1], column[1]) for column in cursor.description]
                 self._has = {name.casefold(): name for name, _ in described}
-                if self.hook.conn_type == "postgres":
-                    numbers = ", ".join(str(number) for _, number in described) or "0"
-                    cursor.execute(f"SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid IN ({numbers})")  # noqa: S608  its own numbers
-                    types: dict[int, str] = dict(map(_values, cursor.fetchall()))
-                    self._kinds = {name.casefold(): types.get(number, "") for name, number in described}
+                cursor.fetchall()  # some drivers want it before the next statement
+                kinds: Mapping[str, str] = self._database.kinds(cursor, self.table.table, described)
+                self._kinds = {name.casefold(): kind for name, kind in kinds.items()}
         except Exception as error:
             raise ConfigurationError(
                 f"load_to: the table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
@@ -219,103 +276,3 @@ class _Counted:
         for value in self._values:
             self.count += 1
             yield value
-
-
-def query(source: Sql) -> Iterator[list[Row]]:
-    """
-    Give the rows of a query, as the database gives them.
-
-    :raises ConfigurationError: retryable, with what the database said.
-    """
-    hook = hook_of(source.conn_id, "source")
-    try:
-        with closing(hook.get_conn()) as connection:
-            # psycopg's plain cursors read all rows at once; named ones leave them on the server.
-            named = type(connection).__module__.startswith("psycopg")
-            with closing(connection.cursor("airflow_provider_responses") if named else connection.cursor()) as cursor:
-                cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
-                if not named:  # a named cursor knows its columns after the first fetch
-                    _check_columns(cursor)
-                while rows := cursor.fetchmany(CHUNK):
-                    names = [str(column[0]) for column in cursor.description]
-                    check_names(names, "the query")
-                    yield [dict(zip(names, _values(row), strict=True)) for row in rows]
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        raise ConfigurationError(
-            f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})",
-            retryable=True,
-        ) from error
-
-
-def _values(row: Any) -> Any:
-    """Give a row's values; a connection may say that its rows are dicts."""
-    return tuple(row.values()) if isinstance(row, Mapping) else row
-
-
-def _check_columns(cursor: Any) -> None:
-    if cursor.description is None:
-        raise ConfigurationError("source: the query gives no rows and no columns; it has to be a SELECT")
-
-
-def hook_of(conn_id: str, what: str) -> Any:
-    """
-    Give the hook of a database.
-
-    :param what: the argument that names the connection.
-    :raises ConfigurationError: if it is none; retryable if there is no such connection.
-    """
-    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
-
-    from airflow_provider_responses.hooks.responses import or_set_variable
-
-    try:
-        connection: Any = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException as error:
-        raise ConfigurationError(
-            f"{what}: connection {conn_id!r} was not found. Create it: airflow connections add {shlex.quote(conn_id)} "
-            "--conn-type … (one of a database, such as postgres, and its --conn-host, --conn-login and so on)"
-            f"{or_set_variable(conn_id)}",
-            retryable=True,  # secrets backends report their outages like this
-        ) from error
-    try:
-        hook = connection.get_hook()
-    except AirflowException as error:
-        raise ConfigurationError(
-            f"{what}: connection {conn_id!r}: {error}; install the provider of its type"
-        ) from error
-    if not hasattr(hook, "insert_rows"):
-        raise ConfigurationError(
-            f"{what}: connection {conn_id!r} is of type {connection.conn_type!r}, which runs no SQL; take one with "
-            "a DbApiHook"
-        )
-    return hook
-
-
-def _cell(value: Any, kind: str) -> Any:
-    """Give a value of the result as a column of this type takes it."""
-    value = storable(value)
-    if kind == "interval" and type(value) in {int, float}:
-        return datetime.timedelta(seconds=value)
-    if kind in _JSONS and isinstance(value, list):
-        return _array([_text(item) for item in value])
-    if kind.endswith("[]") and isinstance(value, list):
-        return _array(value)
-    return _text(value) if isinstance(value, (Mapping, list)) else value
-
-
-def _array(items: list[Any]) -> str:
-    """Write PostgreSQL's literal of an array, which an array of any type reads."""
-    return f"{{{','.join(_array(item) if isinstance(item, list) else _item(item) for item in items)}}}"
-
-
-def _item(item: Any) -> str:
-    if item is None:
-        return "NULL"
-    text = item if isinstance(item, str) else _text(item)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

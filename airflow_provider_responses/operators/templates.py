@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
@@ -51,6 +51,7 @@ class RowTemplate:
                 fields=("input",),
             )
         self.columns = _columns(tree)
+        self.uses = _uses(tree)  # the columns that it reads; None if that may be any
         self._template = template
 
     def render(self, row: Row) -> str:
@@ -61,13 +62,37 @@ class RowTemplate:
         """
         try:
             # Not by `finalize` alone: a filter or `~` would read a member of an enum as its name.
-            return self._template.render(row={name: plain_of(value) for name, value in row.items()})
+            return self._template.render(row={name: _shown(value) for name, value in row.items()})
         except Exception as error:  # what filters and values raise is theirs; the row marks itself
             raise RequestValidationError(
                 f"input: the template cannot be rendered ({type(error).__name__}: {error}); the row's columns are "
                 f"{', '.join(map(str, row))}",
                 fields=("input",),
             ) from error
+
+
+class _Bytes(bytes):
+    """Bytes that no template turns into text by accident; ``decode()``, ``tojson`` and so on read them."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError(
+            f"a column holds bytes ({len(self)}) and no text; decode it in the source or with "
+            "{{ row.….decode() }}, or take {{ row.… | tojson }} for base64"
+        )
+
+    __str__ = __repr__ = __format__ = _refuse
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as a template gets it: the same whichever driver it comes from."""
+    kind = type(value)
+    if kind is str or kind is int or kind is float or value is None:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _Bytes(value)
+    if kind is list or kind is tuple:
+        return kind(map(_shown, value))
+    return {name: _shown(item) for name, item in value.items()} if kind is dict else plain_of(value)
 
 
 def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
@@ -127,3 +152,35 @@ def _named(tree: Any) -> set[Any]:
         if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
     }
     return attributes | items
+
+
+def _uses(tree: Any) -> frozenset[str] | None:
+    """Return all columns that a template may read; None if only the row as a whole can tell."""
+    from jinja2 import meta, nodes
+
+    if any(meta.find_referenced_templates(tree)):
+        return None  # which sees the row, too
+    found: set[str] = set()
+    seen = 0
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if not _is_row(node.node):
+            continue
+        name = node.attr if isinstance(node, nodes.Getattr) else _constant(node.arg)
+        if not isinstance(name, str) or hasattr(dict, name):  # row[0], row[name], row.items(), row.get("a")
+            return None
+        seen += 1
+        found.add(name)
+    is_whole = seen < sum(1 for node in tree.find_all(nodes.Name) if node.name == "row")
+    return None if is_whole else frozenset(found)
+
+
+def _is_row(node: Any) -> bool:
+    from jinja2 import nodes
+
+    return isinstance(node, nodes.Name) and node.name == "row"
+
+
+def _constant(node: Any) -> Any:
+    from jinja2 import nodes
+
+    return node.value if isinstance(node, nodes.Const) else None

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
-from airflow_provider_responses.operators.tables import query
+from airflow_provider_responses.operators.queries import query
 from tests.airflow_fakes import context
 from tests.e2e import postgres
 

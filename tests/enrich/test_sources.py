@@ -323,5 +323,8 @@ def test_what_is_no_dict_is_named(rows: list[Any], message: str) -> None:
 def test_a_csv_with_semicolons_says_so(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("id;text\n1;good\n")
-    with pytest.raises(ConfigurationError, match="is separated by semicolons; write it with commas"):
+    with pytest.raises(
+        ConfigurationError,
+        match="separated by semicolons; give CsvFile\\(path, delimiter=';'\\), or write it with commas",
+    ):
         list(read_file(path))

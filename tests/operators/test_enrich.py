@@ -36,7 +36,10 @@ class TestRefusedAtParse:
         [
             ({"rows": None}, "source: give either `source` or `rows`"),
             ({"source": "a.csv"}, "source: give either `source` or `rows`"),
-            ({"rows": None, "source": 5}, "source is a int; allowed are a path, an Sql(conn_id, query), or rows=[...]"),
+            (
+                {"rows": None, "source": 5},
+                "source is a int; allowed are a path, a CsvFile(path), an Sql(conn_id, query), or",
+            ),
             ({"input": None}, "input: missing; give a template"),
             ({"rows": None, "source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
             (

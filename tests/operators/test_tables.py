@@ -16,6 +16,10 @@ from tests.airflow_fakes import context
 from tests.operators.enrichments import ROWS, Label, enrich, result
 
 
+class Other(sqlite3.Connection):
+    """Of a driver that is not known here."""
+
+
 class TestLoading:
     """What a table cannot take is said before anything is paid."""
 
@@ -98,13 +102,14 @@ class TestLoading:
             connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r1999'))")
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
         with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
-            self.enrich(tmp_path, SqlTable("warehouse", "few"), rows=rows)
+            self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), rows=rows)
         assert self.rows(database, "SELECT count(*) FROM few") == [(0,)]
 
     @pytest.fixture
     def few(self, database, monkeypatch):
         """Give a table that does not take the 2,401st row, of a database whose SQL is not known here."""
         monkeypatch.setattr(SqliteHook, "conn_type", "other")
+        monkeypatch.setattr(SqliteHook, "get_conn", lambda _: sqlite3.connect(database, factory=Other))
         with sqlite3.connect(database) as connection:
             connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, person TEXT, CHECK (id <> 'r2400'))")
             connection.execute("INSERT INTO few (id, person) VALUES ('r7', 'Anna')")
@@ -163,7 +168,9 @@ class TestLoading:
     def test_a_database_that_refuses_the_rows_keeps_the_answers(self, tmp_path, database, responses_sandbox):
         with sqlite3.connect(database) as connection:
             connection.execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT CHECK (mood = 'x'))")
-        with pytest.raises(ConfigurationError, match="All answers are in the output, and a retry only loads") as caught:
+        with pytest.raises(
+            ConfigurationError, match="All responses are in the output, and a retry only loads"
+        ) as caught:
             self.enrich(tmp_path, SqlTable("warehouse", "strict_labels"))
         assert caught.value.retryable
         assert self.rows(database, "SELECT * FROM strict_labels") == []

@@ -1,0 +1,113 @@
+"""Rows of Parquet as Python objects, the same ones whatever else is installed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Iterator
+from typing import Any, Final, cast
+
+from airflow_provider_responses.enrich.unread import Unread
+from airflow_provider_responses.exceptions import ConfigurationError
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1)
+
+Row = dict[str, Any]
+
+
+class NanosecondTime(datetime.datetime):
+    """A time with single nanoseconds, which its text and its ISO form have as three more digits."""
+
+    nanosecond: int = 0
+
+    def isoformat(self, sep: str = "T", timespec: str = "nanoseconds") -> str:
+        if timespec != "nanoseconds":
+            return super().isoformat(sep, timespec)
+        text = super().isoformat(sep, "microseconds")
+        end = text.index(".") + 7
+        return f"{text[:end]}{self.nanosecond:03}{text[end:]}"
+
+    def __str__(self) -> str:
+        return self.isoformat(" ")
+
+
+def read(source: Any, path: Any, at_once: int, needed: Collection[str] | None) -> Iterator[list[Row]]:
+    """
+    Yield the rows of an open Parquet file.
+
+    :param needed: the columns that are read; the others are ``Unread``. All by default.
+    """
+    names = source.schema_arrow.names
+    read = names if needed is None else [name for name in names if name in needed]
+    left_out = {name: Unread(name) for name in names if name not in read}
+    for batch in source.iter_batches(batch_size=at_once, columns=read):
+        rows = _rows(batch, path)
+        yield [{**left_out, **row} for row in rows] if left_out else rows
+
+
+def _rows(batch: Any, path: Any) -> list[Row]:
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            columns[name] = [_python(item) for item in column] if _has_nanoseconds(column.type) else column.to_pylist()
+        except (ValueError, OverflowError) as error:  # a year after 9999
+            raise ConfigurationError(
+                f"source: {str(path)!r}, column {name!r} holds a value for which Python has no type ({error}); leave "
+                "the column out with `columns`, if the prompt does not need it"
+            ) from None
+    if not columns:
+        return [{} for _ in range(batch.num_rows)]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _has_nanoseconds(kind: Any) -> bool:
+    """Whether pyarrow would need pandas for values of this type."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _has_nanoseconds(kind.value_type)
+    if types.is_nested(kind):
+        return any(_has_nanoseconds(kind.field(number).type) for number in range(kind.num_fields))
+    return bool(getattr(kind, "unit", None) == "ns")
+
+
+def _python(item: Any) -> Any:
+    """Return a scalar of Arrow as a Python object, without pandas."""
+    from pyarrow import types
+
+    kind = item.type
+    if not item.is_valid:
+        return None
+    if types.is_dictionary(kind):
+        return _python(item.value)
+    if types.is_struct(kind):
+        return {field.name: _python(item[number]) for number, field in enumerate(kind)}
+    if types.is_map(kind):
+        return [tuple(_python(pair).values()) for pair in item.values]
+    if types.is_nested(kind):
+        return [_python(value) for value in item.values]
+    if getattr(kind, "unit", None) != "ns":
+        return item.as_py()
+    return _of_nanoseconds(item, kind)
+
+
+def _of_nanoseconds(item: Any, kind: Any) -> Any:
+    from pyarrow import types
+
+    microseconds, nanosecond = divmod(item.value, 1000)
+    if types.is_duration(kind):
+        return datetime.timedelta(microseconds=microseconds)
+    if types.is_time(kind):
+        time = (_EPOCH + datetime.timedelta(microseconds=microseconds)).time()
+        return f"{time.isoformat('microseconds')}{nanosecond:03}" if nanosecond else time
+    whole = _at(microseconds, kind.tz)
+    if not nanosecond:
+        return whole
+    found = NanosecondTime.combine(whole.date(), whole.timetz())
+    found.nanosecond = nanosecond
+    return found
+
+
+def _at(microseconds: int, zone: str | None) -> datetime.datetime:
+    import pyarrow as arrow
+
+    return cast("datetime.datetime", arrow.scalar(microseconds, arrow.timestamp("us", zone)).as_py())

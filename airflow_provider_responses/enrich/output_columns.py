@@ -1,0 +1,195 @@
+"""What the columns of responses may hold, by the JSON schema of ``output_type``: for trial loads and new tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_responses.enrich.answers import TEXT
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+MOST_SAMPLES: Final = 100  # of one column: an enum may be long
+LONGEST_SAMPLE: Final = 10_000  # characters
+_DEEPEST: Final = 4
+# Kinds of values; a table has a type for each.
+_KINDS: Final = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
+_FORMATS: Final = {"date": "date", "date-time": "time"}
+_TEXTS: Final = {
+    "date": "2024-02-29",
+    "date-time": "2024-02-29T12:30:00Z",
+    "time": "12:30:00",
+    "duration": "PT1H",
+    "uuid": "6f1c7d5a-0f0e-4b5c-9d7e-1a2b3c4d5e6f",
+}
+# For texts with a pattern: the first that it allows.
+_WORDS: Final = ("text", "1", "1.5", "2024-02-29", "12:30", "A", "A1", "AB-1")
+# The result's own columns, with what they hold where there is a response.
+OWN_COLUMNS: Final[Mapping[str, tuple[str, Any]]] = {
+    "_status": ("text", "ok"),
+    "_error": ("text", None),
+    "_response_id": ("text", "gen-0000000000-sample"),
+    "_model": ("text", "model"),
+    "_cost": ("number", 0.000125),
+    "_tokens": ("integer", 100),
+    "_tries": ("integer", 1),
+}
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """
+    A column that holds what was responded.
+
+    :param name: of the column.
+    :param kind: of its values: text, integer, number, boolean, date, time or json.
+    :param samples: values as a response may have them; none where the schema does not tell.
+    """
+
+    name: str
+    kind: str
+    samples: tuple[Any, ...]
+
+
+def columns_of(output_type: type[BaseModel] | None, fields: tuple[str, ...], *, nullable: bool) -> list[OutputColumn]:
+    """
+    Return the columns of responses.
+
+    :param output_type: the type whose fields they are; None where the response is one column as a whole.
+    :param fields: their names.
+    :param nullable: whether any of them may be null.
+    """
+    from pydantic.errors import PydanticInvalidForJsonSchema
+
+    also: tuple[Any, ...] = (None,) if nullable else ()
+    if output_type is None:
+        return [OutputColumn(name, "text" if name == TEXT else "json", ("text", *also)) for name in fields]
+    try:
+        schema = output_type.model_json_schema(mode="serialization")
+    except PydanticInvalidForJsonSchema:  # a field whose form only its serializer knows
+        return [OutputColumn(name, "json", also) for name in fields]
+    known = schema.get("properties", {})
+    reader = _Reader(schema.get("$defs", {}))
+    found = []
+    for name in fields:
+        samples = [*reader.samples(known.get(name, {})), *also]
+        found.append(OutputColumn(name, reader.kind(known.get(name, {})), tuple(_distinct(samples))[:MOST_SAMPLES]))
+    return found
+
+
+class _Reader:
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+
+    def kind(self, schema: Any) -> str:
+        """Return the one kind of all values; json where there are several."""
+        kinds = {self._kind(branch) for branch in self._branches(schema, 0)} - {"null"}
+        if kinds == {"integer", "number"}:
+            return "number"
+        return kinds.pop() if len(kinds) == 1 else "json"
+
+    def _kind(self, schema: Mapping[str, Any]) -> str:
+        values = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else None
+        if values:
+            kinds = {_kind_of(value) for value in values} - {"null"}
+            return kinds.pop() if len(kinds) == 1 else "json"
+        kind = schema.get("type")
+        if kind == "string":
+            return _FORMATS.get(str(schema.get("format")), "text")
+        return _KINDS.get(str(kind), "null" if kind == "null" else "json")
+
+    def samples(self, schema: Any, depth: int = 0) -> Iterator[Any]:
+        """Yield values of a schema, null last."""
+        branches = list(self._branches(schema, depth))
+        for branch in sorted(branches, key=lambda branch: branch.get("type") == "null"):
+            yield from self._of_branch(branch, depth)
+
+    def _branches(self, schema: Any, depth: int) -> Iterator[Mapping[str, Any]]:
+        """Yield the schemas of which a value follows one."""
+        if not isinstance(schema, Mapping) or depth > _DEEPEST:
+            return
+        if isinstance(reference := schema.get("$ref"), str):
+            yield from self._branches(self._definitions.get(reference.rpartition("/")[2]), depth + 1)
+        elif "allOf" in schema and len(schema["allOf"]) == 1:
+            yield from self._branches(schema["allOf"][0], depth + 1)
+        elif choices := schema.get("anyOf") or schema.get("oneOf"):
+            for choice in choices:
+                yield from self._branches(choice, depth + 1)
+        elif isinstance(schema.get("type"), list):
+            for kind in schema["type"]:
+                yield {**schema, "type": kind}
+        else:
+            yield schema
+
+    def _of_branch(self, schema: Mapping[str, Any], depth: int) -> Iterator[Any]:
+        kind = schema.get("type")
+        if "enum" in schema or "const" in schema:
+            yield from schema.get("enum", [schema.get("const")])
+        elif kind == "string":
+            yield from _texts(schema)
+        elif kind in {"integer", "number"}:
+            yield from _numbers(schema, 1 if kind == "integer" else 0.5)
+        elif kind == "boolean":
+            yield from (True, False)
+        elif kind == "null":
+            yield None
+        elif kind == "array":
+            items = list(self.samples(schema.get("items"), depth + 1))
+            yield items[:1]
+        elif kind == "object":
+            inside = schema.get("properties", {}).items()
+            yield {name: next(self.samples(item, depth + 1), None) for name, item in inside}
+
+
+def _texts(schema: Mapping[str, Any]) -> Iterator[str]:
+    if pattern := schema.get("pattern"):
+        yield from (word for word in _WORDS if _allows(pattern, word))
+        return
+    least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
+    if (form := _TEXTS.get(str(schema.get("format")))) is not None:
+        yield form
+        return
+    if schema.get("format") is None:
+        text = "text".ljust(min(least, LONGEST_SAMPLE), "x")
+        yield text if most is None else text[:most]
+        if most is not None and most <= LONGEST_SAMPLE:
+            yield "x" * int(most)
+
+
+def _allows(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:  # a pattern of another language
+        return False
+
+
+def _numbers(schema: Mapping[str, Any], usual: float) -> Iterator[float]:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    bounds = [bound for bound in (least, most) if bound is not None]
+    if not {"exclusiveMinimum", "exclusiveMaximum", "multipleOf"}.isdisjoint(schema):
+        yield from bounds  # what lies between is not worth a solver
+    elif all(((least is None) or least <= usual, (most is None) or usual <= most)):
+        yield usual
+        yield from bounds
+    else:
+        yield from bounds
+
+
+def _kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    for kind, name in ((bool, "boolean"), (str, "text"), (int, "integer"), (float, "number")):
+        if isinstance(value, kind):
+            return name
+    return "json"
+
+
+def _distinct(values: list[Any]) -> Iterator[Any]:
+    seen: list[tuple[type, Any]] = []
+    for value in values:
+        if (found := (type(value), value)) not in seen:
+            seen.append(found)
+            yield value
