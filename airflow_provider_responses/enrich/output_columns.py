@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from airflow_provider_responses.enrich.answers import TEXT
 
@@ -45,7 +46,7 @@ class OutputColumn:
     A column that holds what was responded.
 
     :param name: of the column.
-    :param kind: of its values: text, integer, number, boolean, date, time or json.
+    :param kind: of its values: text, integer, number, decimal, boolean, date, time or json.
     :param samples: values as a response may have them; none where the schema does not tell.
     """
 
@@ -68,21 +69,36 @@ def columns_of(output_type: type[BaseModel] | None, fields: tuple[str, ...], *, 
     if output_type is None:
         return [OutputColumn(name, "text" if name == TEXT else "json", ("text", *also)) for name in fields]
     try:
-        schema = output_type.model_json_schema(mode="serialization")
+        dumped = _Reader(output_type.model_json_schema(mode="serialization"))
+        read = _Reader(output_type.model_json_schema(mode="validation", by_alias=False))
     except PydanticInvalidForJsonSchema:  # a field whose form only its serializer knows
         return [OutputColumn(name, "json", also) for name in fields]
-    known = schema.get("properties", {})
-    reader = _Reader(schema.get("$defs", {}))
+    names = {info.serialization_alias or info.alias or name: name for name, info in output_type.model_fields.items()}
     found = []
     for name in fields:
-        samples = [*reader.samples(known.get(name, {})), *also]
-        found.append(OutputColumn(name, reader.kind(known.get(name, {})), tuple(_distinct(samples))[:MOST_SAMPLES]))
+        schema, given = dumped.property(name), read.property(names.get(name))
+        kind, samples = dumped.kind(schema), [*dumped.samples(schema), *also]
+        if kind == "text" and given is not None and read.kind(given) != "text":
+            # Numbers that are written as text, such as decimals, have words for neither schema.
+            kind = "decimal" if _is_decimal(output_type.model_fields[names[name]].annotation) else kind
+            samples = ["1", *(value for value in samples if value != _WORDS[0])]
+        found.append(OutputColumn(name, kind, tuple(_distinct(samples))[:MOST_SAMPLES]))
     return found
 
 
+def _is_decimal(annotation: Any) -> bool:
+    return annotation is decimal.Decimal or any(map(_is_decimal, get_args(annotation)))
+
+
 class _Reader:
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
-        self._definitions = definitions
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._definitions = schema.get("$defs", {})
+        # That of a type which holds itself is among the definitions.
+        self._properties = next(self._branches(schema, 0), schema).get("properties", {})
+
+    def property(self, name: str | None) -> Any:
+        """Return the schema of a field, None if there is no such field."""
+        return self._properties.get(name)
 
     def kind(self, schema: Any) -> str:
         """Return the one kind of all values; json where there are several."""

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.sources import CHUNK, CHUNK_SIZE, Row, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CHUNK, CHUNK_SIZE, CsvFile, Row, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError
 
 
@@ -37,8 +37,9 @@ class Memory:
         return self.kind(self.data)
 
 
-def rows_of(name: str, data: bytes) -> list[Row]:
-    chunks = list(read_file(Memory(name, data)))
+def rows_of(name: str, data: bytes, **options: Any) -> list[Row]:
+    given = CsvFile(name, **options) if options else None
+    chunks = list(read_file(Memory(name, data), csv_options=given))
     assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
     return list(itertools.chain.from_iterable(chunks))
 
@@ -73,6 +74,59 @@ def refusal(name: str, data: bytes) -> str:
 def test_csv(text: str, expected: list[Row]) -> None:
     assert rows_of("in.csv", text.encode()) == expected
     assert rows_of("in.CSV.GZ", gzip.compress(text.encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sep=;\r\na;b\r\n1,5;x\r\n", [{"a": "1,5", "b": "x"}]),
+        ("\ufeffSEP=;\na;b\n1;2\n", [{"a": "1", "b": "2"}]),
+        ('"sep=;"\na;b\n1;2\n', [{"a": "1", "b": "2"}]),
+        ("sep=\t\na\tb\n1\t2\n", [{"a": "1", "b": "2"}]),
+        ("sep=,\na,b\n1,2\n", [{"a": "1", "b": "2"}]),
+        ("sep=;", []),
+        ("sep=ab\n1\n", [{"sep=ab": "1"}]),
+        ("a\nsep=;\n", [{"a": "sep=;"}]),
+    ],
+)
+def test_excels_first_line_names_the_delimiter(text: str, expected: list[Row]) -> None:
+    assert rows_of("in.csv", text.encode()) == expected
+
+
+def test_a_line_is_counted_in_the_file_also_behind_excels_first() -> None:
+    assert "line 4: 1 values for 2 columns" in refusal("in.csv", b"sep=;\na;b\n1;2\n3\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "expected"),
+    [
+        ({"delimiter": ";"}, "a;b\n1,5;x\n", [{"a": "1,5", "b": "x"}]),
+        ({"delimiter": ";"}, "sep=|\na|b\n1|2\n", [{"a": "1", "b": "2"}]),
+        ({"null_values": ["", "NA"]}, 'a,b\n,NA\n"",x\n', [{"a": None, "b": None}, {"a": None, "b": "x"}]),
+        ({"null_values": ["NA"]}, "a,NA\n,1\n", [{"a": "", "NA": "1"}]),
+        ({"skip_empty": True}, "a,b\n,\n1,\n , \n,2\n", [{"a": "1", "b": ""}, {"a": "", "b": "2"}]),
+        ({"skip_empty": True, "null_values": ["-"]}, "a,b\n-,\n-,1\n", [{"a": None, "b": "1"}]),
+        ({"skip_empty": False}, "a,b\n,\n", [{"a": "", "b": ""}]),
+    ],
+)
+def test_the_options_of_a_csv(options: dict[str, Any], text: str, expected: list[Row]) -> None:
+    assert rows_of("in.txt", text.encode(), **options) == expected
+    assert rows_of("in.txt.gz", gzip.compress(text.encode()), **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"delimiter": ";;"}, r"CsvFile\(delimiter=';;'\): must be one character"),
+        ({"delimiter": "\n"}, "must be one character"),
+        ({"null_values": "NA"}, r"CsvFile\(null_values='NA'\): must be a list of texts"),
+        ({"null_values": [None]}, "must be a list of texts"),
+        ({"skip_empty": "yes"}, r"CsvFile\(skip_empty='yes'\): must be True or False"),
+    ],
+)
+def test_what_is_no_option_of_a_csv(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        CsvFile("in.csv", **options).check()
 
 
 def test_a_value_of_a_csv_may_be_long() -> None:
@@ -124,7 +178,8 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 @given(st.data())
 def test_every_table_written_as_csv_reads_back(data: st.DataObject) -> None:
     names = data.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
-    assume(len(names) > 1 or ";" not in names[0])  # else it is taken for a list separated by semicolons
+    assume(len(names) > 1 or not {";", "\t"} & set(names[0]))  # else it is taken for one separated by these
+    assume(not names[0].lower().startswith("sep="))  # else it is taken for Excel's first line
     if names[0].startswith("\ufeff"):
         names[0] = f" {names[0]}"  # else it would be a byte order mark
     rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXTS)), max_size=20))

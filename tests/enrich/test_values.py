@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import ipaddress
 import json
 import math
 import uuid
@@ -94,6 +95,9 @@ class NoTime(datetime.datetime):
         (Mood.GOOD, "good"),
         (Level.HIGH, 3),
         (Word.YES, "yes"),
+        (ipaddress.ip_address("10.0.0.1"), "10.0.0.1"),
+        (ipaddress.ip_interface("10.0.0.1/24"), "10.0.0.1/24"),
+        (ipaddress.ip_network("2001:db8::/32"), "2001:db8::/32"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ((1, (2.0, None)), [1, [2.0, None]]),
         ({"b", "a", "c"}, ["a", "b", "c"]),

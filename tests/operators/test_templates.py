@@ -99,3 +99,53 @@ def test_what_no_row_can_be_asked_with(text, said):
 )
 def test_the_columns_that_it_names(text, columns):
     assert RowTemplate(text, environment(), {}).columns == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("{{ row.a }} {{ row['b c'] }} {{ ds }}", {"a", "b c"}),
+        ("{{ row.rare | default('-') }}{% if row.x is defined %}{{ row.y.z }}{% endif %}", {"rare", "x", "y"}),
+        ("{% macro m(t) %}{{ t ~ row.c }}{% endmacro %}{{ m(row.a) }}", {"a", "c"}),
+        ("{{ row.a }} {{ row.items() }}", None),
+        ("{{ row.get('d') }}", None),
+        ("{{ row.items }}", None),
+        ("{{ row }}", None),
+        ("{{ row | tojson }} {{ row.a }}", None),
+        ("{% for name in row %}{{ row[name] }}{% endfor %}", None),
+        ("{% set name = 'a' %}{{ row[name] }}", None),
+        ("{% set other = row %}{{ other.a }}", None),
+        ("{% macro m(r) %}{{ r.a }}{% endmacro %}{{ m(row) }}", None),
+        ("{{ row.a }}{% for row in row.children %}{{ row.b }}{% endfor %}", None),
+        ("{{ row.a }}{% include 'x' %}", None),
+        ("{{ row['a' 'b'] }}{{ row[0] }}", None),
+    ],
+)
+def test_the_columns_that_it_may_read(text, columns):
+    assert RowTemplate(text, environment(), {"ds": "today"}).uses == columns
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "{{ row.b }}",
+            "{{ row.b ~ '' }}",
+            "{{ row.b | string }}",
+            "{{ row.b | upper }}",
+            "{{ '%s' | format(row.b) }}",
+        ),
+        *("{{ row }}", "{{ row.deep }}", "{{ row.deep.x[0] }}", "{{ [row.b] }}", "{{ row.b | trim }}"),
+        *("{{ row.b | join(',') if false else row.b }}", "{{ 'x'.join([row.b | string]) }}", "{{ row.b | e }}"),
+    ],
+)
+def test_bytes_never_become_text_by_accident(text, kind):
+    with pytest.raises(RequestValidationError, match=r"a column holds bytes \(3\) and no text; decode it"):
+        render(text, {"b": kind(b"\x00ab"), "deep": {"x": [kind(b"\x00ab")]}})
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_that_are_meant(kind):
+    row = {"b": kind("é".encode())}
+    assert render("{{ row.b.decode() }} {{ row.b | tojson }} {{ row.b | length }}", row) == 'é "w6k=" 2'

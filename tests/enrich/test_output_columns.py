@@ -1,0 +1,106 @@
+"""What the columns of responses may hold, by the schema of the type."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import uuid
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, PlainSerializer, computed_field
+
+from airflow_provider_responses.enrich.output_columns import columns_of
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Inner(BaseModel):
+    name: str
+
+
+def column_of(annotation: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
+    kind = type("Kind", (BaseModel,), {"__annotations__": {"x": annotation}, "__module__": __name__})
+    [column] = columns_of(kind, ("x",), nullable=options.get("nullable", False))
+    assert column.name == "x"
+    return column.kind, column.samples
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind", "samples"),
+    [
+        (str, "text", ("text",)),
+        (int, "integer", (1,)),
+        (float, "number", (0.5,)),
+        (bool, "boolean", (True, False)),
+        (str | None, "text", ("text", None)),
+        (int | float, "number", (1, 0.5)),
+        (int | str, "json", (1, "text")),
+        (Literal["a", "bc"], "text", ("a", "bc")),
+        (Literal[1, "a"], "json", (1, "a")),
+        (Mood, "text", ("good", "bad")),
+        (Mood | None, "text", ("good", "bad", None)),
+        (Annotated[str, Field(max_length=3)], "text", ("tex", "xxx")),
+        (Annotated[str, Field(min_length=6)], "text", ("textxx",)),
+        (Annotated[str, Field(pattern=r"^[A-Z]\d$")], "text", ("A1",)),
+        (Annotated[str, Field(pattern=r"^no word has this$")], "text", ()),
+        (Annotated[int, Field(ge=0, le=10**12)], "integer", (1, 0, 10**12)),
+        (Annotated[int, Field(ge=5)], "integer", (5,)),
+        (Annotated[float, Field(gt=0)], "number", ()),
+        (datetime.date, "date", ("2024-02-29",)),
+        (datetime.datetime, "time", ("2024-02-29T12:30:00Z",)),
+        (datetime.timedelta, "text", ("PT1H",)),
+        (uuid.UUID, "text", ("6f1c7d5a-0f0e-4b5c-9d7e-1a2b3c4d5e6f",)),
+        (list[str], "json", (["text"],)),
+        (Inner, "json", ({"name": "text"},)),
+        (dict[str, int], "json", ({},)),
+        (Any, "json", ()),
+        (Annotated[int, PlainSerializer(str, return_type=str)], "text", ("1",)),
+    ],
+)
+def test_a_field(annotation: Any, kind: str, samples: tuple[Any, ...]) -> None:
+    assert column_of(annotation) == (kind, samples)
+
+
+def test_a_decimal_is_tried_as_a_number() -> None:
+    assert column_of(decimal.Decimal) == ("decimal", ("1",))
+    assert column_of(decimal.Decimal | None) == ("decimal", ("1", None))
+    assert column_of(Annotated[decimal.Decimal, Field(max_digits=4)]) == ("decimal", ("1",))
+
+
+def test_null_is_a_sample_where_an_unfinished_response_is_loaded() -> None:
+    assert column_of(int, nullable=True) == ("integer", (1, None))
+
+
+def test_names_are_those_of_the_result() -> None:
+    class Named(BaseModel):
+        x: int = Field(serialization_alias="the x")
+
+        @computed_field
+        def twice(self) -> int:
+            return self.x * 2
+
+    found = columns_of(Named, ("the x", "twice"), nullable=False)
+    assert [(column.name, column.kind) for column in found] == [("the x", "integer"), ("twice", "integer")]
+
+
+def test_a_type_that_holds_itself_and_one_without_a_schema() -> None:
+    class Tree(BaseModel):
+        children: list[Tree]
+
+    class Odd(BaseModel):
+        x: complex
+
+    [column] = columns_of(Tree, ("children",), nullable=False)
+    assert (column.kind, len(column.samples)) == ("json", 1)
+    [column] = columns_of(Odd, ("x",), nullable=False)
+    assert column.kind in {"json", "text"}
+
+
+def test_a_text_as_a_whole() -> None:
+    [column] = columns_of(None, ("output",), nullable=False)
+    assert (column.name, column.kind, column.samples) == ("output", "text", ("text",))
