@@ -86,6 +86,7 @@ class ResponsesError(Exception):
 
     default_retryable: ClassVar[bool] = False
     wait: float | None = None  # seconds between the send that failed and the next, if one followed
+    account_reset: float | None = None  # seconds until a limit of the account, which is used up, is reset
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from airflow_provider_responses.client.account_limits import account_reset
 from airflow_provider_responses.client.bodies import cut, describe, parse_what_arrived, quoted
 from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause, choose
 from airflow_provider_responses.client.error_reports import Report, fields_around, read_report, text_of
@@ -197,11 +198,20 @@ def _api_error(
         openrouter_metadata=report.openrouter_metadata,
         response=response,
     )
+    if status == 429:
+        error.account_reset = account_reset(_headers_in(report.metadata) | dict(headers))
+        error.retry_after = error.account_reset if error.retry_after is None else error.retry_after
     where = " inside a response with status 200" if response is not None else ""
     words = quoted(report.words or NO_MESSAGE)
     field = f" (field {report.param})" if report.param and report.param not in words else ""
     happened = f"{request.label}: {status} {NAME_OF_STATUS.get(status, 'error')}{where}: {words}{field}"
     return error.about(_sentence(happened, error, _advice(error, report, cause, request)))
+
+
+def _headers_in(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers that OpenRouter repeats in the body of an error."""
+    headers = metadata.get("headers")
+    return {name.lower(): str(text) for name, text in headers.items()} if isinstance(headers, Mapping) else {}
 
 
 def _cause(status: int, report: Report) -> Cause | None:
