@@ -238,7 +238,7 @@ class Enrichment:
                 return await sender.run()
             finally:
                 self._loop = None
-                self._window = sender.pace.window if progress.sent else self._window
+                self._window = sender.throttle.window if progress.sent else self._window
                 writer.finish(hurried=self._cancelled is not None)
                 await asyncio.wait({writing})
                 ended.set()
@@ -269,7 +269,7 @@ class Enrichment:
         clock, reported = self.environment.clock, self.environment.clock()
         while not await _is_set(ended, self.environment.tick):
             if clock() - reported >= self.environment.progress_seconds:
-                self._report.say(sender.pace.window)
+                self._report.say(sender.throttle.window)
                 reported = clock()
 
     async def _end_in_time(self, sender: Sender, ended: asyncio.Event) -> None:

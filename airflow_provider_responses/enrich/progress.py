@@ -49,6 +49,7 @@ class Progress:
     maybe_truncated: int = 0  # and those that bear the marks of `Response`
     inconsistent: int = 0
     in_flight: int = 0
+    down_since: float | None = None  # on the run's clock, while the service is down
     hopeful: int = 0  # requests that failed, and that another attempt may answer
     failures: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)  # why requests are sent again: a status, or an error's class

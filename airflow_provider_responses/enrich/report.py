@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from airflow_provider_responses.enrich.failure_policy import is_final
 from airflow_provider_responses.enrich.index import FAILED, OK
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.progress import Answer, Progress
@@ -52,8 +54,9 @@ class Report:
         cost = self.spent + progress.cost + progress.kept_cost
         to_come = (cost - self.spent) / progress.done * left if progress.done else 0.0
         log.info(
-            "%d of %d requests done, %.1f/s, %s so far and about %s to come, failures: %s, sent again: %s, "
+            "%s%d of %d requests done, %.1f/s, %s so far and about %s to come, failures: %s, sent again: %s, "
             "%d in flight of %d that the service keeps up with, about %s left",
+            self._outage(),
             progress.done,
             self.left,
             rate,
@@ -76,6 +79,15 @@ class Report:
                 "in_flight": progress.in_flight,
             }
         )
+
+    def _outage(self) -> str:
+        """Return since when the service is down, by the worker's clock, empty if it is not."""
+        since = self.progress.down_since
+        if since is None:
+            return ""
+        seconds = self._around.clock() - since
+        moment = datetime.fromtimestamp(self._around.now() - seconds).astimezone()
+        return f"service down since {moment:%H:%M:%S %Z} ({seconds:.0f} s); "
 
     def manifest(
         self, path: str | None, counts: Mapping[str, int], *, complete: bool, generation: int
@@ -107,13 +119,13 @@ class Report:
         }
 
     def most_fail(self, last: Answer) -> TooManyFailuresError:
-        """Say that most requests have failed so far."""
+        """Return the error of a run of which most requests have failed so far."""
         progress = self.progress
         return TooManyFailuresError(
             f"{progress.failures.total()} of the first {progress.done} requests failed, more than half, and "
             f"limits.max_failures is {self._job.limits.max_failures:g}: no more are sent. The last, for row "
             f"{last.pending.first}: {last.error}",
-            retryable=progress.hopeful > 0,
+            retryable=not is_final(may_pass=progress.hopeful),
         )
 
     def too_many_failed(self, failed: int, counts: Mapping[str, int], example: str) -> TooManyFailuresError:

@@ -7,26 +7,32 @@ One coroutine decides what is sent next; each request in flight is a task. No Ai
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from airflow_provider_responses.client.retries import next_wait
-from airflow_provider_responses.enrich.budget import Budget, Paid
+from airflow_provider_responses.enrich.budget import Budget
+from airflow_provider_responses.enrich.failure_policy import (
+    Action,
+    Decision,
+    Kind,
+    State,
+    decide,
+    is_refused,
+    kind_of,
+)
 from airflow_provider_responses.enrich.index import FAILED, OK, Pending
-from airflow_provider_responses.enrich.limits import Limits, Pace
-from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, UNREADABLE, Answer, Progress
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, Answer, Progress
+from airflow_provider_responses.enrich.throttle import Throttle, Ticket
+from airflow_provider_responses.enrich.waiting import Sending, Waiting, model_of
 from airflow_provider_responses.exceptions import (
     APIError,
-    ConfigurationError,
-    ForbiddenResponseError,
-    IncompleteResponseError,
-    OutputValidationError,
     RefusalError,
     RequestCancelledError,
     ResponsesError,
+    TransportError,
 )
 from airflow_provider_responses.runs import Outcome
 
@@ -36,12 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUSY: Final = frozenset({429, 503, 529})
-HOPELESS: Final = frozenset({401, 402, 404})  # for one row as for all
-OF_THE_ROW: Final = frozenset({"guardrail-blocked", "moderation"})
-_IMAGES: Final = frozenset({"image_not_found", "image_file_not_found"})  # also a 404
-READ_AHEAD: Final = 100  # requests
-MOST_BUSY: Final = 50  # times that a row is told to wait; others come through meanwhile
+HUNG: Final = (
+    "no response before the service was down, and none since: the request was dropped. It may have been billed"
+)
 
 Turn = Callable[[Pending, float | None], Awaitable[None]]
 
@@ -56,19 +59,6 @@ class Room(Protocol):
         """Wait until something may be sent."""
 
 
-@dataclass(slots=True)
-class Sending:
-    """A request, and how often it was sent."""
-
-    pending: Pending
-    plain: int = 0  # failures that billed nothing
-    ambiguous: int = 0  # failures that may have been billed
-    busy: int = 0  # times that the service was too busy for it, though not for others
-    sends: int = 0
-    paid: Paid = field(default_factory=Paid)
-    error: ResponsesError | None = None  # of the last send
-
-
 class Sender:
     """
     See the module.
@@ -77,12 +67,12 @@ class Sender:
         :meth:`turn` that it is given before it sends once more.
     :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
     :param keep: takes an answer; it must be quick.
-    :param room: for responses that are not written yet.
-    :param initial_window: requests in flight that the last attempt ended with.
     :param budget: what may be spent.
     :param progress: what is done so far; both are kept up to date here.
+    :param room: says while nothing may be sent, since too many responses are not written.
     :param clock: seconds, as of ``time.monotonic``.
     :param draw: a random number from 0 to 1.
+    :param initial_window: ``throttle.window`` at the end of the attempt before; by default what the limits say.
     """
 
     def __init__(
@@ -95,50 +85,50 @@ class Sender:
         config: ClientConfig,
         budget: Budget,
         progress: Progress,
-        room: Room,
-        initial_window: float | None = None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
+        room: Room,
+        initial_window: float | None = None,
     ) -> None:
-        self.pace = Pace(limits)
-        if initial_window is not None:
-            self.pace.window = max(1.0, min(initial_window, float(limits.concurrency)))
+        self.throttle = Throttle(limits, initial_window)
         self.progress, self._budget = progress, budget
-        self._ask, self._take, self._keep = ask, take, keep
-        # A long wait is one for all rows, and max_outage bounds it.
-        self._config = replace(config, max_retry_wait=max(config.max_retry_wait, limits.max_outage))
-        self._limits, self._room = limits, room
+        self._ask, self._keep = ask, keep
+        self._config, self._limits, self._room = config, limits, room
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._fresh: list[Pending] = []  # in reverse
-        self._exhausted = False
-        self._later: list[tuple[float, int, Sending]] = []  # when, a number that breaks ties, and what
-        self._streak: list[Sending] = []  # jobs that failed in a row, though nothing is wrong with them
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = Waiting(take)
+        self._streak: list[Sending] = []  # that failed in a row, though nothing is wrong with them
+        self._flights: dict[asyncio.Task[None], tuple[Sending, Ticket]] = {}
+        self._hung: list[asyncio.Task[None]] = []  # in flight since before an outage that is over
+        self._last: ResponsesError | None = None  # why the service is taken to be down or too busy
         self._wake = asyncio.Event()
+        self._alarm: asyncio.Future[None] | None = None
+        self._alarm_at = math.inf
         self._stop: BaseException | None = None
-        self._number = 0
+        self._is_over = False  # the service was down for too long
 
     async def run(self) -> BaseException | None:
         """Send all; give why it stopped before the end, if it did. What was in flight then has been waited for."""
         try:
-            while self._stop is None and (self._tasks or self._later or self._read()):
+            while self._stop is None and (self._flights or self._waiting):
                 now = self._clock()
-                wait = self.pace.delay(now)
-                may = self.pace.has_room(len(self._tasks)) and not self._room.is_full() and self._affords()
-                if may and not wait and (job := self._next(now)) is not None:
+                self._drop_hung(now)
+                if now >= self.throttle.over_at() and not self._room.is_full():
+                    self._give_up()
+                elif (job := self._next(now)) is not None:
                     self._start(job, now)
                     if self.progress.sent % 32 == 0:
-                        await asyncio.sleep(0)  # answers are read in between
+                        await asyncio.sleep(0)  # responses are read in between
                 elif self._stop is None:
-                    await self._something(wait, now, may=may)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+                    await self._something(now)
+            while self._flights:
+                await asyncio.wait(self._flights)
         finally:
-            for task in self._tasks:
+            ending = [*self._flights, *([] if self._alarm is None else [self._alarm])]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            for _, _, job in self._later:
+            await asyncio.gather(*ending, return_exceptions=True)
+            for job in self._waiting.started():
                 self._drop(job)
         return self._stop
 
@@ -154,58 +144,62 @@ class Sender:
     def cancel(self, why: BaseException) -> None:
         """Send no more, and drop what is in flight."""
         self.stop(why)
-        for task in self._tasks:
+        for task in self._flights:
             task.cancel()
 
     def _affords(self) -> bool:
         try:
-            return self._budget.affords(len(self._tasks))
+            return self._budget.affords(len(self._flights))
         except ResponsesError as error:
             self.stop(error)
             return False
 
-    def _read(self) -> bool:
-        if not self._fresh and not self._exhausted:
-            self._fresh = self._take(READ_AHEAD)[::-1]
-            self._exhausted = not self._fresh
-        return bool(self._fresh)
-
     def _next(self, now: float) -> Sending | None:
-        if self._later and self._later[0][0] <= now:
-            return heapq.heappop(self._later)[2]
-        return Sending(self._fresh.pop()) if self._read() else None
+        throttle = self.throttle
+        may = throttle.has_room(now) and not self._room.is_full()
+        if throttle.delay(now) or not may or not self._affords():
+            return None
+        return self._waiting.next(now, throttle.may_send)
 
     def _start(self, job: Sending, now: float) -> None:
         job.sends += 1
         self.progress.sent += 1
-        tokens = self.pace.sent(now, len(job.pending.fields))
-        task = asyncio.create_task(self._one(job, now, tokens))
-        self._tasks.add(task)
-        self.progress.in_flight = len(self._tasks)
+        ticket = self.throttle.sent(now, len(job.pending.fields), job.model)
+        task = asyncio.create_task(self._one(job, ticket))
+        self._flights[task] = job, ticket
+        self.progress.in_flight = len(self._flights)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self.progress.in_flight = len(self._tasks)
+        del self._flights[task]
+        self.progress.in_flight = len(self._flights)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.stop(error)
         self._wake.set()
 
-    async def _something(self, wait: float, now: float, *, may: bool) -> None:
-        """Wait until an answer comes, or, if one more may be in flight, the time for the next request."""
+    async def _something(self, now: float) -> None:
+        """Wait until something ends, or until the time for the next request."""
         self._wake.clear()
-        times = [wait] if wait and may else []
-        if self._later and may:
-            times.append(max(wait, self._later[0][0] - now))
-        if not times:
-            await self._wake.wait()
+        if not self._room.is_full():  # else only what is written makes room
+            at = min(self.throttle.next_change(now), self._next_hung(now))
+            if (due := self._waiting.next_due()) > now:
+                at = min(at, due)
+            self._wake_at(at, now)
+        await self._wake.wait()
+
+    def _wake_at(self, at: float, now: float) -> None:
+        """Look again then, at the latest: an alarm that is set may ring sooner."""
+        if at >= self._alarm_at:
             return
-        woken, slept = (asyncio.ensure_future(it) for it in (self._wake.wait(), self._sleep(max(min(times), 0.001))))
-        try:
-            await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiting in (woken, slept):
-                waiting.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = asyncio.ensure_future(self._ring(max(at - now, 0.001)))
+
+    async def _ring(self, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._alarm, self._alarm_at = None, math.inf
+        self._wake.set()
 
     async def turn(self, pending: Pending, paid: float | None) -> None:
         """
@@ -215,35 +209,43 @@ class Sender:
         :raises RequestCancelledError: if the run has stopped, or has no money for it.
         """
         self._budget.hold(pending.first, paid)
-        if not self._budget.has_room(len(self._tasks)):
+        if not self._budget.has_room(len(self._flights)):
             raise RequestCancelledError(
                 f"its answer was not as typed, and limits.max_cost of ${self._limits.max_cost:g} leaves no room to ask "
                 "again"
             )
-        while (wait := self.pace.delay(self._clock())) and self._stop is None:
+        model = model_of(pending.fields)
+        while (wait := self.throttle.delay(self._clock(), model)) and self._stop is None:
             await self._sleep(min(wait, 1.0))
         await self._room.has_room()
         if self._stop is not None:
             raise RequestCancelledError("the run stopped before this request was sent once more")
-        self.pace.sent(self._clock(), len(pending.fields))
+        self.throttle.spend(self._clock(), len(pending.fields))
 
-    async def _one(self, job: Sending, started: float, tokens: float) -> None:
+    async def _one(self, job: Sending, ticket: Ticket) -> None:
         try:
             outcome = await self._ask(job.pending, self.turn)
         except ResponsesError as raised:
             outcome = Outcome(error=raised, response=raised.response)
         except asyncio.CancelledError:
             job.paid.add(self._budget.release(job.pending.first))
-            self._drop(job)
-            raise
+            hung = TransportError(HUNG, kind="read", ambiguous=True)
+            if not job.is_hung or self._stop is not None:
+                if self._is_over:
+                    job.error, job.paid.unknown = hung, job.paid.unknown + 1
+                self._drop(job)
+                raise
+            outcome = Outcome(error=hung)
         self._budget.release(job.pending.first)
+        now = self._clock()
+        self.throttle.ended(ticket, now)
         error, response, value = outcome.error, outcome.response, outcome.value
         self._pay(job, outcome)
         if error is not None:
-            self._failed(job, error, response, started, tokens)
+            self._failed(job, error, response, ticket, now)
             return
         assert response is not None  # noqa: S101  an outcome has one of both
-        self._came(response, tokens)
+        self._came(response, ticket, now)
         self._mark(outcome, response)
         status = OK if response.status == "completed" else INCOMPLETE
         if response.refusal is not None:
@@ -255,83 +257,116 @@ class Sender:
         self.progress.maybe_truncated += response.maybe_truncated
         self.progress.inconsistent += response.inconsistent
 
-    def _came(self, response: Response, taken: float) -> None:
+    def _came(self, response: Response, ticket: Ticket, now: float) -> None:
         self._streak.clear()
-        self.pace.answered(in_flight=len(self._tasks), tokens=response.usage.total_tokens, taken=taken)
+        was_down = self.throttle.down_since is not None
+        self.throttle.accepted(ticket, now, response.usage.total_tokens)
+        self._note_service(was_down=was_down)
 
     def _failed(
-        self, job: Sending, error: ResponsesError, response: Response | None, started: float, tokens: float
+        self, job: Sending, error: ResponsesError, response: Response | None, ticket: Ticket, now: float
     ) -> None:
-        now = self._clock()
-        code = error.status_code if isinstance(error, APIError) else None
         job.error = error
         job.paid.unknown += error.ambiguous and response is None
-        if error.response is not None:  # an answer came
-            self._came(error.response, tokens)
-        if isinstance(error, (RefusalError, IncompleteResponseError, OutputValidationError)):
-            kinds = {RefusalError: REFUSED, IncompleteResponseError: INCOMPLETE, OutputValidationError: UNREADABLE}
-            self._finish(job, kinds[type(error)], error=error, response=response)
-            return
-        # Airflow can wait long without holding a worker.
-        is_long = error.retryable and (error.retry_after or 0.0) > self._limits.max_outage
-        if is_long or _is_hopeless(error, code):
+        if error.response is not None:  # one came
+            self._came(error.response, ticket, now)
+        state = self._state(job, error, ticket, now)
+        decision = decide(error, state)
+        if decision.hold:
+            self.throttle.hold(now + decision.hold, None if decision.of_all else job.model)
+        if decision.action is Action.FINISH:
+            self._finish(job, decision.status, error=error, response=response)
+        elif decision.action is Action.STOP:
             self.stop(error)
             self._drop(job)
-            return
-        if code in BUSY:
+        elif decision.action is Action.CANCEL:
+            self._drop(job)
+            self._give_up()
+        else:
+            self._again(job, error, decision, now)
+
+    def _state(self, job: Sending, error: ResponsesError, ticket: Ticket, now: float) -> State:
+        """Let the throttle take note of a failure, and return what is known then."""
+        kind, throttle = kind_of(error), self.throttle
+        was_down, is_overloaded = throttle.down_since is not None, False
+        if job.is_hung:
+            job.is_hung = False  # that the service was down is known
+        elif kind is Kind.BUSY:
             self._streak.clear()
-            self.pace.busy(now=now, started=started, retry_after=error.retry_after)
-            self._give_up_if_over(error, now)
-            job.busy += self.pace.busy_since == now  # others came through since the last time
-        elif error.retryable:
+            self._last = error
+            is_overloaded = throttle.busy(ticket, now, error.retry_after, is_of_account=error.account_reset is not None)
+            job.busy += ticket.lane.busy_since == now  # others came through since the last time
+        elif kind is Kind.FAILING:
+            self._last = error
             self._streak.append(job)
-            self.pace.hold(now + (error.retry_after or 0.0))
-            was_up = self.pace.down_since is None
-            if self.pace.failed(now=now, started=started):
-                self._wait_for_service(error, now, is_new=was_up)
-        elif code is not None:  # the row's own
+            if throttle.failed(ticket, now, is_refused=is_refused(error)):
+                for waiting in self._streak:  # no row is to blame: their retries are not used up
+                    waiting.plain = 0
+                self._streak.clear()
+        elif kind is Kind.ROW and isinstance(error, APIError):
             self._streak.clear()
-            self.pace.heard()
-        self._again(job, error, response, now)
-
-    def _wait_for_service(self, error: ResponsesError, now: float, *, is_new: bool) -> None:
-        """The service is down, and no row is to blame: their tries are not used up."""
-        for waiting in self._streak:
-            waiting.plain = 0
-        self._streak.clear()
-        if is_new:
-            log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, error)
-        self._give_up_if_over(error, now)
-
-    def _give_up_if_over(self, error: ResponsesError, now: float) -> None:
-        if self.pace.is_over(now):
-            self.stop(error.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
-
-    def _again(self, job: Sending, error: ResponsesError, response: Response | None, now: float) -> None:
-        """Send a failed request again later, if it may get better."""
-        wait = next_wait(
-            error,
+            throttle.heard(ticket)
+        self._note_service(was_down=was_down)
+        return State(
+            config=self._config,
+            max_outage=self._limits.max_outage,
             plain=job.plain,
             ambiguous=job.ambiguous,
-            config=self._config,
-            remaining=float("inf"),
+            busy=job.busy,
+            is_overloaded=is_overloaded,
+            is_down=throttle.down_since is not None,
+            is_over=now >= throttle.over_at(),
             draw=self._draw(),
         )
-        code = error.status_code if isinstance(error, APIError) else None
-        busy = code in BUSY and job.busy < MOST_BUSY
-        down = self.pace.down_since is not None and error.retryable
-        # Neither is the row's fault, and both are waited out for all rows together.
-        free = (busy or down) and not error.ambiguous
-        if wait is None and not free:
-            self._finish(job, FAILED, error=error, response=response)
+
+    def _note_service(self, *, was_down: bool) -> None:
+        """Take note of whether the service went down, or came back."""
+        self.progress.down_since = self.throttle.down_since
+        is_down = self.throttle.down_since is not None
+        if is_down and not was_down:
+            log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, self._last)
+        elif was_down and not is_down:
+            self._hung = [task for task, (_, ticket) in self._flights.items() if self.throttle.is_from_before(ticket)]
+            log.info("The service is back; %d requests from before are still open", len(self._hung))
+
+    def _drop_hung(self, now: float) -> None:
+        """Send again what has been in flight since before an outage, and longer than any response took."""
+        if not self._hung:
             return
+        left = []
+        for task in self._hung:
+            job, ticket = self._flights.get(task, (None, None))
+            if job is None or ticket is None or not self._may_send_hung(job):
+                continue
+            if now < self.throttle.overdue_at(ticket):
+                left.append(task)
+            elif task.cancel():
+                job.is_hung = True
+        self._hung = left
+
+    def _may_send_hung(self, job: Sending) -> bool:
+        """Whether a request may be sent again though its send from before an outage may be billed."""
+        return job.ambiguous < self._config.max_ambiguous_retries
+
+    def _next_hung(self, now: float) -> float:
+        tickets = (self._flights[task][1] for task in self._hung if task in self._flights)
+        return min((at for ticket in tickets if (at := self.throttle.overdue_at(ticket)) > now), default=math.inf)
+
+    def _give_up(self) -> None:
+        """End the run: the service was down, or too busy for any response, for as long as is allowed."""
+        self._is_over = True
+        why = self._last or TransportError("the service was down")
+        self.cancel(why.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
+
+    def _again(self, job: Sending, error: ResponsesError, decision: Decision, now: float) -> None:
+        """Send a failed request again later."""
         if error.ambiguous:
             job.ambiguous += 1
-        elif not free:
+        elif not decision.is_free:
             job.plain += 1
+        code = error.status_code if isinstance(error, APIError) else None
         self.progress.again[str(code or type(error).__name__)] += 1
-        self._number += 1
-        heapq.heappush(self._later, (now + (wait or 0.0), self._number, job))
+        self._waiting.put(job, now + decision.wait)
 
     def _drop(self, job: Sending) -> None:
         """Give a request up for this try; what it has paid is told."""
@@ -385,10 +420,3 @@ def _said(error: ResponsesError) -> str:
     if isinstance(error, RefusalError) and error.response is not None and error.response.refusal:
         return f"RefusalError: {error.response.refusal}"
     return f"{type(error).__name__}: {error}"
-
-
-def _is_hopeless(error: ResponsesError, code: int | None) -> bool:
-    if isinstance(error, ForbiddenResponseError):
-        return error.kind not in OF_THE_ROW
-    of_an_image = error.error_type in _IMAGES or error.code in _IMAGES
-    return (code in HOPELESS and not of_an_image) or isinstance(error, ConfigurationError)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from airflow_provider_responses.client.config import ClientConfig
@@ -54,7 +56,14 @@ def dropped() -> TransportError:
     return TransportError("the server hung up", kind="read", ambiguous=True)
 
 
-Said = Outcome | ResponsesError | None
+class Silence(Enum):
+    """What a server says that hangs."""
+
+    FOREVER = auto()
+
+
+FOREVER = Silence.FOREVER
+Said = Outcome | ResponsesError | Silence | None
 
 
 class Send(NamedTuple):
@@ -70,39 +79,44 @@ class Service:
     """
     Answers after a while.
 
-    :param say: what to say to a request; None is a plain answer, an error is raised.
+    :param say: what to say to a request; None is a plain response, an error is raised, ``FOREVER`` hangs.
     :param latency: seconds, or what draws them.
+    :param refusal: seconds that an error takes; by default the same.
     """
 
     say: Callable[[Send], Said] = lambda _: None
     latency: float | Callable[[], float] = 0.5
+    refusal: float | None = None
     sends: list[tuple[float, int]] = field(default_factory=list)  # when, and which
     tries: Counter[int] = field(default_factory=Counter)
     answered: Counter[int] = field(default_factory=Counter)
     in_flight: int = 0
     most: int = 0
-    quiet_until: float = 0.0
+    quiet_until: dict[int, float] = field(default_factory=dict)  # by row: it was told to wait until then
     too_early: list[float] = field(default_factory=list)
 
     async def ask(self, pending: Pending, _: Turn) -> Outcome:
         now, number = asyncio.get_running_loop().time(), pending.first
-        if now < self.quiet_until - 1e-6:
+        if now < self.quiet_until.get(number, 0.0) - 1e-6:
             self.too_early.append(now)
         self.sends.append((now, number))
         self.tries[number] += 1
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         said = self.say(Send(number, self.tries[number], now))
+        taken = self.latency() if callable(self.latency) else self.latency
+        if isinstance(said, ResponsesError) and self.refusal is not None:
+            taken = self.refusal
         try:
-            await asyncio.sleep(self.latency() if callable(self.latency) else self.latency)
+            await (asyncio.Event().wait() if said is FOREVER else asyncio.sleep(taken))
         finally:
             self.in_flight -= 1
         if isinstance(said, ResponsesError):
             if said.retry_after is not None:
-                self.quiet_until = max(self.quiet_until, asyncio.get_running_loop().time() + said.retry_after)
+                self.quiet_until[number] = asyncio.get_running_loop().time() + said.retry_after
             raise said
         self.answered[number] += 1
-        return said or Outcome(response=response(), value=f"answer {number}")
+        return said if isinstance(said, Outcome) else Outcome(response=response(), value=f"answer {number}")
 
     def sent_between(self, start: float, end: float) -> int:
         return sum(start < at < end for at, _ in self.sends)
@@ -143,11 +157,14 @@ def run(
     spent: float = 0.0,
     keep: Callable[[Answer], None] | None = None,
     meanwhile: Callable[[Sender], Any] | None = None,
+    models: Sequence[str] = (),
+    initial_window: float | None = None,
     **limits: Any,
 ) -> Ended:
-    """Send as many rows, in virtual time."""
+    """Send as many rows, in virtual time; one model after the other."""
     kept: list[Answer] = []
-    left = [Pending(number, b"%d" % number, 1, "{}" * 20) for number in range(rows)][::-1]
+    fields = [json.dumps({"model": model, "input": "hello"}) for model in models] or ["{}" + " " * 38]
+    left = [Pending(number, b"%d" % number, 1, fields[number % len(fields)]) for number in range(rows)][::-1]
 
     async def main() -> Ended:
         loop, chance = asyncio.get_running_loop(), random.Random(1)  # noqa: S311  the same each time
@@ -164,6 +181,7 @@ def run(
             clock=loop.time,
             sleep=asyncio.sleep,
             draw=chance.random,
+            initial_window=initial_window,
         )
         other = asyncio.ensure_future(meanwhile(runner)) if meanwhile else None
         stopped = await runner.run()

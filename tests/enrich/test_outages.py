@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.enrich.limits import LONGEST_PROBE
-from airflow_provider_responses.enrich.sender import MOST_BUSY
+from airflow_provider_responses.enrich.failure_policy import MOST_BUSY
+from airflow_provider_responses.enrich.sender import Sender
+from airflow_provider_responses.enrich.throttle import LONGEST_PROBE
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
@@ -19,6 +22,7 @@ from airflow_provider_responses.exceptions import (
 )
 from tests.enrich.service import (
     CONFIG,
+    FOREVER,
     Said,
     Send,
     Service,
@@ -29,18 +33,44 @@ from tests.enrich.service import (
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_one_rows_retry_after_holds_all_back(status: int) -> None:
+def test_what_one_request_is_told_holds_back_that_row_alone(status: int) -> None:
     service = Service(
         lambda sent: status_error(status, retry_after=100.0) if (sent.number, sent.nth) == (20, 1) else None
     )
-    ended = run(service, 200, concurrency=8)
-    assert ended.statuses == {"ok": 200}
+    ended = run(service, 2000, concurrency=8)
+    assert ended.statuses == {"ok": 2000}
     assert service.too_early == []
-    [told] = [at + 0.5 for at, number in service.sends if number == 20][:1]
-    assert service.sent_between(told, told + 99.9) == 0
-    assert service.sent_between(told + 99.9, told + 101) > 0
+    assert ended.seconds == 125.5  # as if nothing had been
     assert service.tries[20] == 2
+    assert ended.runner.throttle.window == 8
     assert ended.runner.progress.failures.total() == 0
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_service_that_is_too_busy_for_many_holds_back_all(status: int) -> None:
+    service = Service(lambda sent: status_error(status, retry_after=100.0) if 5 <= sent.now < 6 else None)
+    ended = run(service, 1000, concurrency=32)
+    assert ended.statuses == {"ok": 1000}
+    assert service.too_early == []
+    assert service.sent_between(6.5, 105) == 0
+    assert service.sent_between(5.4, 6.5) <= 32  # in the second before most were known to be refused
+    assert service.sent_between(105, 106.2) > 0
+
+
+@pytest.mark.parametrize("is_of_account", [True, False])
+def test_a_limit_of_the_account_that_is_used_up_holds_back_all_at_once(is_of_account: bool) -> None:
+    def say(sent: Send) -> Said:
+        if (sent.number, sent.nth) != (20, 1):
+            return None
+        error = status_error(429, retry_after=100.0)
+        error.account_reset = 100.0 if is_of_account else None
+        return error
+
+    service = Service(say)
+    ended = run(service, 200, concurrency=8, models=["a", "b"])
+    assert ended.statuses == {"ok": 200}
+    [told] = [at + 0.5 for at, number in service.sends if number == 20][:1]
+    assert (service.sent_between(told, told + 99.9) == 0) is is_of_account
 
 
 def test_a_wait_longer_than_max_outage_is_left_to_airflow() -> None:
@@ -54,11 +84,11 @@ def test_a_wait_longer_than_max_outage_is_left_to_airflow() -> None:
 
 def test_the_window_is_halved_while_the_service_is_too_busy() -> None:
     """It serves ten at a time."""
-    service = Service()
+    service = Service(refusal=0.01)
     service.say = lambda _: status_error(429) if service.in_flight > 10 else None
     ended = run(service, 1000, concurrency=256)
     assert ended.statuses == {"ok": 1000}
-    assert len(service.sends) < 1300
+    assert len(service.sends) < 1350
     assert ended.seconds < 1000 / 10 * 0.5 * 2
 
 
@@ -87,7 +117,12 @@ def test_an_outage_uses_up_no_tries(
     assert ended.stopped is None
     assert set(ended.statuses) == {"ok"}
     assert set(service.answered.values()) == {1}
-    assert service.sent_between(10.0, 500.0) <= 25  # probes
+    probes = [at for at, _ in service.sends if 10.0 < at < 500.0]
+    if isinstance(error(), TransportError):  # a connection that is refused costs nothing
+        assert max(later - earlier for earlier, later in pairwise(probes)) < 5.1
+        assert len(probes) < 490 / 5 + 5
+    else:
+        assert len(probes) <= 25
     assert ended.seconds < 560
     warnings = [record for record in caplog.records if "The service is down; waiting up to 600 s" in record.message]
     assert len(warnings) == (error().status_code not in (429, 503))
@@ -148,3 +183,111 @@ def test_rows_that_are_refused_for_themselves_show_that_the_service_is_there() -
     assert ended.stopped is None
     assert ended.statuses == {"failed": 8000}
     assert ended.seconds > 1800
+
+
+# A server that is shut down, and leaves what is in flight open and unanswered
+
+
+def shut_down(start: float, end: float) -> Callable[[Send], Said]:
+    """Answer in half a second; whatever is in flight when it is shut down is never answered."""
+
+    def say(sent: Send) -> Said:
+        if start - 0.5 <= sent.now < start:
+            return FOREVER
+        return refused_connection() if start <= sent.now < end else None
+
+    return say
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3], ids=["all silent at once", "one after the other"])
+def test_a_new_server_is_found_while_old_requests_hang(jitter: float) -> None:
+    chance = random.Random(1)  # noqa: S311  the same each time
+    service = Service(shut_down(3.0, 20.0), latency=lambda: chance.uniform(0.5 - jitter, 0.5), refusal=0.001)
+    ended = run(service, 2000, concurrency=64)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
+    assert set(service.answered.values()) == {1}
+    assert service.sent_between(20.0, 26.0) > 64, "work goes on: probes are at most 5 s apart"
+    assert service.sent_between(6.0, 20.0) <= 6
+    assert ended.runner.progress.unpriced > 0, "what hung may have been billed"
+
+
+def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -> None:
+    """Without such retries it is left to its own time-out, and takes no room from others."""
+
+    def latency() -> float:
+        return 200.0 if 2.5 <= virtual_now() < 3.0 else 0.5
+
+    down = outage(3.0, 20.0, refused_connection)
+    service = Service(down, latency=latency, refusal=0.001)
+    config = ClientConfig(api_key="sk-test", max_ambiguous_retries=0)
+    ended = run(service, 2000, concurrency=64, config=config)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
+    slow = [answer for answer in ended.kept if answer.tries == 1]
+    assert len(slow) > 1000
+    assert ended.runner.progress.unpriced == 0
+    assert service.sent_between(40.0, 1e9) == 0, "all others were done by then"
+    assert ended.seconds > 200
+
+
+def test_requests_that_are_within_the_usual_time_are_not_dropped_when_the_service_is_back() -> None:
+    """A gateway restarts for three seconds; the requests behind it take up to a minute."""
+    chance = random.Random(1)  # noqa: S311  the same each time
+    service = Service(outage(100.0, 103.0, refused_connection), latency=lambda: chance.uniform(5, 60), refusal=0.001)
+    ended = run(service, 1000, concurrency=64)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 1000})
+    assert ended.runner.progress.unpriced == 0
+
+
+@pytest.mark.parametrize("probes", ["refused", "hang"])
+def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
+    def say(sent: Send) -> Said:
+        if 2.5 <= sent.now < 3.0:
+            return FOREVER
+        if sent.now < 3.0:
+            return None
+        return FOREVER if probes == "hang" and sent.now > 5.0 else refused_connection()
+
+    service = Service(say, refusal=0.001)
+    ended = run(service, 2000, concurrency=64, max_outage=120)
+    assert "no answer for 120 s (limits.max_outage), the last time: connection refused" in str(ended.stopped)
+    assert 120 <= ended.seconds <= 125
+    hung = [answer for answer in ended.kept if answer.status == "failed"]
+    assert hung
+    assert all(answer.cost is None for answer in hung), "they may have been billed"
+    assert isinstance(ended.stopped, TransportError)
+    assert ended.stopped.retryable
+
+
+def test_the_progress_shows_since_when_the_service_is_down() -> None:
+    seen: list[float | None] = []
+
+    async def look(runner: Sender) -> None:
+        for _ in range(3):
+            await asyncio.sleep(10)
+            seen.append(runner.progress.down_since)
+
+    run(Service(shut_down(3.0, 20.0), refusal=0.001), 5000, concurrency=64, meanwhile=look)
+    assert seen[0] == pytest.approx(3.5, abs=2.0)
+    assert seen[2] is None
+
+
+def test_a_row_that_is_alone_at_the_end_does_not_fail_because_connections_are_refused() -> None:
+    service = Service(outage(0.0, 30.0, refused_connection), refusal=0.001)
+    ended = run(service, 1, config=ClientConfig(api_key="sk-test", max_retries=0))
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 1})
+
+
+# One model of two
+
+
+def test_a_model_that_is_refused_often_does_not_slow_down_another() -> None:
+    chance = random.Random(1)  # noqa: S311  the same each time
+
+    def say(sent: Send) -> Said:
+        return status_error(429, retry_after=1.0) if sent.number % 2 and chance.random() < 0.3 else None
+
+    service = Service(say, refusal=0.01)
+    ended = run(service, 3000, concurrency=256, models=["fine", "refused"])
+    assert ended.statuses == {"ok": 3000}
+    last = max(at for at, number in service.sends if number % 2 == 0)
+    assert 1500 / last > 200

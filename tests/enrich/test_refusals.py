@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -262,8 +263,27 @@ def test_what_is_wrong_for_all_rows_stops_at_once(step, kind, responses_sandbox,
 def test_a_model_that_does_not_exist_and_a_key_without_credit_stop_the_run(responses_sandbox, tmp_path):
     with pytest.raises(ResponsesError, match="missing/model"):
         enrich(responses_sandbox, tmp_path, table(50), ask=lambda row: ask(row) | {"model": "missing/model"})
-    assert len(responses_sandbox.ledger) <= 8
+    assert len(responses_sandbox.ledger) <= Limits().concurrency
     responses_sandbox.reset()
     with pytest.raises(UnauthorizedResponseError):
         enrich(responses_sandbox, tmp_path, table(50), config=connect(responses_sandbox.base_url, "wrong-key"))
-    assert len(responses_sandbox.ledger) <= 8
+    assert len(responses_sandbox.ledger) <= Limits().concurrency
+
+
+@pytest.mark.parametrize("rows", [3, 50, 51, 400])
+@pytest.mark.parametrize(("model", "retryable"), [("sandbox/error-400", False), ("sandbox/error-500", True)])
+def test_a_run_whose_requests_all_failed_for_good_is_final(rows, model, retryable, responses_sandbox, tmp_path):
+    config = replace(connect(responses_sandbox.base_url), max_retries=0)
+    limits = Limits(max_outage=0.0 if retryable else 600.0)
+    with pytest.raises(ResponsesError) as caught:
+        enrich(
+            responses_sandbox,
+            tmp_path,
+            table(rows),
+            ask=lambda row: ask(row) | {"model": model},
+            config=config,
+            limits=limits,
+        )
+    assert caught.value.retryable is retryable
+    assert isinstance(caught.value, TooManyFailuresError) or retryable
+    assert len(responses_sandbox.ledger) <= 50 + limits.concurrency

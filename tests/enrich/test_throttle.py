@@ -1,0 +1,346 @@
+"""How many are in flight, and when the service is down. The time is a number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.throttle import FEWEST_FAILURES, LONGEST_PROBE, Throttle, Ticket
+from tests.enrich.limiters import Bucket, FixedWindow, Random, Simulated, SlidingWindow, simulate
+
+
+def fill(throttle: Throttle, now: float = 0.0, model: str = "") -> list[Ticket]:
+    """Send all that may be in flight."""
+    sent = []
+    while throttle.has_room(now) and throttle.may_send(now, model) and len(sent) < 10_000:
+        sent.append(throttle.sent(now, 40, model))
+    return sent
+
+
+def respond(throttle: Throttle, sent: list[Ticket], now: float) -> None:
+    for ticket in sent:
+        throttle.ended(ticket, now)
+        throttle.accepted(ticket, now, None)
+
+
+def refuse(throttle: Throttle, sent: list[Ticket], now: float, retry_after: float | None = None) -> list[bool]:
+    said = []
+    for ticket in sent:
+        throttle.ended(ticket, now)
+        said.append(throttle.busy(ticket, now, retry_after))
+    return said
+
+
+def fail(throttle: Throttle, sent: list[Ticket], now: float, *, is_refused: bool = False) -> list[bool]:
+    said = []
+    for ticket in sent:
+        throttle.ended(ticket, now)
+        said.append(throttle.failed(ticket, now, is_refused=is_refused))
+    return said
+
+
+def sizes(throttle: Throttle, rounds: int, start: float = 0.0) -> list[int]:
+    """Return how many are in flight in each round of responses."""
+    found = []
+    for number in range(rounds):
+        sent = fill(throttle, start + number)
+        found.append(len(sent))
+        respond(throttle, sent, start + number + 0.5)
+    return found
+
+
+def test_the_window_doubles_each_round_up_to_the_limit() -> None:
+    assert sizes(Throttle(Limits(concurrency=200, initial_concurrency=8)), 7) == [8, 16, 32, 64, 128, 200, 200]
+    assert sizes(Throttle(Limits(concurrency=300)), 4) == [128, 256, 300, 300]
+    assert sizes(Throttle(Limits(concurrency=3)), 2) == [3, 3]
+    assert sizes(Throttle(Limits(concurrency=1)), 2) == [1, 1]
+
+
+@pytest.mark.parametrize(("given_", "first"), [(None, 8), (0.5, 1), (17.9, 17), (64, 64), (900, 64)])
+def test_it_starts_with_the_window_of_the_attempt_before(given_: float | None, first: int) -> None:
+    throttle = Throttle(Limits(concurrency=64, initial_concurrency=8), given_)
+    assert int(throttle.window) == len(fill(throttle)) == first
+
+
+def test_the_window_does_not_grow_while_it_is_not_used() -> None:
+    throttle = Throttle(Limits(concurrency=64, initial_concurrency=8))
+    for now in range(100):
+        respond(throttle, [throttle.sent(now, 40) for _ in range(3)], now + 0.5)
+    assert throttle.window == 8
+
+
+@pytest.mark.parametrize("first", [8, 64])
+def test_a_service_that_is_too_busy_for_all_halves_the_window_once_a_round(first: int) -> None:
+    throttle = Throttle(Limits(concurrency=64, initial_concurrency=first))
+    sent = fill(throttle)
+    said = refuse(throttle, sent, 1.0, 1.0)
+    assert said.count(True) == 1, "all were in flight when it became known"
+    assert throttle.window == first / 2
+    throttle.hold(2.0, "")
+    assert fill(throttle, 1.5) == []
+    assert throttle.next_change(1.5) == 2.0
+
+
+def test_a_single_refusal_changes_nothing_for_others() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    first, *others = fill(throttle)
+    assert refuse(throttle, [first], 1.0, 30.0) == [False]
+    assert (throttle.window, throttle.delay(1.0, "")) == (64, 0.0)
+    assert len(fill(throttle, 1.0)) == 1
+    respond(throttle, others, 1.5)
+
+
+def test_after_a_cut_the_window_loses_one_with_each_refusal_and_grows_slowly() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    refuse(throttle, fill(throttle), 1.0)
+    assert throttle.window == 32
+    sent = [throttle.sent(2.0, 40) for _ in range(32)]
+    assert refuse(throttle, sent[:3], 2.1) == [False] * 3
+    assert throttle.window == 29
+    respond(throttle, sent[3:], 2.5)
+    assert 29.9 < throttle.window < 30.1
+
+
+def test_a_window_that_was_cut_grows_quickly_again_after_a_time() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    refuse(throttle, fill(throttle), 1.0)
+    sent = [throttle.sent(20.0, 40) for _ in range(32)]
+    respond(throttle, sent, 20.5)
+    assert throttle.window == 64
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.one_of(st.none(), st.floats(0, 100))), max_size=20))
+def test_a_hold_is_never_shortened(events: list[tuple[float, float | None]]) -> None:
+    throttle, now, held = Throttle(Limits()), 0.0, 0.0
+    for after, retry_after in events:
+        now += after
+        ticket = throttle.sent(now, 40)
+        throttle.ended(ticket, now)
+        throttle.busy(ticket, now, retry_after)
+        throttle.hold(now + (retry_after or 0.0), "")
+        held = max(held, now + (retry_after or 0.0))
+        assert now + throttle.delay(now, "") >= held - 1e-9
+    assert throttle.delay(held + LONGEST_PROBE, "") == 0.0
+
+
+def test_one_model_that_is_held_holds_no_other() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    assert True in refuse(throttle, [throttle.sent(0.0, 40, "a") for _ in range(32)], 0.5, 30.0)
+    throttle.hold(30.5, "a")
+    assert not throttle.may_send(1.0, "a")
+    assert len(fill(throttle, 1.0, "b")) == 64
+    assert throttle.delay(1.0) == 0.0
+    throttle.hold(40.0)
+    assert throttle.delay(30.0, "b") == 10.0
+
+
+# Against limiters
+
+
+SIMULATED = [
+    pytest.param(Bucket(100, burst=100), 85, 1.07, id="bucket"),
+    pytest.param(SlidingWindow(100), 80, 1.07, id="sliding window"),
+    pytest.param(FixedWindow(100), 80, 1.07, id="fixed window"),
+]
+
+
+@pytest.mark.parametrize(("limiter", "rate", "sends"), SIMULATED)
+def test_a_real_limiter_is_used_to_the_full_with_few_refusals(limiter: Simulated, rate: float, sends: float) -> None:
+    found = simulate(limiter, 3000, concurrency=256)
+    assert found.rate >= rate
+    assert found.sends <= sends * 3000
+    long = simulate(limiter.again(), 20_000, concurrency=256)
+    assert long.rate >= rate
+    assert long.sends <= sends * 20_000
+
+
+def test_scattered_refusals_do_not_stop_a_table() -> None:
+    good = simulate(Random(), 3000, concurrency=256)
+    mixed = simulate(Random(refused=0.05, failed=0.05), 3000, concurrency=256)
+    few = simulate(Random(refused=0.01), 20_000, concurrency=256)
+    assert mixed.rate >= 0.7 * good.rate
+    assert mixed.sends <= 1.13 * 3000
+    assert mixed.throttle.window > 200
+    assert few.rate >= 0.9 * good.rate
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
+def test_refusals_that_do_not_depend_on_what_is_in_flight_do_not_close_the_window(share: float) -> None:
+    found = simulate(Random(refused=share), 10_000, concurrency=256)
+    assert found.rate >= 100
+    assert found.sends <= 10_000 / (1 - share) * 1.05
+
+
+def test_a_model_whose_provider_refuses_many_does_not_slow_down_another() -> None:
+    alone = simulate(Random(), 1500, concurrency=256)
+    both = simulate(Random(refused=0.3, models={"a"}), 3000, concurrency=256, models=("a", "b"))
+    assert both.rate_of("b") >= 0.7 * alone.rate
+    assert both.rate_of("a") >= 30
+
+
+# A service that is down
+
+
+def test_a_service_is_taken_to_be_down_after_several_failures_in_a_row_only() -> None:
+    throttle = Throttle(Limits(concurrency=5))
+    for now in range(20):
+        first, *others = fill(throttle, now)
+        assert not any(fail(throttle, others, now + 0.5))
+        respond(throttle, [first], now + 0.6)
+    assert throttle.down_since is None
+    assert throttle.delay(20.0) == 0.0
+    assert fail(throttle, fill(throttle, 30.0), 30.5) == [False] * (FEWEST_FAILURES - 1) + [True]
+    assert throttle.down_since == 30.5
+
+
+@pytest.mark.parametrize(("in_flight", "needed"), [(1, 5), (16, 16), (64, 32)])
+def test_the_more_in_flight_the_more_failures_it_takes(in_flight: int, needed: int) -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    said: list[bool] = []
+    while len(said) < needed:
+        said += fail(throttle, [throttle.sent(0.0, 40) for _ in range(in_flight)], 0.1)
+    assert said.index(True) == needed - 1
+
+
+def down(at: float = 0.0, concurrency: int = 16) -> Throttle:
+    throttle = Throttle(Limits(concurrency=concurrency))
+    fail(throttle, fill(throttle, at - 0.5), at)
+    assert throttle.down_since == at
+    return throttle
+
+
+@pytest.mark.parametrize(
+    ("is_refused", "expected"),
+    [(False, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]), (True, [1.0, 2.0, 4.0, 5.0, 5.0, 5.0, 5.0, 5.0])],
+)
+def test_one_probe_at_a_time_with_growing_waits(*, is_refused: bool, expected: list[float]) -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    fail(throttle, fill(throttle), 0.5, is_refused=is_refused)
+    now, waits = 0.5, []
+    while len(waits) < len(expected):
+        waits.append(throttle.delay(now))
+        now += waits[-1]
+        [probe] = fill(throttle, now)
+        assert fail(throttle, [probe], now, is_refused=is_refused) == [True]
+    assert waits == expected
+
+
+def test_requests_from_before_an_outage_do_not_count_against_the_probe() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    sent = fill(throttle)
+    fail(throttle, sent[:40], 1.0)
+    hanging = sent[40:]
+    [probe] = fill(throttle, 2.0)
+    assert fail(throttle, hanging[:1], 2.1) == [True]
+    assert fill(throttle, 2.2) == [], "that one was no probe"
+    assert fail(throttle, [probe], 2.3) == [True]
+    assert [throttle.is_from_before(ticket) for ticket in (*hanging, probe)] == [True] * 24 + [False]
+
+
+@pytest.mark.parametrize("sign", ["response", "busy", "row"])
+def test_what_comes_over_an_old_connection_does_not_end_an_outage(sign: str) -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    sent = fill(throttle)
+    fail(throttle, sent[:40], 1.0)
+    old, probe = sent[40], fill(throttle, 2.0)[0]
+    for ticket, expected in ((old, 1.0), (probe, None)):
+        throttle.ended(ticket, 3.0)
+        if sign == "response":
+            throttle.accepted(ticket, 3.0, None)
+        elif sign == "busy":
+            throttle.busy(ticket, 3.0)
+        else:
+            throttle.heard(ticket)
+        assert throttle.down_since == expected
+    assert len(fill(throttle, 3.0)) >= 32, "those from before take no room"
+
+
+def test_a_probe_that_hangs_is_not_the_last() -> None:
+    throttle = down()
+    [hanging] = fill(throttle, 1.0)
+    assert throttle.next_change(1.0) == 1.0 + LONGEST_PROBE
+    [second] = fill(throttle, 31.0)
+    respond(throttle, [second], 31.5)
+    assert throttle.down_since is None
+    assert throttle.is_from_before(hanging)
+
+
+def test_a_request_from_before_is_given_up_when_it_took_longer_than_any_response() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    ticket = throttle.sent(0.0, 40)
+    assert throttle.overdue_at(ticket) == 0.0
+    respond(throttle, [throttle.sent(1.0, 40)], 4.0)
+    respond(throttle, [throttle.sent(5.0, 40)], 6.0)
+    assert throttle.overdue_at(ticket) == 6.0
+
+
+def test_where_all_are_silent_one_more_looks_whether_the_service_is_there() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    respond(throttle, fill(throttle), 2.0)
+    silent = fill(throttle, 2.0)
+    assert throttle.next_change(2.0) == 6.0  # twice the longest response
+    assert fill(throttle, 5.9) == []
+    [probe] = fill(throttle, 6.0)
+    assert fail(throttle, [probe], 6.1, is_refused=True) == [True]
+    assert throttle.down_since == 6.1
+    assert all(throttle.is_from_before(ticket) for ticket in silent)
+
+
+def test_silence_before_the_first_response_is_borne_for_a_minute() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    fill(throttle)
+    assert fill(throttle, 59.0) == []
+    assert len(fill(throttle, 60.0)) == 1
+    assert fill(throttle, 200.0) == []
+
+
+def test_where_one_more_gets_a_response_and_the_others_are_silent_the_next_goes_out_at_once() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    respond(throttle, fill(throttle), 0.5)
+    silent = fill(throttle, 0.5)
+    for now in (2.0, 2.1, 2.2):
+        [more] = fill(throttle, now)
+        respond(throttle, [more], now + 0.1)
+    respond(throttle, silent[:1], 3.0)
+    assert len(fill(throttle, 3.0)) == 1, "in its place"
+
+
+def test_an_outage_is_over_after_max_outage() -> None:
+    throttle = down(at=100.0)
+    assert throttle.over_at() == 700.0
+    assert throttle.next_change(699.0) == 700.0
+    [probe] = fill(throttle, 699.0)
+    respond(throttle, [probe], 699.5)
+    assert throttle.over_at() == math.inf
+
+
+def test_an_outage_counts_from_its_first_failure() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    for now in range(0, 400, 50):
+        fail(throttle, [throttle.sent(now, 40)], now)
+    assert throttle.down_since == 0.0
+    assert throttle.over_at() == 600.0
+
+
+def test_a_service_that_is_busy_without_any_response_is_waited_for_as_long() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    refuse(throttle, fill(throttle), 100.0)
+    fail(throttle, fill(throttle, 300.0), 300.0)
+    refuse(throttle, fill(throttle, 500.0), 500.0)
+    assert throttle.over_at() == 700.0
+
+
+def test_a_service_that_is_busy_for_all_and_names_no_time_is_asked_less_and_less_often() -> None:
+    throttle, now, waits = Throttle(Limits(concurrency=1)), 0.0, []
+    for _ in range(9):
+        refuse(throttle, fill(throttle, now), now + 0.1)
+        waits.append(throttle.delay(now + 0.1, ""))
+        now += 0.1 + max(waits[-1], 0.1)
+    assert waits == pytest.approx([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
+    respond(throttle, fill(throttle, now), now + 0.5)
+    refuse(throttle, fill(throttle, now + 1), now + 1)
+    assert throttle.delay(now + 1, "") == 0.0

@@ -1,0 +1,123 @@
+"""The requests that are not in flight: their order, and whom they wait for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_responses.enrich.index import Pending
+from airflow_provider_responses.enrich.values import dump
+from airflow_provider_responses.enrich.waiting import MOST_PASSED, READ_AHEAD, Waiting, model_of
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(['"model": "x"', "model", '\\"model\\": ']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.just("model"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Source:
+    """Requests for one model after the other."""
+
+    def __init__(self, rows: int, models: Sequence[str] = ("a",), size: int = 10) -> None:
+        self.left = [
+            Pending(number, b"%d" % number, 1, dump({"model": models[number % len(models)], "input": "x" * size}))
+            for number in range(rows)
+        ][::-1]
+        self.asked = 0
+
+    def __call__(self, most: int) -> list[Pending]:
+        self.asked += 1
+        return [self.left.pop() for _ in range(min(most, len(self.left)))]
+
+
+def anything(_: float, __: str) -> bool:
+    return True
+
+
+def firsts(waiting: Waiting, may_send: Any, now: float = 0.0) -> list[int]:
+    found = []
+    while (job := waiting.next(now, may_send)) is not None:
+        found.append(job.pending.first)
+    return found
+
+
+def test_rows_are_sent_in_the_order_of_the_source_and_those_that_come_again_first() -> None:
+    waiting = Waiting(Source(250, ("a", "b")))
+    first, second = waiting.next(0.0, anything), waiting.next(0.0, anything)
+    assert first is not None
+    assert second is not None
+    waiting.put(first, 5.0)
+    waiting.put(second, 3.0)
+    assert waiting.next_due() == 3.0
+    third = waiting.next(4.0, anything)
+    assert third is second
+    assert firsts(waiting, anything, 4.9) == list(range(2, 250))
+    assert waiting
+    assert firsts(waiting, anything, 5.0) == [0]
+    assert not waiting
+
+
+def test_rows_of_one_model_do_not_wait_for_those_of_another() -> None:
+    waiting = Waiting(Source(5000, ("a", "b")))
+    only_b = firsts(waiting, lambda _, model: model == "b")
+    assert only_b == list(range(1, 5000, 2))
+    assert firsts(waiting, anything) == list(range(0, 5000, 2))
+
+
+def test_a_row_that_was_sent_before_does_not_hold_up_those_of_another_model() -> None:
+    waiting = Waiting(Source(4, ("a", "b")))
+    job = waiting.next(0.0, anything)
+    assert job is not None
+    waiting.put(job, 1.0)
+    assert firsts(waiting, lambda _, model: model == "b", 2.0) == [1, 3]
+    assert [found.pending.first for found in waiting.started()] == [0]
+    assert firsts(waiting, anything, 2.0) == [0, 2]
+
+
+def test_memory_is_bounded_while_one_model_waits() -> None:
+    source = Source(30_000, ("a", "b"), size=10_000)
+    waiting = Waiting(source)
+    passed = firsts(waiting, lambda _, model: model == "b")
+    assert 0.9 * MOST_PASSED < 10_500 * len(passed) < MOST_PASSED + 2 * READ_AHEAD * 10_600
+    assert len(source.left) > 25_000
+
+
+def test_with_one_model_nothing_is_read_ahead_of_what_is_sent() -> None:
+    source = Source(1000)
+    waiting = Waiting(source)
+    assert firsts(waiting, lambda _, __: False) == []
+    assert firsts(waiting, lambda _, __: False) == []
+    assert len(source.left) == 1000 - READ_AHEAD
+
+
+@given(st.dictionaries(st.text() | st.just("input"), JSON, max_size=4), st.none() | st.text())
+def test_a_model_is_found_in_the_fields_of_a_request(fields: dict[str, Any], model: str | None) -> None:
+    text = dump({**fields, **({} if model is None else {"model": model})})
+    if text.count('"model":') <= 1 and model is None and "model" not in fields:
+        return  # one that stands deeper is as good, to tell requests apart
+    expected = json.loads(text).get("model")
+    found = model_of(text)
+    if isinstance(expected, str):
+        assert found in {expected, dump(expected)[1:-1]}
+    elif text.count('"model":') > 1:
+        assert found == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"input": "x"}, ""),
+        ({"input": 'say "model": "no"', "model": "yes"}, "yes"),
+        ({"model": "yes", "plugins": [{"model": "deeper"}]}, "yes"),
+        ({"plugins": [{"model": "deeper"}], "model": "yes"}, "yes"),
+        ({"model": None}, ""),
+    ],
+)
+def test_the_model_is_that_of_the_request(fields: dict[str, Any], expected: str) -> None:
+    assert model_of(dump(fields)) == expected
