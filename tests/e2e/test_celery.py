@@ -1,5 +1,5 @@
 """
-A table in four shards over S3, on two of Celery's workers, of which a task or a whole worker dies in the midst.
+A table in four shards over S3, on two of Celery's workers, of which a process or all of them die in the midst.
 
 One shard falls silent with rows answered and others in flight, and is killed there. The other shards go on meanwhile.
 """
@@ -18,7 +18,7 @@ from celery import Celery
 from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
 from tests.e2e import broker, s3
 from tests.e2e.deployment import QUICK_HEARTBEATS, TASK_TABLE, Deployment, ended_by_sigterm
-from tests.e2e.processes import session
+from tests.e2e.processes import is_running, parent, session
 
 pytestmark = [pytest.mark.celery, pytest.mark.timeout(900)]
 
@@ -29,7 +29,7 @@ AT_ONCE = 8
 LATENCY = 0.1  # seconds
 HEARTBEAT_TIMEOUT = QUICK_HEARTBEATS["SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"]
 WORKERS = ("first-worker", "second-worker")
-CASES = ("process_killed", "worker_killed")
+CASES = ("process_killed", "child_killed", "worker_killed")
 TASK = "label"
 
 DAG_FILE = """
@@ -191,6 +191,23 @@ def test_a_killed_task_goes_on_within_seconds_and_no_row_is_lost(tables):
     assert_whole(table)
     assert table.attempts == 2
     report("A task's process killed", seconds, len(stored), assert_nothing_stored_is_paid_twice(table, stored))
+
+
+def test_a_task_that_outlives_the_process_above_it_spoils_nothing(tables):
+    table = tables["child_killed"]
+    table.start()
+    orphan = table.process
+    child = parent(orphan)
+
+    killed = time.time()
+    table.deployment.kill([child])
+    stored = table.stored()
+    seconds = table.wait_until_it_goes_on(DONE + AT_ONCE) - killed
+
+    assert is_running(orphan)
+    assert_whole(table)
+    assert table.attempts == 2
+    report("A worker's child killed", seconds, len(stored), assert_nothing_stored_is_paid_twice(table, stored))
 
 
 def test_a_killed_worker_is_missed_and_its_tasks_go_on_at_the_other(tables):
