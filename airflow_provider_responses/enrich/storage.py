@@ -222,7 +222,7 @@ class ObjectStorage(Storage):
 
     def list_names(self, folder: str = "") -> list[str]:
         with naming(self.url(folder), "listed"):
-            self._fs.invalidate_cache()  # of all: adlfs has its entries under other names than those that it forgets
+            self._fs.invalidate_cache(self._key(folder))  # else what others wrote since is missing
             try:
                 found = self._fs.ls(self._key(folder), detail=False)
             except FileNotFoundError:

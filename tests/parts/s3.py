@@ -30,10 +30,10 @@ def s3rver() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def filesystem(address: str, kind: str, **given: Any) -> Any:
-    """Return s3fs on it; ``retries`` of botocore are few, since the tests wait for them."""
+def filesystem(address: str, kind: str, *, attempts: int = 1, **given: Any) -> Any:
+    """Return s3fs on it; the tests wait for botocore's ``attempts``."""
     import s3fs
 
-    config = {"retries": {"max_attempts": 1}, "connect_timeout": 5, "read_timeout": 15}
+    config = {"retries": {"max_attempts": attempts, "mode": "standard"}, "connect_timeout": 5, "read_timeout": 15}
     keys = {"key": KEYS[kind], "secret": KEYS[kind]}
     return s3fs.S3FileSystem(endpoint_url=address, skip_instance_cache=True, config_kwargs=config, **{**keys, **given})
