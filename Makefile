@@ -61,7 +61,7 @@ $(NEWER:%=e2e-%): e2e-%: .venv-%/.installed
 	.venv-$*/bin/python -m pytest tests/e2e -m e2e $(ARGS)
 
 parts: $(PARTS_VENV)/.installed  ## Run the tests on real object stores and databases, which are installed and started
-	$(PARTS_VENV)/bin/python -m pytest tests/parts -m parts $(ARGS)
+	$(PARTS_VENV)/bin/python -m pytest tests/parts -m parts $(or $(ARGS),-n 2 --dist loadfile)
 
 e2e-celery: .venv-celery/.installed  ## Kill Celery's workers and their tasks in the midst of a table, with Redis and an S3
 	.venv-celery/bin/python -m pytest tests/e2e/test_celery.py -m celery -s $(ARGS)

@@ -19,7 +19,7 @@ RETRY = 75
 
 
 def main(kind: str, address: str, bucket: str, service: str, owner: str, rows: str) -> int:
-    out = Bucket(kind, address, bucket).path() / "out"
+    out = Bucket(kind, address, bucket).quick_path("out")
     try:
         told = enrich(SimpleNamespace(base_url=service), out, table(int(rows)), writer=Writer(owner=owner))
     except ResponsesError as error:
