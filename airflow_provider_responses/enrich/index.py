@@ -7,6 +7,7 @@ and fans answers out without that memory grows with the rows.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -101,9 +102,11 @@ class Index:
                 "SELECT key, min(position), max(position) FROM rows GROUP BY key HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
             )
             twice, first, second = self._db.execute(query).fetchone()
+            values = [json.loads(self.row_at(row)[2]).get(key) for row in (first, second)]
+            mixed = "" if values[0] == values[1] else ", once as text and once as another type"
             raise RequestValidationError(
-                f"key: rows {first} and {second} have the same {key!r}, {twice!r}; take a column that tells all rows "
-                "apart, or leave `key` out (a query needs one)",
+                f"key: rows {first} and {second} have the same {key!r}, {twice!r}{mixed}; take a column that tells all "
+                "rows apart, or leave `key` out (a query needs one)",
                 fields=("key",),
             ) from None
 

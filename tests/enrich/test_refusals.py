@@ -46,6 +46,12 @@ class Mood(BaseModel):
             "key: rows 0 and 2 have the same 'id', '1'",
             id="a key twice",
         ),
+        pytest.param(
+            [{"id": 1, "text": "a"}, {"id": "1", "text": "b"}],
+            {},
+            "key: rows 0 and 1 have the same 'id', '1', once as text and once as another type",
+            id="a key of two types",
+        ),
         pytest.param([{"id": 1, "text": "a"}, {"text": "b"}], {}, "row 1 has no column 'id'", id="no key column"),
         pytest.param([{"id": 1, "text": "a"}, {"id": None, "text": "b"}], {}, "row 1 has no value in 'id'", id="null"),
         pytest.param([{"id": float("nan"), "text": "b"}], {}, "row 0 has no value in 'id'", id="NaN"),

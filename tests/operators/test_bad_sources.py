@@ -1,0 +1,147 @@
+"""Sources that change, that are large, and that hold more than is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_responses.enrich import CsvFile, Sql
+from airflow_provider_responses.exceptions import ConfigurationError
+from tests.airflow_fakes import context
+from tests.operators.enrichments import enrich, inputs, result
+
+MIB = 1024 * 1024
+
+
+def write(path, rows):
+    path.write_text("id,text\n" + "".join(f"{key},{text}\n" for key, text in rows))
+
+
+class TestChanged:
+    """A source that is another one at the next attempt."""
+
+    def test_only_what_is_new_is_sent_and_the_result_is_the_new_source(self, tmp_path, responses_sandbox):
+        source = tmp_path / "in.csv"
+        write(source, [("r1", "one"), ("r2", "two"), ("r3", "three"), ("r4", "four")])
+        task = {"rows": None, "source": str(source), "key": "id", "limits": {"concurrency": 1}}
+        enrich(tmp_path, **task).execute(context())
+        assert len(responses_sandbox.billed) == 4
+        responses_sandbox.reset()
+        # One row is gone, one is new in front, one has another text, and two have changed places.
+        write(source, [("r0", "zero"), ("r4", "four"), ("r1", "one"), ("r3", "another")])
+        manifest = enrich(tmp_path, **task).execute(context())
+        assert inputs(responses_sandbox) == ["Mood of: another", "Mood of: zero"]
+        assert [(row["_row"], row["id"], row["_status"]) for row in result(tmp_path)] == [
+            *((0, "r0", "ok"), (1, "r4", "ok"), (2, "r1", "ok"), (3, "r3", "ok")),
+        ]
+        assert (manifest["rows"], manifest["requests_reused"], manifest["requests_sent"]) == (4, 2, 2)
+
+    @pytest.mark.parametrize("text", ["", "id,text\n", "id\nr1\n", "id,text\nr1,one\nr1,two\n", "id,text\nr1\n"])
+    def test_one_that_can_no_longer_be_read_loses_nothing(self, text, tmp_path, responses_sandbox):
+        source = tmp_path / "in.csv"
+        write(source, [("r1", "one"), ("r2", "two")])
+        task = {"rows": None, "source": str(source), "key": "id", "allow_empty": False}
+        enrich(tmp_path, **task).execute(context())
+        before = result(tmp_path)
+        source.write_text(text)
+        with pytest.raises(AirflowFailException):
+            enrich(tmp_path, **task).execute(context())
+        assert result(tmp_path) == before
+        write(source, [("r1", "one"), ("r2", "two")])
+        enrich(tmp_path, **task).execute(context())
+        assert len(responses_sandbox.ledger) == 2
+
+
+class TestOptions:
+    def test_a_csv_of_a_spreadsheet(self, tmp_path, responses_sandbox):
+        source = tmp_path / "{{ ds }}.txt"
+        source.with_name("today.txt").write_text("sep=;\nid;text;stars\nr1;one, two;5\n;;\nr2;three;NA\n")
+        given = CsvFile(str(source), null_values=["NA"], skip_empty=True)
+        task = enrich(tmp_path, rows=None, source=given, key="id", input="{{ row.text }}:{{ row.stars }}")
+        task.render_template_fields({**context(), "ds": "today"})
+        task.execute(context())
+        assert inputs(responses_sandbox) == ["one, two:5", "three:"]
+        assert [row["stars"] for row in result(tmp_path)] == ["5", None]
+        assert given.path.endswith("{{ ds }}.txt")
+
+    def test_what_is_wrong_is_said_when_the_dag_is_parsed(self, tmp_path):
+        with pytest.raises(ConfigurationError, match=r"Task 'label': source: CsvFile\(delimiter='::'\): must be one"):
+            enrich(tmp_path, rows=None, source=CsvFile("in.csv", delimiter="::"))
+
+
+class TestUnread:
+    """A column that nobody needs cannot stop the table."""
+
+    def source(self, tmp_path):
+        import pyarrow as arrow
+        import pyarrow.parquet
+
+        columns = {"id": ["a", "b"], "text": ["one", "two"], "late": arrow.array([10**7] * 2, arrow.date32())}
+        pyarrow.parquet.write_table(arrow.table(columns), tmp_path / "in.parquet")
+        return {"rows": None, "source": str(tmp_path / "in.parquet"), "key": "id"}
+
+    def test_one_that_neither_template_nor_columns_names(self, tmp_path, responses_sandbox):
+        given = self.source(tmp_path)
+        enrich(tmp_path, columns=[], **given).execute(context())
+        assert [set(row) & {"id", "text", "late"} for row in result(tmp_path)] == [{"id"}] * 2
+
+    @pytest.mark.parametrize("more", [{}, {"columns": ["late"]}, {"columns": [], "input": "{{ row | tojson }}"}])
+    def test_one_that_is_needed_is_named(self, more, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match="column 'late' holds a value for which Python has no type"):
+            enrich(tmp_path, **self.source(tmp_path), **more).execute(context())
+
+    def test_a_function_gets_all(self, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match="column 'late'"):
+            enrich(tmp_path, **self.source(tmp_path), columns=[], input=lambda row: row["text"]).execute(context())
+
+    def test_names_that_are_wrong_are_still_compared_with_all(self, tmp_path, responses_sandbox):
+        with pytest.raises(AirflowFailException, match=r"names row.tetx, .*did you mean 'text'"):
+            enrich(tmp_path, **self.source(tmp_path), columns=[], input="{{ row.tetx }}").execute(context())
+
+    def test_of_a_query(self, tmp_path, database, responses_sandbox):
+        with sqlite3.connect(database) as connection:
+            connection.execute("ALTER TABLE reviews ADD COLUMN raw BLOB DEFAULT x'00'")
+        source = Sql("warehouse", "SELECT * FROM reviews")
+        enrich(tmp_path, rows=None, source=source, key="id", columns=["id"]).execute(context())
+        assert len(responses_sandbox.billed) == len(result(tmp_path)) == 5
+        assert "raw" not in result(tmp_path)[0]
+
+
+LARGE_ROWS = 300
+LARGE = """
+import json, resource, sys
+from pathlib import Path
+from tests.airflow_fakes import context
+from tests.operators.enrichments import enrich
+
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+task = enrich(folder, rows=None, source=str(folder / f"in.{kind}"), key="id", columns=["id", "page"],
+    input="{{ row.id }}", limits={"concurrency": 8, "max_failures": 300})
+task.execute(context())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_of_a_megabyte_do_not_fill_the_memory(kind, tmp_path, responses_sandbox):
+    page = "x" * 1_000_000
+    with (tmp_path / f"in.{kind}").open("w") as file:
+        if kind == "csv":
+            file.write("id,page\n")
+        for number in range(LARGE_ROWS):
+            text = f"r{number},{page}\n" if kind == "csv" else json.dumps({"id": f"r{number}", "page": page}) + "\n"
+            file.write(text)
+    env = os.environ | {"AIRFLOW_CONN_RESPONSES_DEFAULT": json.dumps(responses_sandbox.connection)}
+    command = [sys.executable, "-c", LARGE, str(tmp_path), kind]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(f"{kind}: {int(done.stdout.split()[-1]) / MIB:.0f} MiB")
+    assert int(done.stdout.split()[-1]) < 300 * MIB  # 2,000 rows took 223 MiB
+    with (tmp_path / "out" / "result.jsonl").open() as file:
+        assert sum(1 for _ in file) == LARGE_ROWS
