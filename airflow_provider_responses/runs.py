@@ -281,7 +281,9 @@ class Asking:
 
     def answered(self, response: Response) -> Outcome | None:
         """Take an answer; None asks for another send."""
-        response = self._last = replace(response, previous=(*self._earlier, *response.previous))
+        if self._earlier:
+            response = replace(response, previous=(*self._earlier, *response.previous))
+        self._last = response
         if self.run.is_unreadable:
             return Outcome(response=response, unread=True)
         try:

@@ -63,6 +63,18 @@ class Call:
             self.method, parsed(self.url), headers=self.headers, content=self.body, extensions=extensions
         )
 
+    def with_body(self, body: bytes) -> Call:
+        """Return the same request, which is not streamed, with another body of the same kind."""
+        return Call(
+            method=self.method,
+            url=self.url,
+            headers=self.headers,
+            body=body,
+            stream=self.stream,
+            config=self.config,
+            summary=self.summary,
+        )
+
     def unstreamed(self) -> Call:
         """Return the same request without a stream, to be sent after its stream broke before any output."""
         if self.prepared is None:
@@ -174,6 +186,14 @@ class Calls:
             return DRAIN
         # Half of what is left, so that the error is raised and not the deadline's.
         return max(0.0, min(self._linger, (deadline - self._clock()) / 2))
+
+    def prepare(self, request: ResponsesRequest | Mapping[str, Any], options: Options = None) -> Call:
+        """
+        Return a request as a call, which ``send_call`` may send any number of times.
+
+        :raises RequestValidationError: naming the field and what to do.
+        """
+        return self._post(request, options)
 
     def _post(self, request: ResponsesRequest | Mapping[str, Any], options: Options, *, stream: bool = False) -> Call:
         parsed = None if options is None else RequestOptions.parse(options)

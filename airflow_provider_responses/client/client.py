@@ -83,8 +83,12 @@ class ResponsesClient(Calls):
         :raises StreamInterruptedError: if the stream broke.
         :raises TransportError: if no response arrived.
         """
-        sends = Sends(self._post(request, options))
-        judge = self._judge(sends.next)
+        return self.send_call(self.prepare(request, options))
+
+    def send_call(self, call: Call) -> Response:
+        """Send a call of :meth:`prepare`; otherwise like :meth:`send`."""
+        sends = Sends(call)
+        judge = self._judge(call)
         return settle(judge, self._retry(judge, lambda: self._answer(sends, judge.deadline)))
 
     def stream(
@@ -330,8 +334,12 @@ class AsyncResponsesClient(Calls):
 
     async def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """Like :meth:`ResponsesClient.send`. Cancelling the coroutine drops the connection."""
-        sends = Sends(self._post(request, options))
-        judge = self._judge(sends.next)
+        return await self.send_call(self.prepare(request, options))
+
+    async def send_call(self, call: Call) -> Response:
+        """Like :meth:`ResponsesClient.send_call`."""
+        sends = Sends(call)
+        judge = self._judge(call)
         try:
             response = await self._answer(sends, judge.deadline)
         except ResponsesError as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.values import dump, joined
+from airflow_provider_responses.enrich.values import dump, joined, number
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
 from airflow_provider_responses.runs import Run
 from airflow_provider_responses.task.texts import storable
@@ -70,18 +70,18 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
         output[TEXT] = value
     elif isinstance(value, Mapping):
         output |= {name: value.get(name) for name in fields}
-    return dump(
+    text = dump(
         output
         | {
             "_status": answer.status,
             "_error": answer.error,
             "_response_id": response.id if response else None,
             "_model": response.model if response else None,
-            "_cost": answer.cost,
-            "_tokens": answer.tokens,
-            "_tries": answer.tries,
         }
     )
+    # Small costs have exponents, which would make all the rest slow to write.
+    tail = f'"_cost":{number(answer.cost)},"_tokens":{number(answer.tokens)},"_tries":{answer.tries}'
+    return f"{text[:-1]},{tail}}}"
 
 
 def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> tuple[str, str] | None:

@@ -23,12 +23,14 @@ from airflow_provider_responses.enrich.answers import META, fields_of, type_of
 from airflow_provider_responses.enrich.asker import Asker
 from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.earlier import Earlier
+from airflow_provider_responses.enrich.garbage import fewer_collections
 from airflow_provider_responses.enrich.index import INVALID, OK, Index
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
 from airflow_provider_responses.enrich.report import Report, say_end
+from airflow_provider_responses.enrich.requests import Requests
 from airflow_provider_responses.enrich.rows import Rows
 from airflow_provider_responses.enrich.sender import Sender
 from airflow_provider_responses.exceptions import (
@@ -61,7 +63,7 @@ class Enrichment:
         )
         self.fields = fields_of(job.run)
         self._typed = type_of(job.run) is not None
-        self._asker = Asker(job, self.folder)
+        self._requests = Requests(job, self.folder)
         self._report = Report(job, self.environment)
         self._sender: Sender | None = None
         self._cancelled: BaseException | None = None
@@ -76,8 +78,8 @@ class Enrichment:
 
         :raises ResponsesError: why the run stopped or failed; what is done is in the folder, and the next try goes on.
         """
-        rows = Rows(self.job, self.fields, self._asker.asked)
-        with tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
+        rows = Rows(self.job, self.fields, self._requests.entry)
+        with fewer_collections(), tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
             try:
                 with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
                     return self._run(rows, index, Path(scratch))
@@ -213,7 +215,7 @@ class Enrichment:
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
-                ask=lambda pending, turn: self._asker.ask(client, pending, turn),
+                ask=Asker(self._requests, client).ask,
                 take=index.pending,
                 keep=lambda answer: self._keep(writer, sender, answer),
                 limits=limits,

@@ -46,7 +46,7 @@ def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
             text = dump({**unanswered, "_status": INVALID, "_error": error, "_cost": 0.0, "_tries": 0})
         elif is_shared and answer:
             text = shared(answer)
-        yield joined(dump({"_row": position}), joined(columns, text))
+        yield joined(f'{{"_row":{position}}}', joined(columns, text))
 
 
 def write(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 from airflow_provider_responses.enrich.answers import OWN, type_of
 from airflow_provider_responses.enrich.index import IndexedRow
 from airflow_provider_responses.enrich.job import Job
 from airflow_provider_responses.enrich.progress import LONGEST_ERROR
+from airflow_provider_responses.enrich.requests import Entry
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, to_json
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
-from airflow_provider_responses.runs import Run
 
 
 class Rows:
@@ -23,12 +22,12 @@ class Rows:
 
     :param job: whose source it is.
     :param fields: the columns of the answers.
-    :param asked: gives what is asked about a row, from the fields of its request.
+    :param entry: gives a row's request as it is indexed, from its fields; raises if it cannot be sent.
     :raises RequestValidationError: if a chosen column is also one of the result's own.
     """
 
-    def __init__(self, job: Job, fields: Sequence[str], asked: Callable[[Mapping[str, Any]], Run]) -> None:
-        self._job, self._fields, self._asked = job, fields, asked
+    def __init__(self, job: Job, fields: Sequence[str], entry: Callable[[Mapping[str, Any]], Entry]) -> None:
+        self._job, self._fields, self._entry = job, fields, entry
         self._taken = OWN | set(fields)
         self.total = 0  # rows of the source, once it is read
         if own := next((name for name in fields if name in OWN), None):
@@ -77,17 +76,15 @@ class Rows:
             return None
         columns = self._columns(position, row)
         try:
-            fields = to_json(dict(self._job.ask(row)), "request")
-            request, _ = self._asked(fields).prepare(self._job.config, self._job.options)
-            body = request.to_bytes()
+            fingerprint, size, fields = self._entry(self._job.ask(row))
         except ResponsesError as error:
             if error.retryable:
                 raise error.about(f"row {position}") from error
             return IndexedRow(position, key, None, columns, str(error)[:LONGEST_ERROR], None)
-        if len(body) > (most := self._job.limits.max_request_bytes):
-            said = f"the request has {len(body)} bytes, and limits.max_request_bytes is {most}"
+        if size > (most := self._job.limits.max_request_bytes):
+            said = f"the request has {size} bytes, and limits.max_request_bytes is {most}"
             return IndexedRow(position, key, None, columns, said, None)
-        return IndexedRow(position, key, blake2b(body, digest_size=16).digest(), columns, None, dump(fields))
+        return IndexedRow(position, key, fingerprint, columns, None, fields)
 
     def _columns(self, position: int, row: Row) -> str:
         try:
@@ -95,6 +92,8 @@ class Rows:
                 self._check_columns(row)
             # A JSONL row need not have them all.
             names = row if self._chosen is None else self._chosen
+            if names is row and all(type(value) is str for value in row.values()):
+                return dump(row)  # as all rows of CSV are
             return dump({name: to_json(row.get(name), name) for name in names})
         except RequestValidationError as error:
             raise error.about(f"row {position}") from None

@@ -13,6 +13,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pydantic_core import PydanticSerializationError
+from pydantic_core import to_json as to_bytes
+
 from airflow_provider_responses.exceptions import RequestValidationError
 
 _PLAIN: Final = frozenset({str, int, bool})
@@ -70,12 +73,40 @@ def _is_time(value: Any) -> bool:
 
 
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ALIKE: Final = frozenset({str, int, bool, type(None)})
 
 
 def dump(value: Any) -> str:
     """Write JSON, compactly; half a surrogate pair, which no UTF-8 can hold, becomes a question mark."""
+    if type(value) is dict and _is_alike(value):
+        try:
+            return to_bytes(value).decode()  # the same text, in a quarter of the time
+        except PydanticSerializationError:
+            return _dump(value)  # it holds half a surrogate pair
+    return _dump(value)
+
+
+def _dump(value: Any) -> str:
     text = _encoder.encode(value)
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def number(value: float | None) -> str:
+    """Write a finite number, or null, as JSON."""
+    return "null" if value is None else repr(value)
+
+
+def _is_alike(value: dict[Any, Any]) -> bool:
+    """Return whether pydantic writes an object as the json module does: it writes exponents differently."""
+    for name, item in value.items():
+        kind = type(item)
+        if type(name) is not str:
+            return False
+        if kind in _ALIKE or (kind is float and (1e-4 <= abs(item) < 1e16 or item == 0.0)):
+            continue
+        if kind not in {list, tuple} or not all(type(it) in _ALIKE for it in item):
+            return False
+    return True
 
 
 def joined(first: str, second: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
+from airflow_provider_responses.client.calls import Call, Calls
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.limits import Limits
@@ -73,6 +74,7 @@ class InProcess:
     """Stands in for a client whose server takes no time at all."""
 
     def __init__(self, config: ClientConfig) -> None:
+        self._calls = Calls(config)
         self._response = Response(raw=upstream.answer(LABEL), headers={})
 
     async def __aenter__(self) -> InProcess:
@@ -80,7 +82,10 @@ class InProcess:
 
     async def __aexit__(self, *error: object) -> None: ...
 
-    async def send(self, request: Any, *, options: Any = None) -> Response:
+    def prepare(self, request: Any, options: Any = None) -> Call:
+        return self._calls.prepare(request, options)
+
+    async def send_call(self, call: Call) -> Response:
         await asyncio.sleep(0)
         return self._response
 

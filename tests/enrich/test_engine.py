@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -366,8 +367,15 @@ def test_shards_without_a_key_have_all_rows_between_them(responses_sandbox, tmp_
 
 def test_a_run_ends_in_time(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
-    with pytest.raises(TransportError, match="the task's time of 1 s is over") as caught:
-        enrich(responses_sandbox, tmp_path, table(20), Environment(tick=0.01), seconds=1)
+    later = 0.0
+
+    def pass_time(kept: int) -> None:
+        nonlocal later
+        later = 1000.0 if kept == 5 else later
+
+    environment = Environment(tick=0.01, clock=lambda: time.monotonic() + later, part_writer=watching(pass_time))
+    with pytest.raises(TransportError, match="the task's time of 1000 s is over") as caught:
+        enrich(responses_sandbox, tmp_path, table(20), environment, seconds=1000)
     assert caught.value.retryable
     assert manifest(tmp_path)["counts"] == {"ok": 5, "missing": 15}
 

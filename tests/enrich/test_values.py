@@ -181,3 +181,19 @@ def test_two_objects_together_are_their_union(first: dict[str, Any], second: dic
     together = joined(dump(one), dump(two))
     assert json.loads(together) == json.loads(dump(one | two))
     assert list(json.loads(together)) == list(json.loads(dump(one | two)))
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+odd = st.sampled_from([1e-5, -1e-4, 0.0001, 9999999999999998.0, 1e16, 1e22, 5e-324, 0.1 + 0.2, -0.0, 2**70, -(2**64)])
+characters = st.text(st.characters(codec=None, exclude_categories=()))
+json_values = st.recursive(
+    plain | odd | characters,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | characters, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(characters | st.text() | st.integers() | st.booleans() | st.none(), json_values, max_size=5))
+def test_json_is_written_as_the_json_module_writes_it(value):
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    assert dump(value) == text.encode(errors="replace").decode()

@@ -1,0 +1,160 @@
+"""What all rows share is validated once: no byte and no refusal differs from that of each row by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.client.client import AsyncResponsesClient
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.enrich.output_store import OutputStore, Writer
+from airflow_provider_responses.enrich.requests import MOST_SHAPES, RECENT, Requests
+from airflow_provider_responses.enrich.values import dump, to_json
+from airflow_provider_responses.exceptions import RequestValidationError
+from tests.enrich.jobs import Label, connect, job
+
+SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")
+RUN = runs.Run(fields={}, output_type=Label, stream=False)
+
+
+def requests_of(folder: Path, *, dialect: str = "openrouter", **given_: Any) -> tuple[Requests, AsyncResponsesClient]:
+    config = replace(connect(SERVER.base_url), dialect=dialect)
+    what = job(SERVER, folder, [], config=config, **{"run": RUN, **given_})
+    return Requests(what, OutputStore(folder, Writer(owner="task"), lambda: 0.0)), AsyncResponsesClient(config)
+
+
+def by_itself(requests: Requests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
+    """What comes of a row without any other: its entry, and the call that is made of it."""
+    fields = to_json(dict(asked), "request")
+    body = requests.prepared(fields)[0].to_bytes()
+    request, options = requests.sent_once(fields)
+    call = client.prepare(request, options)
+    return (
+        blake2b(body, digest_size=16).digest(),
+        len(body),
+        dump(fields),
+        call.body,
+        call.headers,
+        call.config,
+        options,
+    )
+
+
+def together(requests: Requests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
+    entry = requests.entry(asked)
+    call, options = requests.call(client, entry.fields)
+    return (*entry, call.body, call.headers, call.config, options)
+
+
+def outcome(of: Callable[..., Any], *given_: Any) -> Any:
+    try:
+        return of(*given_)
+    except RequestValidationError as error:
+        return str(error), error.fields
+
+
+texts = st.one_of(
+    st.text(),
+    st.text(st.characters(codec=None, exclude_categories=())),  # halves of surrogate pairs
+    st.sampled_from(["", " ", '"', "\\", '","model":"x', "\x00", "\u2028", "x" * 3000, "[1]", "null"]),
+)
+inputs = st.one_of(texts, texts, texts, st.just([{"type": "message", "role": "user", "content": "x"}]), st.none())
+others = st.fixed_dictionaries(
+    {"model": st.sampled_from(["a/b", "a/c"])},
+    optional={
+        "temperature": st.sampled_from([0, 0.0, 1, 1.0, True, -0.0]),
+        "metadata": st.sampled_from([{"a": "1"}, {"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "\ud800"}]),
+        "instructions": st.sampled_from(["x", "Short.", ""]),
+        "reasoning": st.sampled_from([{"effort": "low"}, {"effort": "high"}]),
+        "extra_body": st.sampled_from([{"seed": 1}, {"seed": 1.0}, {"input": "another"}, {"model": "z/z"}]),
+    },
+)
+rows = st.builds(
+    lambda text, more, first: {"input": text, **more} if first else {**more, "input": text},
+    inputs,
+    others,
+    st.booleans(),
+)
+tables = st.lists(rows, max_size=12) | st.builds(
+    lambda more, texts: [{"input": text, **more} for text in texts], others, st.lists(inputs, max_size=12)
+)
+
+
+@pytest.mark.parametrize("dialect", ["openrouter", "open"])
+@pytest.mark.parametrize("run", [RUN, replace(RUN, output_type=None, cache=False)], ids=["typed", "text"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(table=tables)
+def test_a_row_is_sent_as_it_would_be_by_itself(table, run, dialect, tmp_path):
+    shared, client = requests_of(tmp_path, dialect=dialect, run=run)
+    alone, _ = requests_of(tmp_path, dialect=dialect, run=run)
+    for asked in table:
+        assert outcome(together, shared, client, asked) == outcome(by_itself, alone, client, asked)
+
+
+def count_validations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    made: list[Any] = []
+    prepare = runs.Run.prepare
+    monkeypatch.setattr(runs.Run, "prepare", lambda run, *more: (made.append(run), prepare(run, *more))[1])
+    return made
+
+
+def test_rows_that_differ_in_their_input_alone_are_validated_together(tmp_path, monkeypatch):
+    requests, client = requests_of(tmp_path)
+    made = count_validations(monkeypatch)
+    for number in range(1000):
+        entry = requests.entry({"input": f"row {number}", "model": "a/b", "reasoning": {"effort": "low"}})
+        assert json.loads(requests.call(client, entry.fields)[0].body or b"")["input"] == f"row {number}"
+    assert len(made) <= 5
+
+
+def test_rows_of_two_models_are_as_well(tmp_path, monkeypatch):
+    requests, _ = requests_of(tmp_path)
+    made = count_validations(monkeypatch)
+    for number in range(1000):
+        requests.entry({"input": f"row {number}", "model": f"a/{number % 2}"})
+    assert len(made) <= 8
+
+
+def test_rows_that_share_nothing_take_no_more_room_or_time_each(tmp_path, monkeypatch):
+    requests, _ = requests_of(tmp_path)
+    made = count_validations(monkeypatch)
+    for number in range(RECENT * 10):
+        requests.entry({"input": f"row {number}", "model": "a/b", "metadata": {"row": str(number)}})
+    assert len(made) == RECENT * 10
+
+
+def test_no_more_shapes_are_made_than_are_compared_quickly(tmp_path):
+    requests, client = requests_of(tmp_path)
+    for number in range(MOST_SHAPES * 2):
+        for text in ("one", "two", "three"):
+            asked = {"input": text, "model": "a/b", "metadata": {"group": str(number)}}
+            assert together(requests, client, asked) == by_itself(requests, client, asked)
+
+
+def test_a_function_that_changes_what_it_gave_before_is_not_misread(tmp_path):
+    """The values are the same objects, with another content."""
+    requests, client = requests_of(tmp_path)
+    shared: dict[str, Any] = {"model": "a/b", "metadata": {"row": "0"}}
+    for number in range(5):
+        shared["metadata"]["row"] = str(number // 3)
+        asked = {"input": f"row {number}", **shared}
+        assert together(requests, client, asked) == by_itself(requests, client, asked)
+
+
+def test_options_are_the_sends_own(tmp_path):
+    options = RequestOptions(timeout=7.0, max_retries=5, headers={"X-Mine": "1"})
+    requests, client = requests_of(tmp_path, options=options)
+    for number in range(4):
+        call, sent_with = requests.call(client, requests.entry({"input": f"row {number}", "model": "a/b"}).fields)
+        assert (call.config.timeout, call.config.max_retries, call.headers["x-mine"]) == (7.0, 0, "1")
+        assert (sent_with.timeout, sent_with.max_retries) == (7.0, 0)
