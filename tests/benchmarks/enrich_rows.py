@@ -165,6 +165,22 @@ async def client(url: str, rows: int) -> dict[str, Any]:
     return {}
 
 
+async def aiohttp(url: str, rows: int) -> dict[str, Any]:
+    """Do the least that sends and reads JSON."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
+
+        async def one(number: int) -> Any:
+            body = {"model": MODEL, "input": text(number)}
+            async with session.post(f"{url}/responses", json=body) as answer:
+                return (await answer.json())["output"]
+
+        await bounded(rows, one)
+    return {}
+
+
 async def gather(url: str, rows: int) -> dict[str, Any]:
     """Do as one does by hand: all rows at once, over httpx, without limits, checks or anything kept."""
     import httpx
@@ -191,7 +207,7 @@ def main(way: str, url: str, rows: int) -> None:
     if way in CHOICES:
         began, before = enrich(url, rows, CHOICES[way])
     else:
-        asyncio.run((client if way == "client" else gather)(url, rows))
+        asyncio.run({"client": client, "aiohttp": aiohttp, "gather": gather}[way](url, rows))
     seconds, cpu = time.monotonic() - began, used() - before
     print(json.dumps({"rate": rows / seconds, "cpu": cpu / rows * 1000, "peak": peak(), "seconds": seconds}))
 

@@ -22,6 +22,15 @@ def answer(text: str) -> dict[str, object]:
     return dict.fromkeys(unset) | said | {"output": [item], "usage": USAGE, "tools": [], "tool_choice": "auto"}
 
 
+def completion(text: str) -> dict[str, object]:
+    """The same from ``/chat/completions``, for libraries that send there."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    said = {"id": "chatcmpl_1", "object": "chat.completion", "created": 1, "model": "openai/gpt-4o-mini"}
+    usage = {"prompt_tokens": 10, "completion_tokens": 200, "total_tokens": 210}
+    return said | {"choices": [choice], "usage": usage}
+
+
 def stream() -> bytes:
     """The events of a stream of 200 deltas."""
     words = [f"word{number} " for number in range(DELTAS)]
@@ -48,7 +57,7 @@ def http(body: bytes, content_type: str) -> bytes:
 class Upstream(asyncio.Protocol):
     """Answers every whole request after the delay that its path names: ``/1.0/responses``."""
 
-    plain = b""
+    plain = chat = b""
     streamed = http(stream(), "text/event-stream")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,6 +77,8 @@ class Upstream(asyncio.Protocol):
             body, self.buffer = rest[:length], rest[length:]
             delay = float(head.split(b" ", 2)[1].split(b"/")[1])
             content = self.streamed if b'"stream":true' in body.replace(b" ", b"") else self.plain
+            if head.split(b" ", 2)[1].endswith(b"/chat/completions"):
+                content = self.chat
             if delay:
                 asyncio.get_running_loop().call_later(delay, self.transport.write, content)  # type: ignore[attr-defined]
             else:
@@ -77,6 +88,7 @@ class Upstream(asyncio.Protocol):
 async def serve(text: str) -> None:
     """Serve until the process is stopped."""
     Upstream.plain = http(json.dumps(answer(text)).encode(), "application/json")
+    Upstream.chat = http(json.dumps(completion(text)).encode(), "application/json")
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
