@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -176,7 +176,7 @@ class Run:
         """
         from airflow_provider_responses.models.output import read_output
 
-        parsed, invalid = None, False
+        parsed, invalid = None, None
         if self.output_type is not None:
             try:
                 whole = response.status == "completed" and not response.maybe_truncated
@@ -186,13 +186,19 @@ class Run:
                     error.response = response
                     error.generation_id = response.generation_id
                     raise
-                invalid = True
+                invalid = error
         if self.result == "response":
             value: Any = response.raw
         else:
             value = parsed.value if parsed is not None else response.output_text or response.refusal or ""
         repaired = parsed is not None and parsed.repaired
-        return Outcome(response=response, value=storable(value), invalid=invalid, repaired=repaired)
+        return Outcome(
+            response=response,
+            value=storable(value),
+            accepted=invalid,
+            invalid=invalid is not None,
+            repaired=repaired,
+        )
 
     @staticmethod
     def _typed_text(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,6 +240,7 @@ class Outcome:
     :param error: why the try failed.
     :param value: what goes to XCom as the return value, as plain JSON types.
     :param unread: that the answer still has to be read as an ``output_type`` whose class was not at hand.
+    :param accepted: what is wrong with the response, though the task takes it (``on_incomplete="return"``).
     :param invalid: whether the response does not match ``output_type``.
     :param repaired: whether its JSON had to be repaired.
     :param generations: records of kept answers by id, None where they could not be had.
@@ -241,6 +248,7 @@ class Outcome:
 
     response: Response | None = None
     error: ResponsesError | None = None
+    accepted: ResponsesError | None = None
     value: Any = None
     unread: bool = False
     invalid: bool = False
@@ -254,10 +262,14 @@ class Asking:
 
     :param run: what is asked.
     :param options: as ``Run.prepare`` gave them.
+    :param note: is called with an invalid response's error before the request is sent again; by default it is logged.
     """
 
-    def __init__(self, run: Run, options: RequestOptions) -> None:
+    def __init__(
+        self, run: Run, options: RequestOptions, *, note: Callable[[OutputValidationError], None] | None = None
+    ) -> None:
         self.run = run
+        self._note = note or self._log
         self._options = options
         self._retries = run.output_retries
         self._earlier: tuple[Exception, ...] = ()
@@ -297,13 +309,17 @@ class Asking:
             error.wait = 0.0
             error.response = replace(response, previous=())
             self._earlier = (*response.previous, error)
-            log.warning(
-                "Asking again, within this try (%d more after this): %s. It had cost %s",
-                self._retries,
-                error,
-                dollars(response.usage.cost),
-            )
+            self._note(error)
             return None
+
+    def _log(self, error: OutputValidationError) -> None:
+        cost = None if error.response is None else error.response.usage.cost
+        log.warning(
+            "Asking again, within this try (%d more after this): %s. It had cost %s",
+            self._retries,
+            error,
+            dollars(cost),
+        )
 
     def failed(self, error: ResponsesError) -> Outcome:
         """Take a failure."""
@@ -313,7 +329,7 @@ class Asking:
         if error.response is not None and self.run.accepts(error):
             if self.run.is_unreadable:
                 return Outcome(response=error.response, unread=True)
-            return self.run.read(error.response)
+            return replace(self.run.read(error.response), accepted=error)
         # An earlier answer was paid for, though the last send brought none.
         last = None if self._last is None else replace(self._last, previous=error.previous)
         return Outcome(response=error.response or last, error=error)

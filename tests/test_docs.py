@@ -211,3 +211,28 @@ def test_every_field_of_a_request_is_in_the_guide():
     rows = [line for line in (DOCS / "requests.md").read_text().splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert set(REQUEST_FIELDS) <= named
+
+
+def test_every_column_limit_and_entry_of_an_enrichment_is_on_its_page(responses_sandbox, tmp_path):
+    from dataclasses import fields
+
+    from airflow_provider_responses.enrich import Limits
+    from airflow_provider_responses.enrich.answers import META
+    from tests.enrich.jobs import enrich, table
+
+    page = (DOCS / "enrich.md").read_text()
+    manifest = enrich(responses_sandbox, tmp_path, table(1))
+    names = [*META, *(limit.name for limit in fields(Limits)), *manifest]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_argument_of_an_enrichment_is_on_its_page():
+    from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+    page = (DOCS / "enrich.md").read_text()
+    own = [
+        name
+        for name in inspect.signature(ResponsesEnrichOperator.__init__).parameters
+        if name not in {"self", "kwargs"}
+    ]
+    assert [name for name in own if f"`{name}`" not in page] == []

@@ -7,6 +7,7 @@ A request becomes bytes and headers; a status, headers and a body become a Respo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from logging import getLogger
 from typing import Any, Final
@@ -30,6 +31,8 @@ from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
 log = getLogger(__name__)
+# Whoever sends many requests logs what is remarkable about their responses together.
+is_one_of_many: ContextVar[bool] = ContextVar("is_one_of_many", default=False)
 
 TOO_LONG: Final = frozenset({"max_output_tokens", "max_tokens", "length"})  # reasons of a response that was cut off
 
@@ -164,12 +167,13 @@ def note_limits(response: Response, *, request: RequestSummary) -> Response:
     is_at_limit = limit is not None and response.usage.output_tokens == limit
     if response.maybe_truncated or not is_at_limit or response.status not in (None, "completed"):
         return response
-    log.warning(
-        "%s: the response is complete by its status, and has as many tokens as `max_output_tokens` allows (%s). It may "
-        "be truncated: raise `max_output_tokens`",
-        request.label,
-        request.max_output_tokens,
-    )
+    if not is_one_of_many.get():
+        log.warning(
+            "%s: the response is complete by its status, and has as many tokens as `max_output_tokens` allows (%s). It "
+            "may be truncated: raise `max_output_tokens`",
+            request.label,
+            request.max_output_tokens,
+        )
     return replace(response, maybe_truncated=True)
 
 

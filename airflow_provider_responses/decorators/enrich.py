@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs, task_decorator_factory
 
@@ -14,6 +15,10 @@ from airflow_provider_responses.operators.mapping import checking
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
+    from pydantic import BaseModel
+
+    from airflow_provider_responses.enrich.limits import Limits
+    from airflow_provider_responses.operators.tables import SqlTable
 
 __all__ = ["responses_enrich_task"]
 
@@ -73,6 +78,37 @@ class _ResponsesEnrichDecoratedOperator(DecoratedOperator, ResponsesEnrichOperat
 
     def _call(self, function: Callable[..., Any], row: dict[str, Any], context: Context) -> Any:  # noqa: ARG002
         return function(*self.op_args, **{**self._kwargs, "row": row})
+
+
+@overload
+def responses_enrich_task(
+    python_callable: None = None,
+    multiple_outputs: bool | None = None,
+    *,
+    output_path: str | PathLike[str],
+    source: Any = None,
+    rows: Any = None,
+    key: str | None = None,
+    columns: Sequence[str] | None = None,
+    output_format: Literal["jsonl", "parquet"] = "jsonl",
+    resume: bool | str = True,
+    on_changed_request: Literal["send", "fail"] = "send",
+    limits: Limits | Mapping[str, Any] | None = None,
+    shard: Sequence[int] | str = (0, 1),
+    load_to: SqlTable | None = None,
+    allow_empty: bool = True,
+    model: str | None = None,
+    output_type: type[BaseModel] | None = None,
+    result: Literal["text", "response"] = "text",
+    on_incomplete: Literal["fail", "return"] = "fail",
+    **kwargs: Any,
+) -> TaskDecorator: ...
+
+
+@overload
+def responses_enrich_task(
+    python_callable: Callable[..., Any], multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator: ...
 
 
 def responses_enrich_task(

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.progress import Answer
 
 TEXT: Final = "output"  # the column of an answer without an `output_type`
-UNFINISHED: Final = frozenset({"refused", "incomplete", "unreadable"})
-META: Final = ("_status", "_error", "_response_id", "_model", "_cost", "_tokens", "_tries")
-OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_unread"})
+REFUSED, UNREADABLE = "refused", "unreadable"
+UNFINISHED: Final = frozenset({REFUSED, "incomplete", UNREADABLE})
+META: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_tries")
+OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_prompt", "_unread"})
 
 
 def type_of(run: Run) -> type[BaseModel] | None:
@@ -75,6 +76,7 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
         | {
             "_status": answer.status,
             "_error": answer.error,
+            "_output_text": storable(response.output_text) if response and answer.status in UNFINISHED else None,
             "_response_id": response.id if response else None,
             "_model": response.model if response else None,
         }
@@ -85,23 +87,45 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
 
 
 def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> tuple[str, str] | None:
-    """Give status and columns of an answer of an earlier try, from a row of a part; None if it has to come again."""
-    if (value := _read_again(row, run)) is not None:
-        row = {**row, **value, "_status": "ok", "_error": None}
-    if not row.keys() >= set(fields):
+    """Return status and columns of a response of an earlier attempt, from a row of a part; None if it is sent again."""
+    taken: Mapping[str, Any] | None = row
+    if row["_status"] in UNFINISHED:
+        taken = _read_again(row, run)
+    if taken is None or not taken.keys() >= set(fields):
         return None
-    is_text = type_of(run) is None and run.output_type is None and row[TEXT] is not None
-    if is_text and isinstance(row[TEXT], Mapping) != (run.result == "response"):
+    is_text = type_of(run) is None and run.output_type is None and taken[TEXT] is not None
+    if is_text and isinstance(taken[TEXT], Mapping) != (run.result == "response"):
         return None
-    if run.on_incomplete == "return" and row["_status"] in UNFINISHED and row.get("_error") is not None:
-        return None  # it was a failure then, and what there was is not in the part
-    return row["_status"], dump({name: row.get(name) for name in (*fields, *META)})
+    return taken["_status"], dump({name: taken.get(name) for name in (*fields, *META)})
 
 
 def _read_again(row: Mapping[str, Any], run: Run) -> Mapping[str, Any] | None:
-    """Read an answer that was not as typed as the type is now: its validators may have been corrected."""
-    text = row.get("_unread")
-    if text is None or run.output_type is None or run.result == "response":
+    """
+    Read the row of an unfinished response by what the task takes now; None if what it takes is not in the part.
+
+    The type's validators may have been corrected, and ``on_incomplete`` may have been another.
+    """
+    text = row.get("_output_text", row.get("_unread"))
+    value = None if text is None else _parsed(text, run)
+    if value is not None and row["_status"] == UNREADABLE:
+        return {**row, **value, "_status": "ok", "_error": None, "_output_text": None}
+    if run.on_incomplete != "return":
+        return row
+    if text is None:  # of a server that gave none, or written by an earlier release
+        return row if row.get("_error") is None or isinstance(row.get(TEXT), Mapping) else None
+    if run.result == "response":
+        return row if isinstance(row.get(TEXT), Mapping) else None
+    if value is not None:
+        return {**row, **value}
+    if type_of(run) is not None:
+        return row
+    words = str(row.get("_error")).partition(": ")[2] if row["_status"] == REFUSED else ""
+    return {**row, TEXT: text or words}
+
+
+def _parsed(text: str, run: Run) -> Mapping[str, Any] | None:
+    """Return the columns that a text has as the output type, None if it is invalid."""
+    if run.output_type is None or run.result == "response":
         return None
     from airflow_provider_responses.models.output import dump_output, parse_output
 
@@ -112,6 +136,11 @@ def _read_again(row: Mapping[str, Any], run: Run) -> Mapping[str, Any] | None:
     return value if type_of(run) is not None else {TEXT: value}
 
 
+def loggable(status: str, error: str) -> str:
+    """Return what is wrong with a row without the model's words, which only its ``_error`` holds."""
+    return "RefusalError: the model's words are in its `_error`" if status == REFUSED else error
+
+
 def shared(answer: str) -> str:
     """Give an answer as it is for a further row with the same request: it was paid once."""
     row = json.loads(answer)
@@ -119,12 +148,12 @@ def shared(answer: str) -> str:
     return dump(row)
 
 
-def line_of(index: Index, answer: Answer, text: str) -> str:
+def line_of(index: Index, answer: Answer, text: str, prompt: str | None = None) -> str:
     """Give the line of a part: the first row with a request, and its answer. What others share is in the result."""
     pending = answer.pending
     position, key, columns = index.row_at(pending.first)
     own: dict[str, Any] = {"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex()}
     own["_generations"] = answer.generations
-    if answer.status == "unreadable" and answer.response is not None:
-        own["_unread"] = storable(answer.response.output_text)
+    if prompt is not None:
+        own["_prompt"] = prompt
     return joined(dump(own), joined(columns, text))

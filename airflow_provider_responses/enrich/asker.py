@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_responses import runs
@@ -14,6 +15,7 @@ from airflow_provider_responses.task.price_lookup import look_up_async
 if TYPE_CHECKING:
     from airflow_provider_responses.client.client import AsyncResponsesClient
     from airflow_provider_responses.enrich.index import Pending
+    from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.enrich.requests import Requests
     from airflow_provider_responses.enrich.sender import Turn
     from airflow_provider_responses.runs import Outcome
@@ -25,10 +27,11 @@ class Asker:
 
     :param requests: of the rows.
     :param client: sends them.
+    :param report: is given what no outcome holds.
     """
 
-    def __init__(self, requests: Requests, client: AsyncResponsesClient) -> None:
-        self._requests, self._client = requests, client
+    def __init__(self, requests: Requests, client: AsyncResponsesClient, report: Report) -> None:
+        self._requests, self._client, self._report = requests, client, report
 
     async def ask(self, pending: Pending, turn: Turn) -> Outcome:
         """
@@ -40,11 +43,14 @@ class Asker:
         response = outcome.response
         if response is None or not (response.cached or response.previous):
             return outcome  # as nearly all are
-        return replace(outcome, generations=await look_up_async(self._client, unknown_sources(response, {})))
+        failed = partial(self._report.note_lookup, pending.first)
+        sources = unknown_sources(response, {})
+        return replace(outcome, generations=await look_up_async(self._client, sources, failed=failed))
 
     async def _outcome(self, pending: Pending, turn: Turn) -> Outcome:
         call, options = self._requests.call(self._client, pending.fields)
-        asking = runs.Asking(self._requests.run, options)
+        note = partial(self._report.note_invalid, pending.first)
+        asking = runs.Asking(self._requests.run, options, note=note)
         try:
             outcome = asking.answered(await self._client.send_call(call))
             if outcome is not None:

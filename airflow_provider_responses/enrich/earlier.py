@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_responses.enrich.amounts import Amount
 from airflow_provider_responses.enrich.answers import recalled
+from airflow_provider_responses.enrich.changed import unused
 from airflow_provider_responses.enrich.index import FAILED, INVALID
 
 if TYPE_CHECKING:
@@ -23,19 +25,25 @@ class Earlier:
 
     def __init__(self, fields: tuple[str, ...], run: Run) -> None:
         self._fields, self._run = fields, run
-        self.spent = 0.0  # US dollars
+        self.spent = Amount()
         self.dearest = 0.0  # US dollars, for one row
         self.known: set[str] = set()  # ids of responses to rows that are sent again
 
     def read(self, parts: Iterable[list[dict[str, Any]]], index: Index) -> None:
-        """Read the rows of parts, and enter the responses that can be used into the index."""
+        """Read the rows of parts, and enter into the index the responses that can be used, and those that cannot."""
         for rows in parts:
-            index.know(found for row in rows if (found := self._of(row)) is not None)
+            found = [self._of(row) for row in rows]
+            index.know(it for it in found if it is not None)
+            index.note_earlier(unused(zip(rows, found, strict=True)))
 
     def _of(self, row: Mapping[str, Any]) -> tuple[bytes, str, str] | None:
-        cost = row.get("_cost") or 0.0
-        self.spent += cost
-        self.dearest = max(self.dearest, cost)
+        cost = row.get("_cost")
+        if cost is None:
+            self.spent.unpriced += 1
+        else:
+            self.spent.known += cost
+            self.spent.priced += bool(cost or row.get("_response_id"))
+            self.dearest = max(self.dearest, cost)
         found = None if row["_status"] == INVALID else recalled(row, self._fields, self._run)
         if found is None or row["_status"] == FAILED:
             self.known.update(row.get("_generations") or ())

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_provider_responses.enrich import parquet, results
+from airflow_provider_responses.enrich import changed, parquet, results
 from airflow_provider_responses.enrich.answers import META, fields_of, type_of
 from airflow_provider_responses.enrich.asker import Asker
 from airflow_provider_responses.enrich.budget import Budget
@@ -27,9 +27,10 @@ from airflow_provider_responses.enrich.garbage import fewer_collections
 from airflow_provider_responses.enrich.index import INVALID, OK, Index
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
+from airflow_provider_responses.enrich.ownership import refuse_other
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
-from airflow_provider_responses.enrich.report import Report, say_end
+from airflow_provider_responses.enrich.report import Report
 from airflow_provider_responses.enrich.requests import Requests
 from airflow_provider_responses.enrich.rows import Rows
 from airflow_provider_responses.enrich.sender import Sender
@@ -102,6 +103,7 @@ class Enrichment:
             loop.call_soon_threadsafe(getattr(sender, name), why)
 
     def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
+        refuse_other(self.folder)
         self.folder.acquire(resume=self.job.resume)
         lost = False
         try:
@@ -109,6 +111,7 @@ class Enrichment:
             with self._keeper() as lease:
                 self._index(rows, index, lease)
                 earlier = self._recall(index)
+                changed.check(index, self.job, self._report.rows)
                 if self.job.trial is not None and self._report.left:
                     self.job.trial(self._to_try(index, lease))
                 self._report.say_begin()
@@ -197,14 +200,17 @@ class Enrichment:
 
     async def _send(self, index: Index, earlier: Earlier, lease: LeaseKeeper) -> BaseException | None:
         """Send what has no response; return why that was stopped, if it was."""
+        from airflow_provider_responses.client import protocol
         from airflow_provider_responses.client.client import AsyncResponsesClient
 
+        protocol.is_one_of_many.set(True)  # in this run's own context
         environment, limits = self.environment, self.job.limits
         writer = environment.part_writer(
             self.folder,
             index,
             self.fields,
             typed=self._typed,
+            prompt=(self.job.prompt or {}).get("fingerprint"),
             limits=limits,
             clock=environment.clock,
             tick=environment.tick,
@@ -215,12 +221,12 @@ class Enrichment:
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
-                ask=Asker(self._requests, client).ask,
+                ask=Asker(self._requests, client, self._report).ask,
                 take=index.pending,
                 keep=lambda answer: self._keep(writer, sender, answer),
                 limits=limits,
                 config=self.job.config.for_call(self.job.options),
-                budget=Budget(limits, progress, spent=earlier.spent, known=frozenset(earlier.known)),
+                budget=Budget(limits, progress, spent=earlier.spent.known, known=frozenset(earlier.known)),
                 progress=progress,
                 room=writer,
                 initial_window=self._window,
@@ -255,6 +261,7 @@ class Enrichment:
         if self._typed and answer.status == OK and not isinstance(answer.value, Mapping):
             answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
         writer.keep(answer)
+        self._report.note(answer)
         if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
             return
         self._failed += answer.pending.rows
@@ -303,7 +310,8 @@ class Enrichment:
         )
         manifest["window"] = None if self._window is None else int(self._window)
         self.folder.write_manifest(manifest)
-        say_end(manifest)
+        self._report.warn(index)
+        self._report.say_end(counts, path)
         if stopped is not None and unwritten is not None:
             log.warning("There is no result: %s", unwritten)
         if why is not None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from airflow_provider_responses.enrich.amounts import Amount
 from airflow_provider_responses.exceptions import RequestValidationError
 
 OK: Final = "ok"
@@ -27,6 +28,7 @@ CREATE TABLE rows (
 CREATE TABLE requests (
     fingerprint BLOB PRIMARY KEY, first INTEGER NOT NULL, rows INTEGER NOT NULL, fields TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE earlier (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL) WITHOUT ROWID;
 CREATE TABLE answers (fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -49,6 +51,15 @@ class Pending(NamedTuple):
     fingerprint: bytes
     rows: int
     fields: str
+
+
+class EarlierResponse(NamedTuple):
+    """What an earlier attempt was sent about a row; without a fingerprint it cannot be used."""
+
+    key: str
+    prompt: str  # its fingerprint
+    cost: float | None
+    fingerprint: bytes | None
 
 
 class Index:
@@ -123,6 +134,28 @@ class Index:
             answers,
         )
         self.commit()
+
+    def note_earlier(self, responses: Iterable[EarlierResponse]) -> None:
+        """Take note of those that answer no request of this run."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO earlier SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM requests WHERE fingerprint = ?) "
+            "ON CONFLICT DO UPDATE SET prompt = excluded.prompt, cost = excluded.cost",
+            responses,
+        )
+        self._db.execute("COMMIT")
+
+    def changed(self) -> list[tuple[str, int, Amount]]:
+        """Return by prompt how many rows had a response, and will be sent again, and what their responses cost."""
+        if self._db.execute("SELECT 1 FROM earlier LIMIT 1").fetchone() is None:
+            return []
+        query = (
+            "SELECT prompt, sum(requests.rows), total(cost), count(cost), count(*) - count(cost) FROM requests "
+            "JOIN rows ON position = first JOIN earlier USING (key) "
+            "LEFT JOIN answers ON answers.fingerprint = requests.fingerprint "
+            "WHERE status IS NULL OR status = 'failed' GROUP BY prompt ORDER BY 2 DESC, 1"
+        )
+        return [(prompt, rows, Amount(*cost)) for prompt, rows, *cost in self._db.execute(query)]
 
     def pending(self, limit: int) -> list[Pending]:
         """Give the next requests that have no final answer, in the order of the source."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.enrich.index import Index
@@ -40,6 +40,8 @@ class Job:
     :param shard: which share of the rows is this run's, and of how many.
     :param options: for every request.
     :param output_format: ``jsonl`` or ``parquet``.
+    :param prompt: the record of what all rows are asked by; see :func:`prompt.describe`.
+    :param on_changed_request: ``send`` rows again whose request has changed since they were answered, or ``fail``.
     :param allow_empty: whether a source without rows is a success.
     :param trial: is given each row that will be sent, with its position and columns, before anything is; what it raises
         ends the run.
@@ -59,6 +61,8 @@ class Job:
     options: RequestOptions = field(default_factory=RequestOptions)
     resume: bool = True
     output_format: str = "jsonl"
+    prompt: Mapping[str, Any] | None = None
+    on_changed_request: Literal["send", "fail"] = "send"
     allow_empty: bool = True
     trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
     seconds: float | None = None
@@ -84,7 +88,7 @@ class Environment:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
-    report: Callable[[Mapping[str, float]], None] = lambda _: None
+    report: Callable[[Mapping[str, float | None]], None] = lambda _: None
     client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
     tick: float = 1.0
     lease_seconds: float = LEASE_SECONDS

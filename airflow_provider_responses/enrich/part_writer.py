@@ -61,6 +61,7 @@ class PartWriter:
     :param index: of the rows; it is given what is written.
     :param fields: the columns that hold what the model responded.
     :param typed: whether a value has a field for each of them.
+    :param prompt: the fingerprint of what all rows are asked by.
     :param limits: how much may be unwritten, and how long a store that is down is waited for.
     :param clock: seconds, as of ``time.monotonic``.
     :param tick: seconds between looks at what is due.
@@ -76,6 +77,7 @@ class PartWriter:
         fields: tuple[str, ...],
         *,
         typed: bool,
+        prompt: str | None = None,
         limits: Limits,
         clock: Callable[[], float],
         tick: float,
@@ -84,6 +86,7 @@ class PartWriter:
         part_size: int = CHUNK_SIZE,
     ) -> None:
         self._folder, self._index, self._fields, self._typed = folder, index, fields, typed
+        self._prompt = prompt
         self._clock, self._tick, self._max_outage = clock, tick, limits.max_outage
         self._most, self._longest = limits.max_unwritten, limits.max_unwritten_seconds
         self._part_rows, self._part_size = min(part_rows, max(self._most // 2, 1)), part_size
@@ -218,7 +221,7 @@ class PartWriter:
             for _, answer in islice(self._unwritten, self._part_rows):
                 text = text_of(answer, self._fields, typed=self._typed)
                 known.append((answer.pending.fingerprint, answer.status, text))
-                lines.append(line_of(self._index, answer, text))
+                lines.append(line_of(self._index, answer, text, self._prompt))
                 size += len(lines[-1])
                 if size >= self._part_size:
                     break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich import parquet
-from airflow_provider_responses.enrich.answers import META, shared
+from airflow_provider_responses.enrich.answers import META, loggable, shared
 from airflow_provider_responses.enrich.index import INVALID
 from airflow_provider_responses.enrich.output_store import MANIFEST
+from airflow_provider_responses.enrich.ownership import MERGE
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import naming
 from airflow_provider_responses.enrich.values import dump, joined
@@ -24,17 +26,11 @@ from airflow_provider_responses.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
 
+log = logging.getLogger(__name__)
+
 FORMATS: Final = ("jsonl", "parquet")
-_ADDED: Final = (
-    "requests_sent",
-    "requests_reused",
-    "cache_hits",
-    "cost",
-    "cost_this_try",
-    "answers_without_price",
-    "tokens",
-    "rows",
-)
+_ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "rows")
+_MAY_BE_UNKNOWN: Final = ("cost", "cost_this_try", "tokens")
 
 
 def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:
@@ -71,9 +67,9 @@ def write(
 def first_error(index: Index) -> str:
     """Say what is wrong with the first row that failed."""
     for position, key, _, error, answer, _ in index.results():
-        said = error or (json.loads(answer)["_error"] if answer else None)
-        if said:
-            return f"The first, row {position} (key {key}): {said}"
+        found = json.loads(answer) if answer else {}
+        if said := error or found.get("_error"):
+            return f"The first, row {position} (key {key}): {loggable(found.get('_status', INVALID), said)}"
     return ""
 
 
@@ -93,18 +89,44 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
     storage = storage_at(output_path)
     shards = _shards(storage)
+    author = ((_loaded(storage.read_file(MANIFEST) or b"{}") or {}).get("written_by") or {}).get("task", MERGE)
+    if author != MERGE:
+        log.warning("The result of %s in %s is replaced by that of its shards", author, storage)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         tables = [stack.enter_context(shard.opened(storage, Path(scratch))) for shard in shards]
         numbered = (_numbered(table, shard) for table, shard in zip(tables, shards, strict=True))
         rows = _in_order(heapq.merge(*numbered, key=itemgetter(0)))
         written = _write(rows, storage, Path(scratch), output_format, names=("_row", *META))
     counts: Counter[str] = Counter()
-    for shard in shards:
-        counts.update(shard.manifest["counts"])
-    total = {name: _sum([shard.manifest.get(name) for shard in shards]) for name in _ADDED}
-    merged = {"output": written, "output_format": output_format, "complete": True, "counts": dict(counts), **total}
+    manifests = [shard.manifest for shard in shards]
+    for manifest in manifests:
+        counts.update(manifest["counts"])
+    merged = {
+        "output": written,
+        "output_format": output_format,
+        "complete": True,
+        "written_by": {"task": MERGE},
+        "prompt": _same(manifest.get("prompt") for manifest in manifests),
+        "counts": dict(counts),
+        **{name: sum(manifest[name] for manifest in manifests) for name in _ADDED},
+        **{name: _known_sum(manifest[name] for manifest in manifests) for name in _MAY_BE_UNKNOWN},
+        "cost_is_minimum": any(manifest.get("cost_is_minimum") for manifest in manifests)
+        or len({manifest["cost"] is None for manifest in manifests}) > 1,
+    }
     storage.write_file(MANIFEST, json.dumps(merged, indent=2).encode())
     return merged
+
+
+def _known_sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum of the known ones, None if none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _same(values: Iterable[Any]) -> Any:
+    """Return what all are, None if they differ."""
+    first, *others = values
+    return first if all(other == first for other in others) else None
 
 
 @dataclass(frozen=True)
@@ -212,12 +234,6 @@ def _in_order(rows: Iterable[tuple[int, str, _Shard]]) -> Iterator[str]:
 
 def _said(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
-
-
-def _sum(values: list[Any]) -> Any:
-    """Return the sum of what is known; None if nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _write(

@@ -24,7 +24,7 @@ from airflow_provider_responses.enrich.failure_policy import (
 )
 from airflow_provider_responses.enrich.index import FAILED, OK, Pending
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, Answer, Progress
+from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, UNREADABLE, Answer, Progress
 from airflow_provider_responses.enrich.throttle import Throttle, Ticket
 from airflow_provider_responses.enrich.waiting import Sending, Waiting, model_of
 from airflow_provider_responses.exceptions import (
@@ -248,9 +248,11 @@ class Sender:
         self._came(response, ticket, now)
         self._mark(outcome, response)
         status = OK if response.status == "completed" else INCOMPLETE
+        if status == OK and outcome.invalid:
+            status = UNREADABLE
         if response.refusal is not None:
             status = REFUSED
-        self._finish(job, status, value=value, response=response)
+        self._finish(job, status, value=value, response=response, accepted=outcome.accepted)
 
     def _mark(self, outcome: Outcome, response: Response) -> None:
         self.progress.repaired += outcome.repaired
@@ -382,6 +384,7 @@ class Sender:
         value: Any = None,
         error: ResponsesError | None = None,
         response: Response | None = None,
+        accepted: ResponsesError | None = None,
     ) -> None:
         progress = self.progress
         progress.done += 1
@@ -395,7 +398,7 @@ class Sender:
                 pending=job.pending,
                 status=status,
                 value=value,
-                error=None if error is None else _said(error)[:LONGEST_ERROR],
+                error=None if (said := error or accepted) is None else _said(said)[:LONGEST_ERROR],
                 response=response,
                 cost=None if is_unknown else job.paid.cost,
                 tokens=job.paid.tokens if response else None,

@@ -6,12 +6,10 @@ import copy
 import inspect
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields
-from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
@@ -21,14 +19,19 @@ from airflow_provider_responses.arguments import Arguments, check_choice, check_
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import name_of
+from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.chunks import for_loading, with_columns
+from airflow_provider_responses.operators.output_paths import warn_about
 from airflow_provider_responses.operators.paths import open_path
+from airflow_provider_responses.operators.progress import ProgressReport
 from airflow_provider_responses.operators.queries import query
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.operators.tables import Loader, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
+from airflow_provider_responses.task.texts import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
-METRICS: Final = "airflow_provider_responses.enrich"
 MODES: Final = ("upsert", "insert")
+ON_CHANGED: Final = ("send", "fail")
 # What only one of many requests could have.
 _NOT_HERE: Final = frozenset({"input"})
 
@@ -62,6 +65,8 @@ class ResponsesEnrichOperator(RenderingOperator):
     :param output_path: the folder of the result; what is in it is resumed from.
     :param output_format: ``jsonl`` or ``parquet``.
     :param resume: whether answers that are in ``output_path`` are used; otherwise all rows are asked about anew.
+    :param on_changed_request: ``send`` rows again whose request has changed since they were answered, such as by
+        another prompt, or ``fail`` before anything is sent.
     :param limits: ``Limits``, or a dict of them.
     :param shard: which share of the rows is this task's, and of how many, as ``(0, 4)``.
     :param load_to: an ``SqlTable`` that rows with an answer are loaded into.
@@ -94,8 +99,13 @@ class ResponsesEnrichOperator(RenderingOperator):
         "request",
         "options",
         "conn_id",
+        "prompt_template",  # the last: it shows the others as they were rendered
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "request": "json",
+        "options": "json",
+        "prompt_template": "json",
+    }
     ui_color = "#eef0ff"
     data_fields = frozenset({"rows"})
     object_fields = frozenset({"request", "options", "rows", "columns", "limits", "shard"})
@@ -111,6 +121,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         columns: Sequence[str] | None = None,
         output_format: str = "jsonl",
         resume: bool = True,
+        on_changed_request: Literal["send", "fail"] = "send",
         limits: Limits | Mapping[str, Any] | None = None,
         shard: Sequence[int] = (0, 1),
         load_to: SqlTable | None = None,
@@ -143,6 +154,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         self.output_path = output_path
         self.output_format = output_format
         self.resume = resume
+        self.on_changed_request = on_changed_request
         self.limits = limits
         self.shard = shard
         self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
@@ -161,6 +173,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         self.conn_id = conn_id
         self._enrichment: Enrichment | None = None
         self._killed = False
+        self.prompt_template = self._prompt(self.model)
         with self._refusing():
             self._check()
 
@@ -170,9 +183,30 @@ class ResponsesEnrichOperator(RenderingOperator):
         names = (f.name for f in fields(Arguments) if f.name in given and f.name not in _NOT_HERE)
         Arguments(**{name: renderable(given[name]) for name in names}).check()
         check_choice("output_format", given.get("output_format", FORMATS[0]), FORMATS)
+        check_choice("on_changed_request", given.get("on_changed_request", "send"), ON_CHANGED)
         check_list_of_names("columns", given.get("columns"))
         if not is_lazy(given.get("limits")):
             Limits.parse(given.get("limits"))
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        if content is self.prompt_template:  # it holds the rows' template, which is not Airflow's
+            return self._prompt(self.model)
+        return super().render_template(content, *args, **kwargs)
+
+    def _prompt(self, model: Any) -> dict[str, Any]:
+        """Return the record of what all rows are asked by."""
+        return describe(
+            self.input,
+            model=model,
+            instructions=self.instructions,
+            request=self.request,
+            output_type=self.output_type,
+        )
+
+    @classmethod
+    def stored_of(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        parts = {name: given.get(name) for name in ("model", "instructions", "request", "output_type")}
+        return {"prompt_template": describe(given.get("python_callable", given.get("input")), **parts)}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, ask, write; see the class."""
@@ -181,10 +215,12 @@ class ResponsesEnrichOperator(RenderingOperator):
         began = time.monotonic()
         try:
             if isinstance(self.limits, Mapping):
-                self.limits = {name: _as_number(limit) for name, limit in self.limits.items()}
+                self.limits = {name: number_of(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
             loader = None if self.load_to is None else Loader(self.load_to, self.key)
-            enrichment = Enrichment(self._job(context, began, loader), self.environment())
+            progress = self._progress(context)
+            enrichment = Enrichment(self._job(context, began, loader), self.environment(progress))
+            warn_about(self.output_path, self.executor)
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
@@ -201,13 +237,15 @@ class ResponsesEnrichOperator(RenderingOperator):
             if enrichment.manifest is not None and self.do_xcom_push:
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
             self._fail(error)
+        finally:
+            progress.close()
         return manifest
 
-    def environment(self) -> Environment:
+    def environment(self, report: Callable[[Mapping[str, float | None]], None]) -> Environment:
         """Return what the engine runs in, such as the clock and where progress is reported to."""
         from airflow_provider_responses.enrich.job import Environment
 
-        return Environment(report=self._report)
+        return Environment(report=report)
 
     def on_kill(self) -> None:
         """Write what is answered, and drop what is in flight."""
@@ -228,6 +266,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         check_kind("output_path", self.output_path, (str, PathLike), "a path")
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))
+        check_choice("on_changed_request", self.on_changed_request, ON_CHANGED)
         check_choice("allow_empty", self.allow_empty, (True, False))
         if self.key is not None:
             check_kind("key", self.key, str, "one column's name: put several together in the source")
@@ -333,12 +372,16 @@ class ResponsesEnrichOperator(RenderingOperator):
             seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
         ask, names, uses = self._asking(context)
         needed = None if self.columns is None or uses is None else {*self.columns, *uses, *filter(None, [self.key])}
+        config = ResponsesHook(self.conn_id).config
+        is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
         return Job(
-            chunks=lambda: self._for_loading(_with_columns(self._chunks(needed), names), loader),
+            chunks=lambda: for_loading(
+                with_columns(self._chunks(needed), names), loader, columns=self.columns, key=self.key
+            ),
             trial=None if loader is None else self._trial(loader),
             ask=ask,
             run=self._arguments().run(stamp=None, stream=False),
-            config=ResponsesHook(self.conn_id).config,
+            config=config,
             folder=folder,
             writer=Writer(
                 owner=name_of_owner(ti),
@@ -350,6 +393,8 @@ class ResponsesEnrichOperator(RenderingOperator):
             columns=self.columns,
             shard=(number, of),
             options=RequestOptions.parse(self.options),
+            prompt=self._prompt(config.default_model if is_connections else self.model),
+            on_changed_request=self.on_changed_request,
             resume=str(self.resume).lower() == "true",
             output_format=self.output_format,
             allow_empty=self.allow_empty,
@@ -433,27 +478,11 @@ class ResponsesEnrichOperator(RenderingOperator):
         """Return the path of the source's file."""
         return open_path(self.source.path if isinstance(self.source, CsvFile) else self.source)
 
-    def _for_loading(self, chunks: Iterable[list[Row]], loader: Loader | None) -> Iterator[list[Row]]:
-        """Pass chunks through; the last has been read before the first request is sent, so all columns are known."""
-        known: dict[str, None] = {}
-        is_empty = True
-        for chunk in chunks:
-            if loader is not None:  # rows need not have the same columns
-                known |= dict.fromkeys(chain.from_iterable(chunk))
-            is_empty = is_empty and not chunk
-            yield chunk
-        if loader is not None and not is_empty:
-            chosen = known if self.columns is None else {*self.columns, self.key}
-            loader.choose(str(name) for name in known if name in chosen)
-
-    def _report(self, figures: Mapping[str, float]) -> None:
-        from airflow.providers.common.compat.sdk import Stats
-
+    def _progress(self, context: Context) -> ProgressReport:
         tags = {"dag_id": self.dag_id, "task_id": self.task_id}
         if (shard := self._shard()) != (0, 1):
             tags["shard"] = str(shard[0])
-        for name, value in figures.items():
-            Stats.gauge(f"{METRICS}.{name}", value, tags=tags)
+        return ProgressReport(tags, context.get("task_state_store"))
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
@@ -464,33 +493,3 @@ class ResponsesEnrichOperator(RenderingOperator):
             error.add_note(f"Task {self.task_id!r}: Airflow's retries apply, and go on from what is done")
             raise error.about(f"Task {self.task_id!r}")
         raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
-
-
-def _with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
-    """
-    Pass chunks through, and look at their columns.
-
-    :raises RequestValidationError: if a template names a column that no row has.
-    """
-    known: dict[str, None] = {}
-    for chunk in chunks:
-        if not known.keys() >= names:  # a JSONL row need not have them all
-            known |= {name: None for row in chunk for name in row}
-        yield chunk
-    if known and (unknown := sorted(names - known.keys(), key=str)):
-        import difflib
-
-        close = difflib.get_close_matches(str(unknown[0]), [str(name) for name in known], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
-        raise RequestValidationError(
-            f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
-            fields=("input",),
-        )
-
-
-def _as_number(value: Any) -> Any:
-    """Read what a template rendered."""
-    for kind in (int, float) if isinstance(value, str) else ():
-        with suppress(ValueError):
-            return kind(value)
-    return value

@@ -49,17 +49,27 @@ def _checked(expanded: Any) -> Any:
                 cls.check_given(arguments)
         except ResponsesError as error:
             raise error.about(f"Task {mapped.task_id!r}") from None
+        for name, value in cls.stored_of(_common(mapped)).items():
+            setattr(mapped, name, value)
     return expanded
 
 
-def _given(mapped: Any) -> Iterator[dict[str, Any]]:
-    """Return the arguments that the DAG's author wrote; those that come from other tasks are left out."""
+def _common(mapped: Any) -> dict[str, Any]:
+    """Return the arguments that all tasks have which are made of a mapped one."""
     common: dict[str, Any] = {}
     for parent in (mapped.dag, mapped.task_group):
         common |= getattr(parent, "default_args", None) or {}
     common |= mapped.partial_kwargs
+    if hasattr(mapped, "python_callable"):
+        common |= {"python_callable": mapped.python_callable, "multiple_outputs": mapped.multiple_outputs}
+    return common
+
+
+def _given(mapped: Any) -> Iterator[dict[str, Any]]:
+    """Return the arguments that the DAG's author wrote; those that come from other tasks are left out."""
+    common = _common(mapped)
     if hasattr(mapped, "python_callable"):  # what is expanded are the function's arguments
-        yield common | {"python_callable": mapped.python_callable, "multiple_outputs": mapped.multiple_outputs}
+        yield common
         return
     expanded = mapped._get_specified_expand_input().value
     if is_upstream(expanded):

@@ -58,6 +58,15 @@ class RenderingOperator(BaseOperator):
         """
         raise NotImplementedError
 
+    @classmethod
+    def stored_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG003  the subclasses' need it
+        """
+        Return template fields that a mapped task has in the stored DAG, though they are no arguments.
+
+        :param given: its arguments, but for those that are expanded.
+        """
+        return {}
+
     @contextmanager
     def _refusing(self) -> Iterator[None]:
         """Refuse a task when its DAG is parsed; one that is mapped is made when it runs, and `execute` refuses it."""

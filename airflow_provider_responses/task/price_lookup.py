@@ -37,16 +37,24 @@ def look_up(client: ResponsesClient, sources: Iterable[str], left: Callable[[], 
 
 
 async def look_up_async(
-    client: AsyncResponsesClient, sources: Iterable[str], left: Callable[[], float | None] = lambda: None
+    client: AsyncResponsesClient,
+    sources: Iterable[str],
+    left: Callable[[], float | None] = lambda: None,
+    *,
+    failed: Callable[[ResponsesError], None] | None = None,
 ) -> Records:
-    """Like :func:`look_up`."""
+    """
+    Like :func:`look_up`.
+
+    :param failed: is called with the error of each record that cannot be had; by default it is logged.
+    """
     records: Records = {}
     for source in sources:
         try:
             records[source] = await client.get_generation(source, options=_options(left()))
         except ResponsesError as error:
             records[source] = None
-            _report(error)
+            _report(error, failed)
     return records
 
 
@@ -56,7 +64,10 @@ def _options(left: float | None) -> RequestOptions:
     return RequestOptions(timeout=seconds, max_retries=1)
 
 
-def _report(error: ResponsesError) -> None:
+def _report(error: ResponsesError, failed: Callable[[ResponsesError], None] | None = None) -> None:
     if isinstance(error, RequestCancelledError):
         raise error
+    if failed is not None:
+        failed(error)
+        return
     log.warning("The price of a cached response is unknown, and its cost is null: %s", error)

@@ -6,6 +6,7 @@ import enum
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
@@ -28,6 +29,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {plain(name): plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def number_of(value: Any) -> Any:
+    """Return the number that a text, such as a template renders, stands for; anything else as it is."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def storable(value: Any) -> Any:

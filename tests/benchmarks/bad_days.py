@@ -144,13 +144,12 @@ def figures(address: str, day: str) -> dict[str, float]:
 
 def enrich(address: str, day: str, rows: int) -> dict[str, Any]:
     """Enrich a table, and return its manifest."""
-    from airflow_provider_responses.enrich.folder import Writer
-
     from airflow_provider_responses import runs
     from airflow_provider_responses.client import ClientConfig
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.limits import Limits
+    from airflow_provider_responses.enrich.output_store import Writer
     from airflow_provider_responses.enrich.sources import read_rows
 
     models = DAYS[day].models

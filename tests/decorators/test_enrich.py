@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import inspect
+import textwrap
+import typing
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 
+from airflow_provider_responses.decorators.enrich import responses_enrich_task
+from airflow_provider_responses.enrich import Limits
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from tests.airflow_fakes import TaskInstance, context
 
 ROWS = [{"text": "one"}, {"text": "two"}]
 
 
-def operator(function, folder, *args, **kwargs):
+def operator(function, folder, *args, given=None, **kwargs):
+    given = {"model": "vendor/m", "rows": ROWS, "output_path": str(folder / "out")} | (given or {})
     with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
-        decorated = task.responses_enrich(model="vendor/m", rows=ROWS, output_path=str(folder / "out"))(function)
+        decorated = task.responses_enrich(**given)(function)
         return decorated(*args, **kwargs).operator
 
 
@@ -37,6 +44,42 @@ def test_it_gets_what_it_names_of_the_call_and_of_the_context(tmp_path, response
     assert {entry.body["input"] for entry in responses_sandbox.ledger} == {"me: one in Frisian", "me: two in Frisian"}
 
 
+def test_another_function_is_another_prompt(tmp_path, responses_sandbox):
+    def mood(row):
+        return f"Mood of {row['text']}"
+
+    def tone(row):
+        return f"Tone of {row['text']}"
+
+    first = operator(mood, tmp_path).execute(context())
+    assert first["prompt"]["input"] == textwrap.dedent(inspect.getsource(mood)).strip()
+    given = {"on_changed_request": "fail", "limits": Limits(concurrency=1)}
+    with pytest.raises(AirflowFailException, match="2 of 2 rows were answered for another prompt") as caught:
+        operator(tone, tmp_path, given=given).execute(context())
+    assert first["prompt"]["fingerprint"] in str(caught.value)
+    assert len(responses_sandbox.ledger) == 2
+    assert operator(mood, tmp_path, given=given).execute(context())["requests_sent"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"on_changed_request": "ask"}, "on_changed_request is 'ask'; allowed are 'send', 'fail'"),
+        ({"limits": {"concurrency": 0}}, "limits.concurrency is 0"),
+    ],
+)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_arguments_are_checked_when_the_dag_is_parsed(given, said, mapped, tmp_path):
+    def ask(row, tone="short"):
+        return row["text"]
+
+    arguments = {"rows": ROWS, "output_path": str(tmp_path)} | given
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+        decorated = task.responses_enrich(**arguments)(ask)
+        with pytest.raises(RequestValidationError, match=said):
+            decorated.expand(tone=["long"]) if mapped else decorated()
+
+
 def test_what_it_cannot_be(tmp_path):
     async def ask(row):
         return row["text"]
@@ -47,3 +90,12 @@ def test_what_it_cannot_be(tmp_path):
         operator(lambda text: text, tmp_path)
     with pytest.raises(RequestValidationError, match="input: is what the decorated function returns"):
         task.responses_enrich(input="x", output_path="x", rows=ROWS)(lambda row: row["text"])()
+
+
+def test_the_typed_arguments_are_the_operators(tmp_path):
+    own = inspect.signature(ResponsesEnrichOperator.__init__).parameters
+    called, plain = typing.get_overloads(responses_enrich_task)
+    typed = {name: it for name, it in inspect.signature(called).parameters.items() if it.kind is it.KEYWORD_ONLY}
+    assert {"on_changed_request", "limits", "output_path"} <= set(typed) <= set(own) - {"input"}
+    assert {name: it.default for name, it in typed.items()} == {name: own[name].default for name in typed}
+    assert list(inspect.signature(plain).parameters) == ["python_callable", "multiple_outputs", "kwargs"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import Writer
-from airflow_provider_responses.enrich.progress import Progress
-from airflow_provider_responses.enrich.report import Report
 from airflow_provider_responses.exceptions import (
     PaymentRequiredResponseError,
     RequestCancelledError,
@@ -57,7 +54,7 @@ def test_a_first_run_gives_every_row_its_answer_in_order(responses_sandbox, tmp_
     assert [row["_row"] for row in rows] == list(range(30))
     assert list(rows[0]) == [
         *("_row", "id", "text", "mood"),
-        *("_status", "_error", "_response_id", "_model", "_cost", "_tokens", "_tries"),
+        *("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_tries"),
     ]
     assert all(isinstance(row["mood"], str) and row["_status"] == "ok" and row["_error"] is None for row in rows)
     assert {row["_tries"] for row in rows} == {1}
@@ -389,24 +386,8 @@ def test_progress_is_told(responses_sandbox, tmp_path, caplog):
     assert told
     assert all(set(it) == {"done", "left", "rate", "cost", "failed", "sent_again", "in_flight"} for it in told)
     assert all(it["done"] + it["left"] == 60 for it in told)
-    assert "of 60 requests done" in caplog.text
+    assert "/60 requests, " in caplog.text
     assert "60 rows: 60 ok. 60 requests sent" in caplog.text
-
-
-def test_what_is_told_is_reckoned_from_what_is_done(responses_sandbox, tmp_path, caplog):
-    now = [100.0]
-    report = Report(job(responses_sandbox, tmp_path, []), Environment(clock=lambda: now[0]))
-    report.rows, report.left, report.spent = 15, 10, 7.0
-    report.progress = Progress(done=4, cost=0.2, kept_cost=0.2, in_flight=2, failures=Counter(RefusalError=1))
-    now[0] += 8.0
-    with caplog.at_level(logging.INFO):
-        report.say(8.9)
-    assert caplog.messages[0] == (
-        "4 of 10 requests done, 0.5/s, $7.400000 so far and about $0.600000 to come, failures: RefusalError 1, sent "
-        "again: none, 2 in flight of 8 that the service keeps up with, about 12 s left"
-    )
-    told = report.manifest("result.jsonl", {"ok": 15}, complete=True, generation=1)
-    assert (told["seconds"], told["rows_per_second"]) == (8.0, 1.9)
 
 
 @pytest.mark.parametrize("rows", [60, 300])

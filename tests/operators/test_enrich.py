@@ -26,7 +26,9 @@ def impatient(monkeypatch, **seconds):
     """Let the engine look more often at what is due."""
     patient = ResponsesEnrichOperator.environment
     monkeypatch.setattr(
-        ResponsesEnrichOperator, "environment", lambda task: dataclasses.replace(patient(task), **seconds)
+        ResponsesEnrichOperator,
+        "environment",
+        lambda task, report: dataclasses.replace(patient(task, report), **seconds),
     )
 
 
@@ -51,6 +53,7 @@ class TestRefusedAtParse:
             ({"input": ["Mood of: {{ row.text }}"]}, "input is a list; allowed are a template and a function"),
             ({"output_path": ""}, "output_path: missing"),
             ({"output_path": " None "}, "output_path: missing"),
+            ({"on_changed_request": "ask"}, "on_changed_request is 'ask'; allowed are 'send', 'fail'"),
             ({"resume": "yes"}, "resume is 'yes'; allowed are 'true', 'false'"),
             ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
             ({"columns": 5}, "columns is 5; allowed is a list of names"),
@@ -471,6 +474,19 @@ class TestFailures:
         enrich(tmp_path, input=ask).execute(context())
         assert "is being written by nightly.ask run=scheduled__2026-01-01 map_index=-1, try 1" in inside[0]
 
+    def test_another_prompt_is_refused_if_that_is_wanted(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context())
+        task = enrich(tmp_path, input="Tone of: {{ row.text }}", on_changed_request="fail")
+        with pytest.raises(AirflowFailException, match="5 of 5 rows were answered for another prompt"):
+            task.execute(context())
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_the_result_of_another_task_is_not_replaced(self, tmp_path, responses_sandbox):
+        enrich(tmp_path).execute(context(TaskInstance(task_id="other")))
+        with pytest.raises(AirflowFailException, match=r"holds the result of 'nightly\.other'"):
+            enrich(tmp_path).execute(context())
+        enrich(tmp_path).execute(context(TaskInstance(task_id="other", run_id="tomorrow")))
+
     def test_a_connection_without_sql(self, tmp_path, responses_sandbox):
         task = enrich(tmp_path, rows=None, source=Sql("responses_default", "SELECT 1"), key="id")
         with pytest.raises(Exception, match="responses_default"):
@@ -504,6 +520,13 @@ class TestFailures:
 
 
 class TestStoppingEarly:
+    @pytest.mark.parametrize("count", [5, 500])
+    def test_requests_that_all_fail_for_good_are_no_reason_to_retry(self, count, tmp_path, responses_sandbox):
+        responses_sandbox.script({"status": 400, "times": count})
+        rows = [{"text": str(number)} for number in range(count)]
+        with pytest.raises(AirflowFailException, match="400 Bad Request"):
+            enrich(tmp_path, rows=rows).execute(context())
+
     def test_a_prompt_that_nobody_answers_is_not_paid_for_all_rows(self, tmp_path, responses_sandbox):
         rows = [{"text": str(number)} for number in range(500)]
         with pytest.raises(AirflowFailException, match=r"more than half, and limits.max_failures is 0.02"):

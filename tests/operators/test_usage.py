@@ -220,6 +220,15 @@ class TestMarks:
         outcome = runs.Outcome(response=Response(raw={}, **{name: True}))
         assert Account().usage(outcome)[name] is True
 
+    def test_a_response_that_may_be_truncated_is_a_warning(self, perform, responses_sandbox, caplog):
+        text = {"text": "word " * 40}
+        responses_sandbox.script(text, text)
+        perform(ask(), context(TaskInstance()))
+        assert "may be truncated" not in caplog.text
+        limit = responses_sandbox.ledger[0].output_tokens
+        perform(ask(request={"max_output_tokens": limit}), context(TaskInstance(task_id="other")))
+        assert f"as many tokens as `max_output_tokens` allows ({limit}). It may be truncated" in caplog.text
+
     def test_the_provider_is_told_where_it_is_known(self, perform, responses_sandbox):
         first, again, without = TaskInstance(), TaskInstance(), TaskInstance(task_id="other")
         task = {"options": {"metadata_level": "enabled"}}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.enrich.job import Surroundings
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.results import merge_shards
@@ -146,7 +146,7 @@ def test_a_part_that_is_not_stored_stops_the_run_and_a_retry_goes_on(moto, proxi
         return SLOW_DOWN
 
     proxy.rule = rule
-    around = Surroundings(part_rows=10, flush_seconds=0.0)
+    around = Environment(part_rows=10, flush_seconds=0.0)
     limits = Limits(concurrency=4)
     with pytest.raises(StorageError, match=r"out/parts/part-\S+ cannot be written \(.*a retry goes on"):
         enrich(responses_sandbox, moto.path(address) / "out", table(500), around, limits=limits, run=UNPAID_AGAIN)
@@ -193,7 +193,7 @@ def test_credentials_that_expire_in_the_middle(moto, proxied, responses_sandbox)
         return expired if len(writes) > 2 else forward()
 
     proxy.rule = rule
-    around = Surroundings(part_rows=10, flush_seconds=0.0)
+    around = Environment(part_rows=10, flush_seconds=0.0)
     with pytest.raises(StorageError, match=r"credentials may have expired; renew them \(look at the connection 'to_bu"):
         enrich(responses_sandbox, moto.path(address) / "out", table(300), around, run=UNPAID_AGAIN)
     rows = sum(len(data.splitlines()) for data in parts(moto))

@@ -1,0 +1,134 @@
+"""What all rows are asked by, as a record: for Airflow's pages, for the stored DAG, and for the manifest."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import json
+import re
+import textwrap
+import types
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_responses.task.texts import plain_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_LENGTH: Final = 8  # bytes of a fingerprint
+# Airflow's name for the module of a DAG file has a digest of its path, which differs between processes and versions.
+_OF_A_DAG_FILE: Final = re.compile(r"^unusual_prefix_[0-9a-f]+_")
+
+
+def describe(
+    input: str | Callable[..., Any] | None,
+    *,
+    model: Any = None,
+    instructions: Any = None,
+    request: Any = None,
+    output_type: type[BaseModel] | None = None,
+) -> dict[str, Any]:
+    """
+    Return the record of a prompt; the same arguments give the same record in every process.
+
+    Keys: ``fingerprint`` (16 hex digits; of all that follows), ``input`` (the template, or the function's source),
+    ``instructions``, ``model``, ``output_schema`` (JSON schema), ``output_type`` (its name) and ``request``. It is in
+    alphabetical order, so that the fingerprint is what remains where Airflow cuts a long field.
+
+    :param input: the template of the rows, or the function that is called for each of them.
+    """
+    prompt = {
+        "input": _source_of(input) if callable(input) else _plain(input),
+        "instructions": _plain(instructions),
+        "model": _plain(model),
+        "output_schema": None if output_type is None else _schema_of(output_type),
+        "output_type": None if output_type is None else _name_of(output_type),
+        "request": _plain(request) or None,
+    }
+    prompt = {name: value for name, value in prompt.items() if value is not None}
+    return {"fingerprint": _digest(json.dumps(prompt, sort_keys=True)), **prompt}
+
+
+def _name_of(output_type: type[BaseModel]) -> str:
+    return f"{_OF_A_DAG_FILE.sub('', output_type.__module__)}.{output_type.__qualname__}"
+
+
+def _schema_of(output_type: type[BaseModel]) -> Any:
+    from airflow_provider_responses.exceptions import RequestValidationError
+    from airflow_provider_responses.models.output import json_schema_format
+
+    try:
+        return json_schema_format(output_type)["schema"]
+    except (RequestValidationError, TypeError, AttributeError):
+        return None  # the operator refuses it, and says why
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON types; what is none of them, such as an upstream task's output, by its class."""
+    value = plain_of(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(plain_of(name)): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return _plain(dump(mode="json"))
+    return f"<{type(value).__qualname__}>"
+
+
+def _source_of(function: Callable[..., Any]) -> str:
+    """Return a function's source, without its decorators; else its name and a digest of what it does."""
+    if isinstance(function, functools.partial):
+        bound = json.dumps([_plain(list(function.args)), _plain(function.keywords)], sort_keys=True)
+        return f"{_source_of(function.func)}\n# with {bound}"
+    inner: Any = inspect.unwrap(function)
+    inner = inner if inspect.isroutine(inner) else type(inner).__call__
+    code = getattr(inner, "__code__", None)
+    if code is None:  # it is not written in Python
+        return f"<function {getattr(function, '__qualname__', type(function).__qualname__)}>"
+    return _text_of(inner, code) or f"<function {inner.__qualname__}, digest {_digest(repr(_facts_of(code)))}>"
+
+
+def _text_of(function: Any, code: types.CodeType) -> str | None:
+    try:
+        lines, _ = inspect.findsource(function)
+        text = "".join(lines)
+        tree = _parsed(text)
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None  # made by `exec`, or its file is gone or changed
+    found = [node for node in ast.walk(tree) if _begins(node, code)]
+    return textwrap.dedent(ast.get_source_segment(text, found[0], padded=True) or "") if len(found) == 1 else None
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> ast.Module:
+    """Parse a file once for all of its tasks."""
+    return ast.parse(text)
+
+
+def _begins(node: ast.AST, code: types.CodeType) -> bool:
+    """Whether a part of a file is where the code stands."""
+    if isinstance(node, ast.Lambda):
+        return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return node.name == code.co_name and first == code.co_firstlineno
+
+
+def _facts_of(code: types.CodeType) -> Sequence[Any]:
+    """Return what a function does, in a form that has no address and no line number."""
+    constants = [_facts_of(it) if isinstance(it, types.CodeType) else _constant(it) for it in code.co_consts]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
+
+
+def _constant(value: Any) -> Any:
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else value
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=_LENGTH).hexdigest()

@@ -1,0 +1,50 @@
+"""What is looked at while the source's rows pass by on their way to the index."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from airflow_provider_responses.exceptions import RequestValidationError
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.enrich.sources import Row
+    from airflow_provider_responses.operators.tables import Loader
+
+
+def with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
+    """
+    Yield the chunks, and look at their columns.
+
+    :raises RequestValidationError: if a template names a column that no row has.
+    """
+    known: dict[str, None] = {}
+    for chunk in chunks:
+        if not known.keys() >= names:  # a JSONL row need not have them all
+            known |= {name: None for row in chunk for name in row}
+        yield chunk
+    if known and (unknown := sorted(names - known.keys(), key=str)):
+        close = difflib.get_close_matches(str(unknown[0]), [str(name) for name in known], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
+        raise RequestValidationError(
+            f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
+            fields=("input",),
+        )
+
+
+def for_loading(
+    chunks: Iterable[list[Row]], loader: Loader | None, *, columns: Sequence[str] | None, key: str | None
+) -> Iterator[list[Row]]:
+    """Yield the chunks; the last one has passed before the first request is sent, so all columns are known then."""
+    known: dict[str, None] = {}
+    is_empty = True
+    for chunk in chunks:
+        if loader is not None:  # rows need not have the same columns
+            known |= dict.fromkeys(chain.from_iterable(chunk))
+        is_empty = is_empty and not chunk
+        yield chunk
+    if loader is not None and not is_empty:
+        chosen = known if columns is None else {*columns, key}
+        loader.choose(str(name) for name in known if name in chosen)

@@ -1,0 +1,73 @@
+"""How an enrichment goes, for Airflow: metrics, and from Airflow 3.3 on an entry of the task state store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+METRICS: Final = "airflow_provider_responses.enrich"
+STATE_KEY: Final = "airflow_provider_responses.enrich"
+LAST_WRITE_SECONDS: Final = 10.0  # that the end of a task waits for a slow store
+
+log = logging.getLogger(__name__)
+
+Figures = Mapping[str, float | None]
+
+
+class ProgressReport:
+    """
+    See the module. The store is written in a thread of its own, since each write is a request to Airflow's API server.
+
+    :param tags: of the metrics.
+    :param store: the task state store; None before Airflow 3.3.
+    """
+
+    def __init__(self, tags: Mapping[str, str], store: Any = None) -> None:
+        self._tags, self._store = dict(tags), store
+        self._latest: Figures | None = None
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, figures: Figures) -> None:
+        """Report figures; those that are unknown are no metrics, and null in the store."""
+        from airflow.providers.common.compat.sdk import Stats
+
+        for name, value in figures.items():
+            if value is not None:
+                Stats.gauge(f"{METRICS}.{name}", value, tags=self._tags)
+        if self._store is None:
+            return
+        with self._changed:
+            self._latest = figures
+            self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="progress", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait until the last figures are written, but not long."""
+        if self._thread is None:
+            return
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join(LAST_WRITE_SECONDS)
+
+    def _write(self) -> None:
+        """Write the latest figures whenever there are new ones: a slow store gets fewer of them."""
+        failed = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or self._latest is not None)
+                figures, self._latest = self._latest, None
+            if figures is None:
+                return
+            try:
+                self._store.set(STATE_KEY, dict(figures))
+            except Exception as error:  # noqa: BLE001  whatever it is, it is no reason to stop the run
+                if not failed:
+                    log.warning("The progress cannot be written to the task state store: %s", error)
+                failed = True

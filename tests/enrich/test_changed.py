@@ -1,0 +1,169 @@
+"""What a start would pay for again, and whose result it would replace, is said before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import Writer
+from airflow_provider_responses.enrich.prompt import describe
+from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, TooManyFailuresError
+from tests.enrich.jobs import MODEL, ask, enrich, lines, manifest, parts, result, table
+
+OLD, NEW = describe("Mood of {{ row.text }}", model=MODEL), describe("Tone of {{ row.text }}", model=MODEL)
+
+
+def new(row: dict[str, Any]) -> dict[str, Any]:
+    return {"model": MODEL, "input": f"Tone of {row['text']}"}
+
+
+def test_another_prompt_is_said_before_it_is_paid_for(responses_sandbox, tmp_path, caplog):
+    told = enrich(responses_sandbox, tmp_path, table(20), prompt=OLD)
+    cost = f"{told['cost']:.6f}".rstrip("0")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        enrich(responses_sandbox, tmp_path, table(20), prompt=NEW, ask=new)
+    said = f"20 of 20 rows were answered for another prompt (fingerprint {OLD['fingerprint']}, ${cost}) and will be "
+    (warning,) = [it for it in caplog.records if it.levelno == logging.WARNING]
+    assert warning.getMessage() == f"{said}sent again"
+    said_first = [it for it in caplog.messages if not it.startswith("The lease")]
+    assert said_first[0] == warning.getMessage()
+    assert said_first[1].startswith("20 rows, 20 requests to send")
+    assert manifest(tmp_path)["prompt"] == NEW
+    assert len(responses_sandbox.ledger) == 40
+
+
+def test_each_response_has_the_fingerprint_of_its_prompt(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(2), prompt=OLD)
+    assert {line["_prompt"] for part in parts(tmp_path) for line in lines(part)} == {OLD["fingerprint"]}
+    assert "_prompt" not in result(tmp_path)[0]
+
+
+def test_a_changed_request_is_refused_if_that_is_wanted(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
+    before = (tmp_path / "result.jsonl").read_bytes()
+    with pytest.raises(RequestValidationError) as caught:
+        enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, ask=new, on_changed_request="fail")
+    assert "4 of 4 rows were answered for another prompt" in str(caught.value)
+    assert OLD["fingerprint"] in str(caught.value)
+    assert NEW["fingerprint"] in str(caught.value)
+    assert not caught.value.retryable
+    assert len(responses_sandbox.ledger) == 4
+    assert (tmp_path / "result.jsonl").read_bytes() == before
+
+
+def test_new_rows_and_failed_ones_are_no_changed_requests(responses_sandbox, tmp_path):
+    responses_sandbox.script({"status": 400})
+    with pytest.raises(TooManyFailuresError):
+        enrich(responses_sandbox, tmp_path, table(3), limits=Limits(concurrency=1), prompt=OLD)
+    told = enrich(responses_sandbox, tmp_path, table(5), on_changed_request="fail", prompt=OLD)
+    assert told["counts"] == {"ok": 5}
+
+
+def test_a_changed_row_of_the_same_prompt_is_no_warning(responses_sandbox, tmp_path, caplog):
+    enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
+    rows = [*table(3), {"id": "r3", "text": "changed"}]
+    with caplog.at_level(logging.INFO):
+        enrich(responses_sandbox, tmp_path, rows, prompt=OLD)
+    said = f"1 of 4 rows were answered for another request of the same prompt (fingerprint {OLD['fingerprint']}, $"
+    (record,) = [it for it in caplog.records if it.getMessage().startswith(said)]
+    assert record.levelno == logging.INFO
+    assert len(responses_sandbox.ledger) == 5
+
+
+def test_going_back_to_an_earlier_prompt_costs_nothing_and_is_not_refused(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
+    enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, ask=new)
+    told = enrich(responses_sandbox, tmp_path, table(4), prompt=OLD, on_changed_request="fail")
+    assert (told["requests_sent"], told["prompt"]) == (0, OLD)
+
+
+def test_rows_that_ask_the_same_are_counted_each(responses_sandbox, tmp_path, caplog):
+    rows = [{"id": number, "text": f"hello {number % 3}"} for number in range(30)]
+    enrich(responses_sandbox, tmp_path, rows)
+    with caplog.at_level(logging.INFO):
+        enrich(responses_sandbox, tmp_path, rows, ask=new, prompt=NEW)
+    assert "30 of 30 rows were answered for another prompt (fingerprint unknown, $" in caplog.text
+
+
+def test_what_is_read_in_another_way_is_a_changed_request_too(responses_sandbox, tmp_path):
+    from dataclasses import replace
+
+    from airflow_provider_responses import runs
+
+    text = runs.Run(fields={}, stream=False)
+    enrich(responses_sandbox, tmp_path, table(2), run=text)
+    with pytest.raises(RequestValidationError, match="2 of 2 rows were answered for another prompt"):
+        enrich(responses_sandbox, tmp_path, table(2), run=replace(text, result="response"), on_changed_request="fail")
+
+
+class TestOwnership:
+    mine, other = Writer(owner="dag.task run=1 map_index=-1"), Writer(owner="dag.other run=1 map_index=-1")
+
+    def test_the_result_of_another_task_is_not_replaced(self, responses_sandbox, tmp_path):
+        enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigurationError) as caught:
+            enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
+        said = str(caught.value)
+        assert "holds the result of 'dag.other' (see its manifest.json), which 'dag.task' would replace" in said
+        assert f"delete '{tmp_path / 'manifest.json'}'" in said
+        assert not caught.value.retryable
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    def test_a_task_takes_over_where_the_manifest_was_deleted(self, responses_sandbox, tmp_path):
+        enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
+        (tmp_path / "manifest.json").unlink()
+        told = enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
+        assert told["requests_sent"] == 0
+        assert told["written_by"] == {"task": "dag.task", "task_instance": self.mine.owner, "try_number": 1}
+
+    def test_another_run_of_the_same_task_may(self, responses_sandbox, tmp_path):
+        enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
+        enrich(responses_sandbox, tmp_path, table(2), writer=Writer(owner="dag.task run=2 map_index=-1"))
+        assert len(responses_sandbox.ledger) == 2
+
+    @pytest.mark.parametrize("text", ["{torn", "[]", '{"output": "x", "written_by": "somebody"}', "{}"])
+    def test_a_manifest_that_says_nothing_is_replaced(self, text, responses_sandbox, tmp_path):
+        (tmp_path / "manifest.json").write_text(text)
+        assert enrich(responses_sandbox, tmp_path, table(1), writer=self.mine)["complete"]
+
+    def test_a_task_that_left_no_result_does_not_keep_others_out(self, responses_sandbox, tmp_path):
+        (tmp_path / "manifest.json").write_text(json.dumps({"output": None, "written_by": {"task": "dag.other"}}))
+        assert enrich(responses_sandbox, tmp_path, table(1), writer=self.mine)["complete"]
+
+    def test_the_result_of_a_merge_is_not_replaced_either(self, responses_sandbox, tmp_path):
+        for number in range(2):
+            folder = tmp_path / f"shard-{number:04d}-of-0002"
+            enrich(responses_sandbox, folder, table(4), shard=(number, 2), prompt=OLD, writer=self.mine)
+        merged = merge_shards(tmp_path)
+        assert (merged["written_by"], merged["prompt"]) == ({"task": "merge_shards"}, OLD)
+        merge_shards(tmp_path)
+        with pytest.raises(ConfigurationError, match="holds the result of 'merge_shards'"):
+            enrich(responses_sandbox, tmp_path, table(4), writer=self.mine)
+
+    def test_a_merge_that_replaces_a_tasks_result_says_so(self, responses_sandbox, tmp_path, caplog):
+        enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
+        enrich(responses_sandbox, tmp_path / "shard-0000-of-0001", table(2), writer=self.mine)
+        merge_shards(tmp_path)
+        assert "The result of dag.task in " in caplog.text
+
+
+def test_a_merge_of_shards_of_which_some_know_no_cost(responses_sandbox, tmp_path):
+    for number in range(2):
+        enrich(responses_sandbox, tmp_path / f"shard-{number:04d}-of-0002", table(4), shard=(number, 2))
+    path = tmp_path / "shard-0001-of-0002" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cost": None, "tokens": None}))
+    merged = merge_shards(tmp_path)
+    first = manifest(tmp_path / "shard-0000-of-0002")
+    assert (merged["cost"], merged["tokens"], merged["cost_is_minimum"]) == (first["cost"], first["tokens"], True)
+
+
+def test_unchanged_rows_are_never_sent_again_whatever_is_wanted(responses_sandbox, tmp_path):
+    enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
+    assert enrich(responses_sandbox, tmp_path, table(4), ask=ask, prompt=OLD, on_changed_request="fail")["rows"] == 4

@@ -1,0 +1,114 @@
+"""How an enrichment goes is written to the task state store, and the store never holds a run up."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_responses.operators.progress import STATE_KEY, ProgressReport
+from tests.airflow_fakes import TaskStateStore, context
+from tests.operators.enrichments import enrich
+
+FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "sent_again": 0, "in_flight": 2}
+
+
+def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox):
+    store = TaskStateStore()
+    told = enrich(tmp_path).execute(context(task_state_store=store))
+    figures = store[STATE_KEY]
+    assert set(figures) == set(FIGURES)
+    assert (figures["done"], figures["left"], figures["failed"]) == (5, 0, 0)
+    assert figures["cost"] == pytest.approx(told["cost"])
+
+
+def test_they_are_there_also_when_it_fails(tmp_path, responses_sandbox):
+    responses_sandbox.script({"status": 400, "times": 5})
+    store = TaskStateStore()
+    with pytest.raises(Exception, match="5 of 5 rows failed"):
+        enrich(tmp_path).execute(context(task_state_store=store))
+    assert (store[STATE_KEY]["failed"], store[STATE_KEY]["cost"]) == (5, 0.0)
+
+
+def test_what_is_unknown_is_null_there_and_no_metric(monkeypatch):
+    from airflow.providers.common.compat.sdk import Stats
+
+    sent = []
+    monkeypatch.setattr(Stats, "gauge", lambda name, value, **_: sent.append((name.rpartition(".")[2], value)))
+    store = TaskStateStore()
+    report = ProgressReport({}, store)
+    report(FIGURES)
+    report.close()
+    assert store[STATE_KEY] == FIGURES
+    assert dict(sent) == {name: value for name, value in FIGURES.items() if name != "cost"}
+
+
+def test_a_slow_store_gets_the_latest_and_holds_nothing_up():
+    begun, may_end, written = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def set(self, key, value):
+            begun.set()
+            may_end.wait()
+            written.append(value["done"])
+
+    report = ProgressReport({}, Slow())
+    report({"done": 0})
+    begun.wait()
+    for done in range(1, 100):  # none of them waits for the store
+        report({"done": done})
+    may_end.set()
+    report.close()
+    assert written == [0, 99]
+
+
+def test_a_store_that_fails_is_one_warning(caplog):
+    class Broken:
+        def set(self, key, value):
+            raise RuntimeError("no such table")
+
+    report = ProgressReport({}, Broken())
+    for done in range(3):
+        report({"done": done})
+    report.close()
+    assert caplog.messages == ["The progress cannot be written to the task state store: no such table"]
+
+
+def test_without_a_store_there_is_no_thread():
+    before = threading.active_count()
+    report = ProgressReport({})
+    report(FIGURES)
+    report.close()
+    assert threading.active_count() == before
+
+
+DAG = """
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+with DAG("progress", schedule=None):
+    ResponsesEnrichOperator(
+        task_id="label",
+        rows=[{"text": "a"}, {"text": "b"}],
+        input="{{ row.text }}",
+        model="vendor/m",
+        output_path="FOLDER",
+    )
+"""
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has task state stores from 3.3 on")
+def test_airflow_has_them_after_a_real_run(run_dag, tmp_path, responses_sandbox):
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    assert run_dag(DAG.replace("FOLDER", str(tmp_path)), "progress").state == "success"
+    query = select(TaskStateStoreModel).where(
+        TaskStateStoreModel.dag_id == "progress", TaskStateStoreModel.key == STATE_KEY
+    )
+    with create_session() as session:
+        (row,) = session.scalars(query).all()
+        assert json.loads(row.value)["done"] == 2
