@@ -7,7 +7,7 @@
 # Instead:  the method of the base class, which local disk and FTP, among others, inherit, looks whether the file
 #           exists, and then writes it. Two writers who look at the same moment both succeed, and one overwrites the
 #           other. A sequential test cannot tell: the second create is refused.
-# Seen:     8 threads create each of 300 files on local disk: for most of the files more than one succeeds.
+# Seen:     8 threads create each of 300 files on local disk: for about a third of the files more than one succeeds.
 # Avoid it: `open(path, "xb")` on local disk; elsewhere see whether the class has a `pipe_file` of its own.
 set -euo pipefail
 folder=$(mktemp -d)
