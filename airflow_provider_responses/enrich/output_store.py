@@ -333,11 +333,11 @@ def _parts_of_owner(owner: str) -> tuple[str, str, str]:
     return task, map_index, place
 
 
-def name_of(path: Any) -> str:
+def name_of(path: Any, *, with_connection: bool = True) -> str:
     """
     Name an output: two paths are one if their names are. Doubled slashes make no other.
 
-    The connection is a part of it: two connections may be two stores that have buckets of the same name.
+    :param with_connection: two connections may be two stores that have buckets of the same name, or one store.
     """
     scheme, separator, rest = str(path).partition("://")
     if not separator:
@@ -347,7 +347,7 @@ def name_of(path: Any) -> str:
     # Where it is no part of the text, it is an attribute on Airflow 3.2 and later, and an option before.
     conn_id = said or getattr(path, "conn_id", None) or getattr(path, "storage_options", {}).get("conn_id")
     whole = "/".join(filter(None, (bucket, *key.split("/"))))
-    return f"{scheme}://{conn_id}@{whole}" if conn_id else f"{scheme}://{whole}"
+    return f"{scheme}://{conn_id}@{whole}" if conn_id and with_connection else f"{scheme}://{whole}"
 
 
 def _joined(lines: list[str]) -> bytes:

@@ -309,7 +309,9 @@ class ResponsesEnrichOperator(RenderingOperator):
             return
         source = self._place().resolve()
         names = {f"result.{kind}" for kind in FORMATS}
-        if source.name in names and name_of(source.parent) == name_of(folder.resolve()):
+        # Two connections may open one store, and a source that is replaced is lost.
+        places = [name_of(path, with_connection=False) for path in (source.parent, folder.resolve())]
+        if source.name in names and places[0] == places[1]:
             raise RequestValidationError(
                 f"output_path: the result would replace the source {str(source)!r}; take another folder",
                 fields=("output_path",),

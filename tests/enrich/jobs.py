@@ -57,15 +57,20 @@ def enrich(
     return Enrichment(job(sandbox, folder, rows, **given), around).run()
 
 
+def attach(protocol: str, conn_id: str | None = None, *, fs: Any) -> None:
+    """Open URLs of a protocol, and with a connection, by a filesystem."""
+    try:
+        from airflow.sdk.io import attach
+    except ImportError:
+        from airflow.io.store import attach
+    attach(protocol, conn_id, fs=fs)
+
+
 def stored(bucket: str) -> Any:
     """Give an object storage of Airflow's, in memory."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath
     from fsspec.implementations.memory import MemoryFileSystem
 
-    try:
-        from airflow.sdk.io import attach
-    except ImportError:
-        from airflow.io.store import attach
     attach("memory", fs=MemoryFileSystem())
     return ObjectStoragePath(f"memory://{bucket}")
 

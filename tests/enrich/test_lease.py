@@ -232,10 +232,8 @@ def test_a_renewal_and_a_takeover_in_the_same_moment_leave_one_writer() -> None:
         files: dict[str, bytes] = {}
         clock = Clock()
         race = Race(iter(picks))
-        old = store(Shelf(files), clock, "old")
+        old = store(Raced(files, race, 0, iter(()), []), clock, "old")
         old.acquire(resume=True)
-        old_raced = Raced(files, race, 0, iter(()), [])
-        old._lease = ExclusiveLease(old_raced, clock.sleep)
         clock.now += LEASE_SECONDS
         new = store(Raced(files, race, 1, iter(()), []), clock, "new")
         results = race.run([old.renew, lambda new=new: new.acquire(resume=True)])

@@ -18,7 +18,7 @@ from airflow_provider_responses.enrich import Limits, Sql
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
 from tests.airflow_fakes import TaskInstance, context
-from tests.enrich.jobs import stored
+from tests.enrich.jobs import attach, stored
 from tests.operators.enrichments import ROWS, Label, enrich, inputs, result
 
 
@@ -173,7 +173,12 @@ class TestRows:
     def test_a_result_never_replaces_its_source_in_a_storage(self, tmp_path, responses_sandbox):
         folder = stored("a-result-and-its-source")
         (folder / "result.jsonl").write_text('{"id": "r0", "text": "review"}\n')
-        for source in (folder / "result.jsonl", "memory://a-result-and-its-source//result.jsonl"):
+        attach("memory", "other", fs=folder.fs)
+        for source in (
+            folder / "result.jsonl",
+            "memory://a-result-and-its-source//result.jsonl",
+            "memory://other@a-result-and-its-source/result.jsonl",
+        ):
             with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
                 enrich(tmp_path, rows=None, source=source, output_path=folder).execute(context())
 
