@@ -122,7 +122,7 @@ def test_a_result_of_many_pieces_of_which_one_fails_leaves_the_one_before(moto, 
         file.truncate(110 * 2**20)
     with pytest.raises(StorageError, match=r"result.jsonl cannot be written \(PermissionError"):
         storage_at(moto.path(address) / "out").put_file(large, "result.jsonl")
-    assert {tuple(request.query.get("partNumber", ())) for request in proxy.requests} > {("1",), ("2",)}
+    assert ["2"] in [request.query.get("partNumber") for request in proxy.requests]
     assert storage_at(moto.path() / "out").read_file("result.jsonl") == b"before\n"
     assert moto.filesystem().list_multipart_uploads(moto.name) == []
     proxy.rule = lambda _, forward: forward()
