@@ -67,13 +67,15 @@ def only(*kinds: str) -> Any:
 
 DRIVERS = ("postgres:psycopg2", "postgres:psycopg", "mariadb:mysqlclient", "mariadb:mysql-connector-python", "duckdb")
 
-READ = """
-import resource, sys
+READ = r"""
+import re, sys
+from pathlib import Path
 from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.operators.queries import query
 
 count = sum(len(chunk) for chunk in query(Sql("warehouse", sys.argv[1])))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]  # without that of the parent
+print(count, int(peak) * 1024)
 """
 
 
