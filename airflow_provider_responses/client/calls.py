@@ -241,7 +241,7 @@ def _with_stream(request: ResponsesRequest, *, stream: bool) -> ResponsesRequest
 
 def settle(judge: Judge, response: Response) -> Response:
     """Enter into an answer what came before it, and how long it took."""
-    return replace(response, previous=tuple(judge.errors), seconds=judge.clock() - judge.started)
+    return response.settled(tuple(judge.errors), judge.clock() - judge.started)
 
 
 def blame(judge: Judge, error: ResponsesError) -> None:

@@ -15,7 +15,6 @@ def fewer_collections() -> Iterator[None]:
     """Leave what is there out of collections, and collect less often; afterwards all is as it was."""
     before, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     if not was_frozen:  # else it is another's, whose unfreezing this must not be
-        gc.collect()  # what is frozen stays until the end
         gc.freeze()
     gc.set_threshold(max(before[0], THRESHOLD) if before[0] else 0, *before[1:])
     try:

@@ -22,7 +22,7 @@ LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither J
 
 
 def _get(source: Any, key: str, kind: type | tuple[type, ...]) -> Any:
-    value = source.get(key) if isinstance(source, Mapping) else None
+    value = source.get(key) if type(source) is dict or isinstance(source, Mapping) else None
     if isinstance(value, bool) and kind is not bool:
         return None
     return value if isinstance(value, kind) else None
@@ -34,8 +34,13 @@ def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
 
 def _count(source: Any, *keys: str) -> int | None:
     """Return the first count that is not 0 under one of its names, else 0 if there is one."""
-    counts = [round(value) for key in keys if _is_count(value := _get(source, key, (int, float)))]
-    return next((count for count in counts if count), counts[0] if counts else None)
+    found: int | None = None
+    for key in keys:
+        if _is_count(value := _get(source, key, (int, float))):
+            found = round(value)
+            if found:
+                break
+    return found
 
 
 def _is_count(value: float | None) -> bool:
@@ -264,6 +269,12 @@ class Response:
         """The number of requests that were sent for this response."""
         return len(self.previous) + 1
 
+    def settled(self, previous: tuple[Exception, ...], seconds: float) -> Response:
+        """Return the same response with what came before it, and how long it took; what was read of it stays read."""
+        response = object.__new__(type(self))
+        response.__dict__.update(self.__dict__, previous=previous, seconds=seconds)
+        return response
+
     def to_input(self) -> list[dict[str, Any]]:
         """
         Return the response as items of the next turn's ``input``.
@@ -283,7 +294,7 @@ class Response:
     def _found(self) -> list[Found]:
         return messages.find_messages(self.output)
 
-    @property
+    @functools.cached_property
     def _is_cut_off(self) -> bool:
         if any((self.incomplete_details or {}).values()) or self.ended_in_reasoning:
             return True
