@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from airflow_provider_responses.sandbox.script import Step, step_for_model
 
 DRAWS: Final = 2**64
+PROVIDER: Final = "Sandbox"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Faults:
         for name in sorted(self.rates):
             drawn -= self.rates[name]
             if drawn < 0:
-                return step_of_fault(name)
+                return _scattered(step_of_fault(name))
         return None
 
 
@@ -90,6 +91,13 @@ class Chance:
             turn = self._turns[body_sha256]
             self._turns[body_sha256] += 1
             return self.faults.pick(body_sha256, turn)
+
+
+def _scattered(step: Step | None) -> Step | None:
+    """Return a fault that happens to single calls: a 429 is then a provider's, and no limit of the account's."""
+    if step is None or step.status != 429:
+        return step
+    return step.model_copy(update={"metadata": {"provider_name": PROVIDER, **(step.metadata or {})}})
 
 
 def step_of_fault(name: Any) -> Step | None:

@@ -137,7 +137,7 @@ def _headers(status: int, step: Step) -> dict[str, str]:
         wait = 1.0
     if wait is not None:
         headers["Retry-After"] = f"{wait:g}"
-    if status == 429:
+    if status == 429 and "provider_name" not in (step.metadata or {}):  # the platform's own
         headers |= _rate_limit_headers(20, time.time() + (wait or 0.0))
     return headers
 

@@ -320,3 +320,11 @@ def test_steps_that_make_no_sense_are_refused(http, sandbox, step, named):
 @pytest.mark.parametrize("raw", [b"3", b"{"])
 def test_a_script_is_a_list(http, sandbox, raw):
     assert http.post(f"{sandbox.url}/_sandbox/script", content=raw).status_code == 400
+
+
+def test_a_429_by_chance_is_of_a_provider_and_no_limit_of_the_account(http, sandbox, api):
+    sandbox.faults = {"seed": 1, "rates": {"429": 1.0}}
+    answer = http.post("/responses", json=HELLO)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+    assert answer.json()["error"]["metadata"] == {"provider_name": "Sandbox"}
