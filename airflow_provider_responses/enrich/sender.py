@@ -228,13 +228,14 @@ class Sender:
         except ResponsesError as raised:
             outcome = Outcome(error=raised, response=raised.response)
         except asyncio.CancelledError:
-            job.paid.add(self._budget.release(job.pending.first))
+            job.paid.add(paid := self._budget.release(job.pending.first))
             hung = TransportError(HUNG, kind="read", ambiguous=True)
             if not job.is_hung or self._stop is not None:
                 if self._is_over:
                     job.error, job.paid.unknown = hung, job.paid.unknown + 1
                 self._drop(job)
                 raise
+            self.progress.cost += paid  # for an invalid response before
             outcome = Outcome(error=hung)
         self._budget.release(job.pending.first)
         now = self._clock()

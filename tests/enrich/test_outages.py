@@ -13,13 +13,15 @@ import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.failure_policy import MOST_BUSY
-from airflow_provider_responses.enrich.sender import Sender
+from airflow_provider_responses.enrich.index import Pending
+from airflow_provider_responses.enrich.sender import Sender, Turn
 from airflow_provider_responses.enrich.throttle import LONGEST_PROBE
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
     TransportError,
 )
+from airflow_provider_responses.runs import Outcome
 from tests.enrich.service import (
     CONFIG,
     FOREVER,
@@ -291,3 +293,21 @@ def test_a_model_that_is_refused_often_does_not_slow_down_another() -> None:
     assert ended.statuses == {"ok": 3000}
     last = max(at for at, number in service.sends if number % 2 == 0)
     assert 1500 / last > 200
+
+
+def test_what_a_request_had_paid_before_it_hung_is_not_forgotten() -> None:
+    """Its first response was invalid, and the server was shut down while it was asked again."""
+
+    class Invalid(Service):
+        async def ask(self, pending: Pending, turn: Turn) -> Outcome:
+            if (pending.first, self.tries[7]) == (7, 0):
+                self.tries[7] += 1
+                await turn(pending, 0.25)
+                await asyncio.Event().wait()
+            return await super().ask(pending, turn)
+
+    service = Invalid(outage(3.0, 20.0, refused_connection), refusal=0.001)
+    ended = run(service, 2000, concurrency=64, max_cost=100.0)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
+    assert ended.of(7).cost == pytest.approx(0.251)
+    assert ended.runner.progress.cost == pytest.approx(2.25)

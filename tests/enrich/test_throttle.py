@@ -94,6 +94,15 @@ def test_a_single_refusal_changes_nothing_for_others() -> None:
     respond(throttle, others, 1.5)
 
 
+def test_a_limit_of_the_account_cuts_the_window_at_once() -> None:
+    throttle = Throttle(Limits(concurrency=64))
+    first, second, *_ = fill(throttle)
+    for ticket, expected in ((first, True), (second, False)):
+        throttle.ended(ticket, 1.0)
+        assert throttle.busy(ticket, 1.0, 30.0, is_of_account=True) is expected
+        assert throttle.window == 32
+
+
 def test_after_a_cut_the_window_loses_one_with_each_refusal_and_grows_slowly() -> None:
     throttle = Throttle(Limits(concurrency=64))
     refuse(throttle, fill(throttle), 1.0)
