@@ -139,8 +139,8 @@ class ResponsesError(Exception):
         self.args = (self.message,)
         return self
 
-    def hide(self, secrets: Iterable[str]) -> None:
-        """Take secrets out of everything that may be shown: a server may send back what it was sent."""
+    def redact(self, secrets: Iterable[str]) -> None:
+        """Replace secrets in everything that may be shown: a server may send back what it was sent."""
         for secret in secrets:
             self.message = self.message.replace(secret, "***")
         self.args = (self.message,)

@@ -133,13 +133,13 @@ class Run:
         :raises RequestValidationError: naming the field.
         """
         # Here, and not above: DAG files import this module, and building the models takes its time.
-        from airflow_provider_responses.client import protocol
+        from airflow_provider_responses.client.preparation import prepare
 
         config = config.for_call(options)
         fields = dict(self.fields)
         if (output_format := self.format()) is not None:
             fields["text"] = self._typed_text(fields.get("text"), output_format)
-        request = protocol.prepare(fields, config)
+        request = prepare(fields, config)
         if config.is_openrouter and self.stamp:
             request = self._stamped(request, self.stamp)
         if config.is_openrouter and self.cache and not _asks_for_no_trace(request):

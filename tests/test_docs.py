@@ -192,7 +192,7 @@ BODY = re.compile(r"^## (?:(\d+)(?: ([\w-]+))?|A failure.*?): `(\w+)`$.*?^```jso
 
 
 def test_the_error_bodies_become_the_errors_that_the_page_says():
-    from airflow_provider_responses.client.errors import error_from_response
+    from airflow_provider_responses.client.server_errors import error_from_response
     from airflow_provider_responses.client.summary import RequestSummary
 
     rows = BODY.findall((DOCS / "error-bodies.md").read_text())
@@ -203,6 +203,15 @@ def test_the_error_bodies_become_the_errors_that_the_page_says():
         )
         assert type(error).__name__ == name
         assert getattr(error, "kind", "") == kind
+
+
+def test_the_message_on_the_page_is_that_of_the_error():
+    from airflow_provider_responses.client.server_errors import error_from_response
+    from airflow_provider_responses.client.summary import RequestSummary
+
+    request = RequestSummary(label="POST https://llm.example.com/v1/responses (model small-1)")
+    error = error_from_response(401, {}, b'{"error": {"message": "Incorrect API key provided"}}', request=request)
+    assert f"```text\n{error}\n```" in (DOCS / "errors.md").read_text()
 
 
 def test_every_field_of_a_request_is_in_the_guide():

@@ -38,9 +38,9 @@ def wait_for(condition, what: str, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize(
     ("step", "stream"),
     [
-        pytest.param({"hang": True}, False, id="before the answer begins"),
+        pytest.param({"hang": True}, False, id="before the response begins"),
         pytest.param({"text": "word " * 1000, "chunk_delay": 0.05}, True, id="in the middle of a stream"),
-        pytest.param({"status": 503, "retry_after": 50}, True, id="while waiting to try again"),
+        pytest.param({"status": 503, "retry_after": 50}, True, id="while waiting for a retry"),
     ],
 )
 def test_sigterm_ends_the_call_and_no_post_follows(step, stream, airflow_db, responses_sandbox):
@@ -54,7 +54,7 @@ def test_sigterm_ends_the_call_and_no_post_follows(step, stream, airflow_db, res
         try:
             wait_for(lambda: responses_sandbox.ledger, "the request", process)
             if "status" in step:
-                wait_for(lambda: "trying again in 50" in log.read_text(), "the wait", process)
+                wait_for(lambda: "Resending in 50" in log.read_text(), "the wait", process)
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=100)
         finally:

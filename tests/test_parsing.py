@@ -78,8 +78,9 @@ print(*sorted(set(sys.modules) - before))
     new = set(python(code).split())
     assert not {name for name in new if name.partition(".")[0] in {"httpx", "httpx_aiohttp", "aiohttp", "tenacity"}}
     assert not new & {
-        "airflow_provider_responses.client.client",
-        "airflow_provider_responses.client.protocol",
+        "airflow_provider_responses.client.async_client",
+        "airflow_provider_responses.client.preparation",
+        "airflow_provider_responses.client.sync_client",
         "airflow_provider_responses.models.request",
         "airflow_provider_responses.hooks.responses",
     }

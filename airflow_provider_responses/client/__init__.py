@@ -10,16 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import AsyncResponsesClient as AsyncResponsesClient
-    from airflow_provider_responses.client.client import ResponsesClient as ResponsesClient
+    from airflow_provider_responses.client.async_client import AsyncResponsesClient as AsyncResponsesClient
     from airflow_provider_responses.client.config import ClientConfig as ClientConfig
     from airflow_provider_responses.client.config import RequestOptions as RequestOptions
+    from airflow_provider_responses.client.sync_client import ResponsesClient as ResponsesClient
 
 _HOMES = {
-    "AsyncResponsesClient": "client",
+    "AsyncResponsesClient": "async_client",
     "ClientConfig": "config",
     "RequestOptions": "config",
-    "ResponsesClient": "client",
+    "ResponsesClient": "sync_client",
 }
 __all__ = ["AsyncResponsesClient", "ClientConfig", "RequestOptions", "ResponsesClient"]
 

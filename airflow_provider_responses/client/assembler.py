@@ -1,8 +1,8 @@
 """
-The events of a stream become the items of a response, whatever carries the content. No I/O.
+The events of a stream become the items of a response, in whatever events the content arrives. No I/O.
 
 Content comes in deltas, in the events that end a part or an item, in the terminal response, or in any mixture of
-these, with or without ids and indices. Several sources of the same item are kept once, the most complete one.
+these, with or without ids and indices. Of several sources of the same item the most complete one counts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from airflow_provider_responses.client.completeness import as_json
 from airflow_provider_responses.client.merging import Merged, merge
-from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, are_related, output_text, said_by
-from airflow_provider_responses.client.sources import as_json
+from airflow_provider_responses.client.pieces import SUMMARY, Item, Piece, all_text_of, are_related, output_text
 from airflow_provider_responses.models.messages import (
     SEPARATOR,
     is_message,
@@ -64,22 +64,21 @@ NAMES: Final = ("name", "call_id", "namespace")  # of a call, which any of its e
 
 class Assembler:
     """
-    Takes the events of one stream; returns the items of its response.
+    Takes the events of one stream, and builds the items of its response.
 
-    ``has_output`` tells whether anything of the output has come, ``snapshot`` what the first events hold of the
-    response.
+    ``has_output`` is true once any output has arrived; ``snapshot`` is the response as the first events hold it.
     """
 
     def __init__(self) -> None:
         self.snapshot: dict[str, Any] = {}
         self.has_output = False
-        self.has_unread = False  # a text in an event that is not known: what it belongs to cannot be told
-        self._early: Any = None  # output of the responses that the first events hold
+        self.has_unread = False  # an unknown event held a text, which belongs to no known item
+        self._early: Any = None  # output of the responses in the first events
         self._items: list[Item] = []
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
         self._last: dict[str, Item] = {}
-        # Nearly all events of a stream go on where the one before them did.
+        # Nearly all events of a stream add to the same part as the one before them.
         self._carrier: Carrier | None = None
         self._id = self._index = self._part = None
         self._deltas: list[str] = []
@@ -113,7 +112,7 @@ class Assembler:
             self._deltas.append(delta)
 
     def take_other(self, kind: str, event: Mapping[str, Any]) -> None:
-        """Take any other event; one that tells nothing of the output is passed over."""
+        """Take any other event; one without output is ignored."""
         if other := self._others.get(kind):
             self._carrier = None
             other(event)
@@ -123,19 +122,20 @@ class Assembler:
 
     @property
     def text(self) -> str:
-        """The text that has come so far."""
-        told = self._told
-        return told or SEPARATOR.join(text for item in items_of(self._early) if (text := output_text(item)))
+        """The text that has arrived so far."""
+        return self._streamed_text or SEPARATOR.join(
+            text for item in items_of(self._early) if (text := output_text(item))
+        )
 
     @property
-    def _told(self) -> str:
-        """The text that came in events of its own."""
+    def _streamed_text(self) -> str:
+        """The text that arrived in events of its own."""
         texts = (output_text(item.build("in_progress")) for item in self._sorted())
         return SEPARATOR.join(text for text in texts if text)
 
     @property
     def is_ended(self) -> bool:
-        """Whether items have come, and all of them to their end."""
+        """Whether items have arrived, and all of them have ended."""
         items = [item for item in self._items if item.has_content]
         return bool(items) and all(item.is_ended for item in items)
 
@@ -146,18 +146,18 @@ class Assembler:
         :param output: the ``output`` of the terminal response, if it has one.
         :param status: for items whose events did not end them.
         """
-        if self._early and not any(map(output_text, items_of(output))) and not self._told:
+        if self._early and not any(map(output_text, items_of(output))) and not self._streamed_text:
             output = [*items_of(self._early), *(one for one in items_of(output) if not is_message(one))]
         return merge(output, self._sorted(), status=status)
 
     def _sorted(self) -> list[Item]:
-        """Return the items by index, each once; what has no index stands where it came."""
-        stands_for: dict[Item, Item] = {}  # of an item that came more than once, the most complete one
+        """Return the items by index, each once; an item without index keeps its place."""
+        stands_for: dict[Item, Item] = {}  # of an item that arrived more than once, the most complete one
         for item in self._items:
             old = stands_for.get(item.repeats, item.repeats) if item.repeats else None
             if old is None:
                 continue
-            shorter, longer = sorted((item, old), key=lambda one: len(one.said))
+            shorter, longer = sorted((item, old), key=lambda one: len(one.all_text))
             if shorter.is_again(longer):
                 stands_for[shorter] = longer
         index, ranked = 0, []
@@ -189,8 +189,8 @@ class Assembler:
         names = [name for key in ("id", "call_id") if (name := text_of(value.get(key)))]
         name = next((name for name in names if (kind, name) in self._by_id), names[0] if names else None)
         where = {**event, "item_id": name} if name else event
-        item = self._find(kind, where, adds=not ends, whole=said_by(kind, value) if ends else None)
-        if item.ends:  # it comes once more, or is another one under the same name
+        item = self._find(kind, where, adds=not ends, whole=all_text_of(kind, value) if ends else None)
+        if item.ends:  # it arrives once more, or is another one with the same id
             item = self._make(kind, where, repeats=item)
         item.take(value, ends=ends)
         for name in names:
@@ -209,7 +209,7 @@ class Assembler:
             return
         carrier, content = _read_part(part, place="summary_index" if "summary_index" in event else "content_index")
         if not content and not (ends and self._search(carrier.item, event, whole=content)):
-            return  # its deltas come with their own place
+            return  # its deltas have their own place
         end = "part" if ends else ""
         piece = self._piece(carrier, event, whole=content, end=end)
         piece.take(content, end=end)
@@ -225,18 +225,18 @@ class Assembler:
 
     def _piece(self, carrier: Carrier, event: Mapping[str, Any], *, whole: str | None = None, end: str = "") -> Piece:
         item = self._find(carrier.item, event, whole=whole)
-        item.told_at = _index(event.get("output_index")) if item.told_at is None else item.told_at
+        item.content_index = _index(event.get("output_index")) if item.content_index is None else item.content_index
         self.has_output = self.has_output or whole != ""
         place = _index(event.get(carrier.place))
         if whole and end and not text_of(event.get("item_id")) and not item.may_end(carrier.part, place, whole):
-            item = self._make(carrier.item, event)  # another one under the same name, or without any
+            item = self._make(carrier.item, event)  # another one with the same id, or without one
         piece = item.piece(carrier.part, place, whole=whole, end=end)
         if not carrier.place:
             item.fields |= {name: event[name] for name in NAMES if text_of(event.get(name))}
         return piece
 
     def _find(self, kind: str, event: Mapping[str, Any], *, adds: bool = False, whole: str | None = None) -> Item:
-        """Return the item that an event is about; made if it is new."""
+        """Return the item of an event; made if it is new."""
         item = self._search(kind, event, adds=adds, whole=whole)
         return self._make(kind, event) if item is None else self._name(item, event)
 
@@ -244,10 +244,10 @@ class Assembler:
         self, kind: str, event: Mapping[str, Any], *, adds: bool = False, whole: str | None = None
     ) -> Item | None:
         """
-        Return the item that an event is about, if there is one.
+        Return the item of an event, if there is one.
 
-        An id goes before an index, since some servers give all items the same index. But others give each event an id
-        of its own: an id that no item has can mean the item that is open at the index.
+        An id counts more than an index, since some servers give all items the same index. But others give each event an
+        id of its own: an id that no item has can mean the item that is open at the index.
 
         :param adds: whether the event announces an item.
         :param whole: the content that the event ends; None for a delta.
@@ -258,8 +258,8 @@ class Assembler:
             item.is_named = item.is_named or item.announced
             if (
                 index is not None
-                and item.told_at not in (None, index)
-                and not (whole and are_related(item.said, whole))
+                and item.content_index not in (None, index)
+                and not (whole and are_related(item.all_text, whole))
             ):
                 # One id for all items: the index tells them apart.
                 other = self._by_index.get((kind, index))
@@ -280,7 +280,7 @@ class Assembler:
         return self._name(item, event)
 
     def _name(self, item: Item, event: Mapping[str, Any]) -> Item:
-        """Let later events find an item by what this one calls it."""
+        """Register the id and the index of an event, so that later events find the item."""
         name, index = text_of(event.get("item_id")), _index(event.get("output_index"))
         item.id = item.id or name
         item.index = index if item.index is None else item.index
@@ -293,21 +293,21 @@ class Assembler:
 
 
 def _is_another(item: Item, whole: str | None) -> bool:
-    """Whether an event with another id is about another item than the one at its index."""
+    """Whether an event with another id belongs to another item than the one at its index."""
     if whole is None:
         return bool(item.ends) if item.announced else item.is_ended
     if item.announced and not item.ends:
         return False
-    return not are_related(item.said, whole)
+    return not are_related(item.all_text, whole)
 
 
 def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool, whole: str | None) -> bool:
-    """Whether an event without an id, or without an index, can be about the last item of its kind."""
+    """Whether an event without an id, or without an index, can belong to the last item of its kind."""
     if name and item.id:
-        # Some servers give each event an id of its own: it is the item that was announced, or the end of what was said.
+        # Some servers give each event an id of its own: it is the announced item, or the end of its text.
         if adds or item.ends or item.is_named or (index is not None and item.index is not None):
             return False
-        return item.announced or bool(whole and item.said and are_related(item.said, whole))
+        return item.announced or bool(whole and item.all_text and are_related(item.all_text, whole))
     if index is not None and item.index is not None:
         return False
     if adds:
@@ -316,7 +316,7 @@ def _may_be(item: Item, name: str | None, index: int | None, *, adds: bool, whol
 
 
 def _read_part(part: Mapping[str, Any], *, place: str) -> tuple[Carrier, str]:
-    """Return where a part belongs, and its content."""
+    """Return the carrier of a part, and its content."""
     kind = part.get("type")
     if place == "summary_index":
         return Carrier("reasoning", SUMMARY, place), text_of(part.get("text")) or ""

@@ -1,4 +1,4 @@
-"""Bodies as text: JSON that is read, and what a message may quote of the rest."""
+"""Bodies as text: read JSON, and quote the rest in messages. No I/O."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-MAX_QUOTED: Final = 500  # characters of a server's own words in a message
-# Where pydantic's errors, and FastAPI's, begin to repeat what they were given: all from there on is content.
+MAX_QUOTED: Final = 500  # characters of a server's own message in an error
+# Where pydantic's errors, and FastAPI's, begin to repeat their input: all from there on is content.
 _REPEATED: Final = re.compile(r"""input_value=|\\*["'](?:input|ctx)\\*["']\s*:""")
 MOST_LINES: Final = 20  # of an error's body that is framed as a stream
 LEFT_OUT: Final = "… (the rest repeats the input, and is left out)"
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Read JSON; None if it is none. Half of a surrogate pair, which is valid JSON but no text, becomes U+FFFD."""
+    """Return the value of JSON, None if it is invalid. Half of a surrogate pair, which is no text, becomes U+FFFD."""
     try:
         return from_json(text)
     except ValueError:
@@ -33,7 +33,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def parse_what_arrived(text: bytes) -> Any:
-    """Read JSON whose end is missing as far as it goes, or the first JSON of a stream; None if it is none."""
+    """Return the value of JSON whose end may be missing, or of the first JSON of a stream; None if there is none."""
     whole = parse_json(text)
     if whole is not None:
         return whole
@@ -48,20 +48,20 @@ def parse_what_arrived(text: bytes) -> Any:
 
 
 def cut(text: str) -> str:
-    """Shorten a text to what a message may quote."""
+    """Return a text shortened for a message."""
     text = " ".join(text.split())
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}… ({len(text)} characters)"
 
 
 def quoted(text: str) -> str:
-    """Return of a server's words what a message may quote: without the request that they repeat."""
+    """Return a server's message shortened, and without the request that it repeats."""
     if repeated := _REPEATED.search(text):
         text = text[: repeated.start()].rstrip(" ,[{(") + LEFT_OUT
     return cut(text)
 
 
 def describe(body: bytes, *, quote: bool = True) -> str:
-    """Describe a body that is not what was expected."""
+    """Return a description of an unexpected body."""
     if not body.strip():
         return "an empty body"
     # JSON without a message may hold anything, and so the request.

@@ -1,4 +1,4 @@
-"""Where requests go, with which key, and how patiently."""
+"""The settings of a client: server, key, timeouts and retries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.models.fields import Dialect
 
 DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
-# Set by the client itself; a copy from elsewhere would leak a key or break the protocol.
+# Set by the client itself; another value would leak a key or break the protocol.
 RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-length", "host"})
 SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
-SHORTEST_SECRET: Final = 6  # what is shorter, such as the key "none", is part of too many words to be taken out
+SHORTEST_SECRET: Final = 6  # shorter ones, such as the key "none", are part of too many words to be redacted
 # Seconds that an idle connection is kept. Uvicorn, which most other servers run on, closes it after 5: a request that
-# goes out on it at that moment is lost, and nobody knows whether it was served.
+# is sent on it at that moment is lost, and it is unknown whether it was served.
 IDLE_OPENROUTER: Final = 30.0
 IDLE_OTHERS: Final = 4.0
 
@@ -29,10 +29,10 @@ IDLE_OTHERS: Final = 4.0
 @dataclass(frozen=True, kw_only=True)
 class RequestOptions:
     """
-    Options of one call; what is not set comes from the connection.
+    Options of one call; the connection has the values of those that are not set.
 
     :param timeout: seconds for the call with all its retries.
-    :param max_retries: further tries inside the call.
+    :param max_retries: further sends inside the call.
     :param headers: added to the connection's; names may not be ``Authorization`` and the like.
     :param metadata_level: ``enabled`` asks OpenRouter for routing metadata (``openrouter_metadata``).
     :param base_url: another server for this call, with the connection's key.
@@ -56,7 +56,7 @@ class RequestOptions:
         given = cls.to_dict(value)
         if unknown := set(given) - {f.name for f in fields(cls)}:
             allowed = ", ".join(f.name for f in fields(cls))
-            raise ConfigurationError(f"options.{min(unknown)}: no such option; allowed are {allowed}")
+            raise ConfigurationError(f"options.{min(unknown)} is unknown; the options are {allowed}")
         return cls(
             timeout=_seconds("options.timeout", given.get("timeout")),
             max_retries=_count("options.max_retries", given.get("max_retries")),
@@ -68,17 +68,17 @@ class RequestOptions:
 
     @classmethod
     def to_dict(cls, value: RequestOptions | Mapping[str, Any] | None) -> dict[str, Any]:
-        """Give the set options as a plain dict, unchecked."""
+        """Return the set options as a plain dict, unchecked."""
         if value is None:
             return {}
         if isinstance(value, RequestOptions):
             value = {f.name: getattr(value, f.name) for f in fields(value)}
         if not isinstance(value, Mapping):
-            raise ConfigurationError(f"options must be RequestOptions or a dict, not {type(value).__name__}")
+            raise ConfigurationError(f"options must be RequestOptions or a dict, got {type(value).__name__}")
         return {name: item for name, item in value.items() if item is not None}
 
     def with_headers(self, headers: Mapping[str, str], *, but_not: Iterable[str] = ()) -> Self:
-        """Give a copy with these headers added where neither the call nor ``but_not`` names them."""
+        """Return a copy with these headers added where neither the call nor ``but_not`` names them."""
         mine = {name.lower() for name in (*(self.headers or {}), *but_not)}
         added = {name: text for name, text in headers.items() if name.lower() not in mine}
         return replace(self, headers={**added, **(self.headers or {})})
@@ -91,19 +91,19 @@ class ClientConfig:
 
     :param api_key: sent as ``Authorization: Bearer``; never shown.
     :param base_url: the server, without ``/responses``.
-    :param dialect: whose features may be used: ``openrouter`` or ``open``; None decides by the host.
+    :param dialect: the features that may be used: ``openrouter`` or ``open``; None decides by the host.
     :param default_model: used by requests that name none.
     :param timeout: seconds for one call with all its retries and waits.
-    :param connect_timeout: seconds until a connection stands.
+    :param connect_timeout: seconds until a connection is made.
     :param read_timeout: seconds of silence between two bytes.
-    :param max_retries: further tries when nothing can have been billed.
-    :param max_ambiguous_retries: further tries when the failed one may have been billed.
+    :param max_retries: further sends after failures that cannot have been billed.
+    :param max_ambiguous_retries: further sends after failures that may have been billed.
     :param max_retry_wait: seconds; a longer wait is raised instead of slept through.
     :param extra_headers: sent with every request; values are never shown.
     :param proxy: URL of a proxy for these calls; by default the environment's (``HTTPS_PROXY`` and its like).
     :param ca_bundle: file of the certificate authorities to trust, in PEM form; by default the usual ones.
     :param allow_insecure_http: allow sending the key unencrypted to another machine.
-    :raises ConfigurationError: naming the field, what was given and what is allowed.
+    :raises ConfigurationError: naming the field, the expected value and the given one.
     """
 
     api_key: str = field(repr=False)
@@ -125,57 +125,53 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not self.api_key.strip():
-            raise ConfigurationError("api_key is missing: a server that needs none takes any text, such as 'none'")
+            raise ConfigurationError("api_key is missing: for a server that needs none, give any text, such as 'none'")
         if (first := self.api_key.split()[0]).lower() == "bearer":
-            raise ConfigurationError(
-                f"api_key begins with {first!r}, which the client adds itself: give the key alone, without that word"
-            )
-        settle = object.__setattr__  # the way a frozen dataclass normalizes what it was given
-        settle(self, "api_key", _header_text("api_key", self.api_key.strip(), secret=True))
-        settle(self, "base_url", _base_url("base_url", self.base_url or DEFAULT_BASE_URL))
-        settle(
+            raise ConfigurationError(f"api_key begins with {first!r}, which the client adds itself; give the key alone")
+        set_field = object.__setattr__  # a frozen dataclass normalizes its fields in this way
+        set_field(self, "api_key", _header_text("api_key", self.api_key.strip(), secret=True))
+        set_field(self, "base_url", _base_url("base_url", self.base_url or DEFAULT_BASE_URL))
+        set_field(
             self,
             "dialect",
             _one_of("dialect", self.dialect, ("openrouter", "open")) or _dialect_of(self.base_url),
         )
-        settle(self, "extra_headers", _headers("extra_headers", self.extra_headers) or {})
+        set_field(self, "extra_headers", _headers("extra_headers", self.extra_headers) or {})
         for name in ("timeout", "connect_timeout", "read_timeout", "max_retry_wait"):
-            settle(self, name, _seconds(name, _required(name, getattr(self, name)), zero=name == "max_retry_wait"))
+            set_field(self, name, _seconds(name, _required(name, getattr(self, name)), zero=name == "max_retry_wait"))
         for name in ("max_retries", "max_ambiguous_retries"):
-            settle(self, name, _count(name, _required(name, getattr(self, name))))
+            set_field(self, name, _count(name, _required(name, getattr(self, name))))
         if self.proxy and urlsplit(self.proxy).scheme not in {"http", "https"}:
-            raise ConfigurationError(
-                "proxy is no http or https URL; allowed is one such as http://proxy.example.com:3128"
-            )
+            raise ConfigurationError("proxy must be an http or https URL, such as http://proxy.example.com:3128")
         if self.ca_bundle and not os.path.isfile(self.ca_bundle):
-            raise ConfigurationError(f"ca_bundle is {self.ca_bundle!r}, where no file is on this machine")
+            raise ConfigurationError(f"ca_bundle must be a file on this machine, got {self.ca_bundle!r}")
         for name in ("app_title", "app_url"):
             if getattr(self, name):
                 _header_text(name, getattr(self, name))
         check_secure("base_url", self.base_url, allow_insecure_http=self.allow_insecure_http)
 
     def for_call(self, options: RequestOptions | None) -> Self:
-        """Give the settings of one call: these, with its options on top."""
+        """Return the settings of one call: these, with its options on top."""
         if options is None:
             return self
         config = self
         if options.base_url:
             check_secure("options.base_url", options.base_url, allow_insecure_http=self.allow_insecure_http)
             elsewhere = urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc
-            # Another server speaks for itself.
+            # The host of another server decides its dialect.
             config = replace(self, base_url=options.base_url, dialect=None if elsewhere else self.dialect)
         given = {"timeout": options.timeout, "max_retries": options.max_retries}
         changes = {name: value for name, value in given.items() if value is not None}
         if changes:
-            config = copy.copy(config)  # each call makes one: what stays as it is need not be checked again
+            config = copy.copy(config)  # each call makes one, and need not check the other fields again
             for name, value in changes.items():
                 object.__setattr__(config, name, value)
         return config
 
     @property
     def route(self) -> Route:
-        """What tells connections apart that must not be shared. Nothing but this machine is on the way to loopback."""
-        # By the host, and not the dialect: a proxy that passes requests on to OpenRouter has idle times of its own.
+        """The route that separates connections which must not be shared. No proxy is on the way to loopback."""
+        # By the host, and not the dialect: a proxy in front of OpenRouter has idle times of its own.
         idle = IDLE_OPENROUTER if _dialect_of(self.base_url) == "openrouter" else IDLE_OTHERS
         if _is_loopback(urlsplit(self.base_url).hostname or ""):
             return Route(ca_bundle=self.ca_bundle, environment=False, idle_seconds=idle)
@@ -183,7 +179,7 @@ class ClientConfig:
 
     @property
     def secrets(self) -> list[str]:
-        """What must never show: the key, headers that look like one, and the proxy's password."""
+        """The texts that must never be shown: the key, headers that look like one, and the proxy's password."""
         found = (self.api_key, *secret_headers(self.extra_headers).values(), urlsplit(self.proxy or "").password)
         return [secret for secret in found if secret and len(secret) >= SHORTEST_SECRET]
 
@@ -195,12 +191,12 @@ class ClientConfig:
 
 class Route(NamedTuple):
     """
-    How connections get to a server.
+    How connections reach a server.
 
     :param proxy: URL of a proxy.
     :param ca_bundle: file of the certificate authorities to trust.
     :param environment: whether the environment may name a proxy.
-    :param idle_seconds: how long a connection that carries no request is kept for the next one.
+    :param idle_seconds: how long an idle connection is kept for the next request.
     """
 
     proxy: str | None = None
@@ -210,7 +206,7 @@ class Route(NamedTuple):
 
 
 def secret_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Give the headers that look, by their names, as if they held a secret."""
+    """Return the headers whose names suggest a secret."""
     return {name: text for name, text in headers.items() if any(word in name.lower() for word in SECRET_HEADERS)}
 
 
@@ -219,7 +215,7 @@ def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"{name} is {url}: the key would travel unencrypted. Use https, or, in a network that you trust, "
+            f"{name} must begin with https, got {url}: the key would travel unencrypted. In a network that you trust, "
             "set the connection's extra `allow_insecure_http` to true"
         )
 
@@ -239,54 +235,56 @@ def _dialect_of(base_url: str) -> Dialect:
 
 def _base_url(name: str, value: Any) -> str:
     text = str(value).strip()
-    allowed = "a full URL without query, such as https://llm.example.com/v1"
-    # What may hold a secret (a query, a password) is not shown.
-    shown = "not shown here" if set("?#@") & set(text) else repr(text[:200])
+    expected = f"{name} must be a full URL without query, such as https://llm.example.com/v1"
+    # A query or a password may be a secret.
+    shown = "a value that may hold a secret" if set("?#@") & set(text) else repr(text[:200])
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError as error:
-        raise ConfigurationError(f"{name} is no URL ({error}); allowed is {allowed}") from None
+        raise ConfigurationError(f"{expected} ({error})") from None
     if parts.username or parts.password:
-        raise ConfigurationError(f"{name} holds a user name or password; the key belongs in the password field")
+        raise ConfigurationError(f"{name} must not hold a user name or password; the key belongs in the password field")
     clean = text.isascii() and text.isprintable() and " " not in text
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or not clean:
-        raise ConfigurationError(f"{name} is {shown}; allowed is {allowed}")
+        raise ConfigurationError(f"{expected}, got {shown}")
     path = parts.path.rstrip("/").removesuffix("/responses")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
 def _required(name: str, value: Any) -> Any:
     if value is None:
-        raise ConfigurationError(f"{name} is None; leave it out for the default")
+        raise ConfigurationError(f"{name} must not be None; leave it out for the default")
     return value
 
 
-def _number(name: str, value: Any, allowed: str) -> float:
+def _number(name: str, value: Any, expected: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise ConfigurationError(f"{name} is {value!r}; allowed is {allowed}")
+        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
     return number
 
 
 def _seconds(name: str, value: Any, *, zero: bool = False) -> Any:
     if value is None:
         return None
-    number = _number(name, value, "a number of seconds")
+    expected = f"a number of seconds {'>=' if zero else '>'} 0"
+    number = _number(name, value, expected)
     if number < 0 or (number == 0 and not zero):
-        raise ConfigurationError(f"{name} is {value!r}; allowed is a number of seconds above 0")
+        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
     return number
 
 
 def _count(name: str, value: Any) -> Any:
     if value is None:
         return None
-    number = _number(name, value, "a whole number from 0")
+    expected = "a whole number >= 0"
+    number = _number(name, value, expected)
     if number < 0 or number != int(number):
-        raise ConfigurationError(f"{name} is {value!r}; allowed is a whole number from 0")
+        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
     return int(number)
 
 
@@ -294,7 +292,7 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
     if value in (None, ""):
         return None
     if value not in allowed:
-        raise ConfigurationError(f"{name} is {value!r}; allowed are {' and '.join(allowed)}")
+        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
     return value
 
 
@@ -302,14 +300,14 @@ def _headers(name: str, value: Any) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name} must be an object of header names and texts, not {type(value).__name__}")
+        raise ConfigurationError(f"{name} must be an object of header names and texts, got {type(value).__name__}")
     for header, text in value.items():
         if (
             not isinstance(header, str)
             or not header.isascii()
             or not header.replace("-", "").replace("_", "").isalnum()
         ):
-            raise ConfigurationError(f"{name}: {header!r} is no header name")
+            raise ConfigurationError(f"{name}: expected a header name, got {header!r}")
         if header.lower() in RESERVED_HEADERS:
             raise ConfigurationError(
                 f"{name}: {header!r} is set by the client; a key belongs in the connection's password"
@@ -320,8 +318,8 @@ def _headers(name: str, value: Any) -> dict[str, str] | None:
 
 def _header_text(name: str, value: Any, *, secret: bool = False) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be text, not {type(value).__name__}")
+        raise ConfigurationError(f"{name} must be text, got {type(value).__name__}")
     if not value.isascii() or not value.isprintable():
-        shown = "the given text" if secret else repr(value)
-        raise ConfigurationError(f"{name}: {shown} has line breaks or characters that a header cannot hold")
+        shown = "other characters" if secret else repr(value)
+        raise ConfigurationError(f"{name} must be printable ASCII, as in a header, got {shown}")
     return value

@@ -1,5 +1,5 @@
 """
-What the code and the type of an error mean, as a status: digits, and the names that servers use.
+The statuses that the codes and types of errors stand for: digits, and the names that servers use.
 
 No I/O and no clock.
 """
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_provider_responses.exceptions import error_class_for_status
 
-LONGEST_NAME: Final = 100  # characters; what is longer is text, and no name
+LONGEST_NAME: Final = 100  # characters; longer ones are text, and no name
 
 # Names without `_error` and `_exception` at their end. The first group of each status are those of OpenRouter (its
 # `error_type` and the codes of a failed response), the rest are those of OpenAI, Anthropic, Google and of the servers
@@ -91,7 +91,7 @@ _NAMES: Final[Mapping[int, str]] = {
     504: "timeout vector_store_timeout api_timeout deadline_exceeded gateway_timeout",
 }
 STATUS_OF_NAME: Final[Mapping[str, int]] = {name: status for status, names in _NAMES.items() for name in names.split()}
-# Names that a server gives to whatever it has no name for: anything more particular goes before them.
+# Names that servers use for all errors without a name of their own: any other name counts more.
 GENERIC: Final = frozenset({400, 500})
 _GENERIC_NAMES: Final = frozenset({"invalid_request", "bad_request", "value", "upstream", *_NAMES[500].split()})
 
@@ -125,11 +125,11 @@ _NO_WORD: Final = re.compile(r"[^a-zA-Z0-9]+")
 
 class Cause(NamedTuple):
     """
-    Why a request failed, as its error names it.
+    The cause of a failure, as its error names it.
 
     :param status: that stands for it.
     :param name: as in ``STATUS_OF_NAME``; None where the error gave digits.
-    :param is_generic: whether the server may give it to whatever it has no name for.
+    :param is_generic: whether servers use it for all errors without a name of their own.
     """
 
     status: int
@@ -143,7 +143,7 @@ class Cause(NamedTuple):
 
 
 def read_cause(value: Any) -> Cause | None:
-    """Return what a code or a type names; None for what is unknown here."""
+    """Return the cause that a code or a type names; None for an unknown one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return Cause(value, is_generic=value in GENERIC) if 400 <= value < 600 else None
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
@@ -160,10 +160,10 @@ def read_cause(value: Any) -> Cause | None:
 
 def choose(causes: Iterable[Cause | None]) -> Cause | None:
     """
-    Return the cause that says most, of those that an error names.
+    Return the most particular of the causes that an error names.
 
-    A name goes before digits, what is particular goes before what is generic, and of two generic ones that goes first
-    which no retry helps with: a request that cannot succeed is not sent again.
+    A name counts more than digits, and a particular cause more than a generic one. Of two generic ones the one counts
+    that no retry helps with: a request that cannot succeed is not sent again.
     """
     known = [cause for cause in causes if cause is not None]
     return min(
@@ -174,6 +174,6 @@ def choose(causes: Iterable[Cause | None]) -> Cause | None:
 
 
 def _plain(text: str) -> str:
-    """Write a name as in the table: ``litellm.RateLimitError`` and ``https://…/errors/rate-limit`` alike."""
+    """Return a name as the table has it: ``litellm.RateLimitError`` and ``https://…/errors/rate-limit`` alike."""
     last = text if " " in text else _PATH.sub("", text.rstrip("/"))
     return _NO_WORD.sub("_", _CAMEL.sub("_", last)).strip("_").lower()

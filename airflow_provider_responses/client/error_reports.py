@@ -1,7 +1,7 @@
 """
-What an error body reports, whatever its envelope.
+The report of a failure in an error body, in any envelope.
 
-No I/O and no clock. What a server repeats of the request is never read: a message may land in a log.
+No I/O and no clock. Parts that repeat the request are never read: a message may end in a log.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ _STATUSES: Final = ("status", "status_code", "statusCode", "code", "error_code")
 _CODES: Final = ("code", "type", "status", "status_code", "statusCode", "error_code", "error", "__type")
 _STATUS: Final = re.compile(r"\b(?:status(?: code)?|error code|http(?: error)?|api)\s*:?\s*([45]\d\d)\b", re.IGNORECASE)
 _NO_TYPES: Final = frozenset({"error", "response.error", "response.failed", "None", "about:blank"})
-_CONTENT: Final = frozenset({"response", "output", "item", "part", "delta", "choices"})  # fields of what is no error
+_CONTENT: Final = frozenset(
+    {"response", "output", "item", "part", "delta", "choices"}
+)  # fields of responses and events
 _ABOUT: Final = ("param", "error_type", "metadata", "availability")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """
-    What a server reports of a failure.
+    The failure as a server reports it.
 
     :param words: its own description, None if it gave none.
-    :param cause: what its codes and types name, None if none of them is known.
-    :param is_decisive: whether the cause is OpenRouter's ``error_type``, which goes before the status.
+    :param cause: the cause that its codes and types name, None if they are unknown.
+    :param is_decisive: whether the cause is OpenRouter's ``error_type``, which counts more than the status.
     :param param: the field of the request that it is about.
     """
 
@@ -52,7 +54,7 @@ class Report:
 
 
 def read_report(body: Any) -> Report:
-    """Read the JSON of an error body, or the object of an error event."""
+    """Return the report in the JSON of an error body, or in the object of an error event."""
     layers = _layers(body)
     types = [layer.get("error_type") for layer in layers]
     decisive = choose(map(read_cause, types))
@@ -74,9 +76,9 @@ def read_report(body: Any) -> Report:
 
 def is_report(body: Mapping[str, Any], kind: str) -> bool:
     """
-    Whether an object that came in place of a response, or of an event, reports an error.
+    Whether an object in place of a response, or of an event, reports an error.
 
-    :param kind: its type, or what its ``event:`` line says; empty without one.
+    :param kind: its type, or the value of its ``event:`` line; empty without one.
     """
     if kind.startswith("response.") or not _CONTENT.isdisjoint(body):
         return False
@@ -90,7 +92,7 @@ def is_report(body: Mapping[str, Any], kind: str) -> bool:
 
 
 def fields_around(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the object of an error event says beside, or in place of, an ``error`` object in it."""
+    """Return the fields of an error event beside, or in place of, an ``error`` object in it."""
     names = dict.fromkeys((*_CODES, *_WORDS, *_ABOUT))
     found = {name: body[name] for name in names if name != "error" and body.get(name) is not None}
     if found.get("type") in _NO_TYPES:
@@ -110,7 +112,7 @@ def text_of(value: Any) -> str | None:
 
 
 def _outermost(body: Any) -> Any:
-    """Return what stands for the whole body: a list of errors is as good as an object that holds it."""
+    """Return a body as one envelope: a list of errors becomes an object that holds it."""
     if isinstance(body, list):
         first = body[0] if body else None
         return first if isinstance(first, Mapping) and "error" in first else {"detail": body}
@@ -129,7 +131,7 @@ def _layers(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _opened(value: Any) -> Any:
-    """Return what an envelope holds: of a list the only item, of a text the JSON that another server had sent."""
+    """Return the value inside an envelope: the only item of a list, or the JSON of another server in a text."""
     if isinstance(value, str):
         return embedded(value)
     return value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -177,7 +179,7 @@ def _code(value: Any) -> str | int | None:
 
 
 def _types(layers: list[Mapping[str, Any]]) -> list[Any]:
-    """Return the types of errors, as OpenAI has them; that of an event, or of one field's complaint, is none."""
+    """Return the types of errors, as OpenAI has them; the type of an event, or of one field's complaint, is none."""
     kinds = [layer.get("type") for layer in layers if "loc" not in layer]
     return [kind for kind in kinds if isinstance(kind, str) and kind not in _NO_TYPES]
 

@@ -1,7 +1,7 @@
 """
-What a body is, by its first bytes: one JSON object, or a stream of server-sent events. No I/O.
+The first bytes of a body tell one JSON object from a stream of server-sent events. No I/O.
 
-Content types cannot be trusted: streams come without one or as ``application/json``, and JSON comes labelled as a
+Content types cannot be trusted: some streams have none or ``application/json``, and some JSON is labelled as a
 stream. The grammar of server-sent events is httpx-sse's.
 """
 
@@ -33,9 +33,9 @@ def is_stream(body: bytes) -> bool:
 
 class Beginning:
     """
-    The first bytes of a body that should be a stream, until they show what it is.
+    The first bytes of a body, until they show whether it is a stream or JSON.
 
-    :param labelled: whether its content type says that it is one, which decides where the bytes do not.
+    :param labelled: whether its content type is that of a stream, which decides where the bytes do not.
     """
 
     def __init__(self, *, labelled: bool) -> None:
@@ -49,7 +49,7 @@ class Beginning:
         return b"".join(self._pieces).lstrip(BLANK)
 
     def take(self, piece: bytes) -> bool:
-        """Take bytes; return whether they show what the body is."""
+        """Add bytes; return whether all so far show what the body is."""
         if not self._pieces and not piece.strip(BLANK):  # servers pad bodies to keep connections alive
             return False
         self._pieces.append(piece)
@@ -82,7 +82,7 @@ async def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[Se
 
 
 def _split(event: ServerSentEvent) -> list[ServerSentEvent]:
-    """Return the events that a server sends without a blank line between them, and which so are read as one."""
+    """Return the events that arrived as one, since the server sent no blank line between them."""
     if isinstance(parse_json(event.data), dict):  # one object on several lines
         return [event]
     lines = [line for line in event.data.split("\n") if line.strip()]

@@ -1,4 +1,4 @@
-"""The terminal response of a stream and the items that its events brought become one response. No I/O."""
+"""The terminal response of a stream and the items of its events become one response. No I/O."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_responses.client.completeness import is_superset
 from airflow_provider_responses.client.pieces import Item, output_text
-from airflow_provider_responses.client.sources import is_superset
 from airflow_provider_responses.models.messages import is_message, items_of, parts_of, squeeze, text_in, text_of
 
 
@@ -26,10 +26,10 @@ class Merged:
 
 def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     """
-    Return the items of a terminal response, with what it lacks of what was streamed.
+    Return the items of a terminal response, completed by those that were streamed.
 
-    Where it holds a text, it wins over the messages that were streamed, if that text is theirs or an extension of it.
-    Otherwise theirs is the output: a bridge may end a stream with a text of its own.
+    If it holds a text that is the streamed one or extends it, its messages are the output. Otherwise the streamed ones
+    are: a bridge may end a stream with a text of its own.
 
     :param output: the ``output`` of the terminal response, if it has one.
     :param status: for items whose events did not end them.
@@ -44,7 +44,7 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     known = {squeeze(text) for text in finals}
     places = {place: number for number, place in _pair(final, items, streamed).items()}
     paired = {*places.values()}
-    # What the terminal response lacks; its messages may have the same text under another form.
+    # The items that the terminal response lacks; its messages may have the same text in another form.
     left = deque(
         number
         for number, built in enumerate(streamed)
@@ -77,7 +77,7 @@ def _words(item: Mapping[str, Any]) -> str:
 
 
 class _Places:
-    """The items of the terminal response that are still open, by their type and what they are called."""
+    """The unpaired items of the terminal response, by their type, id, name and text."""
 
     def __init__(self, final: Sequence[Mapping[str, Any]]) -> None:
         self._open = dict.fromkeys(range(len(final)))
@@ -91,7 +91,7 @@ class _Places:
                 self._by.setdefault(("text", text), deque()).append(place)
 
     def first(self, *key: Any) -> int | None:
-        """Return the first open place under a key."""
+        """Return the first open place of a key."""
         among = self._by.get(key)
         while among and among[0] not in self._open:
             among.popleft()

@@ -1,4 +1,4 @@
-"""One item of a stream, as its events bring it: in deltas, by the ends of its parts, as a whole. No I/O."""
+"""One item of a stream, built of its events: deltas, ends of parts, the whole item. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from airflow_provider_responses.client.sources import (
+from airflow_provider_responses.client.completeness import (
     TEXTS,
     Source,
     as_json,
@@ -34,12 +34,12 @@ class Piece:
     """
     One part of an item.
 
-    :param deltas: in the order in which they came.
-    :param begin: what it was announced with.
+    :param deltas: in the order of their events.
+    :param begin: the content in the event that announced it.
     :param wholes: the contents of the events that ended it, by the kind of event.
     :param ends: number of events that ended it.
-    :param fields: what else these events hold.
-    :param notes: annotations that came one by one.
+    :param fields: the other fields of these events.
+    :param notes: annotations that arrived one by one.
     """
 
     kind: str
@@ -64,14 +64,14 @@ class Piece:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is announced at most."""
+        """Whether it has no content."""
         if self.deltas or self.begin or any(self.wholes.values()):
             return False
         return not (self.ends and self.fields and self.kind not in TEXTS)
 
     @property
     def streamed(self) -> Sequence[str]:
-        """The deltas, which may go on from what the part was announced with."""
+        """The deltas, after the content that the part was announced with."""
         if not self.begin or (self.deltas and covers("".join(self.deltas), self.begin)):
             return self.deltas
         return [self.begin, *self.deltas]
@@ -82,7 +82,7 @@ class Piece:
         return choose(self.streamed, self.wholes.values(), times=self.ends)
 
     def may_end(self, content: str, end: str) -> bool:
-        """Whether an event can be the end of this part, and not of another one under the same name."""
+        """Whether an event can be the end of this part, and not of another one at the same place."""
         whole = self.wholes.get(end)
         return not whole or are_related(whole, content)
 
@@ -97,10 +97,10 @@ class Item:
     """
     One item.
 
-    :param fields: what the events about the whole item say of it, without its content.
+    :param fields: the fields in the events about the whole item, without its content.
     :param whole: the content that these events hold, by its field.
     :param ended: the item as the last event that ended it holds it.
-    :param repeats: the item that was ended before under the same name, and may have come once more.
+    :param repeats: the item that ended before with the same id, and may have arrived once more.
     """
 
     kind: str
@@ -112,8 +112,8 @@ class Item:
     ended: dict[str, Any] = field(default_factory=dict)
     ends: int = 0
     announced: bool = False
-    told_at: int | None = None  # index that the events about its content name
-    is_named: bool = False  # whether the events about its content call it by the id that it was announced with
+    content_index: int | None = None  # index in the events about its content
+    is_named: bool = False  # whether the events about its content have the id that it was announced with
     repeats: Item | None = None
     last: dict[str, tuple[int, int]] = field(default_factory=dict)  # place of the last part of a kind
     times: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a place was used again
@@ -169,7 +169,7 @@ class Item:
                 self.fields[name] = part
 
     def _begin(self, content: Any) -> None:
-        """Take the content that a message is announced with: deltas may go on from it."""
+        """Take the content that a message is announced with: deltas may add to it."""
         for place, part in enumerate(parts_of(content)):
             if text := text_in(part):
                 piece = self.piece("output_text", place)
@@ -178,7 +178,7 @@ class Item:
 
     @property
     def has_content(self) -> bool:
-        """Whether there is more of it than its announcement, which is enough for the call of a tool."""
+        """Whether more than its announcement has arrived; a tool call needs no more."""
         if self.announced and self.kind not in ("message", "reasoning"):
             return True
         return bool(self.ends or self.whole) or not all(piece.is_empty for piece in self.pieces.values())
@@ -190,20 +190,20 @@ class Item:
         return bool(self.ends) or (bool(ends) and all(ends))
 
     @property
-    def said(self) -> str:
+    def all_text(self) -> str:
         """All text of its content."""
-        return said_by(self.kind, self.content())
+        return all_text_of(self.kind, self.content())
 
     def is_again(self, item: Item) -> bool:
         """Whether it is the beginning of another item, or all of it."""
         name, other = self.fields.get("name"), item.fields.get("name")
-        return (name == other or name is None) and covers(item.said, self.said)
+        return (name == other or name is None) and covers(item.all_text, self.all_text)
 
     def build(self, status: str, final: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """
         Return the item as it stands in a response.
 
-        :param status: for an item whose end was not told.
+        :param status: for an item that no event ended.
         :param final: the item as the terminal response holds it.
         """
         known = self.fields | self.content(final)
@@ -265,13 +265,13 @@ class Item:
         yield from texts_within(self.whole.get("content"))
 
 
-def said_by(kind: str, value: Mapping[str, Any]) -> str:
+def all_text_of(kind: str, value: Mapping[str, Any]) -> str:
     """Return all text of an item's content."""
     return "".join(text_within(value.get(name)) for name in (*WITH_PARTS, WITHOUT_PARTS.get(kind, "")))
 
 
 def output_text(item: Mapping[str, Any]) -> str:
-    """Return a message's text and refusal, without what separates its parts."""
+    """Return a message's text and refusal, without separators between its parts."""
     if item.get("type") not in (None, "message"):
         return ""
     words = "".join(text_in(part) or refusal_in(part) or "" for part in parts_of(item.get("content")))

@@ -1,16 +1,19 @@
-"""Is a failure worth another try, and after how long? No I/O, no clock."""
+"""Whether a failed send is followed by another, and after how long. No I/O, no clock of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tenacity import RetryCallState
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response
 
 log = getLogger(__name__)
 
@@ -19,7 +22,7 @@ LONGEST_BACKOFF: Final = 30.0
 
 
 def backoff(retry: int, draw: float) -> float:
-    """Full jitter: anything from nothing to the doubled wait. ``draw`` is from 0 to 1."""
+    """Return the wait before a retry: full jitter, from 0 up to the doubled wait. ``draw`` is from 0 to 1."""
     return draw * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(retry, 16))
 
 
@@ -33,10 +36,10 @@ def next_wait(
     draw: float,
 ) -> float | None:
     """
-    Seconds until the next try, or None to give up.
+    Return the seconds until the next send, or None to give up.
 
-    :param plain: retries made so far after failures that billed nothing.
-    :param ambiguous: retries made so far after failures that may have been billed.
+    :param plain: retries so far after failures that billed nothing.
+    :param ambiguous: retries so far after failures that may have been billed.
     :param remaining: seconds until the call's deadline.
     :param draw: a random number from 0 to 1.
     """
@@ -48,18 +51,24 @@ def next_wait(
     if error.retry_after is not None:
         if error.retry_after > config.max_retry_wait:
             return None  # Airflow can wait that long without holding a worker
-        # Never before the server says, and a little apart from all others that it said it to.
+        # Never before the time that the server named, and spread, since it named the same to others.
         wait = error.retry_after + draw * FIRST_BACKOFF
     return wait if wait < remaining else None
 
 
 @dataclass(slots=True)
-class Judge:
-    """Decides over the tries of one call, in the shape that tenacity asks for."""
+class Retries:
+    """
+    The failed sends of one call, and the decision after each, with the methods that tenacity expects.
+
+    :param clock: read when the call begins, and at each decision.
+    :param random: returns a number from 0 to 1.
+    :param errors: of the failed sends, oldest first.
+    """
 
     config: ClientConfig
     clock: Callable[[], float]
-    draw: Callable[[], float]
+    random: Callable[[], float]
     errors: list[ResponsesError] = field(default_factory=list)
     started: float = 0.0
     deadline: float = 0.0
@@ -69,17 +78,12 @@ class Judge:
         self.started = self.clock()
         self.deadline = self.started + self.config.timeout
 
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - self.clock()
-
-    def again(self, state: RetryCallState) -> bool:
-        """Tenacity's ``retry``."""
+    def should_retry(self, state: RetryCallState) -> bool:
+        """Decide after a send: tenacity's ``retry``."""
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, ResponsesError):
             return False
-        error.hide(self.config.secrets)
+        error.redact(self.config.secrets)
         retried = self.errors.copy()
         self.errors.append(error)
         ambiguous = sum(e.ambiguous for e in retried)
@@ -88,17 +92,30 @@ class Judge:
             plain=len(retried) - ambiguous,
             ambiguous=ambiguous,
             config=self.config,
-            remaining=self.remaining,
-            draw=self.draw(),
+            remaining=self.deadline - self.clock(),
+            draw=self.random(),
         )
         self._wait = wait or 0.0
         error.wait = wait
         return wait is not None
 
-    def wait(self, state: RetryCallState) -> float:  # noqa: ARG002  tenacity's signature
-        """Tenacity's ``wait``."""
+    def get_wait(self, state: RetryCallState) -> float:  # noqa: ARG002  tenacity's signature
+        """Return the seconds until the next send: tenacity's ``wait``."""
         return self._wait
 
-    def before_sleep(self, state: RetryCallState) -> None:
-        """One line per retry: cause and wait."""
-        log.warning("Try %d failed; trying again in %.1f s. %s", state.attempt_number, self._wait, self.errors[-1])
+    def log_retry(self, state: RetryCallState) -> None:
+        """Log the wait and the cause of a retry: tenacity's ``before_sleep``."""
+        log.warning("Resending in %.1f s after send %d failed: %s", self._wait, state.attempt_number, self.errors[-1])
+
+    def add_history(self, response: Response) -> Response:
+        """Return a response with the failed sends before it, and the seconds that the call took."""
+        return response.settled(tuple(self.errors), self.clock() - self.started)
+
+    def add_history_to_error(self, error: ResponsesError) -> None:
+        """Add the failed sends before it to a final error, and to the response that came with it."""
+        error.after(e for e in self.errors if e is not error)
+        if error.response is not None:
+            error.response = replace(error.response, previous=error.previous, seconds=self.clock() - self.started)
+        if error.previous:
+            kinds = ", ".join(type(e).__name__ for e in error.previous)
+            error.add_note(f"{error.tries} requests were sent; the earlier ones failed with: {kinds}")

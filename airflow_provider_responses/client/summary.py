@@ -11,11 +11,11 @@ from airflow_provider_responses.models.request import ResponsesRequest
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestSummary:
     """
-    What reading a response, and reporting an error, needs to know of the request.
+    The facts about a request that reading its response, and building its errors, depend on.
 
     :param label: the request in messages: ``POST https://… (model a/b)``.
     :param is_openrouter: whether it went to OpenRouter, or to a server with its features.
-    :param max_output_tokens: the limit that was asked for.
+    :param max_output_tokens: the limit that it sets.
     :param is_streamed: whether it asked for a stream; None if that is not known.
     :param previous_response_id: whether it continued a response that the server stores.
     """
@@ -28,7 +28,7 @@ class RequestSummary:
 
     @classmethod
     def of(cls, request: ResponsesRequest, config: ClientConfig) -> RequestSummary:
-        """Return the summary of a request that goes to the server of a connection."""
+        """Return the summary of a request to the server of a connection."""
         model = request.model or ", ".join(request.models or [])
         return cls(
             label=f"POST {config.base_url}/responses (model {model})",
@@ -37,3 +37,12 @@ class RequestSummary:
             is_streamed=request.stream,
             previous_response_id=request.previous_response_id is not None,
         )
+
+    def error_text(self, cause: str, *details: str) -> str:
+        """
+        Return the message of an error: the cause first, the request last.
+
+        :param details: further sentences, the advice last; empty ones are left out.
+        """
+        sentences = (cause, *details, f"Request: {self.label}")
+        return ". ".join(sentence.rstrip(". ") for sentence in sentences if sentence)

@@ -13,7 +13,7 @@ from airflow_provider_responses.task.cost import unknown_sources
 from airflow_provider_responses.task.price_lookup import look_up_async
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import AsyncResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.enrich.index import Pending
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.enrich.requests import Requests

@@ -200,10 +200,10 @@ class Enrichment:
 
     async def _send(self, index: Index, earlier: Earlier, lease: LeaseKeeper) -> BaseException | None:
         """Send what has no response; return why that was stopped, if it was."""
-        from airflow_provider_responses.client import protocol
-        from airflow_provider_responses.client.client import AsyncResponsesClient
+        from airflow_provider_responses.client import AsyncResponsesClient
+        from airflow_provider_responses.client.response_check import is_one_of_many
 
-        protocol.is_one_of_many.set(True)  # in this run's own context
+        is_one_of_many.set(True)  # in this run's own context
         environment, limits = self.environment, self.job.limits
         writer = environment.part_writer(
             self.folder,

@@ -19,7 +19,7 @@ from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.runs import Run
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import AsyncResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient
 
 PART_ROWS: Final = 1000
 FLUSH_SECONDS: Final = 15.0

@@ -22,8 +22,8 @@ from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.values import dump, to_json
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.calls import Call
-    from airflow_provider_responses.client.client import AsyncResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient
+    from airflow_provider_responses.client.call import Call
     from airflow_provider_responses.client.config import RequestOptions
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.output_store import OutputStore

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses.exceptions import APIError, TransportError, UnauthorizedResponseError
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import ResponsesClient
+    from airflow_provider_responses.client import ResponsesClient
 
 ABSENT: Final = frozenset({404, 405, 501})  # statuses of a path that is not there
 NOWHERE: Final = "/no-such-path"  # what a server answers below it proves nothing

@@ -29,7 +29,7 @@ from airflow_provider_responses.exceptions import ConfigurationError, ResponsesE
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_responses.client.client import AsyncResponsesClient, ResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient
     from airflow_provider_responses.models.events import StreamEvent
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
@@ -144,15 +144,15 @@ class ResponsesHook(BaseHook):
         :param options: for all of its calls.
         :param own_connections: keep its connections apart from the process's, so that its ``cancel()`` drops them.
         """
-        from airflow_provider_responses.client.client import ResponsesClient
-        from airflow_provider_responses.client.transport import SyncPool
+        from airflow_provider_responses.client import ResponsesClient
+        from airflow_provider_responses.client.sync_pool import SyncPool
 
         config = self.config.for_call(RequestOptions.parse(options))
         return ResponsesClient(config, pool=SyncPool(route=config.route) if own_connections else None)
 
     async def get_async_conn(self) -> AsyncResponsesClient:
         """Give a client for this event loop; use it as ``async with``."""
-        from airflow_provider_responses.client.client import AsyncResponsesClient
+        from airflow_provider_responses.client import AsyncResponsesClient
 
         return AsyncResponsesClient(await self.aconfig())
 
@@ -207,7 +207,7 @@ class ResponsesHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a sentence that says how, or why not."""
-        from airflow_provider_responses.client.client import ResponsesClient
+        from airflow_provider_responses.client import ResponsesClient
         from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
 
         try:
@@ -277,7 +277,9 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
         said = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
         if said.startswith("api_key"):
             said = f"password{said.removeprefix('api_key')}"
-        said = ". ".join((said.replace("base_url is", "host is"), *remarks_on(conn)))
+        if said.startswith("base_url"):
+            said = f"host{said.removeprefix('base_url')}"
+        said = ". ".join((said, *remarks_on(conn)))
         raise ConfigurationError(said).about(f"connection {conn_id!r}") from None
 
 

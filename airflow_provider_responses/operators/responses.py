@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
     from pydantic import BaseModel
 
-    from airflow_provider_responses.client.client import ResponsesClient
+    from airflow_provider_responses.client import ResponsesClient
     from airflow_provider_responses.client.config import ClientConfig
     from airflow_provider_responses.hooks.responses import ResponsesHook
 

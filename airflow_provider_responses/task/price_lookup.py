@@ -10,7 +10,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.client.client import AsyncResponsesClient, ResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from airflow_provider_responses.task.price_lookup import look_up_async
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from airflow_provider_responses.client.client import AsyncResponsesClient
+    from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.models.request import ResponsesRequest
 
 __all__ = ["ResponsesStartTrigger", "ResponsesTrigger"]
@@ -167,7 +167,7 @@ class ResponsesTrigger(BaseTrigger):
 
     async def _ask(self) -> runs.Outcome:
         """Send the request until there is an outcome."""
-        from airflow_provider_responses.client.client import AsyncResponsesClient
+        from airflow_provider_responses.client import AsyncResponsesClient
 
         config = await kept_config(str(self.conn_id))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import random
 import resource
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from pydantic import BaseModel
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
-from airflow_provider_responses.client.calls import Call, Calls
+from airflow_provider_responses.client.base_client import BaseClient
+from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.limits import Limits
@@ -74,7 +76,7 @@ class InProcess:
     """Stands in for a client whose server takes no time at all."""
 
     def __init__(self, config: ClientConfig) -> None:
-        self._calls = Calls(config)
+        self._calls = BaseClient(config, clock=time.monotonic, random=random.random)
         self._response = Response(raw=upstream.answer(LABEL), headers={})
 
     async def __aenter__(self) -> InProcess:

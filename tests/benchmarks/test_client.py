@@ -23,7 +23,7 @@ import openai
 import pytest
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from tests.benchmarks import upstream
 
 pytestmark = pytest.mark.bench

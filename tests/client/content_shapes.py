@@ -1,4 +1,4 @@
-"""Streams by where their content is, what their events are called, and how they end."""
+"""Streams by the place of their content, the names of their events, and their ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .shapes import (
     part_ended,
     refusal,
     stream,
-    told,
+    text_ended,
 )
 
 CONTENT: dict[str, Shape] = {
@@ -46,7 +46,7 @@ CONTENT: dict[str, Shape] = {
     "deltas, final text empty": stream(created(), *deltas(), end(message(""))),
     "deltas, final output a {}": stream(created(), *deltas(), end(output={})),
     "only the end": stream(end(message())),
-    "only output_text.done": stream(created(), told(), end()),
+    "only output_text.done": stream(created(), text_ended(), end()),
     "only content_part.done": stream(created(), part_ended(), end()),
     "only content_part.added": stream(created(), event("content_part.added", part=part(), **at()), end()),
     "only output_item.done": stream(created(), ended(message()), end()),
@@ -72,21 +72,21 @@ CONTENT: dict[str, Shape] = {
     "output is a string": stream(created(), end(output=TEXT)),
     "output holds parts": stream(created(), end(part())),
     "only output_text on top": stream(created(), end(output_text=TEXT)),
-    "the text twice, in parts": stream(created(), *deltas(), told(), part_ended(), ended(message()), end()),
+    "the text twice, in parts": stream(created(), *deltas(), text_ended(), part_ended(), ended(message()), end()),
 }
 
 NAMES: dict[str, Shape] = {
-    "no item ids": stream(created(), *deltas(**at(0, None)), told(**at(0, None)), end()),
-    "no output_index": stream(created(), *deltas(**at(None)), told(**at(None)), end()),
-    "no names at all": stream(created(), *deltas(content_index=0), told(content_index=0), end()),
-    "no content_index": stream(created(), *deltas(**at(place=None)), told(), end()),
+    "no item ids": stream(created(), *deltas(**at(0, None)), text_ended(**at(0, None)), end()),
+    "no output_index": stream(created(), *deltas(**at(None)), text_ended(**at(None)), end()),
+    "no names at all": stream(created(), *deltas(content_index=0), text_ended(content_index=0), end()),
+    "no content_index": stream(created(), *deltas(**at(place=None)), text_ended(), end()),
     "ids only later": stream(created(), added(message(name=None)), *deltas(**at(None)), ended(message()), end()),
-    "empty ids": stream(created(), *deltas(**at(name="")), told(**at(name="")), end()),
+    "empty ids": stream(created(), *deltas(**at(name="")), text_ended(**at(name="")), end()),
     "a new id each event": stream(
         created(),
         added(message()),
         *(one for n, text in enumerate(PIECES) for one in deltas(text, **at(0, f"x{n}"))),
-        told(**at(0, "y1")),
+        text_ended(**at(0, "y1")),
         part_ended(**at(0, "y2")),
         ended(message(name="y3")),
         end(),
@@ -123,13 +123,15 @@ NAMES: dict[str, Shape] = {
     "ended before the last deltas": stream(
         created(), *deltas(*PIECES[:4]), ended(message(HALF)), *deltas(*PIECES[4:]), end()
     ),
-    "a billion as index": stream(created(), *deltas(**at(10**9, place=10**9)), told(**at(10**9, place=10**9)), end()),
+    "a billion as index": stream(
+        created(), *deltas(**at(10**9, place=10**9)), text_ended(**at(10**9, place=10**9)), end()
+    ),
     "negative and wrong indices": stream(created(), *deltas(output_index=-1, content_index="0", item_id=7), end()),
     "two messages without names": stream(
-        created(), told(TWO[0], x=1), told(TEXT, x=1), end(), text="\n\n".join(TWO), messages=TWO
+        created(), text_ended(TWO[0], x=1), text_ended(TEXT, x=1), end(), text="\n\n".join(TWO), messages=TWO
     ),
     "two ids at one index": stream(
-        told(TWO[0], **at(0, "msg_1")), told(**at(0, "msg_2")), end(), text="\n\n".join(TWO), messages=TWO
+        text_ended(TWO[0], **at(0, "msg_1")), text_ended(**at(0, "msg_2")), end(), text="\n\n".join(TWO), messages=TWO
     ),
     "two items at one index without ids": stream(
         ended(message(TWO[0], None)), ended(message(name=None)), end(), text="\n\n".join(TWO), messages=TWO
@@ -172,7 +174,7 @@ ENDS: dict[str, Shape] = {
     "of another response, and its own": stream(
         *USUAL[:4], end(message(OTHER), id="resp_9"), *USUAL[4:], end(message()), ignored=True
     ),
-    "of another response, half way": stream(
+    "of another response, half method": stream(
         created(), *deltas(*PIECES[:4]), end(message(OTHER), id="resp_9"), **failed(text=HALF)
     ),
     "of another response, nothing else": stream(created(), end(message(OTHER), id="resp_9"), **failed(text="")),
@@ -295,18 +297,18 @@ CONFIRMED: dict[str, Shape] = {
     f"{what}, {where}": stream(created(), *deltas(*pieces), *ends)
     for what, pieces in (("a delta twice", AGAIN), ("a delta lost", LOST), ("each delta with all so far", CUMULATIVE))
     for where, ends in (
-        ("all ends", (told(), part_ended(), ended(message()), end(message()))),
-        ("text and item", (told(), ended(message()), end())),
-        ("text and part", (told(), part_ended(), end())),
-        ("text and the end", (told(), end(message()))),
+        ("all ends", (text_ended(), part_ended(), ended(message()), end(message()))),
+        ("text and item", (text_ended(), ended(message()), end())),
+        ("text and part", (text_ended(), part_ended(), end())),
+        ("text and the end", (text_ended(), end(message()))),
         ("part and the end", (part_ended(), end(message()))),
         ("item and the end", (ended(message()), end(message()))),
     )
 }
 CONFIRMED |= {
-    "a delta lost, one end": stream(created(), *deltas(*LOST), told(), end()),
+    "a delta lost, one end": stream(created(), *deltas(*LOST), text_ended(), end()),
     "a delta twice, constant text at the end": stream(
-        created(), *deltas(*AGAIN), told(), ended(message()), end(message(OTHER)), inconsistent=True
+        created(), *deltas(*AGAIN), text_ended(), ended(message()), end(message(OTHER)), inconsistent=True
     ),
     "a call's delta twice": stream(
         added(call(None)),
@@ -323,36 +325,36 @@ CONFIRMED |= {
 
 PARTS: dict[str, Shape] = {
     "a part only in the item": stream(
-        created(), told(HALF, **at()), told("\n", **at(place=2)), ended(ABC), end(), text=TEXT + "\n"
+        created(), text_ended(HALF, **at()), text_ended("\n", **at(place=2)), ended(ABC), end(), text=TEXT + "\n"
     ),
     "a part only at the end": stream(
         created(),
-        told(TEXT[len(HALF) :], **at(place=1)),
+        text_ended(TEXT[len(HALF) :], **at(place=1)),
         end(message(content=[part(HALF), part(TEXT[len(HALF) :])])),
     ),
     "a part only streamed": stream(
         created(),
-        told(HALF),
-        told(TEXT[len(HALF) :], **at(place=1)),
+        text_ended(HALF),
+        text_ended(TEXT[len(HALF) :], **at(place=1)),
         ended(message(HALF)),
         end(message(HALF)),
         inconsistent=True,
     ),
     "two parts without content_index": stream(
-        created(), told(HALF, **at(place=None)), told(TEXT[len(HALF) :], **at(place=None)), end()
+        created(), text_ended(HALF, **at(place=None)), text_ended(TEXT[len(HALF) :], **at(place=None)), end()
     ),
-    "two parts at one content_index": stream(created(), told(HALF), told(TEXT[len(HALF) :]), end()),
+    "two parts at one content_index": stream(created(), text_ended(HALF), text_ended(TEXT[len(HALF) :]), end()),
     "deltas of two parts without content_index": stream(
         *deltas(HALF, **at(place=None)),
-        told(HALF, **at(place=None)),
+        text_ended(HALF, **at(place=None)),
         *deltas(TEXT[len(HALF) :], **at(place=None)),
-        told(TEXT[len(HALF) :], **at(place=None)),
+        text_ended(TEXT[len(HALF) :], **at(place=None)),
         end(),
     ),
     "a delta twice in one of two parts": stream(
         *deltas(HALF, HALF),
         *deltas(TEXT[len(HALF) :], **at(place=1)),
-        told(HALF),
+        text_ended(HALF),
         ended(message(content=[part(HALF), part(TEXT[len(HALF) :])])),
         end(),
     ),
@@ -394,13 +396,16 @@ SAME: dict[str, Shape] = {
     ),
     "a new id each event, no output_index": stream(
         *without_index(
-            added(message(None, "a")), *deltas(TEXT, **at(name="b")), told(**at(name="c")), ended(message(name="d"))
+            added(message(None, "a")),
+            *deltas(TEXT, **at(name="b")),
+            text_ended(**at(name="c")),
+            ended(message(name="d")),
         ),
         end(),
         messages=(TEXT,),
     ),
     "a new id each event, nothing announced": stream(
-        *without_index(*deltas(TEXT, **at(name="b")), told(**at(name="c")), ended(message(name="d"))),
+        *without_index(*deltas(TEXT, **at(name="b")), text_ended(**at(name="c")), ended(message(name="d"))),
         end(),
         messages=(TEXT,),
     ),

@@ -1,4 +1,4 @@
-"""Errors as real servers send them, and what each has to become. Seen on the wire, reported from it, or documented."""
+"""Errors as real servers send them, and the error that each becomes: seen on the wire, reported, or documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECRET = "the secret plan"
 
 
 class Row(NamedTuple):
-    """An error of a server other than OpenRouter, and what becomes of it."""
+    """An error of a server other than OpenRouter, and the properties of the error that it becomes."""
 
     status: int
     body: Any
@@ -172,7 +172,7 @@ ROWS = {
         503, {"type": "about:blank", "title": "Service Unavailable", "status": 503}, True, "Service Unavailable",
         "more capacity",
     ),
-    "problem whose status says more": Row(
+    "problem with a more particular status": Row(
         500, {"title": "Bad request", "detail": "no such field", "status": 400}, False, "no such field", "Correct",
     ),
     # codex-relay and other Go gateways

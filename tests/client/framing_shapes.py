@@ -1,4 +1,4 @@
-"""Streams that are cut off, fail or are framed in odd ways, and bodies that are no streams."""
+"""Streams that break off, fail or are framed in unusual ways, and bodies that are no streams."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ ERRORS: dict[str, Shape] = {
         error=TooManyRequestsResponseError,
         text="",
     ),
-    "an error that says less": stream(
+    "an error that is less particular": stream(
         created(),
         {"type": "error", "message": "no"},
         end(kind="failed", error=LIMITED, usage=None),
@@ -170,7 +170,7 @@ FRAMING: dict[str, Shape] = {
     "ended by [DONE] alone": stream(created(), *deltas(), **failed(text=TEXT)),
     "broken JSON": stream(created(), *deltas(*PIECES[:4]), '{"type": "response.outp', **failed(text=HALF)),
     "cut inside the last event": raw(sse(*USUAL, end(message()), done=False)[:-40], **failed(text=TEXT)),
-    "dropped half way": raw(
+    "dropped half method": raw(
         sse(created(), *deltas(*PIECES[:4]), done=False), httpx.ReadError("dropped"), **failed(text=HALF)
     ),
     "nothing at all": raw(b"", **failed(text="")),

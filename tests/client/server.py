@@ -25,7 +25,7 @@ class Connection:
         self._rest = b""
 
     def read_request(self) -> tuple[str, bytes] | None:
-        """Give head and body of the next request, or None at the connection's end."""
+        """Return head and body of the next request, or None at the connection's end."""
         data = self._rest
         while b"\r\n\r\n" not in data:
             if not (more := self.sock.recv(65536)):
@@ -44,7 +44,7 @@ class Connection:
     def send(self, data: bytes | str) -> None:
         self.sock.sendall(data if isinstance(data, bytes) else data.encode())
 
-    def answer(self, body: Any = None, *headers: str) -> None:
+    def respond(self, body: Any = None, *headers: str) -> None:
         data = json.dumps(result() if body is None else body)
         lines = ["HTTP/1.1 200 OK", "content-type: application/json", f"content-length: {len(data)}", *headers]
         self.send("\r\n".join(lines) + "\r\n\r\n" + data)
@@ -70,7 +70,7 @@ class Connection:
 
 def serve_all(connection: Connection) -> None:
     while connection.read_request():
-        connection.answer()
+        connection.respond()
 
 
 class Server:

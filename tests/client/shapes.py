@@ -1,5 +1,5 @@
 """
-The shapes in which servers send the same response, and what comes of each.
+The shapes in which servers send the same response, and the outcome of each.
 
 Every shape carries ``TEXT``, or a part of it, or ends in an error. Those of real servers are named after them.
 """
@@ -37,16 +37,16 @@ Event = dict[str, Any]
 @dataclass(frozen=True)
 class Shape:
     """
-    A body and what comes of it.
+    A body and its outcome.
 
     :param body: the pieces that arrive; an exception among them is raised.
     :param text: the output's text; with an error, the text of the response that comes with it.
     :param error: raised by every call.
-    :param ambiguous: whether the error says that the request may have been billed.
-    :param sends: requests that ``send`` makes while the shape lasts, with one retry of what is ambiguous and no other.
+    :param ambiguous: whether the request may have been billed, by the error.
+    :param sends: requests that ``send`` makes while the shape lasts, with one retry of ambiguous failures and no other.
     :param calls: names and arguments of function calls.
     :param value: of the typed output, None if the output is no JSON.
-    :param inconsistent: whether the response says so.
+    :param inconsistent: whether the response is marked as such.
     """
 
     body: tuple[bytes | Exception, ...]
@@ -125,7 +125,7 @@ def deltas(*pieces: str, **where: Any) -> list[Event]:
     return [event("output_text.delta", delta=piece, **(where or at())) for piece in pieces or PIECES]
 
 
-def told(text: str = TEXT, **where: Any) -> Event:
+def text_ended(text: str = TEXT, **where: Any) -> Event:
     return event("output_text.done", text=text, **(where or at()))
 
 
@@ -157,7 +157,7 @@ def item_events(item: dict[str, Any], index: int = 0, *pieces: str) -> list[Even
         added(item, index),
         event("content_part.added", part=part(""), **where),
         *deltas(*(pieces or (text,)), **where),
-        told(text, **where),
+        text_ended(text, **where),
         part_ended(text, **where),
         ended(item, index),
     ]

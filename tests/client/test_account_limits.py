@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses.client.account_limits import account_reset
-from airflow_provider_responses.client.errors import error_from_response
+from airflow_provider_responses.client.server_errors import error_from_response
 
 from .error_rows import OPENROUTER
 

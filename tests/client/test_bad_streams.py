@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses.client import calls, framing
+from airflow_provider_responses.client import framing
+from airflow_provider_responses.client import sse as streams
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
@@ -31,7 +32,7 @@ from .wire import EVENT_STREAM, REQUEST, Flavour, Wire, sse
 STREAMED = {**REQUEST, "stream": True}
 CHUNK = 64 * 1024  # bytes that arrive at once
 LARGE = 50 * 1024 * 1024
-BUSY = 60.0  # seconds that a busy machine may take for what takes one
+BUSY = 60.0  # seconds that a busy machine may take for one second of work
 
 
 class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -49,7 +50,7 @@ class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def read(*data: bytes) -> Response:
-    reader = StreamReader({}, request=RequestSummary(label="POST x"), hands_out=False)
+    reader = StreamReader({}, request=RequestSummary(label="POST x"), yields_events=False)
     for one in framing.events(b"", iter(data)):
         reader.read(one.data, one.event)
     reader.end()
@@ -142,7 +143,7 @@ def test_a_foreign_end_keeps_nothing_of_the_other_response() -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 99, 5000])
 def test_after_an_error_only_so_much_is_read(flavour: Flavour, after: int) -> None:
-    """The terminal event that follows holds id, model and usage; a server that goes on for ever holds nobody up."""
+    """The terminal event that follows holds id, model and usage; a server that never stops is left."""
     failed = end(kind="failed", id="resp_7", model="maker/large-1", usage={"input_tokens": 8, "output_tokens": 1})
     error = {"type": "error", "code": "invalid_prompt", "message": "no"}
     data = sse(created(), error, *[event("of_tomorrow")] * after, failed)
@@ -157,7 +158,11 @@ def test_after_an_error_only_so_much_is_read(flavour: Flavour, after: int) -> No
         assert (response.id, response.model, response.usage.input_tokens) == ("resp_1", "maker/small-1", None)
 
 
-def test_a_server_that_talks_on_after_an_error_is_left(flavour: Flavour, server: Server) -> None:
+def test_a_server_that_goes_on_sending_after_an_error_is_left(
+    flavour: Flavour, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "END_SECONDS_AFTER_ERROR", 0.1)
+
     def script(connection: Connection) -> None:
         connection.read_request()
         connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -166,7 +171,6 @@ def test_a_server_that_talks_on_after_an_error_is_left(flavour: Flavour, server:
 
     server.script = script
     client = flavour.network(base_url=server.url)
-    client.client._linger = 0.1
     with pytest.raises(BadRequestResponseError):
         client.send(STREAMED)
     assert server.hung_up.wait(LIMIT), "it was listened to until it had nothing more to send"
@@ -191,31 +195,29 @@ class Late(httpx.SyncByteStream, httpx.AsyncByteStream):
                 await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("way", ["send", "stream"])
+@pytest.mark.parametrize("method", ["send", "stream"])
 def test_the_end_that_comes_late_after_an_error_is_read(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch, way: str
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(calls, "DRAIN", 0.0)
+    monkeypatch.setattr(streams, "END_SECONDS", 0.0)
     wire = Wire()
     error = sse(created(), {"type": "error", "code": "invalid_prompt", "message": "no"}, done=False)
     body = Late(wire, error, sse(end(kind="failed", id="resp_7")))
-    wire.answers = [httpx.Response(200, headers=EVENT_STREAM, stream=body)]
+    wire.responses = [httpx.Response(200, headers=EVENT_STREAM, stream=body)]
     client = flavour.on(wire)
     with pytest.raises(BadRequestResponseError) as caught:
-        client.send(STREAMED) if way == "send" else list(client.stream())
+        client.send(STREAMED) if method == "send" else list(client.stream())
     assert caught.value.response is not None
     assert caught.value.response.id == "resp_7"
 
 
-def test_an_error_is_not_waited_beyond_until_the_deadline(flavour: Flavour) -> None:
-    wire = Wire()
-    client = flavour.on(wire).client
+def test_the_wait_for_the_end_after_an_error_leaves_half_of_the_time() -> None:
     reader = StreamReader({}, request=RequestSummary(label="POST x"))
-    assert client._patience(reader, wire.now + 600) == calls.DRAIN
+    assert reader.seconds_to_end(600) == streams.END_SECONDS
     reader.read('{"type": "error", "message": "no"}')
-    assert client._patience(reader, wire.now + 600) == calls.LINGER
-    assert client._patience(reader, wire.now + 2) == 1
-    assert client._patience(reader, wire.now - 1) == 0
+    assert reader.seconds_to_end(600) == streams.END_SECONDS_AFTER_ERROR
+    assert reader.seconds_to_end(2) == 1
+    assert reader.seconds_to_end(-1) == 0
 
 
 def test_an_error_has_the_text_before_it_and_may_be_billed(flavour: Flavour) -> None:

@@ -1,4 +1,4 @@
-"""Both clients, by the same bodies, on a faked wire: what goes out, what is tried again, what comes back."""
+"""Both clients, by the same test bodies, on a faked wire: requests, retries, responses and errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from airflow_provider_responses import __version__
-from airflow_provider_responses.client import ResponsesClient
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,
@@ -32,12 +32,22 @@ from airflow_provider_responses.models import ResponsesRequest
 
 from .wire import KEY, REQUEST, Flavour, Wire, config, failure, good, result
 
+# Methods of one client alone: `cancel` with what it needs, and parsing in threads.
+SYNC_ONLY = {"cancel", "_wait", "_check_cancelled"}
+ASYNC_ONLY = {"_read_event", "_read_response"}
 LOOPBACK = "http://127.0.0.1:8642/v1"
 REFUSED = httpx.ConnectError("refused")
 DROPPED = httpx.ReadError("dropped")
 
 
-# --- what goes out
+def test_both_clients_have_the_same_methods_in_the_same_order() -> None:
+    sync = [name for name, value in vars(ResponsesClient).items() if callable(value) and name not in SYNC_ONLY]
+    both = [name for name, value in vars(AsyncResponsesClient).items() if callable(value) and name not in ASYNC_ONLY]
+    plain = {"__aenter__": "__enter__", "__aexit__": "__exit__", "aclose": "close"}
+    assert [plain.get(name, name) for name in both] == sync
+
+
+# --- requests
 
 
 def test_the_request_goes_out_as_its_canonical_bytes(flavour: Flavour) -> None:
@@ -50,7 +60,7 @@ def test_the_request_goes_out_as_its_canonical_bytes(flavour: Flavour) -> None:
     assert (wire.requests[0].method, str(wire.requests[0].url)) == ("POST", "https://openrouter.ai/api/v1/responses")
 
 
-def test_every_try_sends_the_same_bytes_and_headers(flavour: Flavour) -> None:
+def test_every_send_has_the_same_bytes_and_headers(flavour: Flavour) -> None:
     wire = Wire(failure(500), REFUSED, good())
     flavour.on(wire).send()
     assert len({request.content for request in wire.requests}) == 1
@@ -86,7 +96,7 @@ def test_accept_can_be_overridden(flavour: Flavour) -> None:
     assert wire.requests[0].headers.get_list("accept") == ["application/vnd.other+json"]
 
 
-def test_nothing_of_openrouters_own_goes_out_unasked(flavour: Flavour) -> None:
+def test_no_header_of_openrouters_own_is_sent_by_default(flavour: Flavour) -> None:
     wire = Wire(good(), good())
     flavour.on(wire, base_url=LOOPBACK).send()
     flavour.on(wire).send()
@@ -108,7 +118,7 @@ def test_wrong_options_are_refused_before_anything_is_sent(flavour: Flavour, opt
     wire = Wire()
     with pytest.raises(ConfigurationError, match="options"):
         flavour.on(wire).send(options=options)
-    assert wire.attempts == 0
+    assert wire.send_count == 0
 
 
 def test_cookies_are_not_carried_from_call_to_call(flavour: Flavour) -> None:
@@ -152,7 +162,7 @@ def test_the_default_model_serves_only_when_none_is_given(
     ],
     ids=str,
 )
-def test_what_cannot_succeed_is_refused_before_anything_is_sent(
+def test_requests_that_cannot_succeed_are_refused_before_sending(
     flavour: Flavour, fields: dict[str, Any], field: str
 ) -> None:
     wire = Wire()
@@ -162,10 +172,10 @@ def test_what_cannot_succeed_is_refused_before_anything_is_sent(
     assert caught.value.fields == (field,)
     with pytest.raises(RequestValidationError):
         list(client.stream(fields))
-    assert wire.attempts == 0
+    assert wire.send_count == 0
 
 
-def test_on_openrouter_what_is_allowed_passes(flavour: Flavour) -> None:
+def test_valid_fields_pass_on_openrouter(flavour: Flavour) -> None:
     wire = Wire(good())
     fields = {"store": False, "previous_response_id": None, "max_tool_calls": 30, "background": False}
     flavour.on(wire).send({**REQUEST, **fields})
@@ -186,7 +196,7 @@ def test_a_stored_prompt_needs_no_input(flavour: Flavour) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "stream"),
     [
         ({}, False),
         ({"stream": None}, False),
@@ -196,22 +206,22 @@ def test_a_stored_prompt_needs_no_input(flavour: Flavour) -> None:
     ],
     ids=str,
 )
-def test_every_request_says_whether_it_is_streamed(flavour: Flavour, fields: dict[str, Any], says: bool) -> None:
-    """A server that is told nothing may stream."""
+def test_every_request_sets_stream(flavour: Flavour, fields: dict[str, Any], stream: bool) -> None:
+    """Some servers stream where `stream` is not set."""
     wire = Wire(failure(500), good(), good())
     client = flavour.on(wire)
     client.send({**REQUEST, **fields})
     list(client.stream({**REQUEST, **fields}))
-    assert [sent["stream"] for sent in wire.sent] == [says, says, True]
+    assert [sent["stream"] for sent in wire.sent] == [stream, stream, True]
     accepts = {True: "text/event-stream", False: "application/json"}
-    assert [request.headers["accept"] for request in wire.requests] == [accepts[says], accepts[says], accepts[True]]
+    assert [request.headers["accept"] for request in wire.requests] == [accepts[stream], accepts[stream], accepts[True]]
     assert wire.requests[0].content == wire.requests[1].content
 
 
-# --- what comes back
+# --- responses
 
 
-def test_an_answer_comes_with_its_headers_tries_and_seconds(flavour: Flavour) -> None:
+def test_a_response_has_its_headers_sends_and_seconds(flavour: Flavour) -> None:
     wire = Wire(failure(503), good(headers={"X-Generation-Id": "gen-1", "X-OpenRouter-Cache-Status": "HIT"}))
     response = flavour.on(wire).send()
     assert (response.output_text, response.generation_id, response.cached) == ("Hello", "gen-1", True)
@@ -228,7 +238,7 @@ def test_a_redirect_is_not_followed(flavour: Flavour) -> None:
     assert [request.url.host for request in wire.requests] == ["openrouter.ai"]
 
 
-def test_a_failure_inside_a_200_is_tried_again_if_its_class_says_so(flavour: Flavour) -> None:
+def test_a_failure_inside_a_200_is_retried_if_its_class_is_retryable(flavour: Flavour) -> None:
     overloaded = good(status="failed", error={"code": "server_error", "message": "m"}, error_type="provider_overloaded")
     wire = Wire(overloaded, good())
     assert flavour.on(wire).send().tries == 2
@@ -248,7 +258,7 @@ def test_a_failure_inside_a_200_is_tried_again_if_its_class_says_so(flavour: Fla
     ],
     ids=["incomplete", "refusal"],
 )
-def test_what_was_paid_for_is_not_asked_for_again(
+def test_a_paid_response_is_not_requested_again(
     flavour: Flavour, changes: dict[str, Any], cls: type[ResponsesError]
 ) -> None:
     wire = Wire(failure(500), good(headers={"x-generation-id": "gen-1"}, **changes))
@@ -281,21 +291,21 @@ def test_numbers_of_the_key_the_generation_and_the_models_are_read(flavour: Flav
 def test_reading_raises_the_same_errors(flavour: Flavour) -> None:
     with pytest.raises(UnauthorizedResponseError, match=r"GET https://openrouter\.ai/api/v1/key"):
         flavour.on(Wire(failure(401))).get("get_key")
-    with pytest.raises(APIError, match="instead of a whole JSON object"):
+    with pytest.raises(APIError, match="expected a whole JSON object"):
         flavour.on(Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))).get("get_models")
 
 
-# --- what is tried again
+# --- retries
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 524, 529, 599])
-def test_statuses_that_may_pass_are_tried_again(flavour: Flavour, status: int) -> None:
+def test_statuses_that_may_pass_are_retried(flavour: Flavour, status: int) -> None:
     wire = Wire(failure(status), failure(status), failure(status), good())
     assert flavour.on(wire).send().tries == 4
     wire = Wire(*[failure(status)] * 4)
     with pytest.raises(APIError) as caught:
         flavour.on(wire).send()
-    assert (wire.attempts, caught.value.tries, caught.value.status_code) == (4, 4, status)
+    assert (wire.send_count, caught.value.tries, caught.value.status_code) == (4, 4, status)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 412, 413, 422, 451])
@@ -303,15 +313,15 @@ def test_statuses_that_stay_are_not(flavour: Flavour, status: int) -> None:
     wire = Wire(failure(status))
     with pytest.raises(APIError) as caught:
         flavour.on(wire).send()
-    assert (wire.attempts, caught.value.status_code, caught.value.tries) == (1, status, 1)
+    assert (wire.send_count, caught.value.status_code, caught.value.tries) == (1, status, 1)
 
 
 @pytest.mark.parametrize("error", [REFUSED, httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full")])
-def test_a_failed_connect_is_tried_again_as_nothing_was_sent(flavour: Flavour, error: Exception) -> None:
+def test_a_failed_connect_is_retried_as_nothing_was_sent(flavour: Flavour, error: Exception) -> None:
     wire = Wire(*[error] * 4)
     with pytest.raises(TransportError) as caught:
         flavour.on(wire).send()
-    assert (wire.attempts, caught.value.kind, caught.value.ambiguous) == (4, "connect", False)
+    assert (wire.send_count, caught.value.kind, caught.value.ambiguous) == (4, "connect", False)
     assert caught.value.__cause__ is error
 
 
@@ -325,16 +335,16 @@ def test_a_failed_connect_is_tried_again_as_nothing_was_sent(flavour: Flavour, e
         (httpx.WriteTimeout("stuck"), "timeout"),
     ],
 )
-def test_what_may_have_been_billed_has_a_knob_of_its_own(flavour: Flavour, error: Exception, kind: str) -> None:
+def test_failures_that_may_be_billed_have_a_limit_of_their_own(flavour: Flavour, error: Exception, kind: str) -> None:
     for knob in (0, 1, 2):
         wire = Wire(*[error] * (knob + 1))
         with pytest.raises(TransportError, match="billed") as caught:
             flavour.on(wire, max_ambiguous_retries=knob).send()
-        assert (wire.attempts, caught.value.kind, caught.value.ambiguous) == (knob + 1, kind, True)
+        assert (wire.send_count, caught.value.kind, caught.value.ambiguous) == (knob + 1, kind, True)
         assert caught.value.__cause__ is error
 
 
-def test_plain_and_ambiguous_tries_are_counted_apart(flavour: Flavour) -> None:
+def test_plain_and_ambiguous_retries_are_counted_separately(flavour: Flavour) -> None:
     wire = Wire(REFUSED, DROPPED, failure(500), failure(500), good())
     assert flavour.on(wire).send().tries == 5
     wire = Wire(REFUSED, DROPPED, failure(500), DROPPED)
@@ -342,7 +352,7 @@ def test_plain_and_ambiguous_tries_are_counted_apart(flavour: Flavour) -> None:
         flavour.on(wire).send()
 
 
-def test_a_mangled_answer_is_asked_for_once_more(flavour: Flavour) -> None:
+def test_a_mangled_response_is_requested_once_more(flavour: Flavour) -> None:
     wire = Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))
     with pytest.raises(APIError) as caught:
         flavour.on(wire).send()
@@ -356,12 +366,12 @@ def test_retries_can_be_turned_off(flavour: Flavour) -> None:
             flavour.on(wire, **settings).send(options=options)
 
 
-def test_a_bug_or_a_kill_is_not_tried_again(flavour: Flavour) -> None:
+def test_a_bug_or_a_kill_is_not_retried(flavour: Flavour) -> None:
     class Killed(BaseException):
         pass
 
     wire = Wire()
-    wire.answers = [Killed()]  # type: ignore[list-item]
+    wire.responses = [Killed()]  # type: ignore[list-item]
     with pytest.raises(Killed):
         flavour.on(wire).send()
     with pytest.raises(ZeroDivisionError):
@@ -389,7 +399,7 @@ def test_waits_grow_and_are_logged_with_their_cause(flavour: Flavour, caplog: py
     ],
     ids=["seconds", "milliseconds", "date"],
 )
-def test_the_asked_wait_is_obeyed(flavour: Flavour, headers: dict[str, str]) -> None:
+def test_the_wait_that_the_server_names_is_obeyed(flavour: Flavour, headers: dict[str, str]) -> None:
     wire = Wire(failure(429, headers), good())
     flavour.on(wire).send()
     assert 7.0 <= wire.waits[0] <= 8.0
@@ -410,7 +420,7 @@ def test_a_longer_wait_is_raised_for_airflow_to_schedule(flavour: Flavour) -> No
     flavour.on(wire, max_retry_wait=90).send()
 
 
-def test_the_deadline_spans_all_tries(flavour: Flavour) -> None:
+def test_the_deadline_spans_all_sends(flavour: Flavour) -> None:
     def slow(_: httpx.Request) -> httpx.Response:
         wire.now += 4
         return failure(500)
@@ -418,7 +428,7 @@ def test_the_deadline_spans_all_tries(flavour: Flavour) -> None:
     wire = Wire(*[slow] * 9)
     with pytest.raises(InternalServerResponseError) as caught:
         flavour.on(wire, timeout=9, max_retries=8).send()
-    assert (wire.attempts, caught.value.tries) == (2, 2)  # 4 s, 0.5 s wait, 4 s; the next wait of 1 s would end it
+    assert (wire.send_count, caught.value.tries) == (2, 2)  # 4 s, 0.5 s wait, 4 s; the next wait of 1 s would end it
     assert wire.now <= 1009
 
 
@@ -429,7 +439,7 @@ def test_no_wait_goes_past_the_deadline(flavour: Flavour) -> None:
     assert (wire.slept, caught.value.retry_after) == ([], 30.0)
 
 
-def test_no_timeout_of_a_try_outlasts_the_deadline(flavour: Flavour) -> None:
+def test_no_timeout_of_a_send_outlasts_the_deadline(flavour: Flavour) -> None:
     wire = Wire(failure(429, {"retry-after": "15"}), good())
     flavour.on(wire, timeout=20, connect_timeout=10, read_timeout=300).send()
     first, second = (request.extensions["timeout"] for request in wire.requests)
@@ -437,17 +447,17 @@ def test_no_timeout_of_a_try_outlasts_the_deadline(flavour: Flavour) -> None:
     assert max(second.values()) <= 5
 
 
-# --- what errors tell
+# --- errors
 
 
-def test_a_final_error_tells_the_tries_before_it(flavour: Flavour) -> None:
+def test_a_final_error_has_the_sends_before_it(flavour: Flavour) -> None:
     wire = Wire(REFUSED, failure(503), failure(400))
     with pytest.raises(BadRequestResponseError) as caught:
         flavour.on(wire).send()
     error = caught.value
     assert [type(before) for before in error.previous] == [TransportError, ServiceUnavailableResponseError]
     assert error.tries == 3
-    assert "3 tries" in error.__notes__[0]
+    assert "3 requests were sent" in error.__notes__[0]
 
 
 def test_a_first_error_has_no_notes(flavour: Flavour) -> None:
@@ -457,11 +467,11 @@ def test_a_first_error_has_no_notes(flavour: Flavour) -> None:
 
 
 def test_errors_name_the_request_but_do_not_quote_it(flavour: Flavour) -> None:
-    for answer in (failure(400), good(status="incomplete"), httpx.Response(404, text="no")):
+    for response in (failure(400), good(status="incomplete"), httpx.Response(404, text="no")):
         with pytest.raises(
             ResponsesError, match=r"POST https://openrouter.ai/api/v1/responses \(model maker/"
         ) as caught:
-            flavour.on(Wire(answer)).send()
+            flavour.on(Wire(response)).send()
         assert str(REQUEST["input"]) not in str(caught.value)
         assert "Hello" not in str(caught.value)
 
@@ -478,8 +488,8 @@ def everything(error: BaseException | None) -> str:
 def test_the_key_is_shown_nowhere(flavour: Flavour, caplog: pytest.LogCaptureFixture) -> None:
     secret = "hidden-value"
     settings = {"extra_headers": {"X-Token": secret}}
-    answers: list[Any] = [REFUSED, DROPPED, failure(503), failure(401)]
-    client = flavour.on(Wire(*answers), **settings)
+    responses: list[Any] = [REFUSED, DROPPED, failure(503), failure(401)]
+    client = flavour.on(Wire(*responses), **settings)
     with caplog.at_level(logging.DEBUG), pytest.raises(UnauthorizedResponseError) as caught:
         client.send(options={"headers": {"X-Other": secret}})
     logged = "".join(record.getMessage() + str(vars(record)) for record in caplog.records)
@@ -499,8 +509,8 @@ def test_a_server_that_echoes_the_key_does_not_get_it_into_messages(
     flavour: Flavour, caplog: pytest.LogCaptureFixture
 ) -> None:
     def echo(request: httpx.Request) -> httpx.Response:
-        said = f"wrong: {request.headers['authorization']}"
-        return failure(503, message=said, metadata={"raw": said})
+        message = f"wrong: {request.headers['authorization']}"
+        return failure(503, message=message, metadata={"raw": message})
 
     client = flavour.on(Wire(echo, echo), max_retries=1)
     with caplog.at_level(logging.DEBUG), pytest.raises(ServiceUnavailableResponseError) as caught:
@@ -509,7 +519,7 @@ def test_a_server_that_echoes_the_key_does_not_get_it_into_messages(
     assert KEY not in caplog.text
 
 
-def test_answers_and_errors_can_be_pickled_as_they_come(flavour: Flavour) -> None:
+def test_responses_and_errors_can_be_pickled(flavour: Flavour) -> None:
     wire = Wire(failure(503), good(headers={"x-generation-id": "gen-1"}), REFUSED, good(status="incomplete"))
     client = flavour.on(wire)
     response = client.send()
@@ -530,21 +540,20 @@ def test_after_cancel_nothing_is_sent() -> None:
     client.cancel()
     with pytest.raises(RequestCancelledError):
         client.send(REQUEST)
-    assert wire.attempts == 0
+    assert wire.send_count == 0
 
 
-def test_a_cancel_during_a_wait_ends_it_and_no_try_follows() -> None:
-    wire = Wire(failure(429, {"retry-after": "30"}))
-    client = ResponsesClient(config(), pool=SyncPool(httpx.MockTransport(wire)))
-
-    def nap(seconds: float) -> None:
-        wire.nap(seconds)
+def test_a_cancel_during_a_wait_ends_it_and_no_send_follows() -> None:
+    def sleep(seconds: float) -> None:
+        wire.sleep(seconds)
         client.cancel()
 
-    client._clock, client._nap = wire.clock, nap
-    with pytest.raises(RequestCancelledError, match="no try follows") as caught:
+    wire = Wire(failure(429, {"retry-after": "30"}))
+    pool = SyncPool(httpx.MockTransport(wire))
+    client = ResponsesClient(config(), pool=pool, clock=wire.clock, sleep=sleep)
+    with pytest.raises(RequestCancelledError, match="No send follows") as caught:
         client.send(REQUEST)
-    assert (wire.attempts, len(wire.slept)) == (1, 1)
+    assert (wire.send_count, len(wire.slept)) == (1, 1)
     assert wire.slept[0] <= 0.5
     assert [type(error) for error in caught.value.previous] == [TooManyRequestsResponseError]
 
@@ -572,7 +581,7 @@ SECRET = "gateway-token-of-the-tests"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(200, html=f"<html>Authorization: Bearer {KEY}</html>"),
         httpx.Response(200, json={"status": "failed", "error": {"message": f"bad {KEY}", "metadata": {"raw": KEY}}}),
@@ -581,9 +590,9 @@ SECRET = "gateway-token-of-the-tests"
     ],
     ids=["page", "failed", "error", "escaped"],
 )
-def test_whatever_echoes_a_secret_does_not_show_it(flavour: Flavour, answer: httpx.Response, caplog: Any) -> None:
+def test_a_secret_in_a_response_is_redacted(flavour: Flavour, response: httpx.Response, caplog: Any) -> None:
     caplog.set_level("DEBUG")
-    wire = Wire(*[httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)] * 2)
+    wire = Wire(*[httpx.Response(response.status_code, headers=response.headers, content=response.content)] * 2)
     client = flavour.on(wire, max_retries=0, max_ambiguous_retries=1, extra_headers={"X-Gateway-Token": SECRET})
     with pytest.raises(APIError) as caught:
         client.send()
@@ -594,8 +603,8 @@ def test_whatever_echoes_a_secret_does_not_show_it(flavour: Flavour, answer: htt
     assert SECRET not in shown
 
 
-def test_a_mangled_answer_is_not_quoted(flavour: Flavour) -> None:
+def test_a_mangled_response_is_not_quoted(flavour: Flavour) -> None:
     client = flavour.on(Wire(httpx.Response(200, content=b"The patient John Smith has")), max_ambiguous_retries=0)
-    with pytest.raises(APIError, match="answered 200 with 26 bytes instead") as caught:
+    with pytest.raises(APIError, match="expected a whole JSON object with status 200, got 26 bytes") as caught:
         client.send()
     assert "John" not in str(caught.value)

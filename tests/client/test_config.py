@@ -1,4 +1,4 @@
-"""Where requests may go, with which key, and what is refused."""
+"""Servers, keys and the other settings: which are accepted, and which are refused."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_calls_own_address_is_checked_as_well() -> None:
         made().for_call(options)
 
 
-def test_a_calls_own_address_speaks_for_itself() -> None:
+def test_the_host_of_a_calls_own_address_decides_the_dialect() -> None:
     config = made(dialect="openrouter")
     assert config.for_call(RequestOptions(base_url="https://example.org/v1")).dialect == "open"
     assert config.for_call(RequestOptions(base_url="https://openrouter.ai/other")).dialect == "openrouter"
@@ -126,7 +126,7 @@ def test_a_calls_own_address_speaks_for_itself() -> None:
         "https://\u2488.example/v1",
     ],
 )
-def test_what_is_no_address_is_refused_without_showing_a_secret_in_it(url: str) -> None:
+def test_a_wrong_address_is_refused_without_showing_a_secret_in_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url") as caught:
         made(base_url=url)
     assert "hidden-value" not in str(caught.value)
@@ -199,7 +199,7 @@ def test_headers_of_the_clients_own_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ({"time_out": 5}, "time_out"),
         ({"timeout": 0}, "options.timeout"),
@@ -211,8 +211,8 @@ def test_headers_of_the_clients_own_are_refused(name: str) -> None:
         ("timeout=5", "options"),
     ],
 )
-def test_a_wrong_option_is_refused_by_name(given: Any, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+def test_a_wrong_option_is_refused_by_name(given: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         RequestOptions.parse(given)
 
 

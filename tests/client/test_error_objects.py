@@ -1,4 +1,4 @@
-"""Errors that stand where an event or a response is expected, in layers, in two events, or cut off."""
+"""Errors that stand where an event or a response is expected, in layers, in two events, or broken off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from airflow_provider_responses import exceptions
-from airflow_provider_responses.client import errors
+from airflow_provider_responses.client import server_errors
 from airflow_provider_responses.exceptions import APIError, BadRequestResponseError
 
 from .error_rows import OPEN, SECRET
@@ -29,13 +29,13 @@ REPORTS: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "words"), REPORTS, ids=lambda value: str(value)[:40])
-@pytest.mark.parametrize("way", ["an event", "a body", "a body that should stream"])
-def test_an_error_in_place_of_what_was_expected(
-    flavour: Flavour, body: dict[str, Any], status: int, words: str, way: str
+@pytest.mark.parametrize("method", ["an event", "a body", "a body that should stream"])
+def test_an_error_in_place_of_a_response_or_an_event(
+    flavour: Flavour, body: dict[str, Any], status: int, words: str, method: str
 ) -> None:
-    answer = streamed(sse(body)) if way == "an event" else httpx.Response(200, json=body)
+    response = streamed(sse(body)) if method == "an event" else httpx.Response(200, json=body)
     with pytest.raises(APIError, match=words) as caught:
-        flavour.on(Wire(answer), max_retries=0).send(REQUEST if way == "a body" else STREAMED)
+        flavour.on(Wire(response), max_retries=0).send(REQUEST if method == "a body" else STREAMED)
     assert type(caught.value) is exceptions.error_class_for_status(status)[0]
     assert (caught.value.status_code, caught.value.ambiguous) == (status, False)
 
@@ -108,7 +108,7 @@ def test_all_layers_of_an_error_event_are_read(flavour: Flavour, event: dict[str
         (None, {"code": "new_name", "message": "new"}, 500, "new"),
     ],
 )
-def test_of_an_error_and_the_failed_response_after_it_the_one_that_says_more(
+def test_of_an_error_and_the_failed_response_after_it_the_more_particular_counts(
     flavour: Flavour, first: str | None, last: Any, status: int, words: str
 ) -> None:
     data = sse(
@@ -139,7 +139,7 @@ def test_a_status_counts_although_its_body_breaks_off(
     wire = Wire(httpx.Response(400, stream=Body(*pieces)))
     with pytest.raises(BadRequestResponseError) as caught:
         flavour.on(wire).send(request_)
-    assert (caught.value.ambiguous, wire.attempts) == (False, 1)
+    assert (caught.value.ambiguous, wire.send_count) == (False, 1)
     assert ("no such gra" in str(caught.value)) is (len(pieces) > 1)
 
 
@@ -153,7 +153,7 @@ def test_a_status_whose_body_breaks_off_on_the_wire(flavour: Flavour, server: Se
         flavour.network(base_url=server.url).send()
 
 
-def test_a_busy_server_whose_body_breaks_off_is_asked_again(flavour: Flavour) -> None:
+def test_a_busy_server_whose_body_breaks_off_gets_a_retry(flavour: Flavour) -> None:
     wire = Wire(httpx.Response(503, stream=Body(b"{", httpx.ReadError("dropped"))), good())
     assert flavour.on(wire, max_ambiguous_retries=0).send().tries == 2
 
@@ -173,6 +173,6 @@ def test_a_busy_server_whose_body_breaks_off_is_asked_again(flavour: Flavour) ->
     ],
     ids=str,
 )
-def test_a_404_advises_on_what_is_not_there(error: dict[str, Any], advice: str) -> None:
+def test_a_404_advises_on_the_missing_object(error: dict[str, Any], advice: str) -> None:
     body = httpx.Response(404, json={"error": error}).content
-    assert advice in str(errors.error_from_response(404, {}, body, request=OPEN))
+    assert advice in str(server_errors.error_from_response(404, {}, body, request=OPEN))

@@ -1,4 +1,4 @@
-"""Every fault, in every way of asking: the whole answer or one typed error, in no more POSTs than allowed."""
+"""Every fault with every method: the whole response or one typed error, in no more POSTs than allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import (
     APIError,
     BadGatewayResponseError,
@@ -40,8 +40,8 @@ from airflow_provider_responses.sandbox.script import AVAILABILITY_STATUS, ERROR
 
 from .wire import KEY, Flavour, Handle
 
-SAID = "Der Fluß trägt schöne Schiffe 🚢 bis hinaus auf das weite Meer."
-REQUEST = {"model": "openai/gpt-4o-mini", "input": SAID}
+TEXT = "Der Fluß trägt schöne Schiffe 🚢 bis hinaus auf das weite Meer."
+REQUEST = {"model": "openai/gpt-4o-mini", "input": TEXT}
 MAX_RETRIES, MAX_AMBIGUOUS_RETRIES = 3, 1
 SILENCE = 0.3  # seconds of read_timeout, where a fault is silence
 DEADLINE = 0.5  # seconds of timeout, where a fault outlasts all else
@@ -53,7 +53,7 @@ FOREVER = 3600
 
 @dataclass(frozen=True)
 class Outcome:
-    """``error`` while the fault lasts; ``retries`` of it are allowed, and the first good answer is given."""
+    """``error`` while the fault lasts; ``retries`` of it are allowed, and the first good response is returned."""
 
     error: type[ResponsesError] | None = None
     retries: int = 0
@@ -63,12 +63,12 @@ FINE = Outcome()
 
 
 def plain(error: type[ResponsesError]) -> Outcome:
-    """Nothing was billed: tried again as often as ``max_retries`` says."""
+    """Nothing was billed: retried up to ``max_retries`` times."""
     return Outcome(error, MAX_RETRIES)
 
 
 def ambiguous(error: type[ResponsesError]) -> Outcome:
-    """It may have been billed: tried again as often as ``max_ambiguous_retries`` says."""
+    """It may have been billed: retried up to ``max_ambiguous_retries`` times."""
     return Outcome(error, MAX_AMBIGUOUS_RETRIES)
 
 
@@ -82,7 +82,7 @@ class Row:
     """
     One fault and its outcomes: of ``send``, of ``send`` with ``stream=True``, of ``stream``; or one for all three.
 
-    :param wait: seconds between two tries at least.
+    :param wait: least number of seconds between two sends.
     """
 
     step: Mapping[str, Any]
@@ -92,9 +92,9 @@ class Row:
     wait: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def outcome(self, way: str) -> Outcome:
-        own: Outcome | None = getattr(self, way)
-        return own or (self.send_stream if way == "stream" else None) or self.send
+    def outcome(self, method: str) -> Outcome:
+        own: Outcome | None = getattr(self, method)
+        return own or (self.send_stream if method == "stream" else None) or self.send
 
 
 STATUS = {
@@ -160,7 +160,7 @@ def failed(error_type: str) -> Row:
 
 # fmt: off
 ROWS: dict[str, Row] = {
-    # HTTP errors: the same in every way of asking
+    # HTTP errors: the same in every method of asking
     **{f"{status}": Row({"status": status}, outcome, wait=float(status in {429, 503}))
        for status, outcome in STATUS.items()},
     **{code: Row({"availability": code}, STATUS[status], wait=float(status == 503))
@@ -215,14 +215,14 @@ ROWS: dict[str, Row] = {
     "stall, late":       Row({"stall": True, "late": True},          LOST,    INTERRUPTED, BROKEN_OFF, settings=SILENT),
     "no first token":    Row({"delay": FOREVER},                     LOST,    INTERRUPTED, BROKEN_OFF, settings=SILENT),
 
-    # What would go on for ever, which the deadline over all tries ends
+    # Faults that would last for ever, which the deadline over all sends ends
     "hang to the end":   Row({"hang": True},                         OVER, settings=LATE),
     "stall to the end":  Row({"stall": True},                        OVER,    OVER,        BROKEN_OFF, settings=LATE),
     "alive, no token":   Row({"delay": FOREVER, "keep_alive": 0.02}, OVER,    OVER,        BROKEN_OFF, settings=LATE),
     "alive, stalled":    Row({"stall": True, "keep_alive": 0.02},    OVER,    OVER,        BROKEN_OFF, settings=LATE),
 
     # No faults at all
-    "answer":            Row({}, FINE),
+    "response":          Row({}, FINE),
     "in pieces":         Row({"split": 1}, FINE),
     "slowly":            Row({"delay": 0.03, "chunk_delay": 0.002}, FINE),
     "signs of life":     Row({"delay": 0.05, "chunk_delay": 0.01, "keep_alive": 0.004}, FINE),
@@ -230,13 +230,13 @@ ROWS: dict[str, Row] = {
 }
 # fmt: on
 
-WAYS = ("send", "send_stream", "stream")
+METHODS = ("send", "send_stream", "stream")
 CELLS = [
-    pytest.param(row, way, lasts, id=f"{name}-{way}-{'lasts' if lasts else 'once'}")
+    pytest.param(row, method, lasts, id=f"{name}-{method}-{'lasts' if lasts else 'once'}")
     for name, row in ROWS.items()
-    for way in WAYS
+    for method in METHODS
     for lasts in (False, True)
-    if (row.outcome(way).error if lasts else row.outcome(way) == FINE or row.outcome(way).retries)
+    if (row.outcome(method).error if lasts else row.outcome(method) == FINE or row.outcome(method).retries)
 ]
 
 
@@ -244,23 +244,20 @@ CELLS = [
 
 
 class Clock:
-    """Real time, in which waits between tries take none."""
+    """Real time, in which waits before retries take none."""
 
     def __init__(self) -> None:
         self.skipped = 0.0
 
-    def __call__(self) -> float:
+    def clock(self) -> float:
         return time.monotonic() + self.skipped
 
-    def nap(self, seconds: float) -> None:
-        self.skipped += seconds
-
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.skipped += seconds
 
 
 class SharedPool(SyncPool):
-    """Connections of all blocking clients, which outlast each: to make them anew takes longer than the tests."""
+    """Connections of all blocking clients, which outlast each: making them again takes longer than the tests."""
 
     def close(self) -> None:
         pass
@@ -300,22 +297,19 @@ Connect = Callable[..., Handle]
 
 @pytest.fixture
 def connect(flavour: Flavour, pool: SyncPool) -> Connect:
-    """Give a real client on real sockets, with the shortest backoff: ``connect(sandbox, clock, **settings)``."""
+    """Return a real client on real sockets, with the shortest backoff: ``connect(sandbox, clock, **settings)``."""
     return functools.partial(_connect, flavour, pool)
 
 
 def _connect(flavour: Flavour, pool: SyncPool, sandbox: Sandbox, clock: Clock, **settings: Any) -> Handle:
     retries = {"max_retries": MAX_RETRIES, "max_ambiguous_retries": MAX_AMBIGUOUS_RETRIES}
     given = retries | {"base_url": sandbox.base_url, "api_key": KEY, "dialect": "openrouter"} | settings
-    handle = flavour.network(pool if flavour.sync else None, **given)
-    handle.client._clock = clock
-    setattr(handle.client, "_nap" if flavour.sync else "_sleep", clock.nap if flavour.sync else clock.sleep)
-    return handle
+    return flavour.network(pool if flavour.sync else None, clock=clock, **given)
 
 
-def ask(handle: Handle, way: str, request: Mapping[str, Any] = REQUEST) -> str:
-    """Ask in one of the ways, and give the text of what passes for the whole answer."""
-    if way == "stream":
+def send(handle: Handle, method: str, request: Mapping[str, Any] = REQUEST) -> str:
+    """Send with one of the methods, and return the text of the whole response."""
+    if method == "stream":
         events = list(handle.stream(request))
         assert events[-1].is_terminal
         whole = events[-1].response
@@ -323,12 +317,12 @@ def ask(handle: Handle, way: str, request: Mapping[str, Any] = REQUEST) -> str:
         deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
         assert deltas == whole.output_text
         return whole.output_text
-    return handle.send({**request, "stream": way == "send_stream"}).output_text
+    return handle.send({**request, "stream": method == "send_stream"}).output_text
 
 
-def ask_until(handle: Handle, way: str, expected: type[ResponsesError]) -> ResponsesError:
+def send_until(handle: Handle, method: str, expected: type[ResponsesError]) -> ResponsesError:
     with pytest.raises(ResponsesError) as raised:
-        ask(handle, way)
+        send(handle, method)
     error = raised.value
     assert type(error) is expected, repr(error)
     return error
@@ -337,22 +331,22 @@ def ask_until(handle: Handle, way: str, expected: type[ResponsesError]) -> Respo
 # --- and held to it
 
 
-@pytest.mark.parametrize(("row", "way", "lasts"), CELLS)
-def test_every_fault_ends_as_promised(connect: Connect, sandbox: Sandbox, row: Row, way: str, lasts: bool) -> None:
-    outcome = row.outcome(way)
+@pytest.mark.parametrize(("row", "method", "lasts"), CELLS)
+def test_every_fault_ends_as_promised(connect: Connect, sandbox: Sandbox, row: Row, method: str, lasts: bool) -> None:
+    outcome = row.outcome(method)
     clock = Clock()
     sandbox.script({**row.step, "times": 50 if lasts else 1})
     handle = connect(sandbox, clock, **row.settings)
     began = time.monotonic()
     if lasts:
         assert outcome.error is not None
-        error = ask_until(handle, way, outcome.error)
+        error = send_until(handle, method, outcome.error)
         assert error.tries == 1 + outcome.retries
         if isinstance(error, StreamInterruptedError):
-            assert SAID.startswith(error.text)
+            assert TEXT.startswith(error.text)
         expected_posts = 1 + outcome.retries
     else:
-        assert ask(handle, way) == SAID
+        assert send(handle, method) == TEXT
         expected_posts = 1 if outcome == FINE else 2
     assert len(sandbox.ledger) == expected_posts
     assert clock.skipped >= (expected_posts - 1) * row.wait - 0.05 * expected_posts
@@ -367,50 +361,50 @@ def test_every_fault_has_its_row() -> None:
     assert missing == ["refusal"]  # in other words
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("fault", [{"status": 500}, {"drop": True}], ids=["plain", "ambiguous"])
-def test_no_retries_means_one_post(connect: Connect, sandbox: Sandbox, way: str, fault: dict[str, Any]) -> None:
+def test_no_retries_means_one_post(connect: Connect, sandbox: Sandbox, method: str, fault: dict[str, Any]) -> None:
     sandbox.script(fault)
     handle = connect(sandbox, Clock(), max_retries=0, max_ambiguous_retries=0)
     with pytest.raises(ResponsesError):
-        ask(handle, way)
+        send(handle, method)
     assert len(sandbox.ledger) == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_both_kinds_of_retries_have_their_own_count(connect: Connect, sandbox: Sandbox, way: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_both_kinds_of_retries_have_their_own_count(connect: Connect, sandbox: Sandbox, method: str) -> None:
     sandbox.script({"status": 500}, {"drop": True}, {"status": 502}, {"status": 529}, {})
-    assert ask(connect(sandbox, Clock()), way) == SAID
+    assert send(connect(sandbox, Clock()), method) == TEXT
     assert len(sandbox.ledger) == 5
     sandbox.reset()
     sandbox.script({"status": 500}, {"drop": True}, {"status": 502}, {"drop": True}, {})
-    assert ask_until(connect(sandbox, Clock()), way, TransportError).tries == 4
+    assert send_until(connect(sandbox, Clock()), method, TransportError).tries == 4
     assert len(sandbox.ledger) == 4
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_an_unanswered_delivery_is_not_paid_twice(connect: Connect, sandbox: Sandbox, way: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_an_undelivered_response_is_not_paid_twice(connect: Connect, sandbox: Sandbox, method: str) -> None:
     sandbox.script({"drop": "after"})
     handle = connect(sandbox, Clock(), extra_headers={"X-OpenRouter-Cache": "true"})
-    assert ask(handle, way) == SAID
+    assert send(handle, method) == TEXT
     assert [entry.outcome for entry in sandbox.ledger] == ["answered", "cached"]
     assert len(sandbox.billed) == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_rate_limits_delay_and_lose_nothing(connect: Connect, way: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_rate_limits_delay_and_lose_nothing(connect: Connect, method: str) -> None:
     clock = Clock()
-    with Sandbox(requests_per_minute=2, clock=clock) as sandbox:
+    with Sandbox(requests_per_minute=2, clock=clock.clock) as sandbox:
         handle = connect(sandbox, clock, max_retries=1)
-        assert [ask(handle, way) for _ in range(6)] == [SAID] * 6
+        assert [send(handle, method) for _ in range(6)] == [TEXT] * 6
         statuses = [entry.status for entry in sandbox.ledger]
     assert statuses == [200, 200, 429, 200, 200, 429, 200, 200]
     assert clock.skipped >= 118
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, way: str) -> None:
-    """With faults by chance, a request is answered when the draws for its tries say so, and not otherwise."""
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, method: str) -> None:
+    """With faults by chance, a request succeeds if the draw for its last send is no fault, and only then."""
     rates = {"429": 0.2, "500": 0.1, "drop": 0.1, "400": 0.05}
     faults = Faults(seed=3, rates=rates)
     sandbox.faults = {"seed": 3, "rates": rates}
@@ -418,13 +412,13 @@ def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, 
     for number in range(25):
         before = len(sandbox.ledger)
         try:
-            answered = ask(handle, way, REQUEST | {"user": f"row-{number}"}) == SAID
+            succeeded = send(handle, method, REQUEST | {"user": f"row-{number}"}) == TEXT
         except ResponsesError:
-            answered = False
-        tries = sandbox.ledger[before:]
-        drawn = [faults.pick(entry.body_sha256, turn) for turn, entry in enumerate(tries)]
-        assert answered == (drawn[-1] is None)
-        assert all(drawn[:-1]), "no try follows a good answer"
+            succeeded = False
+        sends = sandbox.ledger[before:]
+        drawn = [faults.pick(entry.body_sha256, turn) for turn, entry in enumerate(sends)]
+        assert succeeded == (drawn[-1] is None)
+        assert all(drawn[:-1]), "no send follows a good response"
         assert len([step for step in drawn[:-1] if step and step.drop]) <= MAX_AMBIGUOUS_RETRIES
         assert len([step for step in drawn[:-1] if step and step.status]) <= MAX_RETRIES
 
@@ -434,15 +428,15 @@ def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, 
     [{"cut": True}, {"error_event": "error"}, {"incomplete": "content_filter"}],
     ids=["cut", "error", "cut off"],
 )
-def test_a_broken_stream_counts_the_tries_before_it(connect: Connect, sandbox: Sandbox, fault: dict[str, Any]) -> None:
+def test_a_broken_stream_counts_the_sends_before_it(connect: Connect, sandbox: Sandbox, fault: dict[str, Any]) -> None:
     sandbox.script({"status": 500}, fault)
     with pytest.raises(ResponsesError) as raised:
-        ask(connect(sandbox, Clock()), "stream")
+        send(connect(sandbox, Clock()), "stream")
     assert len(sandbox.ledger) == raised.value.tries == 2
 
 
 @pytest.mark.parametrize(
-    ("way", "fault", "settings"),
+    ("method", "fault", "settings"),
     [
         ("send", {"cut": True}, {}),
         ("send", {"stall": True}, SILENT),
@@ -450,11 +444,11 @@ def test_a_broken_stream_counts_the_tries_before_it(connect: Connect, sandbox: S
         ("send_stream", {"stall": True}, LATE),
     ],
 )
-def test_what_may_be_billed_names_its_generation(
-    connect: Connect, sandbox: Sandbox, way: str, fault: dict[str, Any], settings: dict[str, Any]
+def test_errors_of_sends_that_may_be_billed_have_the_generation_id(
+    connect: Connect, sandbox: Sandbox, method: str, fault: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    """The head of the answer has arrived, so ``GET /generation`` could tell what was paid for it."""
+    """The head of the response has arrived, so ``GET /generation`` can return its cost."""
     sandbox.script({**fault, "times": 9})
     with pytest.raises(ResponsesError) as raised:
-        ask(connect(sandbox, Clock(), **settings), way)
+        send(connect(sandbox, Clock(), **settings), method)
     assert raised.value.generation_id == sandbox.ledger[-1].generation_id

@@ -75,7 +75,7 @@ def sent_back(*items: Any, name: str | None = "resp_1") -> list[dict[str, Any]]:
     ],
     ids=str,
 )
-def test_what_is_whole_passes_as_it_came(item: dict[str, Any]) -> None:
+def test_a_whole_response_passes_unchanged(item: dict[str, Any]) -> None:
     assert sent_back(item) == [item]
 
 
@@ -148,7 +148,7 @@ def test_what_is_whole_passes_as_it_came(item: dict[str, Any]) -> None:
         ({"type": "compaction", "id": "c"}, {"encrypted_content": ""}),
         (
             {"type": "shell_call_output", "id": "s", "output": [{"stdout": "a", "stderr": ""}, "b"]},
-            {"output": []},  # how it ended is not known, and is not made up
+            {"output": []},  # its end is unknown, and is not invented
         ),
         (message(role="user"), {"content": [{"type": "input_text", "text": TEXT}]}),
         (message(content=[part("half \ud83d")]), {"content": [part("half \ufffd")]}),
@@ -156,7 +156,7 @@ def test_what_is_whole_passes_as_it_came(item: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_is_missing_is_filled_in(item: Any, expected: dict[str, Any]) -> None:
+def test_missing_fields_are_filled_in(item: Any, expected: dict[str, Any]) -> None:
     (sent,) = sent_back(item)
     assert {name: sent[name] for name in expected} == expected
     assert sent.get("id") or sent.get("call_id") or sent["type"].startswith("openrouter:")
@@ -178,14 +178,14 @@ def test_an_item_that_came_twice_goes_back_once() -> None:
     assert sent_back(message(), CALL, message()) == [message(), {**CALL, "arguments": "{}"}]
 
 
-def test_what_json_cannot_say_is_null() -> None:
+def test_values_that_json_cannot_hold_are_null() -> None:
     raw = json.loads('{"type": "of_tomorrow", "id": "x", "score": NaN, "scores": [1.5, Infinity]}')
     (sent,) = sent_back(raw)
     assert (sent["score"], sent["scores"]) == (None, [1.5, None])
 
 
 @pytest.mark.parametrize("item", [None, 7, {}, {"a": 1}, {"type": 7}, {"type": None, "a": 1}, ""], ids=repr)
-def test_what_is_no_item_does_not_go_back(item: Any) -> None:
+def test_values_that_are_no_items_are_not_sent_back(item: Any) -> None:
     assert sent_back(item, message()) == [message()]
 
 

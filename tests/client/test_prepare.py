@@ -17,87 +17,87 @@ from .wire import Flavour, Wire, config, deltas, ended, good, result, sse, strea
 
 ELSEWHERE = "http://127.0.0.1:8642/v1"
 OTHERS = {"base_url": ELSEWHERE}
-ASKED = {"model": "m", "input": "Hi"}
+BASE = {"model": "m", "input": "Hi"}
 
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
 FOR_OTHERS: dict[str, dict[str, Any]] = {
-    "conversation by id": {**ASKED, "conversation": "conv_1"},
-    "conversation": {**ASKED, "conversation": {"id": "conv_1"}},
+    "conversation by id": {**BASE, "conversation": "conv_1"},
+    "conversation": {**BASE, "conversation": {"id": "conv_1"}},
     "conversation alone": {"model": "m", "conversation": "conv_1"},
-    "stream options": {**ASKED, "stream_options": {"include_obfuscation": False}},
-    "context management": {**ASKED, "context_management": [{"type": "compaction", "compact_threshold": 1000}]},
-    "prompt cache retention": {**ASKED, "prompt_cache_retention": "24h"},
-    "moderation": {**ASKED, "moderation": {"model": "omni"}},
-    "background options": {**ASKED, "background_options": {}},
-    "access programs": {**ASKED, "access_programs": {}},
-    "image": {**ASKED, "image": {}},
-    "include": {**ASKED, "include": ["message.output_text.logprobs", "of tomorrow"]},
-    "service tier": {**ASKED, "service_tier": "standard"},
-    "truncation": {**ASKED, "truncation": "middle"},
+    "stream options": {**BASE, "stream_options": {"include_obfuscation": False}},
+    "context management": {**BASE, "context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+    "prompt cache retention": {**BASE, "prompt_cache_retention": "24h"},
+    "moderation": {**BASE, "moderation": {"model": "omni"}},
+    "background options": {**BASE, "background_options": {}},
+    "access programs": {**BASE, "access_programs": {}},
+    "image": {**BASE, "image": {}},
+    "include": {**BASE, "include": ["message.output_text.logprobs", "of tomorrow"]},
+    "service tier": {**BASE, "service_tier": "standard"},
+    "truncation": {**BASE, "truncation": "middle"},
     "image without detail": {"model": "m", "input": [{"role": "user", "content": [IMAGE]}]},
     "prompt without model": {"prompt": {"id": "pmpt_1", "version": "2", "variables": {"city": "Rome"}}},
     "previous response without input": {"model": "m", "previous_response_id": "resp_1"},
-    "store": {**ASKED, "store": True},
-    "17 pairs": {**ASKED, "metadata": {f"key {place}": "x" for place in range(17)}},
-    "long pairs": {**ASKED, "metadata": {"k" * 65: "v" * 513, "a[0]": "x"}},
-    "a long user": {**ASKED, "user": "u" * 300},
-    "tool rounds": {**ASKED, "max_tool_calls": 31},
-    "a function without parameters": {**ASKED, "tools": [{"type": "function", "name": "f"}]},
-    "a tool's own settings": {**ASKED, "tools": [{"type": "web_search", "search_context_size": "huge"}]},
+    "store": {**BASE, "store": True},
+    "17 pairs": {**BASE, "metadata": {f"key {place}": "x" for place in range(17)}},
+    "long pairs": {**BASE, "metadata": {"k" * 65: "v" * 513, "a[0]": "x"}},
+    "a long user": {**BASE, "user": "u" * 300},
+    "tool rounds": {**BASE, "max_tool_calls": 31},
+    "a function without parameters": {**BASE, "tools": [{"type": "function", "name": "f"}]},
+    "a tool's own settings": {**BASE, "tools": [{"type": "web_search", "search_context_size": "huge"}]},
     "a role of its own": {"model": "m", "input": [{"role": "tool", "content": "x"}]},
     "text parts": {"model": "m", "input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]},
-    "format": {**ASKED, "text": {"format": {"type": "grammar", "definition": "x"}}},
-    "effort": {**ASKED, "reasoning": {"effort": "of tomorrow"}},
-    "stops": {**ASKED, "stop": ["a", "b", "c", "d", "e"]},
+    "format": {**BASE, "text": {"format": {"type": "grammar", "definition": "x"}}},
+    "effort": {**BASE, "reasoning": {"effort": "of tomorrow"}},
+    "stops": {**BASE, "stop": ["a", "b", "c", "d", "e"]},
 }
 
 
-@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
-def test_what_other_servers_know_goes_to_them_as_it_is(asked: dict[str, Any], flavour: Flavour) -> None:
+@pytest.mark.parametrize("fields", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_fields_of_other_servers_are_sent_to_them(fields: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire(good())
-    flavour.on(wire, **OTHERS).send(asked)
-    assert {name: wire.sent[0][name] for name in asked} == asked
-    assert wire.sent[0].keys() - asked.keys() <= {"stream"}
+    flavour.on(wire, **OTHERS).send(fields)
+    assert {name: wire.sent[0][name] for name in fields} == fields
+    assert wire.sent[0].keys() - fields.keys() <= {"stream"}
 
 
-@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
-def test_openrouter_does_not_get_it(asked: dict[str, Any], flavour: Flavour) -> None:
+@pytest.mark.parametrize("fields", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_those_fields_are_refused_for_openrouter(fields: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire()
     with pytest.raises(RequestValidationError):
-        flavour.on(wire).send(asked)
-    assert wire.attempts == 0
+        flavour.on(wire).send(fields)
+    assert wire.send_count == 0
 
 
-@pytest.mark.parametrize("asked", FOR_OTHERS.values(), ids=FOR_OTHERS)
-def test_openrouter_gets_it_by_extra_body(asked: dict[str, Any], flavour: Flavour) -> None:
+@pytest.mark.parametrize("fields", FOR_OTHERS.values(), ids=FOR_OTHERS)
+def test_those_fields_go_to_openrouter_by_extra_body(fields: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire(good())
-    flavour.on(wire).send({**ASKED, "extra_body": asked})
-    assert {name: wire.sent[0][name] for name in asked} == asked
+    flavour.on(wire).send({**BASE, "extra_body": fields})
+    assert {name: wire.sent[0][name] for name in fields} == fields
 
 
 @pytest.mark.parametrize(
-    ("asked", "path"),
+    ("fields", "path"),
     [
-        ({**ASKED, "temprature": 1}, "temprature"),
-        ({**ASKED, "temperature": "warm"}, "temperature"),
-        ({**ASKED, "conversation": 5}, "conversation"),
-        ({**ASKED, "metadata": {"a": 5}}, "metadata.a"),
+        ({**BASE, "temprature": 1}, "temprature"),
+        ({**BASE, "temperature": "warm"}, "temperature"),
+        ({**BASE, "conversation": 5}, "conversation"),
+        ({**BASE, "metadata": {"a": 5}}, "metadata.a"),
         ({"model": "m", "input": [{"role": 5}]}, "input.0.role"),
         ({"model": "m", "input": [{"type": 5}]}, "input.0.type"),
-        ({**ASKED, "tools": [{"type": "function", "name": 5}]}, "tools.0.name"),
-        ({**ASKED, "include": [5]}, "include.0"),
-        ({**ASKED, "background": True}, "background"),
+        ({**BASE, "tools": [{"type": "function", "name": 5}]}, "tools.0.name"),
+        ({**BASE, "include": [5]}, "include.0"),
+        ({**BASE, "background": True}, "background"),
         ({"model": "m"}, "input"),
         ({"model": "m", "input": ""}, "input"),
         ({"input": "Hi"}, "model"),
     ],
 )
-def test_other_servers_get_no_nonsense(asked: dict[str, Any], path: str, flavour: Flavour) -> None:
+def test_wrong_fields_are_refused_for_other_servers_too(fields: dict[str, Any], path: str, flavour: Flavour) -> None:
     wire = Wire()
     with pytest.raises(RequestValidationError) as caught:
-        flavour.on(wire, **OTHERS).send(asked)
+        flavour.on(wire, **OTHERS).send(fields)
     assert caught.value.fields == (path,)
-    assert wire.attempts == 0
+    assert wire.send_count == 0
 
 
 def test_the_servers_own_model_of_a_prompt_is_not_replaced_by_the_default(flavour: Flavour) -> None:
@@ -109,7 +109,7 @@ def test_the_servers_own_model_of_a_prompt_is_not_replaced_by_the_default(flavou
 
 
 def test_a_model_made_for_other_servers_is_checked_again_for_openrouter(flavour: Flavour) -> None:
-    request = ResponsesRequest.parse({**ASKED, "service_tier": "standard"}, dialect="open")
+    request = ResponsesRequest.parse({**BASE, "service_tier": "standard"}, dialect="open")
     wire = Wire(good())
     flavour.on(wire, **OTHERS).send(request)
     with pytest.raises(RequestValidationError, match="service_tier"):
@@ -131,7 +131,7 @@ def test_extra_body_counts_as_what_is_sent(flavour: Flavour) -> None:
 def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire(good())
     extra = {**dict.fromkeys(("store", "background"), True), "previous_response_id": "r", "max_tool_calls": 99}
-    fields = {**ASKED, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
+    fields = {**BASE, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
     request, _ = Run(fields=fields, stamp="0" * 32, stream=False).prepare(config(**where), RequestOptions())
     flavour.on(wire, **where).send(request)
     assert {name: wire.sent[0][name] for name in fields["extra_body"]} == fields["extra_body"]
@@ -139,16 +139,16 @@ def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[
 
 def test_errors_name_the_model_that_extra_body_set(flavour: Flavour) -> None:
     with pytest.raises(Exception, match=r"\(model other\)"):
-        flavour.on(Wire(httpx.Response(400))).send({**ASKED, "extra_body": {"model": "other"}})
+        flavour.on(Wire(httpx.Response(400))).send({**BASE, "extra_body": {"model": "other"}})
 
 
 @pytest.mark.parametrize("extra", [{"model": 5}, {"models": 5}, {"input": 5}, {"max_output_tokens": "many"}])
 def test_values_of_any_type_are_sent_and_break_nothing(extra: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire(good(), httpx.Response(400))
     client = flavour.on(wire)
-    assert client.send({**ASKED, "extra_body": extra}).output_text == "Hello"
+    assert client.send({**BASE, "extra_body": extra}).output_text == "Hello"
     with pytest.raises(Exception, match="400"):
-        client.send({**ASKED, "extra_body": extra})
+        client.send({**BASE, "extra_body": extra})
     assert [{**body, **extra} for body in wire.sent] == wire.sent
 
 
@@ -159,14 +159,14 @@ def events() -> httpx.Response:
 def test_stream_in_extra_body_chooses_how_the_response_is_read(flavour: Flavour) -> None:
     wire = Wire(events(), good())
     client = flavour.on(wire)
-    assert client.send({**ASKED, "extra_body": {"stream": True}}).output_text == "Hello"
-    assert client.send({**ASKED, "stream": True, "extra_body": {"stream": False}}).output_text == "Hello"
+    assert client.send({**BASE, "extra_body": {"stream": True}}).output_text == "Hello"
+    assert client.send({**BASE, "stream": True, "extra_body": {"stream": False}}).output_text == "Hello"
     assert [body["stream"] for body in wire.sent] == [True, False]
 
 
-def test_a_stream_that_is_asked_for_by_name_is_one(flavour: Flavour) -> None:
+def test_a_request_with_stream_is_streamed(flavour: Flavour) -> None:
     wire = Wire(events())
-    kinds = [event.type for event in flavour.on(wire).stream({**ASKED, "extra_body": {"stream": False}})]
+    kinds = [event.type for event in flavour.on(wire).stream({**BASE, "extra_body": {"stream": False}})]
     assert kinds[-1] == "response.completed"
     assert wire.sent[0]["stream"] is True
 
@@ -174,11 +174,11 @@ def test_a_stream_that_is_asked_for_by_name_is_one(flavour: Flavour) -> None:
 @pytest.mark.parametrize("value", ["perhaps", 1, {}])
 def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any, flavour: Flavour) -> None:
     with pytest.raises(RequestValidationError, match=r"extra_body\.stream: must be true or false"):
-        flavour.on(Wire()).send({**ASKED, "extra_body": {"stream": value}})
+        flavour.on(Wire()).send({**BASE, "extra_body": {"stream": value}})
 
 
 def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
-    fields = {**ASKED, **({} if metadata is None else {"metadata": metadata}), "extra_body": {"metadata": extra}}
+    fields = {**BASE, **({} if metadata is None else {"metadata": metadata}), "extra_body": {"metadata": extra}}
     request, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
     again, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
     assert request.to_bytes() == again.to_bytes()
@@ -187,27 +187,27 @@ def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "extra", "kept"),
+    ("metadata", "extra", "expected"),
     [
         (None, {"a": "1"}, {"a": "1"}),
         ({"a": "1", "b": "2"}, {"b": "3", "c" * 99: "4"}, {"a": "1", "b": "3", "c" * 99: "4"}),
         ({"a": "1"}, None, {}),
     ],
 )
-def test_the_idempotency_key_survives_what_extra_body_says_of_metadata(metadata: Any, extra: Any, kept: Any) -> None:
-    assert stamped(metadata, extra) == {**kept, "airflow": "0" * 32}
+def test_the_idempotency_key_survives_metadata_in_extra_body(metadata: Any, extra: Any, expected: Any) -> None:
+    assert stamped(metadata, extra) == {**expected, "airflow": "0" * 32}
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("extra", "message"),
     [
         ({"airflow": "mine"}, "metadata.airflow: this key is taken"),
         ("no pairs", "extra_body.metadata: must be a dict of texts"),
         ({"a": 5}, "extra_body.metadata: must be a dict of texts"),
     ],
 )
-def test_what_would_cost_the_idempotency_key_is_refused(extra: Any, says: str) -> None:
-    with pytest.raises(RequestValidationError, match=says):
+def test_metadata_without_room_for_the_idempotency_key_is_refused(extra: Any, message: str) -> None:
+    with pytest.raises(RequestValidationError, match=message):
         stamped(extra=extra)
 
 
@@ -226,7 +226,7 @@ MADE = [
 ]
 
 
-def test_what_openrouter_wants_of_a_history_is_filled_in_the_same_each_time(flavour: Flavour) -> None:
+def test_fields_that_openrouter_needs_in_a_history_are_filled_in_alike_each_time(flavour: Flavour) -> None:
     wire = Wire(good(), good())
     client = flavour.on(wire)
     for _ in range(2):

@@ -28,7 +28,7 @@ from .wire import Flavour, Wire
     ],
     ids=str,
 )
-def test_what_shows_that_the_path_is_there(
+def test_which_responses_show_whether_the_path_exists(
     flavour: Flavour, response: tuple[int, dict[str, Any]], is_there: bool | None
 ) -> None:
     status, content = response

@@ -9,7 +9,8 @@ from threading import Thread
 import pytest
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import AsyncPool, SyncPool, process_pools
+from airflow_provider_responses.client.async_pool import AsyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool, process_pools
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 REQUEST = {"model": "a/b", "input": "x"}
@@ -17,10 +18,10 @@ ANSWER = {"id": "r", "status": "completed", "output": []}
 
 
 class Proxy(BaseHTTPRequestHandler):
-    asked: list[str]
+    requested: list[str]
 
     def do_POST(self):
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         self.rfile.read(int(self.headers["content-length"]))
         body = json.dumps(ANSWER).encode()
         self.send_response(200)
@@ -35,7 +36,7 @@ class Proxy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy(monkeypatch):
-    Proxy.asked = []
+    Proxy.requested = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -61,14 +62,14 @@ async def send(flavour: str, base_url: str, **settings: str) -> str | None:
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_the_proxy_of_the_environment_is_used(flavour, proxy):
     assert await send(flavour, "http://llm.example/v1") == "completed"
-    assert proxy.RequestHandlerClass.asked == ["http://llm.example/v1/responses"]
+    assert proxy.RequestHandlerClass.requested == ["http://llm.example/v1/responses"]
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_a_proxy_may_be_named_without_its_scheme(flavour, proxy, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.server_port}")
     assert await send(flavour, "http://llm.example/v1") == "completed"
-    assert proxy.RequestHandlerClass.asked == ["http://llm.example/v1/responses"]
+    assert proxy.RequestHandlerClass.requested == ["http://llm.example/v1/responses"]
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
@@ -76,7 +77,7 @@ async def test_hosts_in_no_proxy_go_around_it(flavour, proxy, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "llm.example")
     with pytest.raises(TransportError, match="no connection"):
         await send(flavour, "http://llm.example/v1")
-    assert proxy.RequestHandlerClass.asked == []
+    assert proxy.RequestHandlerClass.requested == []
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
@@ -86,14 +87,16 @@ async def test_a_key_for_this_machine_goes_through_no_proxy(flavour, host, name,
     monkeypatch.delenv("HTTP_PROXY")
     monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert await send(flavour, proxy.url.replace("127.0.0.1", host)) == "completed"
-    assert proxy.RequestHandlerClass.asked == ["/direct/responses"]
+    assert proxy.RequestHandlerClass.requested == ["/direct/responses"]
 
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY"])
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 async def test_a_socks_proxy_of_the_environment_is_refused_by_its_name(flavour, name, proxy, monkeypatch):
     monkeypatch.setenv(name, "socks5://me:hidden@127.0.0.1:9")
-    with pytest.raises(ConfigurationError, match=f"{name} .* a socks5 proxy; allowed are http and https") as caught:
+    with pytest.raises(
+        ConfigurationError, match=f"{name} .* must name an http or https proxy, got a socks5 proxy"
+    ) as caught:
         await send(flavour, "http://llm.example/v1")
     assert "hidden" not in str(caught.value)
     # The connection's own goes before it.
@@ -106,7 +109,7 @@ async def test_the_connections_proxy_goes_before_the_environments(flavour, proxy
     mine = proxy.url.removesuffix("/direct")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert await send(flavour, "http://llm.example/v1", proxy=mine) == "completed"
-    assert proxy.RequestHandlerClass.asked == ["http://llm.example/v1/responses"]
+    assert proxy.RequestHandlerClass.requested == ["http://llm.example/v1/responses"]
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
@@ -118,17 +121,17 @@ async def test_a_proxy_that_is_not_there_is_a_failed_connection(flavour):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"proxy": "proxy:3128"}, "proxy is no http or https URL"),
-        ({"proxy": "socks5://me:hidden@proxy:3128"}, "proxy is no http or https URL"),
-        ({"ca_bundle": "nowhere.pem"}, "ca_bundle is 'nowhere.pem', where no file is"),
-        ({"ca_bundle": __file__}, "which holds no certificates"),
+        ({"proxy": "proxy:3128"}, "proxy must be an http or https URL"),
+        ({"proxy": "socks5://me:hidden@proxy:3128"}, "proxy must be an http or https URL"),
+        ({"ca_bundle": "nowhere.pem"}, "ca_bundle must be a file on this machine, got 'nowhere.pem'"),
+        ({"ca_bundle": __file__}, "ca_bundle must be a file of certificates, got "),
     ],
 )
 @pytest.mark.parametrize("flavour", ["sync", "async"])
-async def test_a_proxy_or_authority_that_cannot_be_used_is_named(flavour, settings, said):
-    with pytest.raises(ConfigurationError, match=said) as caught:
+async def test_a_proxy_or_authority_that_cannot_be_used_is_named(flavour, settings, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         await send(flavour, "https://llm.example/v1", **settings)
     assert "hidden" not in str(caught.value)
 

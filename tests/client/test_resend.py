@@ -32,15 +32,15 @@ def broken(*more: bytes | Exception) -> httpx.Response:
     return streamed(sse(*BEGUN, done=False), *(more or (DROPPED,)))
 
 
-def says(wire: Wire) -> list[bool]:
+def streams_sent(wire: Wire) -> list[bool]:
     return [sent["stream"] for sent in wire.sent]
 
 
-def test_the_real_reason_is_brought(flavour: Flavour) -> None:
+def test_the_resend_brings_the_reason(flavour: Flavour) -> None:
     wire = Wire(broken(), failure(400, message="Grammar error: unexpected token"))
     with pytest.raises(BadRequestResponseError, match="Grammar error") as caught:
         flavour.on(wire, base_url=OPEN).send(STREAMED)
-    assert says(wire) == [True, False]
+    assert streams_sent(wire) == [True, False]
     first, second = wire.requests
     assert {**json.loads(first.content), "stream": False} == json.loads(second.content)
     assert (first.headers["accept"], second.headers["accept"]) == ("text/event-stream", "application/json")
@@ -65,22 +65,22 @@ def test_the_real_reason_is_brought(flavour: Flavour) -> None:
 def test_a_response_that_comes_unstreamed_is_the_response(flavour: Flavour, first: list[bytes | Exception]) -> None:
     wire = Wire(streamed(*first), good())
     response = flavour.on(wire, base_url=OPEN).send(STREAMED)
-    assert (response.output_text, response.tries, says(wire)) == ("Hello", 2, [True, False])
+    assert (response.output_text, response.tries, streams_sent(wire)) == ("Hello", 2, [True, False])
     assert isinstance(response.previous[0], StreamInterruptedError)
 
 
-def test_it_is_within_the_limit_of_what_may_be_billed(flavour: Flavour) -> None:
+def test_the_unstreamed_resend_counts_as_ambiguous(flavour: Flavour) -> None:
     wire = Wire(broken())
     with pytest.raises(StreamInterruptedError, match="stream=False") as caught:
         flavour.on(wire, base_url=OPEN, max_ambiguous_retries=0).send(STREAMED)
-    assert (caught.value.ambiguous, says(wire)) == (True, [True])
+    assert (caught.value.ambiguous, streams_sent(wire)) == (True, [True])
 
 
-def test_it_is_once(flavour: Flavour) -> None:
+def test_the_unstreamed_resend_is_made_once(flavour: Flavour) -> None:
     wire = Wire(broken(), httpx.ReadError("dropped"), broken(), broken())
     with pytest.raises(StreamInterruptedError):
         flavour.on(wire, base_url=OPEN, max_ambiguous_retries=3).send(STREAMED)
-    assert says(wire) == [True, False, True, True]
+    assert streams_sent(wire) == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_server_that_only_streams_leaves_the_first_reason(
     wire = Wire(broken(), httpx.Response(refusal.status_code, content=refusal.content), *last)
     with pytest.raises(StreamInterruptedError, match="before any output") as caught:
         flavour.on(wire, base_url=OPEN, max_ambiguous_retries=limit).send(STREAMED)
-    assert says(wire) == [True, False, True][: limit + 1]
+    assert streams_sent(wire) == [True, False, True][: limit + 1]
     error = caught.value if limit == 1 else caught.value.previous[1]
     assert isinstance(error, StreamInterruptedError)
     assert (error.retryable, error.ambiguous, caught.value.tries) == (True, True, limit + 1)
@@ -115,7 +115,7 @@ def test_a_server_that_only_streams_leaves_the_first_reason(
 def test_a_server_that_only_streams_may_stream_the_next_time(flavour: Flavour) -> None:
     wire = Wire(broken(), httpx.Response(400, json={"detail": "Stream must be true"}), streamed(WHOLE))
     response = flavour.on(wire, base_url=OPEN, max_ambiguous_retries=2).send(STREAMED)
-    assert (response.output_text, says(wire)) == ("Hello", [True, False, True])
+    assert (response.output_text, streams_sent(wire)) == ("Hello", [True, False, True])
 
 
 def test_a_reason_about_another_stream_is_the_reason(flavour: Flavour) -> None:
@@ -124,7 +124,7 @@ def test_a_reason_about_another_stream_is_the_reason(flavour: Flavour) -> None:
         flavour.on(wire, base_url=OPEN).send(STREAMED)
 
 
-def test_a_resend_that_breaks_too_does_not_advise_what_was_done(flavour: Flavour) -> None:
+def test_a_resend_that_breaks_too_does_not_advise_a_resend(flavour: Flavour) -> None:
     with pytest.raises(StreamInterruptedError, match="sent again with stream=False") as caught:
         flavour.on(Wire(broken(), broken()), base_url=OPEN).send(STREAMED)
     assert "give the reason" not in str(caught.value)
@@ -139,10 +139,10 @@ def test_null_for_a_request_that_streams_advises_no_stream(flavour: Flavour) -> 
         flavour.on(Wire(httpx.Response(200, content=b"null")), base_url=OPEN).send(REQUEST)
 
 
-def test_a_refusal_for_now_does_not_use_it_up(flavour: Flavour) -> None:
+def test_a_retryable_refusal_does_not_use_the_unstreamed_resend_up(flavour: Flavour) -> None:
     wire = Wire(broken(), failure(503), failure(429), good())
     assert flavour.on(wire, base_url=OPEN).send(STREAMED).tries == 4
-    assert says(wire) == [True, False, False, False]
+    assert streams_sent(wire) == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -157,24 +157,26 @@ def test_a_refusal_for_now_does_not_use_it_up(flavour: Flavour) -> None:
     ],
     ids=["OpenRouter", "its dialect", "after text", "after reasoning", "after a refusal", "silent"],
 )
-def test_otherwise_it_is_streamed_again(flavour: Flavour, settings: dict[str, Any], then: list[Any]) -> None:
+def test_other_broken_streams_are_resent_as_streams(
+    flavour: Flavour, settings: dict[str, Any], then: list[Any]
+) -> None:
     wire = Wire(broken(*then), streamed(WHOLE))
     assert flavour.on(wire, **settings).send(STREAMED).output_text == "Hello"
-    assert says(wire) == [True, True]
+    assert streams_sent(wire) == [True, True]
 
 
-def test_what_was_not_streamed_is_not_changed(flavour: Flavour) -> None:
+def test_an_unstreamed_request_is_not_changed(flavour: Flavour) -> None:
     wire = Wire(httpx.ReadError("dropped"), streamed(sse(*BEGUN)))
     with pytest.raises(StreamInterruptedError):
         flavour.on(wire, base_url=OPEN).send(REQUEST)
-    assert says(wire) == [False, False]
+    assert streams_sent(wire) == [False, False]
 
 
-def test_stream_hands_out_events_and_is_not_sent_again(flavour: Flavour) -> None:
+def test_stream_yields_events_and_is_not_sent_again(flavour: Flavour) -> None:
     wire = Wire(broken())
     with pytest.raises(StreamInterruptedError, match="stream=False"):
         list(flavour.on(wire, base_url=OPEN).stream())
-    assert says(wire) == [True]
+    assert streams_sent(wire) == [True]
 
 
 def test_an_accept_header_of_the_users_own_stays(flavour: Flavour) -> None:
@@ -191,7 +193,7 @@ def test_a_deadline_ends_it_as_everything(flavour: Flavour) -> None:
     wire = Wire(late)
     with pytest.raises((TransportError, StreamInterruptedError)):
         flavour.on(wire, base_url=OPEN, timeout=30).send(STREAMED)
-    assert wire.attempts == 1
+    assert wire.send_count == 1
 
 
 def test_a_server_that_breaks_off_on_the_wire(flavour: Flavour, server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Which failure is tried again, and when: pure, without a clock."""
+"""Which failures are retried, and when: pure, without a clock."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def wait(error: Any, *, plain: int = 0, ambiguous: int = 0, remaining: float = 6
         (exceptions.BadRequestResponseError("wrong"), False),
         (exceptions.IncompleteResponseError("cut"), False),
         (exceptions.RefusalError("no"), False),
-        (exceptions.OutputValidationError("not as typed"), False),
+        (exceptions.OutputValidationError("invalid"), False),
         (RequestValidationError("wrong"), False),
         (RequestCancelledError("killed"), False),
         (ValueError("a bug"), False),
@@ -52,11 +52,11 @@ def wait(error: Any, *, plain: int = 0, ambiguous: int = 0, remaining: float = 6
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_tried_again(error: Any, again: bool) -> None:
+def test_which_failures_are_retried(error: Any, again: bool) -> None:
     assert (wait(error) is not None) is again
 
 
-def test_plain_and_ambiguous_failures_have_knobs_of_their_own() -> None:
+def test_plain_and_ambiguous_failures_have_limits_of_their_own() -> None:
     plain, ambiguous = TransportError(), TransportError(kind="read", ambiguous=True)
     assert wait(plain, plain=2) is not None
     assert wait(plain, plain=3) is None
@@ -103,16 +103,14 @@ def test_a_wait_is_never_too_short_nor_too_long(
 
 
 @given(st.floats(0, 20), st.integers(0, 9), draws)
-def test_no_backoff_is_slept_through_that_is_longer_than_max_retry_wait(
-    longest: float, plain: int, draw: float
-) -> None:
+def test_no_backoff_is_longer_than_max_retry_wait(longest: float, plain: int, draw: float) -> None:
     settings = config(max_retry_wait=longest, max_retries=10)
     wait = next_wait(TransportError(), plain=plain, ambiguous=0, config=settings, remaining=600, draw=draw)
     assert wait is None or wait <= longest
 
 
 @given(draws)
-def test_an_asked_wait_is_scattered_a_little(draw: float) -> None:
+def test_the_wait_that_the_server_names_is_spread_a_little(draw: float) -> None:
     error = ResponsesError("x", retryable=True, retry_after=7)
     wait = next_wait(error, plain=0, ambiguous=0, config=CONFIG, remaining=600, draw=draw)
     assert wait is not None

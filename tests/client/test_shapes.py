@@ -1,4 +1,4 @@
-"""Every shape of a stream or a body, by every way of asking for it: outcome, text, sends, whether it may be billed."""
+"""Every shape of a stream or a body, with every method: outcome, text, sends, and whether it may be billed."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def serve(shape: Shape) -> tuple[list[httpx.Request], Any]:
     return requests, handler
 
 
-def ask(handle: Handle, way: str, request: dict[str, Any]) -> Response:
-    if way != "stream":
-        return handle.send({**request, "stream": way == "send, streamed"})
+def send(handle: Handle, method: str, request: dict[str, Any]) -> Response:
+    if method != "stream":
+        return handle.send({**request, "stream": method == "send, streamed"})
     *events, last = handle.stream(request)
     assert last.is_terminal
     assert not any(event.is_terminal for event in events)
@@ -61,24 +61,23 @@ def ask(handle: Handle, way: str, request: dict[str, Any]) -> Response:
     return last.response
 
 
-@pytest.mark.parametrize("way", ["send", "send, streamed", "stream"])
+@pytest.mark.parametrize("method", ["send", "send, streamed", "stream"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_every_shape_comes_to_what_it_holds(
-    flavour: Flavour, shape: Shape, way: str, caplog: pytest.LogCaptureFixture
+def test_every_shape_becomes_its_response(
+    flavour: Flavour, shape: Shape, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     requests, handler = serve(shape)
-    handle = flavour.on(handler, base_url=OPEN, max_retries=0, max_ambiguous_retries=1)
-    handle.client._draw = lambda: 0.0
+    handle = flavour.on(handler, draw=0.0, base_url=OPEN, max_retries=0, max_ambiguous_retries=1)
     for typed in (False, True):
         text = {"text": {"format": json_schema_format(Answer)}} if typed else {}
         requests.clear()
         caplog.clear()
         if shape.error is not None:
             with pytest.raises(ResponsesError) as caught:
-                ask(handle, way, {**REQUEST, **shape.request, **text})
-            check_error(caught.value, shape, len(requests), streaming=way == "stream")
+                send(handle, method, {**REQUEST, **shape.request, **text})
+            check_error(caught.value, shape, len(requests), streaming=method == "stream")
         else:
-            response = ask(handle, way, {**REQUEST, **shape.request, **text})
+            response = send(handle, method, {**REQUEST, **shape.request, **text})
             assert len(requests) == response.tries == 1
             check(response, shape)
             warned = [record for record in caplog.records if record.levelname == "WARNING"]

@@ -1,4 +1,4 @@
-"""Streams, whole and broken, in both clients: `send(stream=True)` gives the whole answer, `stream()` the events."""
+"""Streams, whole and broken, in both clients: `send(stream=True)` returns the response, `stream()` its events."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def test_nothing_after_the_terminal_event_matters(flavour: Flavour) -> None:
     assert len(list(flavour.on(Wire(streamed(data, httpx.ReadError("late")))).stream())) == 1
 
 
-# --- what events mean
+# --- events
 
 
-def test_a_streamed_request_asks_for_a_stream(flavour: Flavour) -> None:
+def test_a_streamed_request_accepts_a_stream(flavour: Flavour) -> None:
     wire = Wire(streamed(WHOLE), streamed(WHOLE))
     client = flavour.on(wire)
     list(client.stream())
@@ -127,7 +127,7 @@ def test_events_come_with_type_data_and_number(flavour: Flavour) -> None:
     assert last.response.usage.cost == 0.5
 
 
-def test_the_answer_has_the_streams_headers(flavour: Flavour) -> None:
+def test_the_response_has_the_streams_headers(flavour: Flavour) -> None:
     response = flavour.on(Wire(streamed(WHOLE, headers={"x-generation-id": "gen-1"}))).send(STREAMED)
     assert (response.generation_id, response.usage.cost, response.tries) == ("gen-1", 0.5, 1)
 
@@ -170,20 +170,20 @@ def test_every_shape_of_an_error_is_its_class(flavour: Flavour, event: dict[str,
         list(client.stream())
 
 
-def test_an_error_in_a_stream_is_tried_again_by_send(flavour: Flavour) -> None:
+def test_an_error_in_a_stream_is_retried_by_send(flavour: Flavour) -> None:
     wire = Wire(*[streamed(sse(CREATED, event)) for event in ERROR_EVENTS[:3]], streamed(WHOLE))
     response = flavour.on(wire).send(STREAMED)
     assert (response.output_text, response.tries) == (TEXT, 4)
 
 
-def test_a_wrong_request_is_not_tried_again_for_being_streamed(flavour: Flavour) -> None:
+def test_a_wrong_request_is_not_retried_for_being_streamed(flavour: Flavour) -> None:
     event = {"type": "error", "code": "invalid_prompt", "message": "m"}
     with pytest.raises(BadRequestResponseError):
         flavour.on(Wire(streamed(sse(CREATED, event)))).send(STREAMED)
 
 
 @pytest.mark.parametrize("status", ["incomplete", None])
-def test_a_cut_off_answer_raises_after_its_events(flavour: Flavour, status: str | None) -> None:
+def test_a_truncated_response_raises_after_its_events(flavour: Flavour, status: str | None) -> None:
     last = ended("the begin", "incomplete", status=status, incomplete_details={"reason": "max_output_tokens"})
     client = flavour.on(Wire(*[streamed(sse(*deltas("the begin"), last)) for _ in range(2)]))
     with pytest.raises(IncompleteResponseError) as caught:
@@ -195,7 +195,7 @@ def test_a_cut_off_answer_raises_after_its_events(flavour: Flavour, status: str 
         seen.extend(event.type for event in client.stream())
 
 
-# --- what breaks
+# --- broken streams
 
 BROKEN: dict[str, list[bytes | Exception]] = {
     "truncated": [sse(CREATED, *deltas("Hel|lo"), done=False)],
@@ -206,12 +206,12 @@ BROKEN: dict[str, list[bytes | Exception]] = {
     "malformed": [sse(*deltas("Hel|lo"), '{"type": "response.output_te')],
     "no object": [sse(*deltas("Hel|lo"), "[1]")],
     "cut inside an event": [sse(*deltas("Hel|lo"), ended("Hello"), done=False)[:-9]],
-    "terminal without answer": [sse(*deltas("Hel|lo"), {"type": "response.completed"})],
+    "terminal without response": [sse(*deltas("Hel|lo"), {"type": "response.completed"})],
 }
 
 
 @pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
-def test_send_starts_over_and_the_caller_gets_the_whole_answer(flavour: Flavour, pieces: list[Any]) -> None:
+def test_send_starts_over_and_returns_the_whole_response(flavour: Flavour, pieces: list[Any]) -> None:
     wire = Wire(streamed(*pieces), streamed(WHOLE))
     response = flavour.on(wire).send(STREAMED)
     assert (response.output_text, response.tries) == (TEXT, 2)
@@ -231,7 +231,7 @@ def test_send_starts_over_only_as_often_as_may_be_billed(flavour: Flavour, piece
 def test_stream_raises_with_the_text_so_far(flavour: Flavour, pieces: list[Any]) -> None:
     wire = Wire(streamed(*pieces, headers={"x-generation-id": "gen-1"}))
     seen = ""
-    with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012  what came before it matters as well
+    with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012  the events before it matter as well
         for event in flavour.on(wire).stream():
             seen += event.delta
     error = caught.value
@@ -241,7 +241,7 @@ def test_stream_raises_with_the_text_so_far(flavour: Flavour, pieces: list[Any])
         assert error.__cause__ is pieces[-1]
 
 
-def test_stream_makes_tries_until_the_stream_stands(flavour: Flavour) -> None:
+def test_stream_retries_until_the_stream_begins(flavour: Flavour) -> None:
     wire = Wire(failure(503), httpx.ConnectError("refused"), streamed(WHOLE))
     assert "".join(event.delta for event in flavour.on(wire).stream()) == TEXT
     wire = Wire(*[failure(503)] * 4)
@@ -251,9 +251,9 @@ def test_stream_makes_tries_until_the_stream_stands(flavour: Flavour) -> None:
 
 
 def test_a_stream_that_is_left_is_closed(flavour: Flavour) -> None:
-    answer = streamed(WHOLE)
-    body = answer.stream
-    events = flavour.on(Wire(answer)).stream()
+    response = streamed(WHOLE)
+    body = response.stream
+    events = flavour.on(Wire(response)).stream()
     next(events)
     events.close()  # type: ignore[attr-defined]
     assert isinstance(body, Body)
@@ -261,10 +261,10 @@ def test_a_stream_that_is_left_is_closed(flavour: Flavour) -> None:
 
 
 def test_a_stream_that_broke_is_closed(flavour: Flavour) -> None:
-    answer = streamed(*BROKEN["malformed"])
-    body = answer.stream
+    response = streamed(*BROKEN["malformed"])
+    body = response.stream
     with pytest.raises(StreamInterruptedError):
-        list(flavour.on(Wire(answer)).stream())
+        list(flavour.on(Wire(response)).stream())
     assert isinstance(body, Body)
     assert body.closed
 
@@ -272,7 +272,7 @@ def test_a_stream_that_broke_is_closed(flavour: Flavour) -> None:
 # --- servers that do not stream
 
 
-def test_a_plain_answer_to_a_streamed_request_is_accepted(flavour: Flavour) -> None:
+def test_a_plain_response_to_a_streamed_request_is_accepted(flavour: Flavour) -> None:
     client = flavour.on(Wire(good(), good()))
     assert client.send(STREAMED).output_text == "Hello"
     (event,) = client.stream()
@@ -283,10 +283,10 @@ def test_a_plain_answer_to_a_streamed_request_is_accepted(flavour: Flavour) -> N
 
 
 def test_a_plain_failure_to_a_streamed_request_is_its_class(flavour: Flavour) -> None:
-    answers = [
+    responses = [
         good(status="failed", output=[], usage=None, error={"code": "server_error", "message": "m"}) for _ in range(2)
     ]
-    client = flavour.on(Wire(*answers), max_retries=0)
+    client = flavour.on(Wire(*responses), max_retries=0)
     with pytest.raises(InternalServerResponseError):
         client.send(STREAMED)
     with pytest.raises(InternalServerResponseError):
@@ -294,7 +294,7 @@ def test_a_plain_failure_to_a_streamed_request_is_its_class(flavour: Flavour) ->
 
 
 @pytest.mark.parametrize("pieces", [[b'{"id": ', httpx.ReadError("dropped")], [b'{"id": ']], ids=["dropped", "cut"])
-def test_a_plain_answer_that_breaks_is_this_packages_error(flavour: Flavour, pieces: list[Any]) -> None:
+def test_a_plain_response_that_breaks_is_this_packages_error(flavour: Flavour, pieces: list[Any]) -> None:
     def broken(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=Body(*pieces))
 
@@ -334,28 +334,28 @@ def test_the_reader_keeps_the_text_so_far() -> None:
 # --- odd servers
 
 
-def test_an_answer_that_came_in_pieces_alone_is_put_together(flavour: Flavour) -> None:
+def test_a_response_that_arrived_in_pieces_alone_is_assembled(flavour: Flavour) -> None:
     data = sse(*deltas("Hello"), ended(output=[]))
     assert flavour.on(Wire(streamed(data))).send(STREAMED).output_text == "Hello"
 
 
-def test_items_that_came_in_pieces_alone_are_kept(flavour: Flavour) -> None:
+def test_items_that_arrived_in_pieces_alone_are_in_the_response(flavour: Flavour) -> None:
     call = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
     data = sse({"type": "response.output_item.done", "item": call}, ended(output=[]))
     assert flavour.on(Wire(streamed(data))).send(STREAMED).function_calls == [call]
 
 
-def test_the_event_says_whether_an_answer_is_whole(flavour: Flavour) -> None:
+def test_the_event_shows_whether_a_response_is_whole(flavour: Flavour) -> None:
     assert flavour.on(Wire(streamed(sse(ended(status="in_progress"))))).send(STREAMED).status == "completed"
 
 
-def test_half_of_a_surrogate_pair_costs_no_answer(flavour: Flavour) -> None:
+def test_half_of_a_surrogate_pair_loses_no_response(flavour: Flavour) -> None:
     piece = b'data: {"type": "response.output_text.delta", "delta": "x\\ud83d"}\n\n'
     response = flavour.on(Wire(streamed(piece + sse(ended("x"))))).send(STREAMED)
     assert (response.output_text, response.tries) == ("x", 1)
 
 
-def test_an_error_event_whose_error_is_text_says_it(flavour: Flavour) -> None:
+def test_an_error_event_whose_error_is_text_has_it_as_message(flavour: Flavour) -> None:
     client = flavour.on(Wire(streamed(sse({"error": "model not loaded"}))), max_retries=0)
     with pytest.raises(InternalServerResponseError, match="model not loaded"):
         client.send(STREAMED)

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import AsyncPool, SyncPool
+from airflow_provider_responses.client.async_pool import AsyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import TransportError
 
 from .server import LIMIT, Connection, Server
@@ -97,7 +98,7 @@ async def test_a_ca_bundle_is_trusted(flavour: str, url: str, certificate: Path)
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
-async def test_without_it_nothing_is_sent(flavour: str, url: str) -> None:
+async def test_without_the_ca_bundle_nothing_is_sent(flavour: str, url: str) -> None:
     with pytest.raises(TransportError, match=r"(?i)certificate") as caught:
         await send(flavour, ClientConfig(api_key="k", base_url=url, max_retries=0))
     assert caught.value.kind == "connect"
@@ -105,20 +106,20 @@ async def test_without_it_nothing_is_sent(flavour: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("framing", ["connection: close", "connection: keep-alive"])
-def test_no_socket_outlives_its_loop_however_late_the_server_says_farewell(
+def test_no_socket_outlives_its_loop_however_late_the_server_closes_it(
     framing: str, server: Server, certificate: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     loop_is_over = Event()
 
-    def answers_and_is_silent(connection: Connection) -> None:
+    def responds_and_is_silent(connection: Connection) -> None:
         with context.wrap_socket(connection.sock, server_side=True) as connection.sock:
             connection.read_request()
-            connection.answer({"id": "r", "status": "completed", "output": []}, framing)
+            connection.respond({"id": "r", "status": "completed", "output": []}, framing)
             loop_is_over.wait(LIMIT)
 
-    server.script = answers_and_is_silent
+    server.script = responds_and_is_silent
     url = server.url.replace("http:", "https:")
     config = ClientConfig(api_key="k", base_url=url, ca_bundle=str(certificate.parent / "ca.pem"))
 
@@ -126,7 +127,7 @@ def test_no_socket_outlives_its_loop_however_late_the_server_says_farewell(
         async with AsyncResponsesClient(config) as client:
             return (await client.send(REQUEST)).status
 
-    gc.collect()  # what other tests have left is not this one's
+    gc.collect()  # removes the objects of other tests
     with warnings.catch_warnings(record=True) as left_open:
         warnings.simplefilter("always", ResourceWarning)
         assert asyncio.run(sends()) == "completed"

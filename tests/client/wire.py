@@ -1,4 +1,4 @@
-"""A faked wire, and one handle for the blocking and the asynchronous client."""
+"""A faked wire, and one handle for both clients."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import AsyncPool, SyncPool
+from airflow_provider_responses.client.async_pool import AsyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.response import Response
 
@@ -19,7 +20,7 @@ KEY = "made-up-key-of-the-tests"
 REQUEST = {"model": "maker/small-1", "input": "the secret plan"}
 EVENT_STREAM = {"content-type": "text/event-stream"}
 
-Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
+Scripted = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
 
 def result(text: str = "Hello", **changes: Any) -> dict[str, Any]:
@@ -86,11 +87,19 @@ def streamed(*pieces: bytes | Exception, headers: dict[str, str] | None = None) 
     return httpx.Response(200, headers=EVENT_STREAM | (headers or {}), stream=Body(*pieces))
 
 
-class Wire:
-    """Gives the answers one after another; keeps the requests that really went out, and when."""
+class Clock(Protocol):
+    """A clock that advances when a client sleeps."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self.answers = list(answers)
+    def clock(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Wire:
+    """Returns the responses one after another; records the requests that were sent, and when."""
+
+    def __init__(self, *responses: Scripted) -> None:
+        self.responses = list(responses)
         self.requests: list[httpx.Request] = []
         self.times: list[float] = []
         self.now = 1000.0
@@ -99,14 +108,14 @@ class Wire:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         self.times.append(self.now)
-        assert self.answers, "one request too many"
-        answer = self.answers.pop(0)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer if isinstance(answer, httpx.Response) else answer(request)
+        assert self.responses, "one request too many"
+        response = self.responses.pop(0)
+        if isinstance(response, BaseException):
+            raise response
+        return response if isinstance(response, httpx.Response) else response(request)
 
     @property
-    def attempts(self) -> int:
+    def send_count(self) -> int:
         return len(self.requests)
 
     @property
@@ -120,13 +129,10 @@ class Wire:
     def clock(self) -> float:
         return self.now
 
-    def nap(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         assert seconds >= 0
         self.slept.append(seconds)
         self.now += seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.nap(seconds)
 
 
 def config(**changes: Any) -> ClientConfig:
@@ -145,8 +151,8 @@ class Handle:
         return self._runner.run(given) if asyncio.iscoroutine(given) else given
 
     def send(self, request: Any = REQUEST, **kwargs: Any) -> Response:
-        answer: Response = self._run("send", request, **kwargs)
-        return answer
+        response: Response = self._run("send", request, **kwargs)
+        return response
 
     def get(self, name: str, *args: Any) -> Any:
         return self._run(name, *args)
@@ -184,27 +190,30 @@ class Flavour:
         self._runner = asyncio.Runner()
         self._handles: list[Handle] = []
 
-    def on(self, wire: Wire | Callable[[httpx.Request], httpx.Response], **changes: Any) -> Handle:
-        """Give a client on a faked wire. Its clock is the wire's, and waits draw the longest backoff."""
+    def on(
+        self, wire: Wire | Callable[[httpx.Request], httpx.Response], *, draw: float = 1.0, **changes: Any
+    ) -> Handle:
+        """
+        Return a client on a faked wire. Its clock is the wire's.
+
+        :param draw: the random number of each backoff: 1 for the longest.
+        """
         pool = SyncPool(httpx.MockTransport(wire)) if self.sync else AsyncPool(httpx.MockTransport(wire))
-        handle = self._keep(config(**changes), pool)
-        handle.client._draw = lambda: 1.0
-        if isinstance(wire, Wire):
-            handle.client._clock = wire.clock
-            if self.sync:
-                handle.client._nap = wire.nap
-            else:
-                handle.client._sleep = wire.sleep
-        return handle
+        return self._make(config(**changes), pool, draw, wire if isinstance(wire, Wire) else None)
 
-    def network(self, pool: Any = None, **changes: Any) -> Handle:
-        """Give a client on real sockets, which never waits between tries."""
-        handle = self._keep(config(**changes), pool or (SyncPool() if self.sync else None))
-        handle.client._draw = lambda: 0.0
-        return handle
+    def network(self, pool: Any = None, *, clock: Clock | None = None, **changes: Any) -> Handle:
+        """Return a client on real sockets, which never waits before a retry."""
+        return self._make(config(**changes), pool or (SyncPool() if self.sync else None), 0.0, clock)
 
-    def _keep(self, settings: ClientConfig, pool: Any) -> Handle:
-        client = (ResponsesClient if self.sync else AsyncResponsesClient)(settings, pool=pool)
+    def _make(self, settings: ClientConfig, pool: Any, draw: float, clock: Clock | None) -> Handle:
+        times: dict[str, Any] = {"random": lambda: draw}
+        if clock is not None:
+
+            async def sleep(seconds: float) -> None:
+                clock.sleep(seconds)
+
+            times |= {"clock": clock.clock, "sleep": clock.sleep if self.sync else sleep}
+        client = (ResponsesClient if self.sync else AsyncResponsesClient)(settings, pool=pool, **times)
         handle = Handle(client, self._runner)
         self._handles.append(handle)
         return handle

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.client.client import AsyncResponsesClient
+from airflow_provider_responses.client import AsyncResponsesClient
+from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.client.transport import AsyncPool
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper

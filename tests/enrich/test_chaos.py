@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses.client.client import AsyncResponsesClient
-from airflow_provider_responses.client.transport import AsyncPool
+from airflow_provider_responses.client import AsyncResponsesClient
+from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import ResponsesError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
-from airflow_provider_responses.client.protocol import is_one_of_many
+from airflow_provider_responses.client.response_check import is_one_of_many
 from airflow_provider_responses.enrich.amounts import Amount
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits

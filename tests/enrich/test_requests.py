@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses import runs
-from airflow_provider_responses.client.client import AsyncResponsesClient
+from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.requests import MOST_SHAPES, RECENT, Requests

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.client import ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models import Response
 from airflow_provider_responses.runs import Run, log_line

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_responses.client import ClientConfig, ResponsesClient
-from airflow_provider_responses.client.transport import SyncPool
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.sandbox import Sandbox

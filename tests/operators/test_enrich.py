@@ -68,7 +68,7 @@ class TestRefusedAtParse:
             ({"limits": {"concurrency": 0}}, "limits.concurrency is 0; allowed is a whole number from 1"),
             ({"request": {"temprature": 1}}, "request.temprature: is no field"),
             ({"output_type": dict}, "output_type is <class 'dict'>"),
-            ({"options": {"timeut": 5}}, "options.timeut: no such option"),
+            ({"options": {"timeut": 5}}, "options.timeut is unknown"),
         ],
     )
     def test_names_task_and_field(self, arguments, said, tmp_path):

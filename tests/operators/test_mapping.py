@@ -20,7 +20,7 @@ WRONG = [
     ({"result": "bogus"}, "result is 'bogus'; allowed are 'text', 'response'"),
     ({"output_type": dict}, "output_type is <class 'dict'>"),
     ({"output_retries": 11}, "output_retries is 11; allowed is a whole number"),
-    ({"options": {"timeut": 5}}, "options.timeut: no such option"),
+    ({"options": {"timeut": 5}}, "options.timeut is unknown"),
 ]
 WRONG_OF_ONE = [
     *WRONG,

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel, Json, field_validator
 
 from airflow_provider_responses.client import AsyncResponsesClient, RequestOptions, ResponsesClient
+from airflow_provider_responses.client.base_client import read_object
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     IncompleteResponseError,
@@ -100,13 +101,13 @@ class TestRefusedAtParse:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"timeut": 5}, "options.timeut: no such option"),
-            ({"timeout": -1}, "options.timeout is -1"),
-            ({"max_retries": 1.5}, "options.max_retries is 1.5"),
+            ({"timeut": 5}, "options.timeut is unknown"),
+            ({"timeout": -1}, "options.timeout must be a number of seconds > 0, got -1"),
+            ({"max_retries": 1.5}, "options.max_retries must be a whole number >= 0, got 1.5"),
             ({"headers": {"Authorization": "x"}}, "a key belongs in the connection's password"),
             ({"headers": {"X-A": "a\nb"}}, "options.headers.X-A"),
-            ({"metadata_level": "on"}, "options.metadata_level is 'on'"),
-            ({"base_url": "nowhere"}, "options.base_url is 'nowhere'"),
+            ({"metadata_level": "on"}, "options.metadata_level must be 'enabled' or 'disabled', got 'on'"),
+            ({"base_url": "nowhere"}, "options.base_url must be a full URL without query"),
         ],
     )
     def test_names_the_option(self, options, said):
@@ -136,8 +137,8 @@ class TestRefusedBeforeSending:
             ({"request": {"metadata": {str(n): "x" for n in range(17)}}}, "metadata: has 17 pairs"),
             ({"request": {"metadata": {"airflow": "x"}}}, "metadata.airflow: this key is taken by the task's stamp"),
             ({"request": {"store": True}}, "store: true is refused by OpenRouter"),
-            ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id: OpenRouter keeps no responses"),
-            ({"request": {"background": True}}, "background: true would return before there is an answer"),
+            ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id: OpenRouter stores no responses"),
+            ({"request": {"background": True}}, "background: true would return before the response is there"),
             ({"request": {"temperature": "warm"}}, "temperature: "),
             ({"request": {"text": {"format": {"type": "text"}}}, "output_type": Label}, "text.format: given twice"),
         ],
@@ -153,11 +154,14 @@ class TestRefusedBeforeSending:
         ("connection", "said"),
         [
             ({"password": None}, "password is missing"),
-            ({"host": "not a url"}, "host is 'not a url'; allowed is a full URL"),
-            ({"host": "ftp://example.com"}, "host is 'ftp://example.com'"),
+            (
+                {"host": "not a url"},
+                "host must be a full URL without query, such as https://llm.example.com/v1, got 'not a url'",
+            ),
+            ({"host": "ftp://example.com"}, ", got 'ftp://example.com'"),
             ({"host": "http://example.com/api/v1"}, "the key would travel unencrypted"),
             ({"extra": {"max_retrys": 3}}, "extra 'max_retrys' is unknown"),
-            ({"extra": {"timeout": "long"}}, "timeout is 'long'"),
+            ({"extra": {"timeout": "long"}}, "timeout must be a number of seconds > 0, got 'long'"),
         ],
     )
     def test_a_connection_that_cannot_be_used(self, perform, connection, said, responses_sandbox, monkeypatch):
@@ -400,7 +404,7 @@ class TestFailures:
     def test_execution_timeout_bounds_the_call(self, perform, responses_sandbox):
         responses_sandbox.script({"hang": True})
         task = ask(execution_timeout=datetime.timedelta(seconds=0.4), options={"timeout": 100})
-        with pytest.raises(TransportError, match=r"no answer within 0\.[0-3]"):
+        with pytest.raises(TransportError, match=r"no response within 0\.[0-3]"):
             perform(task, context())
 
     def test_a_task_that_runs_again_in_one_process_has_all_its_time_again(self, responses_sandbox):
@@ -517,11 +521,14 @@ class TestWhatTasksAreGiven:
         ti = TaskInstance()
         for shape in (["x"], "str", None):
 
-            async def read(*_, shape=shape):
-                return {"data": shape}
+            def get_generation(*_, shape=shape, **__):
+                return read_object({"data": shape})
 
-            monkeypatch.setattr(ResponsesClient, "_read", lambda *_, shape=shape: {"data": shape})
-            monkeypatch.setattr(AsyncResponsesClient, "_read", read)
+            async def aget_generation(*_, shape=shape, **__):
+                return read_object({"data": shape})
+
+            monkeypatch.setattr(ResponsesClient, "get_generation", get_generation)
+            monkeypatch.setattr(AsyncResponsesClient, "get_generation", aget_generation)
             assert perform(ask(), context(ti))
             assert ti.xcoms["usage"]["cost"] is None
             assert ti.xcoms["usage"]["total_tokens"] is None

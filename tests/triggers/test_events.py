@@ -90,7 +90,7 @@ class TestEvents:
         assert len(responses_sandbox.ledger) == len(responses_sandbox.billed) == 2
 
     def test_a_large_answer_is_parsed_and_packed_off_the_loop(self, responses_sandbox, monkeypatch):
-        monkeypatch.setattr("airflow_provider_responses.client.outcomes.LARGE", 3)
+        monkeypatch.setattr("airflow_provider_responses.client.async_client.LARGE", 3)
         monkeypatch.setattr("airflow_provider_responses.triggers.responses.LARGE", 3)
         packed = []
         monkeypatch.setattr(asyncio, "to_thread", _recording(asyncio.to_thread, packed))

@@ -159,28 +159,28 @@ class TestSharing:
         assert (await kept_config("responses_default")).api_key
 
     async def test_many_triggers_share_connections_and_close_them_with_the_last(self, responses_sandbox):
-        from airflow_provider_responses.client import transport
+        from airflow_provider_responses.client import async_pool
 
         task = ask()
         trigger = await asyncio.to_thread(deferred, task)
-        before = len(transport._loop_pools.get(asyncio.get_running_loop(), {}))
+        before = len(async_pool._loop_pools.get(asyncio.get_running_loop(), {}))
         made = []
-        real = transport.AsyncPool
+        real = async_pool.AsyncPool
 
         class Counted(real):
             def __init__(self, **kwargs):
                 made.append(self)
                 super().__init__(**kwargs)
 
-        transport.AsyncPool = Counted
+        async_pool.AsyncPool = Counted
         try:
             again = [revive(trigger, TaskInstance()) for _ in range(20)]
             await asyncio.gather(*[anext(one.run()) for one in again])
         finally:
-            transport.AsyncPool = real
+            async_pool.AsyncPool = real
         assert len(made) == 1
         assert made[0].http.is_closed
-        assert len(transport._loop_pools.get(asyncio.get_running_loop(), {})) == before
+        assert len(async_pool._loop_pools.get(asyncio.get_running_loop(), {})) == before
 
     async def test_nothing_blocks_the_loop(self, responses_sandbox):
         from blockbuster import blockbuster_ctx

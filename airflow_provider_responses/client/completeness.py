@@ -1,4 +1,4 @@
-"""Several sources hold the same content; the most complete one of them is found. No I/O."""
+"""The most complete of several sources of the same content. No I/O."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Source:
 
     :param kind: type of the part.
     :param place: of the part in its item.
-    :param deltas: in the order in which they came.
+    :param deltas: in the order of their events.
     :param wholes: the contents that events with all of it hold, in the order of these events.
     :param ends: number of events that ended it.
-    :param part: what else is known of it.
+    :param part: its other fields.
     """
 
     kind: str
@@ -49,33 +49,32 @@ def choose(deltas: Sequence[str], wholes: Iterable[str], *, times: int = 1) -> s
     """
     Return the most complete content.
 
-    Two wholes that agree are right. One alone is, if it is what the deltas brought or an extension of it; otherwise
-    the deltas are. White space is no difference.
+    Two wholes that agree are right. A single one is right if it is the text of the deltas or extends it; otherwise the
+    deltas are right. White space is ignored.
 
     :param times: number of ends: a stream may bring its deltas twice.
     """
     pieced = "".join(deltas)
-    told = [whole for whole in wholes if whole]
-    if not told or all(whole == pieced for whole in told):
+    present = [whole for whole in wholes if whole]
+    if not present or all(whole == pieced for whole in present):
         return pieced
-    if agreed := _agreed(told):
-        return _longest(agreed, told)
-    fitting = [whole for whole in told if not pieced or _fits(deltas, pieced, whole, times)]
+    if agreed := _agreed(present):
+        return _longest(agreed, present)
+    fitting = [whole for whole in present if not pieced or _fits(deltas, pieced, whole, times)]
     whole = _longest(fitting[0], fitting) if fitting else pieced
-    return (
-        pieced if len(pieced) > len(whole) and squeeze(pieced) == squeeze(whole) else whole
-    )  # it has more white space
+    has_more_space = len(pieced) > len(whole) and squeeze(pieced) == squeeze(whole)
+    return pieced if has_more_space else whole
 
 
 def choose_arguments(deltas: Sequence[str], wholes: Iterable[str]) -> str:
     """Return the most complete arguments of a call: those that are no JSON, or empty, only if there are no others."""
-    told = [whole for whole in wholes if whole]
+    present = [whole for whole in wholes if whole]
     pieced = "".join(deltas)
-    if all(whole == pieced for whole in told):
+    if all(whole == pieced for whole in present):
         return pieced
-    full = [whole for whole in told if parse_json(whole)]
+    full = [whole for whole in present if parse_json(whole)]
     if not full:
-        return pieced if parse_json(pieced) else choose(deltas, told)
+        return pieced if parse_json(pieced) else choose(deltas, present)
     return choose(deltas if parse_json(pieced) else (), full)
 
 
@@ -97,15 +96,15 @@ def resolve(sources: Sequence[Source], contents: Iterable[Any]) -> Any:
     :param sources: its parts as they were streamed.
     :param contents: the content as the end of the item, and then the end of the response hold it.
     """
-    told = [content for content in contents if text_within(content)]
-    if not told:
+    present = [content for content in contents if text_within(content)]
+    if not present:
         return [as_part(source) for source in sources]
     streamed = [source.text for source in sources]
-    for content in reversed(told):
+    for content in reversed(present):
         texts = texts_within(content)
-        if is_superset(texts, streamed) and all(is_superset(texts, texts_within(other)) for other in told):
+        if is_superset(texts, streamed) and all(is_superset(texts, texts_within(other)) for other in present):
             return content
-    return [as_part(source) for source in _align(sources, told)]
+    return [as_part(source) for source in _align(sources, present)]
 
 
 def as_part(source: Source) -> dict[str, Any]:
@@ -136,10 +135,10 @@ def as_json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value else ""
 
 
-def _agreed(told: Sequence[str]) -> str:
+def _agreed(present: Sequence[str]) -> str:
     """Return the text that most wholes have, if two of them have it; the longest form of it."""
     votes: dict[str, list[str]] = {}
-    for whole in told:
+    for whole in present:
         votes.setdefault(squeeze(whole), []).append(whole)
     most = max(votes.values(), key=len)
     return max(most, key=len) if len(most) > 1 else ""
@@ -154,22 +153,22 @@ def _longest(text: str, others: Iterable[str]) -> str:
 
 
 def _fits(deltas: Sequence[str], pieced: str, whole: str, times: int) -> bool:
-    """Whether a whole is what its deltas brought, or an extension of it."""
+    """Whether a whole is the text of its deltas, or extends it."""
     if covers(whole, pieced):
         return True
-    said, ended = squeeze(pieced), squeeze(whole)
+    streamed, ended = squeeze(pieced), squeeze(whole)
     if not ended:
         return False
-    if said in ended or (times > 1 and said == ended * (len(said) // len(ended))):
+    if streamed in ended or (times > 1 and streamed == ended * (len(streamed) // len(ended))):
         return True
-    # Deltas were lost: those that came stand in the whole one after another, and are most of it.
+    # Deltas were lost: the others stand in the whole one after another, and are most of it.
     place = 0
     for piece in deltas:
         for known in squeeze(piece).split(LOST):
             place = ended.find(known, place) + len(known)
             if place < len(known):
                 return False
-    return 2 * len(said) >= len(ended)
+    return 2 * len(streamed) >= len(ended)
 
 
 def _kind(part: Mapping[str, Any]) -> str:
@@ -189,23 +188,23 @@ def _parts(content: Any) -> list[Source]:
 
 
 def _align(sources: Sequence[Source], contents: Sequence[Any]) -> list[Source]:
-    """Return the parts, each with all its sources: those of the content with most parts, and what it lacks."""
+    """Return the parts, each with all its sources: those of the content with most parts, and others that it lacks."""
     most = max(range(len(contents)), key=lambda number: (len(parts_of(contents[number])), number))
     base = _parts(contents[most])
     before = [sources, *(_with_text(_parts(content)) for content in contents[:most])]
     after = [_with_text(_parts(content)) for content in contents[most + 1 :]]
     known = _with_text(base)
-    kept = [one for one in base if not one.wholes[0]]  # parts without text have no other source
+    textless = [one for one in base if not one.wholes[0]]  # parts without text have no other source
     extra: list[Source] = []
-    told: list[list[Source]] = [[] for _ in known]
+    matched: list[list[Source]] = [[] for _ in known]
     for stream in before:
-        _add(known, told, stream, extra)
+        _add(known, matched, stream, extra)
     for number, one in enumerate(known):
-        told[number].append(one)
+        matched[number].append(one)
     for stream in after:
-        _add(known, told, stream, extra)
-    joined = [_joined(part, among) for part, among in zip(known, told, strict=True)]
-    return sorted([*joined, *kept, *extra], key=lambda one: one.place)
+        _add(known, matched, stream, extra)
+    joined = [_joined(part, among) for part, among in zip(known, matched, strict=True)]
+    return sorted([*joined, *textless, *extra], key=lambda one: one.place)
 
 
 def _with_text(parts: Iterable[Source]) -> list[Source]:
@@ -224,8 +223,8 @@ def _joined(part: Source, sources: Sequence[Source]) -> Source:
     )
 
 
-def _add(known: Sequence[Source], told: list[list[Source]], stream: Sequence[Source], extra: list[Source]) -> None:
-    """Add parts to the ones they are: by the same text, else by the same place."""
+def _add(known: Sequence[Source], matched: list[list[Source]], stream: Sequence[Source], extra: list[Source]) -> None:
+    """Add parts to the known ones that they equal: by the same text, else by the same place."""
     by_place = {one.place: number for number, one in enumerate(known)}
     by_text: dict[tuple[str, str], deque[int]] = {}
     for number, one in enumerate(known):
@@ -244,11 +243,11 @@ def _add(known: Sequence[Source], told: list[list[Source]], stream: Sequence[Sou
             left.append(source)
         else:
             taken.add(here)
-            told[here].append(source)
+            matched[here].append(source)
     for source in left:
         here = by_place.get(source.place)
         if here is not None and here not in taken and known[here].kind == source.kind:
             taken.add(here)
-            told[here].append(source)
+            matched[here].append(source)
         else:
             extra.append(source)

@@ -1,17 +1,20 @@
-"""Error bodies as real servers send them: class, whether it is tried again, and what the message says to do."""
+"""Error bodies as real servers send them: class, retryable or not, and the message with its advice."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
-from airflow_provider_responses.client import errors
+from airflow_provider_responses.client import response_errors, server_errors
 from airflow_provider_responses.client.error_names import STATUS_OF_NAME, choose, read_cause
+from airflow_provider_responses.client.network_errors import cancelled_error, deadline_error, transport_error
+from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ResponsesError
 from airflow_provider_responses.models import Response
@@ -22,7 +25,7 @@ from .wire import result
 
 def error_of(row: Row, **headers: str) -> APIError:
     data = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
-    return errors.error_from_response(row.status, headers, data, request=row.request)
+    return server_errors.error_from_response(row.status, headers, data, request=row.request)
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -33,7 +36,55 @@ def test_the_error_of_a_real_server(row: Row) -> None:
     assert row.words in str(error)
     assert row.advice in str(error)
     assert SECRET not in str(error)
-    assert ("it goes on" in str(error)) is row.retryable
+    assert ("this persists" in str(error)) is row.retryable
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_the_message_has_the_cause_then_the_advice_then_the_request(row: Row) -> None:
+    text = str(error_of(row))
+    name = server_errors.NAME_OF_STATUS.get(row.status, "error")
+    assert text.startswith(f"{row.status} {name}: ")
+    assert text.endswith(f". Request: {row.request.label}")
+    assert text.index(row.words) < text.index(row.advice) < text.rindex("Request: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "advice"),
+    [
+        (transport_error(httpx.ConnectError("refused"), request=OPEN), "no connection: refused", "Check the base URL"),
+        (transport_error(httpx.ReadTimeout("slow"), request=OPEN), "no response in time: slow", "Raise `read_timeout`"),
+        (transport_error(httpx.ReadError("lost"), request=OPEN), "the connection broke: lost", "can be sent again"),
+        (deadline_error(request=OPEN, timeout=7.5), "no response within 7.5 s", "Raise the timeout"),
+        (cancelled_error(request=OPEN), "the call was cancelled", "No send follows"),
+        (
+            response_errors.truncated(Response(raw=result(status="incomplete")), request=OPEN),
+            "the response was truncated (unknown reason)",
+            'set on_incomplete="return"',
+        ),
+        (response_errors.refused(Response(raw=result()), request=OPEN), "the model refused", "Change the input"),
+        (
+            response_errors.not_ready(Response(raw=result(status="queued")), request=OPEN),
+            "the response has the status 'queued'",
+            "Leave out `background`",
+        ),
+        (response_errors.no_response(Response(raw={}), request=OPEN), "the server sent JSON that is no", "Check the"),
+        (
+            response_errors.not_json(200, {}, b"<html>", request=OPEN),
+            "expected a whole JSON object with status 200, got 6 bytes",
+            "Check the base URL",
+        ),
+        (StreamReader({}, request=OPEN).interrupted("reset"), "the stream broke before any output: reset", "stream=F"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_message_begins_with_the_cause_and_ends_with_the_request(
+    error: ResponsesError, cause: str, advice: str
+) -> None:
+    text = str(error)
+    assert text.startswith(cause)
+    assert text.endswith(f". Request: {OPEN.label}")
+    assert text.index(advice) < text.rindex("Request: ")
+    assert ".." not in text
 
 
 def test_there_are_enough_of_them() -> None:
@@ -73,10 +124,10 @@ def test_openrouter_keeps_its_own_advice(status: int, advice: str) -> None:
     assert advice in str(error_of(Row(status, {"error": {"message": "m"}}, False, "", "", OPENROUTER)))
 
 
-@pytest.mark.parametrize(("told", "retryable"), [("true", True), ("FALSE", False), ("maybe", True), ("", True)])
-def test_a_server_may_tell_in_a_header_whether_to_try_again(told: str, retryable: bool) -> None:
+@pytest.mark.parametrize(("header", "retryable"), [("true", True), ("FALSE", False), ("maybe", True), ("", True)])
+def test_a_header_may_set_whether_to_retry(header: str, retryable: bool) -> None:
     row = Row(503, {"error": {"message": "m"}}, True, "", "")
-    error = error_of(row, **{"x-should-retry": told})
+    error = error_of(row, **{"x-should-retry": header})
     assert error.retryable is retryable
     assert ("same request fails again" in str(error)) is not retryable
 
@@ -89,7 +140,7 @@ def test_digits_inside_a_5xx_are_believed(status: int, digits: Any) -> None:
 
 @pytest.mark.parametrize("digits", [400, "400", 401, "404"])
 @pytest.mark.parametrize("status", [408, 409, 425, 429])
-def test_digits_beside_a_status_that_says_wait_are_not(status: int, digits: Any) -> None:
+def test_digits_beside_a_retryable_status_are_ignored(status: int, digits: Any) -> None:
     assert error_of(Row(status, {"error": {"message": "m", "code": digits}}, False, "", "")).retryable
 
 
@@ -146,10 +197,10 @@ NAMED = [
 def test_a_code_or_a_type_that_is_text_is_read(name: Any, status: int, place: str) -> None:
     error: dict[str, Any] = {"message": "said so", "type" if place == "type" else "code": name}
     if place in {"code", "type"}:
-        made = errors.error_from_result(Response(raw={"status": "failed", "error": error}), request=OPEN)
+        made = server_errors.error_from_result(Response(raw={"status": "failed", "error": error}), request=OPEN)
     else:
         event = {"type": "error", **(error if place == "flat event" else {"error": error})}
-        made = errors.error_from_event(event, {}, request=OPEN)
+        made = server_errors.error_from_event(event, {}, request=OPEN)
     cls, retryable = exceptions.error_class_for_status(status)
     assert (type(made), made.status_code, made.retryable) == (cls, status, retryable)
     assert "said so" in str(made)
@@ -170,14 +221,14 @@ def test_a_code_or_a_type_that_is_text_is_read(name: Any, status: int, place: st
     ],
     ids=str,
 )
-def test_what_is_particular_goes_before_what_is_generic(error: dict[str, Any], status: int) -> None:
+def test_particular_names_count_more_than_generic_ones(error: dict[str, Any], status: int) -> None:
     raw = {"status": "failed", "error": {"message": "m", **error}}
-    assert errors.error_from_result(Response(raw=raw), request=OPEN).status_code == status
+    assert server_errors.error_from_result(Response(raw=raw), request=OPEN).status_code == status
 
 
 def test_a_filtered_response_that_is_called_failed_is_not_paid_again() -> None:
     raw = result(status="failed", error=None, incomplete_details={"reason": "content_filter"})
-    error = errors.error_from_result(Response(raw=raw), request=OPEN)
+    error = server_errors.error_from_result(Response(raw=raw), request=OPEN)
     assert (type(error), error.retryable) == (exceptions.BadRequestResponseError, False)
     assert "change the input or the model" in str(error)
 
@@ -200,18 +251,18 @@ envelopes = st.recursive(
 
 @given(envelopes, st.integers(300, 599), st.sampled_from([OPEN, OPENROUTER, CONTINUED]))
 def test_no_envelope_raises_anything_else(body: Any, status: int, request_: RequestSummary) -> None:
-    error = errors.error_from_response(status, {}, json.dumps(body).encode(), request=request_)
+    error = server_errors.error_from_response(status, {}, json.dumps(body).encode(), request=request_)
     assert error.status_code == status
     assert len(str(error)) < 3_000
 
 
 @given(envelopes, st.sampled_from(["error", "response.error", ""]))
 def test_no_error_event_raises_anything_else(body: Any, kind: str) -> None:
-    made = errors.error_from_event({"type": kind, "error": body}, {}, request=OPEN)
+    made = server_errors.error_from_event({"type": kind, "error": body}, {}, request=OPEN)
     assert 400 <= (made.status_code or 0) < 600
 
 
-SENTINEL = "SENTINEL"  # stands for what a server repeats of the input
+SENTINEL = "SENTINEL"  # stands for a part of the input that a server repeats
 content = st.sampled_from([SENTINEL, {"input": SENTINEL}, [SENTINEL], {"messages": [{"content": SENTINEL}]}])
 complaints = st.fixed_dictionaries(
     {"input": content},
@@ -243,7 +294,7 @@ bodies = st.one_of(
 @given(bodies, st.sampled_from([400, 422, 500]), st.booleans())
 def test_no_input_of_a_list_of_complaints_is_repeated(body: Any, status: int, is_cut: bool) -> None:
     data = json.dumps(body).encode()
-    error = errors.error_from_response(status, {}, data[:-1] if is_cut else data, request=OPEN)
+    error = server_errors.error_from_response(status, {}, data[:-1] if is_cut else data, request=OPEN)
     for shown in (str(error), repr(error), repr(error.metadata), repr(error.availability)):
         assert SENTINEL not in shown
 
@@ -273,7 +324,7 @@ def lost(kind: str = "timeout") -> exceptions.TransportError:
 
 def test_a_final_error_names_the_earlier_sends_that_may_have_been_billed() -> None:
     paid = exceptions.OutputValidationError(
-        "not as typed", response=Response(raw=result(), headers={"x-generation-id": "gen-2"})
+        "invalid", response=Response(raw=result(), headers={"x-generation-id": "gen-2"})
     )
     error = ResponsesError("the last").after(
         [lost("connect"), lost(), exceptions.TooManyRequestsResponseError("x"), paid]
@@ -302,5 +353,5 @@ def test_a_final_error_names_the_earlier_sends_that_may_have_been_billed() -> No
         (Response(raw=result(usage=None, output=[])), False),
     ],
 )
-def test_a_response_that_came_is_on_the_bill(response: Response | None, billed: bool) -> None:
+def test_a_response_that_arrived_may_have_been_billed(response: Response | None, billed: bool) -> None:
     assert ResponsesError("x", response=response).may_have_been_billed is billed

@@ -1,4 +1,4 @@
-"""Real sockets: what the network does, and what it is called. Bounded by the server's own limit."""
+"""Real sockets: connections, deadlines, and the errors of the network. Bounded by the server's own limit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ import httpx
 import pytest
 from blockbuster import blockbuster_ctx
 
-from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient, transport
-from airflow_provider_responses.client.transport import AsyncPool, SyncPool, to_transport_error
+from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient, async_pool, sockets, sync_pool
+from airflow_provider_responses.client.async_pool import AsyncPool
+from airflow_provider_responses.client.network_errors import transport_error
+from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     ResponsesError,
@@ -49,7 +52,7 @@ def failing(flavour: Flavour, server: Server, **settings: Any) -> TransportError
     return caught.value
 
 
-# --- what a response's head may be
+# --- the head of a response
 
 
 @pytest.mark.parametrize(
@@ -62,11 +65,11 @@ def failing(flavour: Flavour, server: Server, **settings: Any) -> TransportError
     ids=["10 KB", "60 KB", "200 headers"],
 )
 def test_a_large_head_of_a_response_is_read(flavour: Flavour, server: Server, headers: list[str]) -> None:
-    def has_much_to_say(connection: Connection) -> None:
+    def sends_a_large_head(connection: Connection) -> None:
         while connection.read_request():
-            connection.answer(None, *headers)
+            connection.respond(None, *headers)
 
-    server.script = has_much_to_say
+    server.script = sends_a_large_head
     response = flavour.network(base_url=server.url).send()
     assert (response.output_text, response.tries, len(server.heads)) == ("Hello", 1, 1)
     name, _, value = headers[-1].partition(": ")
@@ -76,11 +79,11 @@ def test_a_large_head_of_a_response_is_read(flavour: Flavour, server: Server, he
 def test_the_number_of_headers_is_no_setting_of_older_aiohttps() -> None:
     def older(*, max_line_size: int = 8190, max_field_size: int = 8190) -> None: ...
 
-    assert transport.header_limits(older).keys() == {"max_line_size", "max_field_size"}
-    assert "max_field_size" in transport.header_limits(aiohttp.ClientSession)
+    assert async_pool.header_limits(older).keys() == {"max_line_size", "max_field_size"}
+    assert "max_field_size" in async_pool.header_limits(aiohttp.ClientSession)
 
 
-# --- what a failure means
+# --- failures
 
 
 def test_a_refused_connection_has_sent_nothing(flavour: Flavour) -> None:
@@ -101,12 +104,12 @@ def resets(connection: Connection) -> None:
     connection.reset()
 
 
-def answers_half(connection: Connection) -> None:
+def sends_half(connection: Connection) -> None:
     connection.read_request()
     connection.send(f'{JSON_OK}content-length: 100\r\n\r\n{{"id":')
 
 
-def answers_half_a_head(connection: Connection) -> None:
+def sends_half_a_head(connection: Connection) -> None:
     connection.read_request()
     connection.send("HTTP/1.1 200 OK\r\ncontent-ty")
 
@@ -128,10 +131,10 @@ def mangles_gzip(connection: Connection) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [hangs_up, resets, answers_half, answers_half_a_head, breaks_a_chunk, speaks_no_http, mangles_gzip],
+    [hangs_up, resets, sends_half, sends_half_a_head, breaks_a_chunk, speaks_no_http, mangles_gzip],
     ids=lambda script: script.__name__,
 )
-def test_what_breaks_after_the_request_went_out_may_have_been_billed(
+def test_a_failure_after_the_request_was_sent_may_have_been_billed(
     flavour: Flavour, server: Server, script: Callable[[Connection], None]
 ) -> None:
     server.script = script
@@ -205,8 +208,8 @@ def key_of(port: int = 1) -> Any:
     ],
     ids=repr,
 )
-def test_every_exception_below_says_whether_the_request_went_out(error: Exception, kind: str) -> None:
-    made = to_transport_error(error, what="POST x")
+def test_every_exception_shows_whether_the_request_was_sent(error: Exception, kind: str) -> None:
+    made = transport_error(error, request=RequestSummary(label="POST x"))
     assert (made.kind, made.ambiguous) == (kind, kind != "connect")
     assert "POST x" in str(made)
 
@@ -223,7 +226,7 @@ DRIPS = {
 
 
 @pytest.mark.parametrize(("head", "piece"), DRIPS.values(), ids=DRIPS)
-def test_an_answer_that_drips_forever_ends_at_the_deadline(
+def test_a_response_that_drips_forever_ends_at_the_deadline(
     flavour: Flavour, server: Server, head: str, piece: bytes
 ) -> None:
     def drips(connection: Connection) -> None:
@@ -241,7 +244,7 @@ def test_an_answer_that_drips_forever_ends_at_the_deadline(
 
 
 @pytest.mark.parametrize("framing", ["transfer-encoding: chunked", "connection: close"])
-def test_an_answer_that_falls_silent_ends_at_the_deadline(flavour: Flavour, server: Server, framing: str) -> None:
+def test_a_response_that_falls_silent_ends_at_the_deadline(flavour: Flavour, server: Server, framing: str) -> None:
     def falls_silent(connection: Connection) -> None:
         connection.read_request()
         connection.send(f"{JSON_OK}{framing}\r\n\r\n")
@@ -259,7 +262,7 @@ def drips_events(connection: Connection) -> None:
     connection.drip(chunk(b": PROCESSING\n\n"))
 
 
-def test_a_stream_that_never_ends_gives_its_text_at_the_deadline(flavour: Flavour, server: Server) -> None:
+def test_a_stream_that_never_ends_raises_with_its_text_at_the_deadline(flavour: Flavour, server: Server) -> None:
     server.script = drips_events
     client = flavour.network(base_url=server.url, timeout=0.5)
     with pytest.raises(StreamInterruptedError) as caught:
@@ -294,7 +297,7 @@ def test_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
 
 
 def idle_seconds_of(pool: SyncPool | AsyncPool) -> float:
-    """What the library that keeps the connections was given."""
+    """Return the setting of the library that keeps the connections."""
     inner: Any = pool.http._transport
     if isinstance(pool, SyncPool):
         return float(inner._pool._keepalive_expiry)
@@ -370,7 +373,7 @@ def test_streamed_calls_share_a_connection(flavour: Flavour, server: Server) -> 
     assert (server.connections, len(server.heads)) == (1, 3)
 
 
-def test_a_whole_answer_does_not_wait_for_the_end_of_its_stream(flavour: Flavour, server: Server) -> None:
+def test_a_whole_response_does_not_wait_for_the_end_of_its_stream(flavour: Flavour, server: Server) -> None:
     def never_ends(connection: Connection) -> None:
         connection.read_request()
         connection.send(f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{STREAM}")
@@ -381,7 +384,7 @@ def test_a_whole_answer_does_not_wait_for_the_end_of_its_stream(flavour: Flavour
     assert server.hung_up.wait(LIMIT)
 
 
-def test_a_compressed_answer_is_read(flavour: Flavour, server: Server) -> None:
+def test_a_compressed_response_is_read(flavour: Flavour, server: Server) -> None:
     data = gzip.compress(json.dumps(result("Grüße")).encode())
 
     def compresses(connection: Connection) -> None:
@@ -392,7 +395,7 @@ def test_a_compressed_answer_is_read(flavour: Flavour, server: Server) -> None:
     assert flavour.network(base_url=server.url).send().output_text == "Grüße"
 
 
-def test_one_authorization_goes_out_whatever_netrc_says(
+def test_one_authorization_is_sent_despite_netrc(
     flavour: Flavour, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -416,7 +419,7 @@ def test_the_bytes_on_the_wire_are_alike_in_both_clients(server: Server) -> None
 def sockets_to(port: int) -> list[socket.socket]:
     found = []
     for thing in gc.get_objects():
-        # By its type: asking a lazy object of Airflow's for its class would import what it stands for.
+        # By its type: reading the class of a lazy object of Airflow's would import its module.
         if issubclass(type(thing), socket.socket) and thing.fileno() >= 0 and thing.family == socket.AF_INET:
             try:
                 if thing.getpeername()[1] == port:
@@ -431,7 +434,7 @@ def test_the_kernel_probes_silent_connections(flavour: Flavour, server: Server) 
     found = sockets_to(server.port)
     assert found
     for sock in found:
-        for level, option, value in transport.TCP_KEEPALIVE:
+        for level, option, value in sockets.TCP_KEEPALIVE:
             given = sock.getsockopt(level, option)
             assert given == value if level == socket.IPPROTO_TCP else given
 
@@ -454,7 +457,7 @@ def test_cancel_from_another_thread_ends_a_waiting_call(server: Server) -> None:
 
     thread = threading.Thread(target=cancel_when_received)
     thread.start()
-    with client, pytest.raises(RequestCancelledError, match="no try follows") as caught:
+    with client, pytest.raises(RequestCancelledError, match="No send follows") as caught:
         client.send(REQUEST)
     thread.join(LIMIT)
     assert caught.value.ambiguous
@@ -513,9 +516,9 @@ def test_cancel_while_the_connection_is_made_sends_nothing(server: Server) -> No
 
 @pytest.fixture
 def process_pool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(transport, "process_pools", transport._ProcessPools())
-    yield transport.process_pools
-    transport.process_pools.close()
+    monkeypatch.setattr(sync_pool, "process_pools", sync_pool.ProcessPools())
+    yield sync_pool.process_pools
+    sync_pool.process_pools.close()
 
 
 def test_blocking_clients_share_the_pool_of_the_process(server: Server, process_pool: Any) -> None:
@@ -527,20 +530,20 @@ def test_blocking_clients_share_the_pool_of_the_process(server: Server, process_
 
 def test_threads_share_the_pool_of_the_process(server: Server, process_pool: Any) -> None:
     client = ResponsesClient(config(base_url=server.url))
-    answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(client.send(REQUEST).output_text)) for _ in range(8)]
+    responses: list[str] = []
+    threads = [threading.Thread(target=lambda: responses.append(client.send(REQUEST).output_text)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(LIMIT)
-    assert answers == ["Hello"] * 8
+    assert responses == ["Hello"] * 8
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
     client = ResponsesClient(config(base_url=server.url))
     client.send(REQUEST)
-    pool = transport.process_pools.get(config(base_url=server.url).route)
+    pool = sync_pool.process_pools.get(config(base_url=server.url).route)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the test's server has threads, the child uses none
         child = os.fork()
@@ -548,7 +551,7 @@ def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
         signal.alarm(int(LIMIT))
         code = 1
         try:
-            fresh = transport.process_pools.get(config(base_url=server.url).route) is not pool
+            fresh = sync_pool.process_pools.get(config(base_url=server.url).route) is not pool
             code = 0 if client.send(REQUEST).output_text == "Hello" and fresh else 2
         finally:
             os._exit(code)
@@ -556,7 +559,7 @@ def test_a_fork_does_not_use_its_parents_connections(server: Server) -> None:
     assert server.connections == 2
     client.send(REQUEST)
     assert server.connections == 2
-    transport.process_pools.close()
+    sync_pool.process_pools.close()
 
 
 @pytest.fixture
@@ -607,7 +610,7 @@ async def test_a_pool_is_made_once_per_loop(monkeypatch: pytest.MonkeyPatch) -> 
             made.append(self)  # a pool reads all root certificates: tens of milliseconds
             super().__init__(**route)
 
-    monkeypatch.setattr(transport, "AsyncPool", Counted)
+    monkeypatch.setattr(async_pool, "AsyncPool", Counted)
     async with AsyncResponsesClient(config()), AsyncResponsesClient(config()), AsyncResponsesClient(config()):
         assert len(made) == 1
 
@@ -632,15 +635,15 @@ async def test_hundreds_of_calls_are_under_way_at_once(server: Server) -> None:
     calls = 150  # beyond aiohttp's and httpx's own limit of 100
     together = threading.Barrier(calls, timeout=LIMIT)
 
-    def answers_when_all_are_there(connection: Connection) -> None:
+    def responds_when_all_are_there(connection: Connection) -> None:
         connection.read_request()
         together.wait()
-        connection.answer()
+        connection.respond()
 
-    server.script = answers_when_all_are_there
+    server.script = responds_when_all_are_there
     async with AsyncResponsesClient(config(base_url=server.url, timeout=LIMIT)) as client:
-        answers = await asyncio.gather(*(client.send(REQUEST) for _ in range(calls)))
-    assert {answer.output_text for answer in answers} == {"Hello"}
+        responses = await asyncio.gather(*(client.send(REQUEST) for _ in range(calls)))
+    assert {response.output_text for response in responses} == {"Hello"}
 
 
 async def test_cancelling_a_coroutine_drops_its_connection(server: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_responses.client import merging
 from airflow_provider_responses.client.assembler import Assembler
-from airflow_provider_responses.client.sources import choose, choose_arguments, resolve
+from airflow_provider_responses.client.completeness import choose, choose_arguments, resolve
 
 from .shapes import call, ended
 
@@ -21,7 +21,7 @@ from .shapes import call, ended
         ([], ["ab"], "ab"),
         (["he", "he", "llo"], ["hello", "hello"], "hello"),
         (["he", "o"], ["hello", "hello"], "hello"),
-        (["he", "o"], ["hello"], "hello"),  # what came stands in the whole, in its order
+        (["he", "o"], ["hello"], "hello"),  # the deltas stand in the whole, in its order
         (["he", "he", "llo"], ["hello"], "hehello"),
         (["hello", " you"], ["(No update)"], "hello you"),
         (["hello", " you"], ["hello"], "hello you"),
@@ -63,14 +63,14 @@ def test_arguments_that_are_none_never_win(deltas: list[str], wholes: list[str],
     assert choose_arguments(deltas, wholes) == text
 
 
-def test_what_no_source_has_alone_is_put_together() -> None:
+def test_texts_that_no_source_holds_alone_are_assembled() -> None:
     first = [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "no"}]
     last = [{"type": "output_text", "text": "ab"}, {"type": "output_text", "text": "c"}]
     parts: Any = resolve((), (first, last))
     assert sorted(part.get("text") or part["refusal"] for part in parts) == ["ab", "c", "no"]
 
 
-def test_calls_of_other_names_are_told_apart_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_other_names_are_separated_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = 0
     are_alike = merging._are_alike
 

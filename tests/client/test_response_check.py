@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
-from airflow_provider_responses.client import errors, protocol
+from airflow_provider_responses.client import server_errors
+from airflow_provider_responses.client.response_check import check_response, read_json
+from airflow_provider_responses.client.retry_after import read_retry_after
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -28,28 +30,28 @@ from .wire import result
 WHAT = "POST https://openrouter.ai/api/v1/responses (model maker/small-1)"
 REQUEST = RequestSummary(label=WHAT, is_openrouter=True)
 
-# status, class, try again?, what the message tells to do
+# status, class, retryable, advice in the message
 TABLE = [
     (400, "BadRequestResponseError", False, "Correct the request"),
     (401, "UnauthorizedResponseError", False, "API key"),
     (402, "PaymentRequiredResponseError", False, "https://openrouter.ai/settings/credits"),
-    (402, "PaymentRequiredResponseError", False, "what the key has left"),
+    (402, "PaymentRequiredResponseError", False, "what remains of the limit"),
     (403, "ForbiddenResponseError", False, "the key may not do this"),
     (404, "NotFoundResponseError", False, "model's name"),
-    (408, "RequestTimeoutResponseError", True, "if it goes on"),
+    (408, "RequestTimeoutResponseError", True, "if this persists"),
     (413, "PayloadTooLargeResponseError", False, "Send less"),
     (422, "UnprocessableEntityResponseError", False, "Correct the request"),
     (429, "TooManyRequestsResponseError", True, "wait"),
-    (500, "InternalServerResponseError", True, "if it goes on"),
-    (502, "BadGatewayResponseError", True, "if it goes on"),
-    (503, "ServiceUnavailableResponseError", True, "if it goes on"),
-    (524, "EdgeNetworkTimeoutResponseError", True, "if it goes on"),
-    (529, "ProviderOverloadedResponseError", True, "if it goes on"),
-    (409, "APIError", True, "if it goes on"),
-    (425, "APIError", True, "if it goes on"),
+    (500, "InternalServerResponseError", True, "if this persists"),
+    (502, "BadGatewayResponseError", True, "if this persists"),
+    (503, "ServiceUnavailableResponseError", True, "if this persists"),
+    (524, "EdgeNetworkTimeoutResponseError", True, "if this persists"),
+    (529, "ProviderOverloadedResponseError", True, "if this persists"),
+    (409, "APIError", True, "if this persists"),
+    (425, "APIError", True, "if this persists"),
     (410, "APIError", False, "Correct the request"),
-    (504, "APIError", True, "if it goes on"),
-    (599, "APIError", True, "if it goes on"),
+    (504, "APIError", True, "if this persists"),
+    (599, "APIError", True, "if this persists"),
     (307, "APIError", False, "redirects are not followed"),
 ]
 
@@ -58,17 +60,17 @@ def error_of(
     status: int, body: Any, headers: dict[str, str] | None = None, *, request: RequestSummary = REQUEST
 ) -> exceptions.ResponsesError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return errors.error_from_response(status, headers or {}, data, request=request)
+    return server_errors.error_from_response(status, headers or {}, data, request=request)
 
 
 def failed(**changes: Any) -> APIError:
     with pytest.raises(APIError) as caught:
-        protocol.check_answer(Response(raw=result(status="failed", output=[], **changes)), request=REQUEST)
+        check_response(Response(raw=result(status="failed", output=[], **changes)), request=REQUEST)
     return caught.value
 
 
 @pytest.mark.parametrize(("status", "name", "retryable", "advice"), TABLE)
-def test_a_status_becomes_its_class_with_its_fields_and_says_what_to_do(
+def test_a_status_becomes_its_class_with_its_fields_and_advice(
     status: int, name: str, retryable: bool, advice: str
 ) -> None:
     body = {
@@ -90,7 +92,7 @@ def test_a_status_becomes_its_class_with_its_fields_and_says_what_to_do(
     assert error.availability == body["error"]["availability"]
     assert error.openrouter_metadata == {"attempt": 2}
     assert not error.ambiguous
-    for part in (WHAT, str(status), "said so", "Maker said: upstream words", "up_1"):
+    for part in (WHAT, str(status), "said so", "Maker reported: upstream words", "up_1"):
         assert part in str(error)
     assert advice.lower() in str(error).lower()
 
@@ -102,19 +104,19 @@ def test_the_error_type_is_read_in_either_place(place: str) -> None:
     assert error_of(400, body).error_type == "invalid_prompt"
 
 
-@pytest.mark.parametrize(("status", "says"), [(400, True), (404, True), (503, False), (429, False)])
-def test_availability_overrides_the_table(status: int, says: bool) -> None:
-    error = error_of(status, {"error": {"message": "m", "availability": {"retryable": says}}})
-    assert error.retryable is says
+@pytest.mark.parametrize(("status", "retryable"), [(400, True), (404, True), (503, False), (429, False)])
+def test_availability_overrides_the_table(status: int, retryable: bool) -> None:
+    error = error_of(status, {"error": {"message": "m", "availability": {"retryable": retryable}}})
+    assert error.retryable is retryable
     if status == 503:
-        assert "trying again does not help" in str(error)
-    if not says:
-        assert "if it goes on" not in str(error).lower()
+        assert "same request fails again" in str(error)
+    if not retryable:
+        assert "if this persists" not in str(error).lower()
 
 
-@pytest.mark.parametrize("says", [None, "yes", 1])
-def test_availability_that_is_no_boolean_overrides_nothing(says: Any) -> None:
-    assert error_of(503, {"error": {"message": "m", "availability": {"retryable": says}}}).retryable
+@pytest.mark.parametrize("value", [None, "yes", 1])
+def test_availability_that_is_no_boolean_overrides_nothing(value: Any) -> None:
+    assert error_of(503, {"error": {"message": "m", "availability": {"retryable": value}}}).retryable
 
 
 def test_a_404_lists_the_models_to_use_instead() -> None:
@@ -123,7 +125,7 @@ def test_a_404_lists_the_models_to_use_instead() -> None:
     assert "maker/new, maker/newer" in str(error)
 
 
-def test_what_each_provider_answered_is_said() -> None:
+def test_the_errors_of_each_provider_are_in_the_message() -> None:
     metadata = {"previous_errors": [{"code": 500, "message": "first provider"}], "reasons": ["violence"]}
     error = error_of(403, {"error": {"message": "m", "metadata": metadata}})
     assert "first provider" in str(error)
@@ -131,7 +133,7 @@ def test_what_each_provider_answered_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"", "empty body"),
         (b"  \n", "empty body"),
@@ -149,10 +151,10 @@ def test_what_each_provider_answered_is_said() -> None:
         (b'{"error": {"message": "cut', "cut"),
     ],
 )
-def test_any_body_makes_an_error_that_says_something(body: bytes, says: str) -> None:
+def test_any_body_makes_an_error_with_a_message(body: bytes, message: str) -> None:
     error = error_of(502, body)
     assert type(error) is exceptions.BadGatewayResponseError
-    assert says in str(error)
+    assert message in str(error)
 
 
 @given(st.binary(max_size=60), st.integers(300, 599))
@@ -180,9 +182,9 @@ def test_no_shape_of_an_envelope_raises_anything_else(error: dict[str, Any], sta
 
 
 @given(error_objects, st.sampled_from(["failed", None]))
-def test_no_shape_of_a_failed_answer_raises_anything_else(error: dict[str, Any], status: str | None) -> None:
+def test_no_shape_of_a_failed_response_raises_anything_else(error: dict[str, Any], status: str | None) -> None:
     with pytest.raises(APIError):
-        protocol.check_answer(Response(raw={"status": status, "error": error}), request=REQUEST)
+        check_response(Response(raw={"status": status, "error": error}), request=REQUEST)
 
 
 def test_huge_bodies_and_words_are_cut() -> None:
@@ -224,16 +226,16 @@ def test_huge_bodies_and_words_are_cut() -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:00", "date": "Wed, 21 Oct 2026 07:28:10 GMT"}, None, None),
     ],
 )
-def test_the_asked_wait_is_read_in_every_form(
+def test_the_wait_that_the_server_names_is_read_in_every_form(
     headers: dict[str, str], availability: dict[str, Any] | None, seconds: float | None
 ) -> None:
-    assert errors.retry_after(headers, availability) == seconds
+    assert read_retry_after(headers, availability) == seconds
 
 
 @given(st.text(max_size=30), st.text(max_size=30), json_values)
-def test_no_form_of_an_asked_wait_raises(text: str, date: str, value: Any) -> None:
+def test_no_form_of_that_wait_raises(text: str, date: str, value: Any) -> None:
     headers = {"retry-after": text, "retry-after-ms": date, "date": date}
-    wait = errors.retry_after(headers, {"retry_after": value})
+    wait = read_retry_after(headers, {"retry_after": value})
     assert wait is None or wait >= 0
 
 
@@ -273,7 +275,7 @@ def flat(table: dict[int, str]) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(("error_type", "status"), flat(OF_TYPE))
-def test_a_failure_inside_a_200_is_what_its_error_type_names(error_type: str, status: int) -> None:
+def test_a_failure_inside_a_200_has_the_class_of_its_error_type(error_type: str, status: int) -> None:
     error = failed(error={"code": "server_error", "message": "said so"}, error_type=error_type)
     cls, retryable = exceptions.error_class_for_status(status)
     assert (type(error), error.status_code, error.retryable) == (cls, status, retryable)
@@ -297,13 +299,13 @@ def test_a_failure_without_an_error_is_a_failure(error: Any) -> None:
 
 def test_an_error_in_a_200_without_a_status_is_a_failure() -> None:
     with pytest.raises(exceptions.TooManyRequestsResponseError, match="slow down"):
-        protocol.check_answer(Response(raw={"error": {"code": 429, "message": "slow down"}}), request=REQUEST)
+        check_response(Response(raw={"error": {"code": 429, "message": "slow down"}}), request=REQUEST)
 
 
 @pytest.mark.parametrize(("status", "retryable"), [("queued", False), ("in_progress", False), ("cancelled", True)])
-def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -> None:
+def test_a_response_that_is_not_ready_is_a_failure(status: str, retryable: bool) -> None:
     with pytest.raises(APIError, match=status) as caught:
-        protocol.check_answer(Response(raw=result(status=status)), request=REQUEST)
+        check_response(Response(raw=result(status=status)), request=REQUEST)
     assert (caught.value.retryable, caught.value.ambiguous) == (retryable, retryable)
     assert caught.value.response is not None
 
@@ -321,10 +323,10 @@ def test_an_answer_that_is_none_yet_is_a_failure(status: str, retryable: bool) -
         (None, "unknown"),
     ],
 )
-def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advice: str) -> None:
+def test_a_truncated_response_keeps_its_output(reason: str | None, advice: str) -> None:
     raw = result("the begin", status="incomplete", incomplete_details={"reason": reason})
     with pytest.raises(IncompleteResponseError, match=advice) as caught:
-        protocol.check_answer(Response(raw=raw), request=REQUEST)
+        check_response(Response(raw=raw), request=REQUEST)
     assert caught.value.response is not None
     assert caught.value.response.output_text == "the begin"
     assert not caught.value.retryable
@@ -337,7 +339,7 @@ def test_an_answer_that_was_cut_off_keeps_what_there_is(reason: str | None, advi
 def test_without_a_reason_the_limit_is_one(most: int | None, advice: str) -> None:
     request = RequestSummary(label=WHAT, max_output_tokens=most)
     with pytest.raises(IncompleteResponseError, match=advice):
-        protocol.check_answer(Response(raw=result(status="incomplete")), request=request)
+        check_response(Response(raw=result(status="incomplete")), request=request)
 
 
 @pytest.mark.parametrize(
@@ -355,17 +357,17 @@ def test_a_response_as_long_as_allowed_may_be_truncated(
 ) -> None:
     response = Response(raw=result("the text", status=status))
     request = RequestSummary(label=WHAT, max_output_tokens=most)
-    checked = protocol.check_answer(response, request=request)
+    checked = check_response(response, request=request)
     assert checked.maybe_truncated is marked
-    assert protocol.check_answer(checked, request=request) is checked
+    assert check_response(checked, request=request) is checked
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == marked
     assert all("raise `max_output_tokens`" in line and WHAT in line and "the text" not in line for line in lines)
 
 
-def test_a_content_filter_without_an_error_is_not_tried_again() -> None:
+def test_a_content_filter_without_an_error_is_not_retried() -> None:
     with pytest.raises(IncompleteResponseError, match="content filter") as caught:
-        protocol.check_answer(Response(raw=result("the begin", status="failed")), request=REQUEST)
+        check_response(Response(raw=result("the begin", status="failed")), request=REQUEST)
     assert caught.value.response is not None
     assert (caught.value.retryable, caught.value.response.output_text) == (False, "the begin")
 
@@ -383,14 +385,14 @@ def test_a_failure_after_output_may_have_been_billed() -> None:
     ):
         raw = result(status="failed", error={"code": "server_error", "message": "m"}, output=output, usage=usage)
         with pytest.raises(APIError) as caught:
-            protocol.check_answer(Response(raw=raw), request=REQUEST)
+            check_response(Response(raw=raw), request=REQUEST)
         assert caught.value.ambiguous is ambiguous
 
 
-def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:
+def test_the_text_of_a_refusal_is_in_the_response_alone() -> None:
     content = [{"type": "refusal", "refusal": "I won't."}]
     with pytest.raises(RefusalError, match="refused") as caught:
-        protocol.check_answer(Response(raw=result(output=[{"type": "message", "content": content}])), request=REQUEST)
+        check_response(Response(raw=result(output=[{"type": "message", "content": content}])), request=REQUEST)
     assert caught.value.response is not None
     assert caught.value.response.refusal == "I won't."
     assert "I won't" not in str(caught.value)
@@ -399,7 +401,7 @@ def test_a_refusal_is_raised_with_its_words_kept_apart() -> None:
 @pytest.mark.parametrize("raw", [{}, {"choices": []}, {"status": None}, {"output": "text"}])
 def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
     with pytest.raises(APIError, match="base URL"):
-        protocol.check_answer(Response(raw=raw), request=REQUEST)
+        check_response(Response(raw=raw), request=REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -416,24 +418,24 @@ def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_was_paid_for_is_never_lost_over_its_shape(changes: dict[str, Any]) -> None:
+def test_a_paid_response_is_never_lost_over_its_shape(changes: dict[str, Any]) -> None:
     response = Response(raw=result(**changes))
     if changes != {"output": None}:
-        assert protocol.check_answer(response, request=REQUEST) is response
+        assert check_response(response, request=REQUEST) is response
     else:
-        assert protocol.check_answer(response, request=REQUEST).output_text == ""
+        assert check_response(response, request=REQUEST).output_text == ""
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "resp', b"\xff"])
 def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
-    with pytest.raises(APIError, match="instead of a whole JSON object") as caught:
-        protocol.read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
+    with pytest.raises(APIError, match="expected a whole JSON object with status 200, got ") as caught:
+        read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
     error: ResponsesError = caught.value
     assert (error.retryable, error.ambiguous, error.generation_id) == (True, True, "gen-1")
 
 
 def test_a_body_padded_with_white_space_is_read() -> None:
-    assert protocol.read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', request=REQUEST) == {"id": "resp_1"}
+    assert read_json(200, {}, b" \n\n" * 500 + b'{"id": "resp_1"}\n', request=REQUEST) == {"id": "resp_1"}
 
 
 @pytest.mark.parametrize(
@@ -446,11 +448,11 @@ def test_a_body_padded_with_white_space_is_read() -> None:
         ({}, None, "insufficient-permissions", "The key may not do this"),
     ],
 )
-def test_the_kinds_of_403_are_told_apart(
+def test_the_kinds_of_403_differ(
     metadata: dict[str, Any], routing: dict[str, Any] | None, kind: str, advice: str
 ) -> None:
     body = {"error": {"code": 403, "message": "no", "metadata": metadata}, "openrouter_metadata": routing}
-    error = errors.error_from_response(403, {}, json.dumps(body).encode(), request=REQUEST)
+    error = server_errors.error_from_response(403, {}, json.dumps(body).encode(), request=REQUEST)
     assert isinstance(error, ForbiddenResponseError)
     assert error.kind == kind
     assert error.patterns == metadata.get("patterns", [])
@@ -478,28 +480,28 @@ def test_availability_goes_before_the_error_type_and_that_before_the_status(
     body: dict[str, Any] = {"error": {"message": "no"}, "error_type": error_type}
     if availability is not None:
         body["error"]["availability"] = {"retryable": availability}
-    error = errors.error_from_response(status, {}, json.dumps(body).encode(), request=REQUEST)
+    error = server_errors.error_from_response(status, {}, json.dumps(body).encode(), request=REQUEST)
     assert error.retryable is retryable
 
 
 def test_a_date_to_wait_for_is_read_without_the_servers_clock_too() -> None:
     in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    assert 3000 < (errors.retry_after({"retry-after": in_an_hour}) or 0) <= 3600
-    assert errors.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert 3000 < (read_retry_after({"retry-after": in_an_hour}) or 0) <= 3600
+    assert read_retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
 
 
-def test_a_server_that_only_streams_is_not_paid_again_and_the_advice_says_so() -> None:
+def test_a_server_that_only_streams_is_not_paid_again_and_the_error_says_why() -> None:
     with pytest.raises(APIError, match="set stream=True") as caught:
-        protocol.read_json(200, {}, b"null", request=REQUEST)
+        read_json(200, {}, b"null", request=REQUEST)
     assert (caught.value.retryable, caught.value.ambiguous) == (False, True)
 
 
-def test_more_tokens_than_asked_for_are_no_sign_of_truncation() -> None:
+def test_more_tokens_than_the_limit_are_no_sign_of_truncation() -> None:
     # One proxy raises a small limit without a word.
     request = RequestSummary(label=WHAT, max_output_tokens=4)
     for count, marked in ((3, False), (4, True), (5, False)):
         usage = {"input_tokens": 1, "output_tokens": count, "total_tokens": count + 1}
-        assert protocol.check_answer(Response(raw=result(usage=usage)), request=request).maybe_truncated is marked
+        assert check_response(Response(raw=result(usage=usage)), request=request).maybe_truncated is marked
 
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
@@ -510,16 +512,16 @@ def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
     with pytest.raises(
         IncompleteResponseError, match="raise `max_output_tokens` or lower the reasoning effort"
     ) as caught:
-        protocol.check_answer(Response(raw=result(output=[THOUGHT, THOUGHT])), request=REQUEST)
+        check_response(Response(raw=result(output=[THOUGHT, THOUGHT])), request=REQUEST)
     assert caught.value.response is not None
     assert (caught.value.retryable, caught.value.response.status) == (False, "incomplete")
     for other in (CALL, {"type": "image_generation_call", "result": "x"}, {"type": "of_tomorrow"}, *result()["output"]):
-        protocol.check_answer(Response(raw=result(output=[THOUGHT, other])), request=REQUEST)
-    protocol.check_answer(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
+        check_response(Response(raw=result(output=[THOUGHT, other])), request=REQUEST)
+    check_response(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
 
 
 def test_a_truncated_body_is_called_the_beginning_of_one() -> None:
     with pytest.raises(
-        APIError, match="14 bytes, the beginning of a JSON object with the fields 'id' instead of a whole"
+        APIError, match="expected a whole JSON object with status 200, got 14 bytes, the beginning of a JSON object"
     ):
-        protocol.read_json(200, {}, b'{"id": "resp_1', request=REQUEST)
+        read_json(200, {}, b'{"id": "resp_1', request=REQUEST)

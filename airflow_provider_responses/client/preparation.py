@@ -1,0 +1,84 @@
+"""A request is checked against the server it goes to, and completed, before it is sent. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.models.fields import MAX_TOOL_CALLS
+from airflow_provider_responses.models.history import filled
+from airflow_provider_responses.models.request import ResponsesRequest
+
+
+def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig) -> ResponsesRequest:
+    """
+    Check a request against the server it goes to, and add the connection's default model if it names none.
+
+    The fields in ``extra_body`` are not checked, and count as given: the model and the input may stand there.
+
+    :raises RequestValidationError: naming the field and what to do.
+    """
+    request = ResponsesRequest.parse(request, dialect="openrouter" if config.is_openrouter else "open")
+    if request.background:
+        raise RequestValidationError(
+            "background: true would return before the response is there; leave it out, the task waits for the response",
+            fields=("background",),
+        )
+    if config.is_openrouter:
+        _check_openrouter(request)
+    request = request.settled()
+    if "stream" in request.extra_body:
+        raise RequestValidationError(
+            "extra_body.stream: must be true or false, since the response is read by it", fields=("extra_body.stream",)
+        )
+    request = _with_model(request, config)
+    if config.is_openrouter:
+        return _for_openrouter(request)
+    if not _has(request, "input", "prompt", "previous_response_id", "conversation"):
+        raise RequestValidationError(
+            "input: missing; give `input`, or `prompt`, `previous_response_id` or `conversation`", fields=("input",)
+        )
+    return request
+
+
+def _has(request: ResponsesRequest, *names: str) -> bool:
+    return any(getattr(request, name) or name in request.extra_body for name in names)
+
+
+def _with_model(request: ResponsesRequest, config: ClientConfig) -> ResponsesRequest:
+    if _has(request, "model", "models") or (_has(request, "prompt") and not config.is_openrouter):
+        return request  # on other servers a stored prompt holds the model
+    if not config.default_model:
+        raise RequestValidationError(
+            "model: missing; give `model` or `models`, or set a default model on the connection", fields=("model",)
+        )
+    return request.replace(model=config.default_model)
+
+
+def _for_openrouter(request: ResponsesRequest) -> ResponsesRequest:
+    if not _has(request, "input", "prompt"):
+        raise RequestValidationError("input: missing; give `input`, or `prompt` for a stored prompt", fields=("input",))
+    if not isinstance(request.input, list):
+        return request
+    items = filled(request.input)
+    return request if items == request.input else request.model_copy(update={"input": items})
+
+
+def _check_openrouter(request: ResponsesRequest) -> None:
+    if request.store:
+        raise RequestValidationError(
+            "store: true is refused by OpenRouter, which stores no responses; leave it out", fields=("store",)
+        )
+    if request.previous_response_id is not None:
+        raise RequestValidationError(
+            "previous_response_id: OpenRouter stores no responses; send the whole history in `input` "
+            "(Response.to_input() returns a response's part of it)",
+            fields=("previous_response_id",),
+        )
+    if (request.max_tool_calls or 0) > MAX_TOOL_CALLS:
+        raise RequestValidationError(
+            f"max_tool_calls: must be at most {MAX_TOOL_CALLS}, got {request.max_tool_calls}",
+            fields=("max_tool_calls",),
+        )

@@ -1,0 +1,315 @@
+"""The blocking client, a thin loop over modules without I/O; async_client.py has the same methods in the same order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import httpx
+from httpx_sse import ServerSentEvent
+from tenacity import Retrying
+
+from airflow_provider_responses.client import framing, sync_pool
+from airflow_provider_responses.client.base_client import BaseClient, Options, read_object, read_objects, shows_path
+from airflow_provider_responses.client.call import Call
+from airflow_provider_responses.client.config import ClientConfig, Route
+from airflow_provider_responses.client.http_response import HTTPResponse
+from airflow_provider_responses.client.response_check import check_response
+from airflow_provider_responses.client.retries import Retries
+from airflow_provider_responses.client.send_plan import SendPlan
+from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.exceptions import APIError, ResponsesError, StreamInterruptedError
+from airflow_provider_responses.models.events import StreamEvent
+from airflow_provider_responses.models.request import ResponsesRequest
+from airflow_provider_responses.models.response import Response
+
+CANCEL_CHECK_SECONDS: Final = 0.2  # between two looks at the mark that `cancel` sets, during a wait
+
+
+class ResponsesClient(BaseClient):
+    """
+    Sends requests and blocks until the response is there. Safe to share between threads.
+
+    :param config: address, key, timeouts and retries.
+    :param pool: connections of its own; by default all clients of the process share one pool.
+    :param clock: seconds of a clock that never goes back.
+    :param sleep: waits a number of seconds.
+    :param random: returns a number from 0 to 1, which spreads the waits before retries.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        pool: sync_pool.SyncPool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(config, clock=clock, random=random)
+        self._pool = pool
+        self._sleep = sleep
+        # A plain attribute and not an Event: it is set inside signal handlers, where locks can be held.
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
+        """
+        Send a request and return the whole response; with ``stream=True`` the stream is read to its end here.
+
+        If a stream breaks before any output, and the server is not OpenRouter, the request is sent again unstreamed,
+        once and within ``max_ambiguous_retries``: some servers refuse a request by breaking off, and give their
+        reason only then.
+
+        :param request: a ResponsesRequest, or a dict of its fields.
+        :param options: this call's timeout, retries, headers, metadata level, base URL.
+        :raises RequestValidationError: before anything is sent.
+        :raises APIError: the class of the status, also for a failure inside a 200.
+        :raises IncompleteResponseError: if the response was truncated.
+        :raises RefusalError: if the model refused.
+        :raises StreamInterruptedError: if the stream broke.
+        :raises TransportError: if no response arrived.
+        """
+        return self.send_call(self.prepare(request, options))
+
+    def send_call(self, call: Call) -> Response:
+        """Send a call of :meth:`prepare`; otherwise like :meth:`send`."""
+        plan = SendPlan(call)
+        retries = self._start_retries(call)
+        try:
+            response = self._send_once(plan, retries.deadline)
+        except ResponsesError as error:
+            response = self._resend(retries, error, lambda: self._send_once(plan, retries.deadline))
+        return retries.add_history(response)
+
+    def stream(
+        self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None
+    ) -> Iterator[StreamEvent]:
+        """
+        Send a request and yield its events as they arrive.
+
+        Retries end once the stream has begun: a break after that raises, since text has been handed out. The
+        ``response`` of the last event is the same as ``send`` returns.
+
+        :raises StreamInterruptedError: with the text so far, when the stream breaks.
+        """
+        call = self._post(request, options, stream=True)
+        retries = self._start_retries(call)
+        http = self._retry(retries, lambda: self._open(call, retries.deadline))
+        try:
+            yield from self._read_events(http, call, call.stream_reader(http), retries.deadline)
+        except ResponsesError as error:
+            error.redact(call.config.secrets)
+            self._add_generation_id(error, http)
+            retries.add_history_to_error(error)
+            raise
+        finally:
+            http.close()
+
+    def get_key(self) -> dict[str, Any]:
+        """Return the key's label, limit, remaining limit and reset interval (``GET /key``)."""
+        return read_object(self._get_json(self._get("/key")))
+
+    def get_generation(self, generation_id: str, *, options: Options = None) -> dict[str, Any]:
+        """Return a generation's tokens, cost, provider and latency (``GET /generation``)."""
+        return read_object(self._get_json(self._get_generation(generation_id, options)))
+
+    def get_models(self) -> list[dict[str, Any]]:
+        """Return the models that the server offers (``GET /models``)."""
+        return read_objects(self._get_json(self._get("/models")))
+
+    def probe(self) -> bool | None:
+        """
+        Return whether the server has ``/responses``, None if a ``GET`` does not show it; nothing is made or billed.
+
+        :raises UnauthorizedResponseError: if the key was rejected.
+        :raises TransportError: if no response arrived.
+        """
+        try:
+            return shows_path(self._get_json(self._get("/responses")))
+        except APIError as error:
+            return shows_path(error)
+
+    def cancel(self) -> None:
+        """
+        End all calls of this client: waits are interrupted, and no send follows.
+
+        Safe in a signal handler. Connections are dropped only if they are the client's own (``pool``).
+        """
+        self._cancelled = True
+        if self._pool:
+            self._pool.drop()
+
+    def close(self) -> None:
+        """Close the client's own connections."""
+        if self._pool:
+            self._pool.close()
+
+    def _get_pool(self, route: Route) -> sync_pool.SyncPool:
+        return self._pool or sync_pool.process_pools.get(route)
+
+    def _retry(self, retries: Retries, send: Callable[[], Any]) -> Any:
+        """Send until it succeeds or the retries are used up."""
+        try:
+            return send()  # as nearly all calls do: only the others need tenacity's machinery
+        except ResponsesError as error:
+            return self._resend(retries, error, send)
+
+    def _resend(self, retries: Retries, failed: ResponsesError, send: Callable[[], Any]) -> Any:
+        """Retry after a first send that failed."""
+        first = [failed]
+
+        def send_next() -> Any:
+            if first:
+                raise first.pop()
+            return send()
+
+        retrying = Retrying(
+            retry=retries.should_retry,
+            wait=retries.get_wait,
+            before_sleep=retries.log_retry,
+            stop=lambda _: self._cancelled,
+            sleep=self._wait,
+            reraise=True,
+        )
+        try:
+            return retrying(send_next)
+        except ResponsesError as error:
+            retries.add_history_to_error(error)
+            raise
+
+    def _wait(self, seconds: float) -> None:
+        """Wait before a retry; `cancel` ends it."""
+        until = self._clock() + seconds
+        while not self._cancelled and (left := until - self._clock()) > 0:
+            self._sleep(min(left, CANCEL_CHECK_SECONDS))
+
+    def _get_json(self, call: Call) -> dict[str, Any]:
+        """Send a ``GET``, with retries, and return the JSON object of its response."""
+        retries = self._start_retries(call)
+
+        def send() -> dict[str, Any]:
+            http = self._open(call, retries.deadline)
+            try:
+                with self._map_errors(call, retries.deadline):
+                    http.read()
+            finally:
+                http.close()
+            return call.read_json(http)
+
+        data: dict[str, Any] = self._retry(retries, send)
+        return data
+
+    def _send_once(self, plan: SendPlan, deadline: float) -> Response:
+        """Send the plan's next call and return its response, whole and checked."""
+        call, http, reader = plan.next, None, None
+        try:
+            http = self._open(call, deadline)
+            if call.stream or http.is_event_stream:
+                reader = call.stream_reader(http, yields_events=False)
+                for _ in self._read_events(http, call, reader, deadline):
+                    pass
+                return reader.finish()
+            with self._map_errors(call, deadline):
+                http.read()
+            return check_response(call.read_response(http), request=call.summary)
+        except ResponsesError as error:
+            failure = plan.after_failure(self._add_generation_id(error, http), reader)
+            if isinstance(failure, StreamInterruptedError) and self._clock() >= deadline:
+                raise self._add_generation_id(call.deadline_error(), http) from error
+            if failure is not error:
+                raise failure from error
+            raise
+        finally:
+            if http is not None:
+                http.close()
+
+    def _open(self, call: Call, deadline: float) -> HTTPResponse:
+        """Send, and return the HTTP response once its status is known to be 2XX; its body is unread."""
+        pool = self._get_pool(call.config.route)
+        with self._map_errors(call, deadline), pool.until(deadline, self._clock):
+            extensions = {"timeout": call.timeouts(deadline - self._clock()), "trace": pool.trace}
+            received = pool.http.send(call.build_request(extensions), stream=True)
+            received.stream = sync_pool.DeadlineStream(received, pool, deadline, self._clock)
+        http = HTTPResponse(received)
+        if not http.is_success:
+            try:
+                with self._map_errors(call, deadline):
+                    http.read_error_body()
+            finally:
+                http.close()
+            raise call.status_error(http)
+        return http
+
+    def _read_events(
+        self, http: HTTPResponse, call: Call, reader: StreamReader, deadline: float
+    ) -> Iterator[StreamEvent]:
+        """Yield the events of a body, or the one event that stands for a JSON object."""
+        pieces = http.wrapped.iter_bytes()
+        begin = framing.Beginning(labelled=http.is_event_stream)
+        try:
+            any(begin.take(piece) for piece in pieces)  # until they show what the body is
+        except httpx.HTTPError as error:
+            self._check_cancelled(call, error)
+            raise reader.interrupted(str(error) or type(error).__name__) from error
+        if begin.is_json:  # from a server that does not stream
+            with self._map_errors(call, deadline):
+                http.body = b"".join((begin.data, *pieces))
+            yield reader.take_whole(call.read_response(http))
+        else:
+            yield from self._read_sse(http, call, reader, framing.events(begin.data, pieces), deadline)
+        self._check_cancelled(call)
+        reader.finish()
+
+    def _read_sse(
+        self,
+        http: HTTPResponse,
+        call: Call,
+        reader: StreamReader,
+        source: Iterator[ServerSentEvent],
+        deadline: float,
+    ) -> Iterator[StreamEvent]:
+        """Yield the events of a stream."""
+        try:
+            for sse in source:
+                if event := reader.read(sse.data, sse.event):
+                    yield event
+                if self._cancelled or reader.is_settled:
+                    break
+            if reader.is_settled:  # reading the end frees the connection for another call, and may add to an error
+                http.wrapped.stream.end_within(reader.seconds_to_end(deadline - self._clock()))  # type: ignore[union-attr]
+                for sse in source:
+                    reader.read(sse.data, sse.event)
+        except httpx.HTTPError as error:
+            if not reader.is_settled:
+                self._check_cancelled(call, error)
+                raise reader.interrupted(str(error) or type(error).__name__) from error
+        if event := reader.end():
+            yield event
+
+    def _check_cancelled(self, call: Call, cause: Exception | None = None) -> None:
+        if self._cancelled:
+            raise call.cancelled_error() from cause
+
+    @contextmanager
+    def _map_errors(self, call: Call, deadline: float) -> Iterator[None]:
+        """Turn the network's exceptions into this package's errors; check the deadline and `cancel`."""
+        self._check_cancelled(call)
+        if self._clock() >= deadline:
+            raise call.deadline_error()
+        try:
+            yield
+        except httpx.HTTPError as error:
+            self._check_cancelled(call, error)
+            if self._clock() >= deadline:
+                raise call.deadline_error() from error
+            raise call.transport_error(error) from error
+        self._check_cancelled(call)
