@@ -19,7 +19,7 @@ from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.requests import MOST_SHAPES, RECENT, Requests
-from airflow_provider_responses.enrich.values import dump, to_json
+from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 from tests.enrich.jobs import Label, connect, job
 
@@ -39,21 +39,15 @@ def by_itself(requests: Requests, client: AsyncResponsesClient, asked: dict[str,
     body = requests.prepared(fields)[0].to_bytes()
     request, options = requests.sent_once(fields)
     call = client.prepare(request, options)
-    return (
-        blake2b(body, digest_size=16).digest(),
-        len(body),
-        dump(fields),
-        call.body,
-        call.headers,
-        call.config,
-        options,
-    )
+    entry = blake2b(body, digest_size=16).digest(), len(body), fields
+    return (*entry, call.body, call.headers, call.config, options)
 
 
 def together(requests: Requests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
     entry = requests.entry(asked)
     call, options = requests.call(client, entry.fields)
-    return (*entry, call.body, call.headers, call.config, options)
+    fields = json.loads(entry.fields)  # the same fields are the same request, in whatever order
+    return (entry.fingerprint, entry.size, fields, call.body, call.headers, call.config, options)
 
 
 def outcome(of: Callable[..., Any], *given_: Any) -> Any:

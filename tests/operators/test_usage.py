@@ -227,7 +227,7 @@ class TestMarks:
         assert "may be truncated" not in caplog.text
         limit = responses_sandbox.ledger[0].output_tokens
         perform(ask(request={"max_output_tokens": limit}), context(TaskInstance(task_id="other")))
-        assert f"as many tokens as `max_output_tokens` allows ({limit}). It may be truncated" in caplog.text
+        assert f"as many tokens as `max_output_tokens` allows ({limit}). If it is truncated" in caplog.text
 
     def test_the_provider_is_told_where_it_is_known(self, perform, responses_sandbox):
         first, again, without = TaskInstance(), TaskInstance(), TaskInstance(task_id="other")
