@@ -138,7 +138,11 @@ $(VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 	$(call make-venv,$(VENV),PYTHON,3.11 or newer)
 	$(call install,$(VENV),$(AIRFLOW),dev)
 
+# mysqlclient is built from its source, with MariaDB's library.
 $(PARTS_VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
+	@pkg-config --exists libmariadb 2>/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& apt-get install -y -qq libmariadb-dev pkg-config gcc python3-dev >/dev/null; } || { \
+		echo "No MariaDB library: install what Debian calls libmariadb-dev, pkg-config, gcc and python3-dev."; exit 1; }
 	$(call make-venv,$(PARTS_VENV),PYTHON,3.11 or newer)
 	$(call install,$(PARTS_VENV),$(AIRFLOW),parts)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError
+from airflow_provider_responses.exceptions import LeaseLostError, StorageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -87,9 +87,10 @@ class LeaseKeeper:
             self._failing_since = now
             log.warning("%s: the lease cannot be renewed; trying again. %s", self._path, error)
         if now - self._failing_since >= max(self._max_outage, self._seconds):
-            failure = ConfigurationError(
+            failure = StorageError(
                 f"output_path {str(self._path)!r}: the lease could not be renewed for {now - self._failing_since:.0f} "
                 f"s, and another run may have begun to write; a retry goes on from what is done. {error}",
+                path=str(self._path),
                 retryable=True,
             )
             failure.__cause__ = error

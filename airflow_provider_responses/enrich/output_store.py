@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
-from airflow_provider_responses.enrich.storage import storage_at
+from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import within
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from airflow_provider_responses.runs import region_of
@@ -293,11 +293,7 @@ class OutputStore:
 
     def read_manifest(self) -> dict[str, Any]:
         """Return what the last run came to, empty if there is no manifest that can be read."""
-        try:
-            found = json.loads(self.storage.read_file(MANIFEST) or b"{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_manifest(self.storage)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write what a run came to."""
@@ -316,6 +312,18 @@ class OutputStore:
     def _part_names(self) -> list[str]:
         found = self.storage.list_names(PARTS)
         return [name for name in found if name.startswith("part-") and name.endswith(".jsonl")]
+
+
+def read_manifest(storage: Storage) -> dict[str, Any]:
+    """Return the manifest of an output, empty if there is none that can be read."""
+    # It is looked for first: to whoever may list by prefix alone, S3 answers 403 for a file that is not there.
+    if MANIFEST not in storage.list_names():
+        return {}
+    try:
+        found = json.loads(storage.read_file(MANIFEST) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def name_of_owner(ti: Any) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_responses.enrich.answers import line_of, text_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.exceptions import ResponsesError, StorageError
 from airflow_provider_responses.runs import dollars
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class PartWriter:
         """
         End the thread; write what is left, if :meth:`run` was ended before its time.
 
-        :raises ConfigurationError: retryable, naming the responses that could not be written.
+        :raises StorageError: retryable, naming the responses that could not be written.
         """
         try:
             while self._unwritten and self._given_up is None:
@@ -264,10 +264,11 @@ class PartWriter:
     def _raise(self) -> None:
         if self._given_up is not None and self._unwritten:
             cost = _cost(answer.cost for _, answer in self._unwritten)
-            raise ConfigurationError(
+            raise StorageError(
                 f"output_path {str(self._folder.path)!r}: {len(self._unwritten)} responses ({cost}) could not be "
                 "written, and are lost unless the server has them in its cache. What was written before stays, and a "
                 f"retry sends the rest. {self._given_up}",
+                path=str(self._folder.path),
                 retryable=True,
             ) from self._given_up
         if self._index_error is not None:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import META, loggable, shared
 from airflow_provider_responses.enrich.index import INVALID
-from airflow_provider_responses.enrich.output_store import MANIFEST
+from airflow_provider_responses.enrich.output_store import MANIFEST, read_manifest
 from airflow_provider_responses.enrich.ownership import MERGE
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import naming
@@ -89,7 +89,7 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
     storage = storage_at(output_path)
     shards = _shards(storage)
-    author = ((_loaded(storage.read_file(MANIFEST) or b"{}") or {}).get("written_by") or {}).get("task", MERGE)
+    author = (read_manifest(storage).get("written_by") or {}).get("task", MERGE)
     if author != MERGE:
         log.warning("The result of %s in %s is replaced by that of its shards", author, storage)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
@@ -264,7 +264,7 @@ def _write(
 
 def _mark_incomplete(storage: Storage) -> None:
     """Say in the manifest that its result is being replaced: it may stop halfway, with the new result there or not."""
-    manifest = _loaded(storage.read_file(MANIFEST)) or {}
+    manifest = read_manifest(storage)
     if manifest.get("complete") is not False:
         storage.write_file(MANIFEST, json.dumps(manifest | {"complete": False}, indent=2).encode())
 

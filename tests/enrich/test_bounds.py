@@ -26,7 +26,6 @@ from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import MOST_UNAPPENDED
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
-    ConfigurationError,
     LeaseLostError,
     RequestCancelledError,
     StorageError,
@@ -185,7 +184,7 @@ class Down(Whole):
 def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, caplog):
     environment = Environment(tick=0.002, part_rows=20, open_folder=Down, clock=hurried_clock)
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_outage=60)
-    with pytest.raises(ConfigurationError) as caught, caplog.at_level(logging.WARNING):
+    with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
         enrich(responses_sandbox, tmp_path, table(500), environment, limits=limits)
     paid = responses_sandbox.billed
     assert caught.value.retryable
@@ -208,7 +207,7 @@ def test_a_run_that_is_ended_while_the_store_is_down_waits_for_nothing(responses
         open_folder=Down, part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None)
     )
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
-    with pytest.raises(ConfigurationError, match=r"5 responses \(\$0.0000\d+\) could not be written"):
+    with pytest.raises(StorageError, match=r"5 responses \(\$0.0000\d+\) could not be written"):
         enrichment.run()
 
 
@@ -228,7 +227,7 @@ def test_what_is_lost_is_told_as_far_as_it_is_known(costs, said, responses_sandb
         return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(respond)))
 
     environment = Environment(tick=0.002, open_folder=Down, client=client)
-    with pytest.raises(ConfigurationError, match=re.escape(f"2 responses ({said}) could not be written")):
+    with pytest.raises(StorageError, match=re.escape(f"2 responses ({said}) could not be written")):
         enrich(responses_sandbox, tmp_path, table(2), environment, limits=Limits(max_outage=0.0))
 
 
@@ -290,7 +289,7 @@ class TestLeaseKeeper:
 
         with self.keeper(renew, lambda error: (lost.append(error), told.set())[0], clock=hurried_clock) as keeper:
             assert told.wait(50)
-            with pytest.raises(ConfigurationError, match="the lease could not be renewed") as caught:
+            with pytest.raises(StorageError, match="the lease could not be renewed") as caught:
                 keeper.check()
         assert caught.value.retryable
         assert lost == [caught.value]
@@ -320,7 +319,7 @@ def test_a_lease_that_cannot_be_kept_ends_the_run(responses_sandbox, tmp_path):
     seen = watching(lambda kept: is_down.set() if kept == 3 else None)
     environment = Environment(lease_seconds=0.01, open_folder=Unrenewable, part_writer=seen)
     limits = Limits(concurrency=1, max_outage=0.0)
-    with pytest.raises(ConfigurationError, match="the lease could not be renewed for 0 s"):
+    with pytest.raises(StorageError, match="the lease could not be renewed for 0 s"):
         enrich(responses_sandbox, tmp_path, table(3000), environment, limits=limits)
     told = enrich(responses_sandbox, tmp_path, table(10), writer=Writer(owner="task", try_number=2))
     assert told["counts"] == {"ok": 10}

@@ -16,7 +16,7 @@ from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import LocalStorage
-from airflow_provider_responses.exceptions import ConfigurationError, RequestCancelledError, StorageError
+from airflow_provider_responses.exceptions import RequestCancelledError, StorageError
 from tests.enrich.jobs import (
     enrich,
     job,
@@ -162,7 +162,7 @@ def test_a_store_that_cannot_be_written_ends_the_run_and_says_what_is_lost(respo
         def append(self, name: str, data: bytes) -> None:
             raise StorageError(f"{self.url(name)} cannot be written")
 
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(StorageError) as caught:
         enrich(responses_sandbox, Full(tmp_path), table(2000), Environment(tick=0.01), limits=Limits(max_outage=0.0))
     paid = responses_sandbox.billed
     assert caught.value.retryable
