@@ -211,18 +211,25 @@ class OutputStore:
         :raises StorageError: if the store cannot be read or written now.
         """
         with self._renewing:
-            claim = self._claims(self.lease_seconds)
-            # One request that hangs must use up neither the time of all others nor that of the lease.
-            quarter = self.lease_seconds / 4
-            seconds = max(min(self.lease_left or quarter, quarter), _SHORTEST)
-            number = within(seconds, partial(self._held.renew, self._claim, claim), self.storage.url(LEASES))
-            if number is not None:
-                self._claim, self._expires = number, claim.expires
+            while not self._renewed():
+                number, found = self._held.latest()
+                if found is None or found.token != self._token:
+                    break
+                self._claim = number  # of a renewal that was given up and came through late
+            else:
                 return
-            _, found = self._held.latest()
-        is_other = found is not None and found.token != self._token
-        who = f"{found.owner}, try {found.try_number}," if found and is_other else "somebody who deleted the lease"
+        who = f"{found.owner}, try {found.try_number}," if found else "somebody who deleted the lease"
         raise LeaseLostError(f"output_path {str(self.path)!r}: {who} writes here now; this one stops")
+
+    def _renewed(self) -> bool:
+        claim = self._claims(self.lease_seconds)
+        # One request that hangs must use up neither the time of all others nor that of the lease.
+        quarter = self.lease_seconds / 4
+        seconds = max(min(self.lease_left or quarter, quarter), _SHORTEST)
+        number = within(seconds, partial(self._held.renew, self._claim, claim), self.storage.url(LEASES))
+        if number is not None:
+            self._claim, self._expires = number, claim.expires
+        return number is not None
 
     def release(self) -> None:
         """Let others write. The last claim stays, since it holds the generation."""

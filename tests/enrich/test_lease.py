@@ -314,6 +314,35 @@ def test_a_renewal_that_hangs_does_not_use_up_the_lease() -> None:
     assert mine.lease_left > 0
 
 
+@pytest.mark.parametrize("last", ["create", "list"])
+def test_a_renewal_that_is_given_up_and_comes_through_late_is_ones_own(last: str) -> None:
+    """It deletes the claims before its own, among them the one that is renewed next."""
+    files: dict[str, bytes] = {}
+    clock = Clock()
+    released, is_ready = threading.Event(), False
+    hangs = iter([True])
+
+    def hang(operation: str, _: str) -> str:
+        if is_ready and operation == last and next(hangs, False):
+            released.wait()
+        return ""
+
+    mine = store(Failing(files, hang), clock, lease_seconds=4)
+    mine.acquire(resume=True)
+    is_ready = True
+    with pytest.raises(StorageError, match="no response"):
+        mine.try_renew()
+    [late] = [thread for thread in threading.enumerate() if thread.name == "storage"]
+    released.set()
+    late.join()
+    mine.try_renew()
+    mine.try_renew()
+    assert len(claims(files)) == 1
+    other = store(Shelf(files), clock, "other")
+    with pytest.raises(ConfigurationError, match="is being written by"):
+        other.acquire(resume=True)
+
+
 def test_a_lease_that_cannot_be_released_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     files: dict[str, bytes] = {}
     is_down = False
