@@ -31,6 +31,7 @@ _PLACE: Final = " place="
 _STARTS: Final = 10  # of writers who take the lease in the same moment
 _SHORTEST: Final = 1.0  # seconds that a renewal may take, also when the lease has nearly lapsed
 _AGAIN: Final = 1.0  # seconds after a renewal that failed
+_LONGEST_RELEASE: Final = 10.0  # seconds that the end of a run waits for a store that hangs
 _APPENDED_LINES: Final = 1000  # in one part; more begin the next
 
 log = logging.getLogger(__name__)
@@ -235,7 +236,8 @@ class OutputStore:
         """Let others write. The last claim stays, since it holds the generation."""
         with self._renewing:
             try:
-                self._held.renew(self._claim, self._claims(0.0))
+                seconds = min(self.lease_seconds, _LONGEST_RELEASE)
+                within(seconds, partial(self._held.renew, self._claim, self._claims(0.0)), self.storage.url(LEASES))
             except StorageError as error:
                 log.warning("Others wait for %.0f s, since the lease could not be released: %s", self.lease_left, error)
             self._expires = 0.0

@@ -11,12 +11,14 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_responses.enrich.answers import line_of, text_of
+from airflow_provider_responses.enrich.daemon_thread import DaemonThread
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
 from airflow_provider_responses.runs import dollars
@@ -33,6 +35,7 @@ APPENDED_AT_ONCE: Final = 32  # responses; on local disk
 MOST_UNAPPENDED: Final = 64
 APPEND_SECONDS: Final = 1.0
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries to write a part
+HURRIED_SECONDS: Final = 15.0  # that a write may take once the run is being ended
 
 
 class Stoppable(Protocol):
@@ -99,9 +102,10 @@ class PartWriter:
         self._due = 0  # of them, that are to be written now
         self._part: Part | None = None  # the first of them, once they are being written
         self._in_thread: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="part-writer")
+        self._thread = DaemonThread("part-writer")
         self._wake, self._written = asyncio.Event(), asyncio.Event()
         self._is_ending = self._is_hurried = False
+        self._hurried_at = 0.0
         self._failing_since: float | None = None
         self._tries = 0
         self._next_try = 0.0
@@ -144,7 +148,7 @@ class PartWriter:
 
         :param hurried: whether there is no time to wait for a store that is down.
         """
-        self._is_ending, self._is_hurried = True, hurried
+        self._is_ending, self._is_hurried, self._hurried_at = True, hurried, self._clock()
         self._wake.set()
 
     def close(self) -> None:
@@ -157,15 +161,19 @@ class PartWriter:
             while self._unwritten and self._given_up is None:
                 part = self._next_part()
                 if self._in_thread is None or self._in_thread.cancelled():
-                    self._in_thread = self._thread.submit(self.store, part.lines)
+                    self._in_thread = self._thread.submit(partial(self.store, part.lines))
                 try:
+                    if self._in_thread.exception(HURRIED_SECONDS) is None:
+                        self._is_written()
+                        continue
                     self._in_thread.result()
+                except TimeoutError as error:
+                    self._given_up = error if self._in_thread.done() else self._silence(HURRIED_SECONDS)
                 except (OSError, ResponsesError) as error:
                     self._given_up = error
-                else:
-                    self._is_written()
         finally:
-            self._thread.shutdown()
+            # What hangs is left to itself.
+            self._thread.end(0.0 if self._in_thread is not None and not self._in_thread.done() else None)
         self._raise()
 
     def store(self, lines: list[str]) -> None:
@@ -196,12 +204,9 @@ class PartWriter:
             return
 
     async def _write(self, sender: Stoppable) -> None:
-        part = self._next_part()
-        self._in_thread = self._thread.submit(self.store, part.lines)
         try:
-            await asyncio.wrap_future(self._in_thread)
+            await self._stored(self._next_part().lines)
         except (OSError, ResponsesError) as error:
-            self._in_thread = None
             self._failed(error)
             if self._given_up is not None:
                 sender.stop(self._given_up)
@@ -211,6 +216,39 @@ class PartWriter:
                 sender.stop(self._index_error)
         self._written.set()
         sender.wake()
+
+    async def _stored(self, lines: list[str]) -> None:
+        """
+        Store the lines of a part.
+
+        :raises StorageError: if the store hangs for as long as one that is down is waited for.
+        """
+        self._in_thread = self._thread.submit(partial(self.store, lines))
+        future, began, is_reported = asyncio.wrap_future(self._in_thread), self._clock(), False
+        while not (await asyncio.wait({future}, timeout=self._tick))[0]:
+            now = self._clock()
+            if self._is_hurried and now - max(began, self._hurried_at) >= HURRIED_SECONDS:
+                raise self._silence(now - began)
+            since = began if self._failing_since is None else self._failing_since
+            if now - since >= max(self._max_outage, self._longest):
+                self._failing_since = since
+                raise self._silence(now - began)
+            if now - began >= self._longest and not is_reported:
+                is_reported = True
+                log.warning(
+                    "%s: %d responses wait to be written, since the store has given no response for %.0f s; waiting "
+                    "up to %g s for it (limits.max_outage)",
+                    self._folder.path,
+                    len(self._unwritten),
+                    now - began,
+                    max(self._max_outage, self._longest),
+                )
+        self._in_thread = None
+        future.result()
+
+    def _silence(self, seconds: float) -> StorageError:
+        path = str(self._folder.path)
+        return StorageError(f"{path}: the store gave no response for {seconds:.0f} s", path=path)
 
     def _next_part(self) -> Part:
         """Return the part that is written next; after a failure it is the same again."""

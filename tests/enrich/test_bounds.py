@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.enrich import part_writer
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
@@ -209,6 +210,63 @@ def test_a_run_that_is_ended_while_the_store_is_down_waits_for_nothing(responses
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
     with pytest.raises(StorageError, match=r"5 responses \(\$0.0000\d+\) could not be written"):
         enrichment.run()
+
+
+class Hanging(Whole):
+    """A store that takes the first writes of a run, and leaves those after it without a response."""
+
+    released = threading.Event()
+
+    def write_part(self, lines: list[str]) -> str:
+        self.released.wait()
+        return super().write_part(lines)
+
+
+@pytest.fixture
+def hanging() -> Iterator[type[Hanging]]:
+    Hanging.released.clear()
+    yield Hanging
+    Hanging.released.set()
+
+
+def test_a_store_that_hangs_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, hanging, caplog):
+    environment = Environment(tick=0.002, part_rows=20, open_folder=hanging, clock=hurried_clock)
+    limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_unwritten_seconds=30, max_outage=60)
+    with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
+        enrich(responses_sandbox, tmp_path, table(500), environment, limits=limits)
+    assert caught.value.retryable
+    assert re.search(r": \d+ responses \(\$0\.\d+\) could not be written.* no response for \d+ s", str(caught.value))
+    assert 0 < len(responses_sandbox.billed) <= 40 + CONCURRENCY
+    assert "responses wait to be written, since the store has given no response" in caplog.text
+
+
+def test_a_run_that_is_ended_while_the_store_hangs_waits_a_little(responses_sandbox, tmp_path, hanging):
+    environment = Environment(
+        tick=0.002,
+        part_rows=5,
+        open_folder=hanging,
+        clock=hurried_clock,
+        part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None),
+    )
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(200)), environment)
+    with pytest.raises(StorageError, match=r"could not be written.* no response for \d+ s"):
+        enrichment.run()
+
+
+def test_what_ends_the_loop_while_the_store_hangs_waits_a_little(responses_sandbox, tmp_path, hanging, monkeypatch):
+    """As the task's own timeout does, which is raised wherever the program is."""
+    monkeypatch.setattr(part_writer, "HURRIED_SECONDS", 0.05)
+
+    def interrupt(kept: int) -> None:
+        def now() -> None:
+            raise KeyboardInterrupt
+
+        if kept == 70:
+            asyncio.get_running_loop().call_soon(now)
+
+    environment = Environment(tick=0.002, part_rows=20, part_writer=watching(interrupt), open_folder=hanging)
+    with pytest.raises(KeyboardInterrupt):
+        enrich(responses_sandbox, tmp_path, table(300), environment)
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,23 @@ def test_a_lease_that_cannot_be_released_is_only_a_warning(caplog: pytest.LogCap
     assert "Others wait for 120 s" in caplog.text
 
 
+def test_a_release_that_hangs_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    files: dict[str, bytes] = {}
+    released, is_ready = threading.Event(), False
+
+    def hang(operation: str, _: str) -> str:
+        if is_ready and operation == "create":
+            released.wait()
+        return ""
+
+    mine = store(Failing(files, hang), Clock(), lease_seconds=0.1)
+    mine.acquire(resume=True)
+    is_ready = True
+    mine.release()
+    released.set()
+    assert "could not be released: shelf://bucket/out/lease: the store gave no response" in caplog.text
+
+
 def test_claims_that_do_not_count_any_more_are_deleted_if_that_is_allowed(caplog: pytest.LogCaptureFixture) -> None:
     files: dict[str, bytes] = {}
     mine = store(Shelf(files), Clock())
