@@ -103,11 +103,13 @@ class Enrichment:
             loop.call_soon_threadsafe(getattr(sender, name), why)
 
     def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
-        refuse_other(self.folder)
+        refuse_other(self.folder, self.folder.read_manifest())
         self.folder.acquire(resume=self.job.resume)
         lost = False
         try:
-            self._window = _window_of(self.folder.read_manifest())
+            manifest = self.folder.read_manifest()
+            refuse_other(self.folder, manifest)  # it may have ended in between
+            self._window = _window_of(manifest)
             with self._keeper() as lease:
                 self._index(rows, index, lease)
                 earlier = self._recall(index)

@@ -19,13 +19,14 @@ def written_by(writer: Writer) -> dict[str, Any]:
     return {"task": _task_of(writer), "task_instance": writer.owner, "try_number": writer.try_number}
 
 
-def refuse_other(store: OutputStore) -> None:
+def refuse_other(store: OutputStore, manifest: Mapping[str, Any]) -> None:
     """
     Refuse to replace the result of another task. Another run of the same task may.
 
+    :param manifest: that is there.
     :raises ConfigurationError: naming both.
     """
-    manifest, me = store.read_manifest(), _task_of(store.writer)
+    me = _task_of(store.writer)
     author = manifest.get("written_by")
     task = author.get("task") if isinstance(author, Mapping) else None
     if manifest.get("output") is None or task is None or task == me:

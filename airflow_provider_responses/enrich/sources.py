@@ -48,7 +48,7 @@ class CsvFile:
     A CSV file that is not read as it stands. Its name may end as it likes; ``.gz`` is unzipped.
 
     :param path: of the file.
-    :param delimiter: between values. By default a comma, or the one that a first line such as ``sep=;`` names.
+    :param delimiter: between values; by default a comma. One that a first line such as ``sep=;`` names goes first.
     :param null_values: texts that are read as null, such as ``["", "NA"]``.
     :param skip_empty: whether rows are left out whose values are all empty, null or white space.
     """

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.output_store import Writer
+from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, TooManyFailuresError
@@ -115,6 +116,16 @@ class TestOwnership:
         assert f"delete '{tmp_path / 'manifest.json'}'" in said
         assert not caught.value.retryable
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    def test_nor_is_one_that_is_written_while_this_task_starts(self, responses_sandbox, tmp_path):
+        class Beside(OutputStore):
+            def acquire(self, *, resume: bool) -> None:
+                enrich(responses_sandbox, tmp_path, table(2), writer=TestOwnership.other)
+                super().acquire(resume=resume)
+
+        with pytest.raises(ConfigurationError, match=r"holds the result of 'dag\.other'"):
+            enrich(responses_sandbox, tmp_path, table(2), Environment(open_folder=Beside), writer=self.mine)
+        enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
 
     def test_a_task_takes_over_where_the_manifest_was_deleted(self, responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
