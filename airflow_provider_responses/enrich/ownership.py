@@ -27,8 +27,7 @@ def refuse_other(store: OutputStore, manifest: Mapping[str, Any]) -> None:
     :raises ConfigurationError: naming both.
     """
     me = _task_of(store.writer)
-    author = manifest.get("written_by")
-    task = author.get("task") if isinstance(author, Mapping) else None
+    task = author_of(manifest)
     if manifest.get("output") is None or task is None or task == me:
         return
     raise ConfigurationError(
@@ -36,6 +35,12 @@ def refuse_other(store: OutputStore, manifest: Mapping[str, Any]) -> None:
         "would replace; give another output_path. If this task takes over from that one, such as under a new name, "
         f"delete {store.storage.url(MANIFEST)!r}: the responses in {PARTS}/ are used all the same"
     )
+
+
+def author_of(manifest: Mapping[str, Any]) -> Any:
+    """Return the task that wrote a manifest, None if it does not have one."""
+    author = manifest.get("written_by")
+    return author.get("task") if isinstance(author, Mapping) else None
 
 
 def _task_of(writer: Writer) -> str:

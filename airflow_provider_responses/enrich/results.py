@@ -17,7 +17,7 @@ from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import META, loggable, shared
 from airflow_provider_responses.enrich.index import INVALID
 from airflow_provider_responses.enrich.output_store import MANIFEST, read_manifest
-from airflow_provider_responses.enrich.ownership import MERGE
+from airflow_provider_responses.enrich.ownership import MERGE, author_of
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import naming
 from airflow_provider_responses.enrich.values import dump, joined
@@ -89,8 +89,7 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         raise ConfigurationError(f"output_path is {output_path!r}; give ObjectStoragePath({output_path!r})")
     storage = storage_at(output_path)
     shards = _shards(storage)
-    author = (read_manifest(storage).get("written_by") or {}).get("task", MERGE)
-    if author != MERGE:
+    if (author := author_of(read_manifest(storage))) not in {None, MERGE}:
         log.warning("The result of %s in %s is replaced by that of its shards", author, storage)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         tables = [stack.enter_context(shard.opened(storage, Path(scratch))) for shard in shards]
@@ -109,9 +108,9 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         "prompt": _same(manifest.get("prompt") for manifest in manifests),
         "counts": dict(counts),
         **{name: sum(manifest[name] for manifest in manifests) for name in _ADDED},
-        **{name: _known_sum(manifest[name] for manifest in manifests) for name in _MAY_BE_UNKNOWN},
+        **{name: _known_sum(manifest.get(name) for manifest in manifests) for name in _MAY_BE_UNKNOWN},
         "cost_is_minimum": any(manifest.get("cost_is_minimum") for manifest in manifests)
-        or len({manifest["cost"] is None for manifest in manifests}) > 1,
+        or len({manifest.get("cost") is None for manifest in manifests}) > 1,
     }
     storage.write_file(MANIFEST, json.dumps(merged, indent=2).encode())
     return merged
@@ -273,11 +272,16 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _is_amount(value: Any) -> bool:
+    return value is None or type(value) in {int, float}
+
+
 # What a merge reads of a shard's manifest, and whether it is of the right type.
 _NEEDED: Final[Mapping[str, Callable[[Any], bool]]] = {
     "complete": lambda value: isinstance(value, bool),
     "output_format": lambda value: isinstance(value, str),
-    "rows": _is_count,
+    **dict.fromkeys(_ADDED, _is_count),
+    **dict.fromkeys(_MAY_BE_UNKNOWN, _is_amount),
     "counts": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
     "shard": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
 }

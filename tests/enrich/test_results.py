@@ -171,6 +171,9 @@ def test_two_shards_with_one_row_are_not_merged(shards, tmp_path):
             lambda told: {name: value for name, value in told.items() if name != "counts"},
             "'counts' is missing or of ano",
         ),
+        (lambda told: told | {"requests_sent": None}, "'requests_sent' is missing or of another type"),
+        (lambda told: told | {"cost": "much"}, "'cost' is missing or of another type"),
+        (lambda told: {name: value for name, value in told.items() if name != "tokens"}, None),
         (lambda told: told | {"shard": "0/2"}, "another version of this package wrote it: 'shard' is missing or of"),
         (lambda told: told | {"complete": "yes"}, "'complete' is missing or of another type; run the shard's task"),
         (lambda told: told | {"counts": {"ok": "6"}}, "'counts' is missing or of another type"),
@@ -186,6 +189,13 @@ def test_a_manifest_of_another_version_is_read_or_named(shards, tmp_path, change
     else:
         with pytest.raises(ConfigurationError, match=said):
             merge_shards(tmp_path)
+        assert json.loads((tmp_path / "manifest.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize("author", ["somebody", {"task": 5}, None])
+def test_a_merged_manifest_of_another_version_is_replaced(shards, tmp_path, author):
+    (tmp_path / "manifest.json").write_text(json.dumps({"written_by": author}))
+    assert merge_shards(tmp_path)["written_by"] == {"task": "merge_shards"}
 
 
 def test_a_torn_manifest_is_named(shards, tmp_path):
