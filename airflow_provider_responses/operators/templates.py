@@ -82,6 +82,10 @@ class _Bytes(bytes):
 
     __str__ = __repr__ = __format__ = _refuse
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return _Bytes(found) if isinstance(found, bytes) else found
+
 
 def _shown(value: Any) -> Any:
     """Return a value as a template gets it: the same whichever driver it comes from."""
@@ -114,7 +118,7 @@ def _text(value: Any) -> Any:
         return ""
     if inspect.isroutine(value):  # its text is an address, another one in each process
         raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
-    return plain_of(value)
+    return str(_Bytes(value)) if isinstance(value, (bytes, bytearray)) else plain_of(value)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
