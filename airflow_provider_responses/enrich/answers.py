@@ -21,7 +21,7 @@ TEXT: Final = "output"  # the column of an answer without an `output_type`
 REFUSED, UNREADABLE = "refused", "unreadable"
 UNFINISHED: Final = frozenset({REFUSED, "incomplete", UNREADABLE})
 META: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_tries")
-OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_prompt", "_unread"})
+OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_unread"})
 
 
 def type_of(run: Run) -> type[BaseModel] | None:
@@ -154,6 +154,8 @@ def line_of(index: Index, answer: Answer, text: str, prompt: str | None = None) 
     position, key, columns = index.row_at(pending.first)
     own: dict[str, Any] = {"_row": position, "_key": key, "_fingerprint": pending.fingerprint.hex()}
     own["_generations"] = answer.generations
+    if answer.unknown or answer.cost is None:  # else `_cost` has it all
+        own["_paid"] = [answer.known, max(answer.unknown, int(answer.cost is None))]
     if prompt is not None:
         own["_prompt"] = prompt
     return joined(dump(own), joined(columns, text))

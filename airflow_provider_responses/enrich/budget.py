@@ -22,15 +22,18 @@ class Paid:
     tokens: int | None = None  # of the last response
     generations: tuple[str, ...] = ()  # ids of its responses that are counted in `cost`
     unknown: int = 0  # failures of which nobody can tell whether they were billed
+    known: float = 0.0  # US dollars, of those responses whose price is known
 
     def enter(self, charge: Charge) -> None:
         """Count a response."""
         self.cost = total((self.cost, charge.cost))
+        self.known += charge.cost or 0.0
         self.generations += () if charge.source is None else (charge.source,)
 
     def add(self, cost: float) -> None:
         """Count what is known of a request that was dropped."""
         self.cost = total((self.cost, cost))
+        self.known += cost
 
 
 class Budget:

@@ -38,12 +38,12 @@ class Earlier:
 
     def _of(self, row: Mapping[str, Any]) -> tuple[bytes, str, str] | None:
         cost = row.get("_cost")
-        if cost is None:
-            self.spent.unpriced += 1
-        else:
-            self.spent.known += cost
-            self.spent.priced += bool(cost or row.get("_response_id"))
-            self.dearest = max(self.dearest, cost)
+        # An earlier release wrote no `_paid`.
+        known, unknown = row.get("_paid") or (cost or 0.0, int(cost is None))
+        self.spent.known += known
+        self.spent.priced += bool(known or (cost is not None and row.get("_response_id")))
+        self.spent.unpriced += unknown
+        self.dearest = max(self.dearest, known)
         found = None if row["_status"] == INVALID else recalled(row, self._fields, self._run)
         if found is None or row["_status"] == FAILED:
             self.known.update(row.get("_generations") or ())

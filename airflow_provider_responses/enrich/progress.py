@@ -25,6 +25,8 @@ class Answer:
     response: Response | None = None
     cost: float | None = 0.0  # US dollars, of all sends together, and of a cached response; None is unknown
     tokens: int | None = None
+    known: float = 0.0  # US dollars, of those of them whose price is known
+    unknown: int = 0  # of them, sends that may have been billed
     generations: tuple[str, ...] = ()  # ids of the responses that are counted in `cost`
     tries: int = 1
 

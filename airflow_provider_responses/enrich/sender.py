@@ -402,6 +402,8 @@ class Sender:
                 error=None if (said := error or accepted) is None else _said(said)[:LONGEST_ERROR],
                 response=response,
                 cost=None if is_unknown else job.paid.cost,
+                known=job.paid.known,
+                unknown=job.paid.unknown,
                 tokens=job.paid.tokens if response else None,
                 generations=job.paid.generations,
                 tries=job.sends,

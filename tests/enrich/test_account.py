@@ -61,6 +61,19 @@ def test_what_was_paid_before_a_run_stopped_is_in_the_account_of_the_next(cache,
     assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
 
+@pytest.mark.parametrize("steps", [[{"drop": "after"}], [NO_JSON, *[{"drop": "after"}] * 2]])
+def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, responses_sandbox, tmp_path):
+    """And what is known beside it stays known."""
+    run = replace(TYPED, cache=False)
+    limits = Limits(concurrency=1, max_failures=1)
+    responses_sandbox.script(*steps)
+    first = enrich(responses_sandbox, tmp_path, table(3), run=run, limits=limits)
+    second = enrich(responses_sandbox, tmp_path, table(3), run=run, limits=limits)
+    assert first["cost_is_minimum"]
+    assert second["cost_is_minimum"]
+    assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_try"])
+
+
 def test_a_later_try_knows_what_an_answer_may_cost(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path / "one", table(1))
     price = responses_sandbox.billed[0].cost
