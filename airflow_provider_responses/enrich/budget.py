@@ -67,8 +67,9 @@ class Budget:
             return True
         if not in_flight:
             raise BudgetExceededError(
-                f"limits.max_cost of ${self._limit:g} is spent: {dollars(self._total())} so far, and the dearest "
-                f"answer was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go on from there"
+                f"limits.max_cost of ${self._limit:g} is spent: {dollars(self._total())} so far, and the most expensive "
+                f"response was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go on from "
+                "there"
             )
         return False
 
@@ -119,6 +120,6 @@ class Budget:
             is_unknown = is_unknown or (charge.cost is None and not charge.is_cached)
         if is_unknown and self._limit is not None:
             raise ConfigurationError(
-                "limits.max_cost cannot be kept: the server does not tell what an answer costs; leave the limit "
-                "out, or set limits.tokens_per_minute and a limit of the key"
+                "limits.max_cost cannot be kept: the server gives no price with a response; leave the limit out, or "
+                "set limits.tokens_per_minute and a limit of the key"
             )

@@ -1,7 +1,7 @@
 """
 The local index of one try: all rows, their requests, and the answers that are known. SQLite, in a temporary file.
 
-Nothing in it has to last: it is made anew from the source and the part files. It puts rows in order, finds duplicates
+Nothing in it has to last: it is made again from the source and the part files. It puts rows in order, finds duplicates
 and fans answers out without that memory grows with the rows.
 """
 

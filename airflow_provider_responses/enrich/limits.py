@@ -21,9 +21,9 @@ class Limits:
     :param initial_concurrency: requests in flight at the start of the first attempt; by default ``concurrency``, but
         not more than 128. A later attempt starts with as many as the one before had in the end.
     :param requests_per_minute: sends in a minute at most.
-    :param tokens_per_minute: tokens, in and out, in a minute at most; those of an answer to come are estimated.
-    :param max_cost: US dollars for all rows of an output, over all tries; answers to come are counted as dear as the
-        dearest so far.
+    :param tokens_per_minute: tokens, in and out, in a minute at most; those of a response to come are estimated.
+    :param max_cost: US dollars for all rows of an output, over all attempts; each response to come is counted as
+        much as the most expensive one so far.
     :param max_failures: rows that may fail before the task does: a count, or, below 1 and as a float, a share.
     :param max_outage: seconds that a service, or a store, that is down is waited for.
     :param max_request_bytes: the largest request that is sent.

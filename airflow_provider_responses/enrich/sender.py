@@ -210,10 +210,7 @@ class Sender:
         """
         self._budget.hold(pending.first, paid)
         if not self._budget.has_room(len(self._flights)):
-            raise RequestCancelledError(
-                f"its answer was not as typed, and limits.max_cost of ${self._limits.max_cost:g} leaves no room to ask "
-                "again"
-            )
+            raise RequestCancelledError("its response was invalid, and limits.max_cost leaves no room for another")
         model = model_of(pending.fields)
         while (wait := self.throttle.delay(self._clock(), model)) and self._stop is None:
             await self._sleep(min(wait, 1.0))
@@ -359,7 +356,7 @@ class Sender:
         """End the run: the service was down, or too busy for any response, for as long as is allowed."""
         self._is_over = True
         why = self._last or TransportError("the service was down")
-        self.cancel(why.about(f"no answer for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
+        self.cancel(why.about(f"no response for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
 
     def _again(self, job: Sending, error: ResponsesError, decision: Decision, now: float) -> None:
         """Send a failed request again later."""
@@ -374,7 +371,7 @@ class Sender:
     def _drop(self, job: Sending) -> None:
         """Give a request up for this try; what it has paid is told."""
         if job.paid.cost != 0.0 or job.paid.unknown:
-            error = job.error or RequestCancelledError("the run stopped before it was answered")
+            error = job.error or RequestCancelledError("the run stopped before there was a response")
             self._finish(job, FAILED, error=error)
 
     def _finish(

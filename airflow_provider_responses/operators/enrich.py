@@ -50,7 +50,7 @@ _NOT_HERE: Final = frozenset({"input"})
 
 class ResponsesEnrichOperator(RenderingOperator):
     """
-    Ask about each row of a table; write all rows with their answers, in order, and resume where a try ended.
+    Send a request for each row of a table, write all rows with their responses in order, and resume earlier attempts.
 
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
     rows a second. Rows never go to XCom.
@@ -58,28 +58,29 @@ class ResponsesEnrichOperator(RenderingOperator):
     :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, or an ``Sql``
         query.
     :param rows: instead of it, a list of dicts, such as another task's output.
-    :param input: what to ask about a row: Jinja, with ``row`` beside the task's context, or a function that takes the
+    :param input: the prompt of a row: Jinja, with ``row`` beside the task's context, or a function that takes the
         row, a dict, and gives the input, or a whole request as a dict.
     :param key: the column that tells rows apart; by default their position and content do.
     :param columns: of the source, that go into the result; all by default.
     :param output_path: the folder of the result; what is in it is resumed from.
     :param output_format: ``jsonl`` or ``parquet``.
-    :param resume: whether answers that are in ``output_path`` are used; otherwise all rows are asked about anew.
-    :param on_changed_request: ``send`` rows again whose request has changed since they were answered, such as by
-        another prompt, or ``fail`` before anything is sent.
+    :param resume: whether responses that are in ``output_path`` are used; otherwise all rows are sent again.
+    :param on_changed_request: ``send`` rows again whose request has changed since they got their response, such as
+        by another prompt, or ``fail`` before anything is sent.
     :param limits: ``Limits``, or a dict of them.
     :param shard: which share of the rows is this task's, and of how many, as ``(0, 4)``.
-    :param load_to: an ``SqlTable`` that rows with an answer are loaded into.
+    :param load_to: an ``SqlTable`` that rows with a response are loaded into.
     :param allow_empty: whether a source without rows is a success.
     :param model: the model's name; by default the connection's.
     :param instructions: the system prompt.
     :param request: any other field of ``ResponsesRequest``.
     :param output_type: a pydantic model; its fields become columns. Without it, the text is the column ``output``.
-    :param output_retries: how often an answer that is not as typed is asked for again; 0 to 10.
-    :param result: ``text``, or ``response`` for the whole answer, as the column ``output``.
-    :param on_incomplete: ``fail``, or ``return`` to take answers that are cut off, refused or not as typed.
-    :param cache: whether OpenRouter keeps answers, so that those that a dead worker lost come back for nothing.
-    :param cache_ttl: seconds that OpenRouter keeps them; 1 to 86400.
+    :param output_retries: how often a request is sent again whose response does not match ``output_type``; 0 to 10.
+    :param result: ``text``, or ``response`` for the whole response, as the column ``output``.
+    :param on_incomplete: ``fail``, or ``return`` to take responses that are cut off, refused or do not match
+        ``output_type``.
+    :param cache: whether OpenRouter caches responses, so that those that a dead worker lost come back at no cost.
+    :param cache_ttl: seconds that it caches them; 1 to 86400.
     :param options: every request's ``RequestOptions``, or a dict of them.
     :param conn_id: a connection of type ``responses``.
     """

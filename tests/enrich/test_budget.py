@@ -70,7 +70,7 @@ def test_without_prices_max_cost_ends_the_run() -> None:
     service = Service(lambda _: Outcome(response=response(None), value="x"))
     ended = run(service, 100, max_cost=1.0)
     assert isinstance(ended.stopped, ConfigurationError)
-    assert "limits.max_cost cannot be kept: the server does not tell what an answer costs" in str(ended.stopped)
+    assert "limits.max_cost cannot be kept: the server gives no price with a response" in str(ended.stopped)
     assert len(ended.kept) == len(service.sends) == 1
     assert ended.of(0).cost is None
 

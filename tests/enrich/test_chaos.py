@@ -151,7 +151,7 @@ def test_a_service_that_stays_away_ends_the_run_and_the_next_goes_on(outage, tmp
     time = Time()
     service = Service(time, outage, Faults())
     limits = Limits(concurrency=32, max_outage=30.0)
-    with pytest.raises(ResponsesError, match=r"no answer for 30 s \(limits.max_outage\)") as caught:
+    with pytest.raises(ResponsesError, match=r"no response for 30 s \(limits.max_outage\)") as caught:
         enrich(SERVER, tmp_path, table(1500), surroundings(time, service), limits=limits)
     assert caught.value.retryable
     assert OUTAGE[0] + 30 <= time.now < OUTAGE[1]

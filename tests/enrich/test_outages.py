@@ -162,7 +162,7 @@ def test_a_longer_outage_ends_the_run_with_the_services_error(error: Callable[[]
     service = Service(outage(1.0 if rows > 5 else 0.0, 1e9, error), latency=lambda: 0.1)
     ended = run(service, rows, max_outage=120, config=ClientConfig(api_key="sk-test", max_retries=5))
     assert isinstance(ended.stopped, type(error()))
-    assert "no answer for 120 s (limits.max_outage), the last time: " in str(ended.stopped)
+    assert "no response for 120 s (limits.max_outage), the last time: " in str(ended.stopped)
     assert ended.stopped.retryable
     assert 120 <= ended.seconds <= 120 + max(LONGEST_PROBE, error().retry_after or 0.0) + 2
     assert "failed" not in ended.statuses
@@ -251,7 +251,7 @@ def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
 
     service = Service(say, refusal=0.001)
     ended = run(service, 2000, concurrency=64, max_outage=120)
-    assert "no answer for 120 s (limits.max_outage), the last time: connection refused" in str(ended.stopped)
+    assert "no response for 120 s (limits.max_outage), the last time: connection refused" in str(ended.stopped)
     assert 120 <= ended.seconds <= 125
     hung = [answer for answer in ended.kept if answer.status == "failed"]
     assert hung
