@@ -143,7 +143,7 @@ class Index:
             "ON CONFLICT DO UPDATE SET prompt = excluded.prompt, cost = excluded.cost",
             responses,
         )
-        self._db.execute("COMMIT")
+        self.commit()
 
     def changed(self) -> list[tuple[str, int, Amount]]:
         """Return by prompt how many rows had a response, and will be sent again, and what their responses cost."""

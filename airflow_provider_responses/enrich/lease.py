@@ -83,7 +83,11 @@ class Lease(ABC):
 
     @abstractmethod
     def latest(self) -> tuple[int, Claim | None]:
-        """Return the claim that counts, and its number: 0 and None if there is none, None alone if it is damaged."""
+        """
+        Return the latest claim and its number: 0 and None if there is none.
+
+        One that is damaged counts as the one before it; None if there is no other.
+        """
 
     @abstractmethod
     def take(self, number: int, claim: Claim) -> int | None:
@@ -118,13 +122,18 @@ class ExclusiveLease(Lease):
 
     def latest(self) -> tuple[int, Claim | None]:
         for _ in range(_LOOKS):
-            if (number := max(self._numbers(), default=0)) == 0:
+            number, *older = sorted(self._numbers(), reverse=True) or [0]
+            if number == 0:
                 return 0, None
             is_there, claim = self._read(_name(number))
             if is_there:
-                return number, claim
+                return number, claim or self._whole(older)
         url = self._storage.url(LEASES)
         raise StorageError(f"{url} has claims that go when they are read; a retry looks again", path=url)
+
+    def _whole(self, numbers: list[int]) -> Claim | None:
+        """Return the first that is whole: a writer that was killed while it renewed leaves its claim before that."""
+        return next((claim for number in numbers if (claim := self._read(_name(number))[1]) is not None), None)
 
     def renew(self, number: int, claim: Claim) -> int | None:
         if (mine := self.take(number, claim)) is None:

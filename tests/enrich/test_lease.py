@@ -111,6 +111,39 @@ def test_a_torn_claim_is_read_again(*, exclusive: bool) -> None:
     assert reads == 4
 
 
+def test_a_claim_that_was_cut_off_counts_as_the_one_before_it() -> None:
+    """As a process leaves it that is killed while it renews on local disk: the file is there, and half or empty."""
+    files: dict[str, bytes] = {}
+    clock = Clock()
+    holder = store(Shelf(files), clock, "holder")
+    holder.acquire(resume=True)
+    [last] = claims(files)
+    number = int(last.removeprefix("lease/claim-").removesuffix(".json"))
+    for cut in (files[last][:9], b""):
+        number += 1
+        files[f"lease/claim-{number:09d}.json"] = cut
+    with pytest.raises(ConfigurationError, match="is being written by holder"):
+        store(Shelf(files), clock, "other").acquire(resume=True)
+    again = store(Shelf(files), clock, "holder", try_number=2)
+    again.acquire(resume=True)
+    assert len(claims(files)) == 1
+
+
+def test_a_new_generation_is_found_again_after_a_claim_that_was_cut_off() -> None:
+    files: dict[str, bytes] = {}
+    clock = Clock()
+    store(Shelf(files), clock).acquire(resume=True)
+    first = OutputStore(Shelf(files), Writer(owner="a", stamp="new"), clock)
+    first.acquire(resume=False)
+    assert first.generation == 2
+    [last] = claims(files)
+    number = int(last.removeprefix("lease/claim-").removesuffix(".json")) + 1
+    files[f"lease/claim-{number:09d}.json"] = b"{"
+    second = OutputStore(Shelf(files), Writer(owner="a", try_number=2, stamp="new"), clock, sleep=clock.sleep)
+    second.acquire(resume=False)
+    assert second.generation == 2
+
+
 def test_a_claim_is_read_with_one_request() -> None:
     files: dict[str, bytes] = {}
     store(Shelf(files), Clock(), "holder").acquire(resume=True)

@@ -1,0 +1,477 @@
+"""
+Attempts of an enrichment that stop at a boundary: a storage call, a commit of the index, a flush, a response.
+
+What stops is one attempt, in this process: from then on nothing of it takes effect, on any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, TypeVar
+
+import httpx
+
+from airflow_provider_responses import runs
+from airflow_provider_responses.client import AsyncResponsesClient
+from airflow_provider_responses.client.async_pool import AsyncPool
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.enrich.index import Index
+from airflow_provider_responses.enrich.job import Environment
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import OutputStore, Writer
+from airflow_provider_responses.enrich.part_writer import PartWriter
+from airflow_provider_responses.enrich.storage import LocalStorage, ObjectStorage, Storage
+from airflow_provider_responses.exceptions import ResponsesError, StorageError
+from tests.enrich.jobs import Label, enrich, table
+from tests.enrich.stores import Shelf
+
+T = TypeVar("T")
+
+CONCURRENCY: Final = 4
+UNWRITTEN: Final = 8  # responses at most
+PART_ROWS: Final = 4
+PRICE: Final = 0.001  # US dollars a response
+RENEWED_EVERY: Final = 8  # responses
+ONCE: Final = ("before",)  # of what changes nothing, or nothing that outlives the process
+LOST: Final = "lost"  # it took effect, and an error says that it did not; the process goes on
+
+
+class Stopped(BaseException):
+    """The process is no more."""
+
+
+class Point(NamedTuple):
+    """Where a process stops: how far it came with a boundary that it crosses for the nth time, from 1."""
+
+    boundary: str
+    nth: int
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.boundary} {self.nth}"
+
+
+def _stop() -> None:
+    raise Stopped
+
+
+class Crash:
+    """
+    Counts the boundaries of one attempt, and stops it at one of them.
+
+    :param at: where; None for an attempt that goes on to its end.
+    :param stop: ends the process, or raises.
+    """
+
+    def __init__(self, at: Point | None = None, stop: Callable[[], None] = _stop) -> None:
+        self.at, self._stop = at, stop
+        self.points: list[Point] = []  # that there were
+        self.is_reached = self.is_stopped = False
+        self.hold: Callable[[], None] = lambda: None  # before a flush that stops
+        self._seen: Counter[str] = Counter()
+        self._lock = threading.RLock()
+
+    def check(self) -> None:
+        """Go no further in a process that has stopped."""
+        if self.is_stopped:
+            raise Stopped
+
+    def cross(
+        self,
+        boundary: str,
+        effect: Callable[[], T],
+        *,
+        ways: Sequence[str] = ("before", "after"),
+        torn: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Let a boundary take effect, unless the process has stopped or stops here; one at a time."""
+        with self._lock:
+            how = self.enter(boundary, ways)
+            if how == "torn":
+                torn()
+            if how in {"before", "torn"}:
+                self._end()
+            result = effect()
+            if how == "after":
+                self._end()
+            if how == LOST:
+                raise StorageError(f"{boundary}: 503, though it came through", path=boundary)
+            return result
+
+    @contextmanager
+    def around(self, boundary: str) -> Iterator[None]:
+        """As :meth:`cross`, of an effect that has boundaries itself, on more than one thread."""
+        how = self.enter(boundary, ("before", "after"))
+        if how == "before":
+            self._end()
+        yield
+        if how == "after":
+            self._end()
+
+    def enter(self, boundary: str, ways: Sequence[str]) -> str:
+        """Count a boundary; return how the process stops at it, empty if it does not."""
+        with self._lock:
+            self.check()
+            self._seen[boundary] += 1
+            here = [Point(boundary, self._seen[boundary], way) for way in ways]
+            self.points += here
+            if self.at not in here:
+                return ""
+            self.is_reached = True
+            return self.at.how
+
+    def stops_next(self, boundary: str) -> bool:
+        """Return whether it stops when it comes to this boundary next."""
+        return self.at is not None and (self.at.boundary, self.at.nth) == (boundary, self._seen[boundary] + 1)
+
+    def _end(self) -> None:
+        self.is_stopped = True
+        self._stop()
+
+
+class Crossing(Storage):
+    """The boundaries of a storage; it comes before a class of storage."""
+
+    crash: Crash
+    writes: Sequence[str] = ("before", "after")
+
+    def tear(self, operation: str, name: str, data: bytes) -> None:
+        """Leave what a process leaves that stops in the middle of a write."""
+
+    def read_file(self, name: str) -> bytes | None:
+        return self.crash.cross(f"read {_kind(name)}", partial(super().read_file, name), ways=ONCE)
+
+    def write_file(self, name: str, data: bytes) -> None:
+        self._write("write", name, data, partial(super().write_file, name, data))
+
+    def create_file(self, name: str, data: bytes) -> bool:
+        return self._write("create", name, data, partial(super().create_file, name, data))
+
+    def put_file(self, local: Path, name: str) -> None:
+        self._write("put", name, local.read_bytes(), partial(super().put_file, local, name))
+
+    def append(self, name: str, data: bytes) -> None:
+        self._hold("append")
+        self._write("append", name, data, partial(super().append, name, data))
+
+    def list_names(self, folder: str = "") -> list[str]:
+        return self.crash.cross(f"list {_kind(folder)}", partial(super().list_names, folder), ways=ONCE)
+
+    def delete_file(self, name: str) -> None:
+        self.crash.cross(f"delete {_kind(name)}", partial(super().delete_file, name))
+
+    def _write(self, operation: str, name: str, data: bytes, effect: Callable[[], T]) -> T:
+        if operation == "write" and _kind(name) == "parts":
+            self._hold("write")
+        torn = partial(self.tear, operation, name, data[: len(data) // 2])
+        return self.crash.cross(f"{operation} {_kind(name)}", effect, ways=self.writes, torn=torn)
+
+    def _hold(self, operation: str) -> None:
+        if self.crash.stops_next(f"{operation} parts"):
+            self.crash.hold()
+
+
+class CrossingDisk(Crossing, LocalStorage):
+    """Local disk. A process that stops may have written half a file: a draft, a claim, or the end of a part."""
+
+    writes = ("before", "torn", "after")
+
+    def __init__(self, path: Path, crash: Crash) -> None:
+        super().__init__(path)
+        self.crash = crash
+
+    def tear(self, operation: str, name: str, data: bytes) -> None:
+        path: Path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if operation in {"write", "put"}:
+            path = path.with_name(f".{path.name}.draft")
+        modes = {"append": "ab", "create": "xb"}
+        with suppress(FileExistsError), path.open(modes.get(operation, "wb")) as file:
+            file.write(data)
+
+
+class CrossingObjects(Crossing, ObjectStorage):
+    """An object store: it has a file, or has none; but its response may be lost."""
+
+    writes = ("before", "after", LOST)
+
+    def __init__(self, path: Any, crash: Crash) -> None:
+        super().__init__(path)
+        self.crash = crash
+
+
+class CrossingShelf(Crossing, Shelf):
+    """An object store in memory that takes a second create, so that its lease is one file that all may write."""
+
+    writes = ("before", "after", LOST)
+
+    def __init__(self, files: dict[str, bytes], crash: Crash) -> None:
+        super().__init__(files, exclusive=False)
+        self.crash = crash
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0] or "output"
+
+
+class CrossingIndex(Index):
+    """The index: it ends with the process."""
+
+    def __init__(self, path: Path, crash: Crash) -> None:
+        self._crash = crash
+        super().__init__(path)
+
+    def commit(self) -> None:
+        self._crash.cross("commit", super().commit)
+
+
+class Turns:
+    """The lease is renewed on its own thread, whenever it is told to: not one renewal more."""
+
+    def __init__(self) -> None:
+        self.asked, self.done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def take(self) -> None:
+        """Have it renewed."""
+        self.asked.release()
+        assert self.done.acquire(timeout=50)
+
+    def store(self, path: Any, writer: Writer, now: Callable[[], float], *, lease_seconds: float) -> OutputStore:
+        """Open an output whose lease is renewed so."""
+        turns = self
+
+        class Renewed(OutputStore):
+            def try_renew(self) -> None:
+                if threading.current_thread().name != "lease-keeper":
+                    return super().try_renew()
+                if turns.asked.acquire(blocking=False):
+                    try:
+                        with suppress(Stopped):  # nobody is left who would see it
+                            super().try_renew()
+                    finally:
+                        turns.done.release()
+                return None
+
+        return Renewed(path, writer, now, lease_seconds=lease_seconds, sleep=lambda _: None)
+
+
+class Service:
+    """One that knows what it was paid for, by row. A process that stops has sent what it has sent."""
+
+    def __init__(self) -> None:
+        self.paid: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._turns: Turns
+        self._crash: Crash
+        self._begun = self._left = 0
+
+    def begin(self, crash: Crash, turns: Turns, left: int) -> None:
+        """Respond to a new process, which has so many requests to send."""
+        self._crash, self._turns, self._left, self._begun = crash, turns, left, self.paid.total()
+
+    def client(self, config: ClientConfig) -> AsyncResponsesClient:
+        """Make a client of it."""
+        return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(self._respond)))
+
+    def wait_for(self, flushed: int) -> None:
+        """Wait until as much as may be, or all, is paid beyond what was flushed."""
+        with self._changed:
+            most = lambda: min(self._left, flushed + UNWRITTEN)  # noqa: E731
+            assert self._changed.wait_for(
+                lambda: self._crash.is_stopped or self.paid.total() - self._begun >= most(), timeout=50
+            )
+
+    async def _respond(self, request: httpx.Request) -> httpx.Response:
+        self._crash.check()
+        text = json.loads(request.content)["input"]
+        number = int(text.rpartition(" ")[2])
+        with self._changed:
+            self.paid[f"r{number}"] += 1
+            self._changed.notify_all()
+        if (self.paid.total() - self._begun) % RENEWED_EVERY == 0:
+            self._turns.take()
+        for _ in range(number * 7 % 5):  # others come sooner
+            await asyncio.sleep(0)
+        return self._crash.cross("response", partial(_response, number), ways=ONCE)
+
+
+def hurried_clock() -> float:
+    """A clock on which a second is a millisecond: what failed is soon tried again."""
+    return time.monotonic() * 1000
+
+
+def mood_of(number: int) -> str:
+    """Return what the service says about a row."""
+    return f"mood {number}"
+
+
+def _response(number: int) -> httpx.Response:
+    content = [{"type": "output_text", "text": json.dumps({"mood": mood_of(number)}), "annotations": []}]
+    output = [{"type": "message", "role": "assistant", "content": content}]
+    usage = {"cost": PRICE, "total_tokens": 10}
+    return httpx.Response(200, json={"id": f"g{number}", "status": "completed", "output": output, "usage": usage})
+
+
+@dataclass
+class Tally:
+    """What tables came to."""
+
+    points: int = 0  # at which attempts stopped
+    doubles: list[int] = field(default_factory=list)  # responses paid twice, by table
+
+    def __str__(self) -> str:
+        return (
+            f"{self.points} points in {len(self.doubles)} tables, {sum(self.doubles)} responses paid twice, at most "
+            f"{max(self.doubles, default=0)} of a table (of a stop at most {CONCURRENCY} in flight and {UNWRITTEN} "
+            "unwritten)"
+        )
+
+
+class Table:
+    """
+    A table that is enriched by attempts that stop, into one output.
+
+    :param open_storage: opens the output for an attempt.
+    :param plain: the same output, for looking at it.
+    :param rows: of the table.
+    :param before: rows of an earlier run, whose result and responses the attempts replace; 0 for a new output.
+    :param clock: of the attempts.
+    """
+
+    def __init__(
+        self,
+        open_storage: Callable[[Crash], Storage],
+        plain: Storage,
+        *,
+        rows: int,
+        before: int = 0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._open, self._plain, self.rows, self._before = open_storage, plain, table(rows), before
+        self._clock = clock or partial(next, itertools.count(0.0, 1e-6))  # nothing is ever due by time
+        self.service = Service()
+        self._tries = self.crashes = 0
+        if before:
+            turns = Turns()
+            service, self.service = self.service, Service()
+            self.service.begin(Crash(), turns, before)
+            self._run(Crash(), turns, PartWriter, table(before), Writer(owner="task run=1"))
+            self.service = service
+
+    def enrich(self, at: Point | None = None) -> Crash:
+        """Make an attempt, which stops where it is told; check what it leaves."""
+        self._tries += 1
+        kept, paid, flushed = self.kept(), self.service.paid.copy(), set[str]()
+        crash, turns = Crash(at), Turns()
+        self.service.begin(crash, turns, len(self.rows) - len(kept))
+        crash.hold = lambda: self.service.wait_for(len(flushed))
+
+        class Writing(PartWriter):
+            def store(self, lines: list[str]) -> None:
+                if crash.stops_next("flush"):
+                    crash.hold()
+                with crash.around("flush"):
+                    super().store(lines)
+                flushed.update(json.loads(line)["id"] for line in lines)
+
+        told, error = None, None
+        try:
+            told = self._run(crash, turns, Writing)
+        except Stopped:
+            assert crash.is_stopped
+        except ResponsesError as raised:
+            error = raised
+        is_lost = crash.is_reached and at is not None and at.how == LOST
+        assert crash.is_stopped == (crash.is_reached and not is_lost)
+        assert error is None or (is_lost and error.retryable), repr(error)
+        after = self.kept()
+        assert kept | flushed <= after, f"{at}: what was flushed is gone"
+        assert not +(self.service.paid - paid) & Counter(kept), f"{at}: what was flushed is paid again"
+        self._check_result(is_done=told is not None)
+        if told is not None:
+            assert (told["requests_reused"], told["requests_sent"]) == (len(kept), len(self.rows) - len(kept))
+        self.crashes += crash.is_reached
+        return crash
+
+    def kept(self) -> set[str]:
+        """Return the rows whose responses are in the parts of this run, up to what is torn."""
+        found: list[str] = []
+        for name in self._plain.list_names("parts"):
+            if name.startswith(f"part-g{2 if self._before else 1:04d}-"):
+                for line in (self._plain.read_file(f"parts/{name}") or b"").splitlines():
+                    with suppress(ValueError):
+                        found.append(json.loads(line)["id"])
+        assert len(found) == len(set(found)), "a response is written twice"
+        return set(found)
+
+    def check(self, tally: Tally) -> None:
+        """See that all is there, once and in order, and enter what was paid twice."""
+        assert self._result() == len(self.rows)
+        manifest = json.loads(self._plain.read_file("manifest.json") or b"null")
+        paid = self.service.paid
+        assert set(paid) == {row["id"] for row in self.rows}
+        assert manifest["complete"] is True
+        assert len(self.rows) * PRICE <= manifest["cost"] + 1e-9 <= paid.total() * PRICE + 2e-9
+        doubles = paid.total() - len(self.rows)
+        assert doubles <= self.crashes * (CONCURRENCY + UNWRITTEN), "more is paid twice than may be"
+        generations = {name.partition("-t")[0] for name in self._plain.list_names("parts")}
+        assert generations == {f"part-g{2 if self._before else 1:04d}"}
+        assert len([name for name in self._plain.list_names("lease") if "probe" not in name]) == 1
+        tally.points += self.crashes
+        tally.doubles.append(doubles)
+
+    def _run(
+        self, crash: Crash, turns: Turns, writing: type[PartWriter], rows: Any = None, writer: Writer | None = None
+    ) -> dict[str, Any]:
+        environment = Environment(
+            clock=self._clock,
+            now=lambda: 1_000_000.0,  # no lease lapses
+            client=self.service.client,
+            tick=0.002,
+            lease_seconds=0.004,  # it is renewed when it is told to
+            part_rows=PART_ROWS,
+            flush_seconds=1e9,
+            open_folder=turns.store,
+            open_index=lambda path: CrossingIndex(path, crash),
+            part_writer=writing,
+        )
+        return enrich(
+            SimpleNamespace(base_url="http://127.0.0.1:9/api/v1"),
+            self._open(crash),
+            rows or self.rows,
+            environment,
+            run=runs.Run(fields={}, output_type=Label, stream=False, cache=False),
+            writer=writer or Writer(owner="task run=2", try_number=self._tries, stamp="2"),
+            limits=Limits(concurrency=CONCURRENCY, max_unwritten=UNWRITTEN, max_unwritten_seconds=1e9, max_outage=1e9),
+            resume=not self._before,
+        )
+
+    def _check_result(self, *, is_done: bool) -> None:
+        """See that the result is that of the run before, or the new one, and that the manifest is of the same one."""
+        rows = self._result()
+        assert rows in ({len(self.rows)} if is_done else {self._before, len(self.rows)})
+        data = self._plain.read_file("manifest.json")
+        manifest = {"complete": False} if data is None else json.loads(data)
+        assert manifest["complete"] or not is_done
+        if manifest["complete"]:
+            assert manifest["counts"] == {"ok": rows}
+
+    def _result(self) -> int:
+        """Return the number of rows of the result, each of which is whole, in its place, and has its own response."""
+        data = self._plain.read_file("result.jsonl") or b""
+        assert not data or data.endswith(b"\n")
+        rows = [json.loads(line) for line in data.splitlines()]
+        for number, (row, source) in enumerate(zip(rows, table(len(rows)), strict=True)):
+            assert row | source | {"_row": number, "_status": "ok", "mood": mood_of(number)} == row
+        return len(rows)
