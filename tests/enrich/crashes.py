@@ -362,6 +362,7 @@ class Table:
         self._clock = clock or partial(next, itertools.count(0.0, 1e-6))  # nothing is ever due by time
         self.service = Service()
         self._tries = self.crashes = 0
+        self._kept = set[str]()  # the rows whose responses are written
         if before:
             turns = Turns()
             service, self.service = self.service, Service()
@@ -372,7 +373,7 @@ class Table:
     def enrich(self, at: Point | None = None) -> Crash:
         """Make an attempt, which stops where it is told; check what it leaves."""
         self._tries += 1
-        kept, paid, flushed = self.kept(), self.service.paid.copy(), set[str]()
+        kept, paid, flushed = self._kept, self.service.paid.copy(), set[str]()
         crash, turns = Crash(at), Turns()
         self.service.begin(crash, turns, len(self.rows) - len(kept))
         crash.hold = lambda: self.service.wait_for(len(flushed))
@@ -395,8 +396,8 @@ class Table:
         is_lost = crash.is_reached and at is not None and at.how == LOST
         assert crash.is_stopped == (crash.is_reached and not is_lost)
         assert error is None or (is_lost and error.retryable), repr(error)
-        after = self.kept()
-        assert kept | flushed <= after, f"{at}: what was flushed is gone"
+        self._kept = self._in_parts()
+        assert kept | flushed <= self._kept, f"{at}: what was flushed is gone"
         assert not +(self.service.paid - paid) & Counter(kept), f"{at}: what was flushed is paid again"
         self._check_result(is_done=told is not None)
         if told is not None:
@@ -404,7 +405,7 @@ class Table:
         self.crashes += crash.is_reached
         return crash
 
-    def kept(self) -> set[str]:
+    def _in_parts(self) -> set[str]:
         """Return the rows whose responses are in the parts of this run, up to what is torn."""
         found: list[str] = []
         for name in self._plain.list_names("parts"):
