@@ -67,9 +67,9 @@ class Budget:
             return True
         if not in_flight:
             raise BudgetExceededError(
-                f"limits.max_cost of ${self._limit:g} is spent: {dollars(self._total())} so far, and the most expensive "
-                f"response was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go on from "
-                "there"
+                f"limits.max_cost of ${self._limit:g} is spent: {dollars(self._total())} so far, and the most "
+                f"expensive response was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go "
+                "on from there"
             )
         return False
 

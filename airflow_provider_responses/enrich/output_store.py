@@ -236,7 +236,7 @@ class OutputStore:
         """Let others write. The last claim stays, since it holds the generation."""
         with self._renewing:
             try:
-                seconds = min(self.lease_seconds, _LONGEST_RELEASE)
+                seconds = max(min(self.lease_seconds, _LONGEST_RELEASE), _SHORTEST)
                 within(seconds, partial(self._held.renew, self._claim, self._claims(0.0)), self.storage.url(LEASES))
             except StorageError as error:
                 log.warning("Others wait for %.0f s, since the lease could not be released: %s", self.lease_left, error)
