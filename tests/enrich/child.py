@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +15,8 @@ from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
+from airflow_provider_responses.enrich.part_writer import PartWriter
+from tests.enrich.crashes import Crash, CrossingDisk, CrossingIndex, Point
 from tests.enrich.jobs import Label, enrich, table
 
 ROWS = 1000
@@ -24,6 +29,39 @@ class Whole(OutputStore):
     can_append = False
 
 
+def kill() -> None:
+    """End this process as nothing can prevent."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_halfway(file: int) -> None:
+    """End it when half of a file is written."""
+    os.ftruncate(file, os.fstat(file).st_size // 2)
+    kill()
+
+
+class KilledDisk(CrossingDisk):
+    """Local disk, of a process that is killed while the storage writes a file."""
+
+    def tear(self, operation: str, name: str, data: bytes, effect: Callable[[], Any]) -> None:
+        if operation == "append":
+            super().tear(operation, name, data, effect)
+        else:
+            os.fsync = kill_halfway  # no other thread writes now
+            effect()
+
+
+def killed_at(crash: Crash) -> dict[str, Any]:
+    """Return an environment in which the process is killed at a boundary."""
+
+    class Writing(PartWriter):
+        def store(self, lines: list[str]) -> None:
+            with crash.around("flush"):
+                super().store(lines)
+
+    return {"open_index": lambda path: CrossingIndex(path, crash), "part_writer": Writing}
+
+
 def main(
     url: str,
     folder: str,
@@ -34,12 +72,15 @@ def main(
     limits: dict[str, Any] | None = None,
     environment: dict[str, Any] | None = None,
     appends: bool = True,
+    at: tuple[str, int, str] | None = None,
 ) -> None:
+    crash = Crash(None if at is None else Point(*at), stop=kill)
+    killed = {} if at is None else killed_at(crash)
     enrich(
         SimpleNamespace(base_url=url),
-        Path(folder),
+        Path(folder) if at is None else KilledDisk(Path(folder), crash),
         table(rows),
-        Environment(open_folder=OutputStore if appends else Whole, **environment or {}),
+        Environment(open_folder=OutputStore if appends else Whole, **(environment or {}) | killed),
         run=runs.Run(fields={}, output_type=Label, stream=False, cache=cache),
         writer=Writer(owner="task", try_number=attempt),
         limits=Limits(**{"concurrency": CONCURRENCY, **(limits or {})}),

@@ -146,8 +146,13 @@ class Crossing(Storage):
     crash: Crash
     writes: Sequence[str] = ("before", "after")
 
-    def tear(self, operation: str, name: str, data: bytes) -> None:
-        """Leave what a process leaves that stops in the middle of a write."""
+    def tear(self, operation: str, name: str, data: bytes, effect: Callable[[], Any]) -> None:
+        """
+        Leave what a process leaves that stops in the middle of a write.
+
+        :param data: as far as it came.
+        :param effect: the whole operation.
+        """
 
     def read_file(self, name: str) -> bytes | None:
         return self.crash.cross(f"read {_kind(name)}", partial(super().read_file, name), ways=ONCE)
@@ -174,7 +179,7 @@ class Crossing(Storage):
     def _write(self, operation: str, name: str, data: bytes, effect: Callable[[], T]) -> T:
         if operation == "write" and _kind(name) == "parts":
             self._hold("write")
-        torn = partial(self.tear, operation, name, data[: len(data) // 2])
+        torn = partial(self.tear, operation, name, data[: len(data) // 2], effect)
         return self.crash.cross(f"{operation} {_kind(name)}", effect, ways=self.writes, torn=torn)
 
     def _hold(self, operation: str) -> None:
@@ -191,7 +196,7 @@ class CrossingDisk(Crossing, LocalStorage):
         super().__init__(path)
         self.crash = crash
 
-    def tear(self, operation: str, name: str, data: bytes) -> None:
+    def tear(self, operation: str, name: str, data: bytes, effect: Callable[[], Any]) -> None:
         path: Path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if operation in {"write", "put"}:

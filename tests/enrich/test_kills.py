@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -169,3 +170,64 @@ def test_what_is_paid_twice_after_a_kill_is_bounded(appends, bound, sandbox, tmp
     twice = billed.total() - rows
     print(f"{twice} of {rows} responses paid twice; {in_flight} in flight, {len(kept)} of {rows // 2} written")
     assert 0 <= twice <= in_flight + bound
+
+
+# The boundaries at which twenty processes are killed, one after the other, on one table.
+KILLED_AT = [
+    ("create lease", 1, "torn"),  # which lease the store has is not known yet
+    ("delete lease", 1, "after"),
+    ("create lease", 3, "torn"),  # the first claim
+    ("list lease", 3, "before"),
+    ("append parts", 1, "before"),
+    ("append parts", 1, "torn"),
+    ("append parts", 2, "after"),
+    ("flush", 2, "before"),
+    ("flush", 3, "after"),
+    ("read parts", 2, "before"),
+    ("commit", 8, "after"),
+    ("append parts", 3, "torn"),
+    ("create lease", 4, "torn"),  # a renewal
+    ("create lease", 5, "after"),
+    ("delete lease", 3, "before"),
+    ("put result.jsonl", 1, "torn"),
+    ("put result.jsonl", 1, "after"),
+    ("write manifest.json", 1, "before"),
+    ("write manifest.json", 1, "torn"),
+    ("write manifest.json", 1, "after"),
+]
+
+
+def test_twenty_processes_that_are_killed_at_a_boundary_each(sandbox, tmp_path, record_property):
+    """By themselves, with SIGKILL, without a cache."""
+    unwritten = 40
+    given = {"cache": False, "environment": OFTEN | {"lease_seconds": 0.2}, "limits": {"max_unwritten": unwritten}}
+    entries = sandbox.state._entries
+    asked = lambda entry: f"r{entry.body['input'].split()[-1]}"  # noqa: E731
+    kept: set[str] = set()
+    lost: list[int] = []  # by each kill: sent, and not written
+    for number, at in enumerate([*KILLED_AT, None], 1):
+        begun = len(entries)
+        process = start(sandbox, tmp_path, number, at=at, **given)
+        try:
+            assert process.wait(timeout=50) == (0 if at is None else -signal.SIGKILL), at
+        finally:
+            process.kill()
+            process.wait()
+        until(lambda: is_idle(sandbox))
+        before, kept = kept, written(tmp_path)
+        assert before <= kept
+        sent = {asked(entry) for entry in sandbox.ledger[begun:]}
+        assert not sent & before, f"{at}: rows that were written are sent again"
+        lost.append(len(sent - kept))
+        assert lost[-1] <= CONCURRENCY + unwritten
+        if (tmp_path / "result.jsonl").exists():
+            assert [row["_row"] for row in result(tmp_path)] == list(range(ROWS))
+    assert [(row["id"], row["_status"]) for row in result(tmp_path)] == [(row["id"], "ok") for row in table(ROWS)]
+    assert (manifest(tmp_path)["complete"], manifest(tmp_path)["counts"]) == (True, {"ok": ROWS})
+    twice = sum(entry.billed for entry in sandbox.ledger) - ROWS
+    assert twice <= sum(lost)
+    record_property(
+        "counted",
+        f"Killed {len(KILLED_AT)} times: {twice} of {ROWS} responses paid twice, at most {max(lost)} by one kill (of "
+        f"{CONCURRENCY} in flight and {unwritten} unwritten)",
+    )
