@@ -143,6 +143,8 @@ def load_dag(path: Path, dag_id: str) -> Any:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:
         from airflow.models.dagbag import DagBag
+    # Python takes the bytecode of a text that was as long, and written in the same second.
+    Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     bag = DagBag(str(path))
     assert not bag.import_errors, bag.import_errors
     return bag.dags[dag_id]

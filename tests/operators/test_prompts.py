@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 
@@ -68,9 +67,6 @@ CHANGES = [
 ]
 
 
-MOMENTS = itertools.count(1_000_000_000, 10)
-
-
 def stored(text, path):
     """The DAG as Airflow stores it, and its hash."""
     try:
@@ -78,8 +74,6 @@ def stored(text, path):
     except ImportError:
         from airflow.serialization.serialized_objects import SerializedDAG as Serialized
     path.write_text(text)
-    moment = next(MOMENTS)  # else Python takes the bytecode of a text that was as long, and written in the same second
-    os.utime(path, (moment, moment))
     dag = load_dag(path, "audited")
     data = Serialized.to_dict(dag)
     return data, SerializedDagModel.hash(data) if AIRFLOW_V_3_0_PLUS else SerializedDagModel(dag).dag_hash
