@@ -259,9 +259,16 @@ class Sender:
 
     def _came(self, response: Response, ticket: Ticket, now: float) -> None:
         self._streak.clear()
-        was_down = self.throttle.down_since is not None
+        was_down, counted_from = self.throttle.down_since is not None, self.throttle.counted_from
         self.throttle.accepted(ticket, now, response.usage.total_tokens)
         self._note_service(was_down=was_down)
+        if not was_down and self.throttle.counted_from != counted_from:
+            self._hung = self._from_before()
+            log.warning(
+                "%d requests have had no response for longer than any other took, and new ones get theirs: these do "
+                "not wait for them any more",
+                len(self._hung),
+            )
 
     def _failed(
         self, job: Sending, error: ResponsesError, response: Response | None, ticket: Ticket, now: float
@@ -326,8 +333,13 @@ class Sender:
         if is_down and not was_down:
             log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, self._last)
         elif was_down and not is_down:
-            self._hung = [task for task, (_, ticket) in self._flights.items() if self.throttle.is_from_before(ticket)]
+            self._hung = self._from_before()
             log.info("The service is back; %d requests from before are still open", len(self._hung))
+
+    def _from_before(self) -> list[asyncio.Task[None]]:
+        now_ended = asyncio.current_task()
+        flights = ((task, ticket) for task, (_, ticket) in self._flights.items() if task is not now_ended)
+        return [task for task, ticket in flights if self.throttle.is_from_before(ticket)]
 
     def _drop_hung(self, now: float) -> None:
         """Send again what has been in flight since before an outage, and longer than any response took."""

@@ -25,6 +25,7 @@ FIRST_PROBE, LONGEST_PROBE = 1.0, 30.0  # seconds between probes of a service th
 LONGEST_REFUSED: Final = 5.0  # the same, where connections are refused: such a probe costs nothing
 FEWEST_FAILURES, MOST_FAILURES = 5, 32  # in a row, after which the service is down and it is not single rows
 FIRST_SILENCE, SILENCE = 60.0, 1.0  # seconds without any response, before it is tried whether the service is there
+FEWEST_BEYOND: Final = 5  # responses to those that look, after which the silent ones take no room from others
 OVERDUE: Final = 2  # times that the longest response took: the same, and what is still open after an outage is dropped
 
 
@@ -213,6 +214,8 @@ class Throttle:
         self._heard_at = -math.inf
         self._beyond: int | None = None  # the send beyond the window that is in flight
         self._stalled_from: int | None = None  # the first of those, while all sends before it are silent
+        self._beyond_heard = 0  # responses to those
+        self._silent_until = 0  # sends before it were silent for so long that later ones did not wait for them
         self._longest = 0.0  # seconds that a response took
         self._failures = 0  # in a row
         self._failing_since = 0.0
@@ -307,19 +310,26 @@ class Throttle:
         self._heard_at = now
         if ticket.number == self._beyond:
             self._beyond = None
-        elif self._stalled_from is not None and ticket.number < self._stalled_from:
-            self._stalled_from = None
+        elif self._stalled_from is not None and ticket.number < self._stalled_from and not self.is_from_before(ticket):
+            self._stalled_from, self._beyond_heard = None, 0
         if not self.is_from_before(ticket):
             self._in_flight -= 1
             ticket.lane.in_flight -= 1
 
+    @property
+    def counted_from(self) -> int:
+        """The number of the first send that takes room from others."""
+        return self._counted_from
+
     def is_from_before(self, ticket: Ticket) -> bool:
-        """Return whether a request was sent before the service went down, or came back."""
+        """Return whether a request was sent before the service went down, or came back, or fell silent."""
         return ticket.number < self._counted_from
 
     def overdue_at(self, ticket: Ticket) -> float:
         """Return the time from which a request from before an outage is not worth a wait any more."""
-        return ticket.started + OVERDUE * self._longest
+        patience = OVERDUE * self._longest
+        # That others got a response is no sign of an outage: these may take longer than those.
+        return ticket.started + (max(patience, FIRST_SILENCE) if ticket.number < self._silent_until else patience)
 
     def accepted(self, ticket: Ticket, now: float, tokens: int | None) -> None:
         """Take note of a response."""
@@ -330,6 +340,11 @@ class Throttle:
         self._longest = max(self._longest, taken)
         if self.down_since is None:
             ticket.lane.accepted(now, taken)
+            if self._stalled_from is not None and ticket.number >= self._stalled_from:
+                self._beyond_heard += 1
+                if self._beyond_heard >= FEWEST_BEYOND:
+                    self._silent_until = self._stalled_from
+                    self._start_counting()
 
     def heard(self, ticket: Ticket) -> None:
         """Take note that the service is there, whatever it said; an old connection says nothing of new ones."""
@@ -361,12 +376,12 @@ class Throttle:
 
         :param is_refused: whether there was no connection.
         """
+        if self.is_from_before(ticket):
+            return self.down_since is not None  # it is no probe, and an old connection says nothing of new ones
         self._failures += 1
         if self._failures == 1:
             self._failing_since = now
             self._needed = max(FEWEST_FAILURES, min(MOST_FAILURES, self._in_flight + 1))
-        if self.down_since is not None and self.is_from_before(ticket):
-            return True  # no probe
         if self.down_since is None:
             is_probe = self._stalled_from is not None and ticket.number >= self._stalled_from
             if not is_probe and self._failures < self._needed:
@@ -383,5 +398,6 @@ class Throttle:
     def _start_counting(self) -> None:
         self._counted_from, self._in_flight = self._number, 0
         self._beyond = self._stalled_from = None
+        self._beyond_heard = 0
         for lane in self._lanes.values():
             lane.in_flight = 0

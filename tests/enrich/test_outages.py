@@ -213,6 +213,15 @@ def test_a_new_server_is_found_while_old_requests_hang(jitter: float) -> None:
     assert ended.runner.progress.unpriced > 0, "what hung may have been billed"
 
 
+def test_requests_that_hang_behind_a_service_that_is_never_refused_hold_up_nobody() -> None:
+    """Behind a load balancer, or where the new server is there before it is missed."""
+    service = Service(lambda sent: FOREVER if 2.5 <= sent.now < 3.0 else None, refusal=0.001)
+    ended = run(service, 2000, concurrency=64)
+    assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
+    assert service.sent_between(3.0, 13.0) > 5 * 64
+    assert ended.seconds < 70, "what hangs is dropped and sent again after a minute"
+
+
 def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -> None:
     """Without such retries it is left to its own time-out, and takes no room from others."""
 

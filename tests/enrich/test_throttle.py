@@ -318,6 +318,19 @@ def test_where_one_more_gets_a_response_and_the_others_are_silent_the_next_goes_
     assert len(fill(throttle, 3.0)) == 1, "in its place"
 
 
+def test_after_a_few_responses_to_later_requests_the_silent_ones_take_no_room() -> None:
+    throttle = Throttle(Limits(concurrency=16))
+    respond(throttle, fill(throttle), 0.5)
+    silent = fill(throttle, 0.5)
+    for number in range(5):
+        [more] = fill(throttle, 2.0 + number / 10)
+        respond(throttle, [more], 2.1 + number / 10)
+    assert len(fill(throttle, 3.0)) == 16
+    assert throttle.overdue_at(silent[0]) == 60.5, "they may just be slow"
+    assert fail(throttle, silent, 60.5) == [False] * 16, "nor does their end say that the service is down"
+    assert throttle.down_since is None
+
+
 def test_an_outage_is_over_after_max_outage() -> None:
     throttle = down(at=100.0)
     assert throttle.over_at() == 700.0
