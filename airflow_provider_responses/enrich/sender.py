@@ -367,7 +367,7 @@ class Sender:
     def _give_up(self) -> None:
         """End the run: the service was down, or too busy for any response, for as long as is allowed."""
         self._is_over = True
-        why = self._last or TransportError("the service was down")
+        why = self._last or TransportError("all requests are open, and none gets a response")
         self.cancel(why.about(f"no response for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
 
     def _again(self, job: Sending, error: ResponsesError, decision: Decision, now: float) -> None:

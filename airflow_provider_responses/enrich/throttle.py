@@ -272,10 +272,14 @@ class Throttle:
         return min((time for time in times if time > now), default=math.inf)
 
     def over_at(self) -> float:
-        """Return the time at which a service that was down, or too busy for any response, has been so for too long."""
+        """Return the time at which a service has been down, silent, or too busy for any response, for too long."""
         if self.busy_since is not None:
             return self.busy_since + self._limits.max_outage
-        return math.inf if self.down_since is None else self.down_since + self._limits.max_outage
+        if self.down_since is not None:
+            return self.down_since + self._limits.max_outage
+        if self._stalled_from is None or not self._longest:
+            return math.inf
+        return max(self._heard_at + self._limits.max_outage, self._silent_from())  # all are silent, also who looks
 
     def hold(self, until: float, model: str | None = None) -> None:
         """Send nothing before, or nothing to a model."""

@@ -222,6 +222,15 @@ def test_requests_that_hang_behind_a_service_that_is_never_refused_hold_up_nobod
     assert ended.seconds < 70, "what hangs is dropped and sent again after a minute"
 
 
+def test_max_outage_holds_though_nothing_ever_fails() -> None:
+    service = Service(lambda sent: FOREVER if sent.now >= 2.5 else None, refusal=0.001)
+    ended = run(service, 2000, concurrency=64, max_outage=120)
+    assert "no response for 120 s (limits.max_outage)" in str(ended.stopped)
+    assert 120 <= ended.seconds <= 125
+    assert isinstance(ended.stopped, TransportError)
+    assert ended.stopped.retryable
+
+
 def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -> None:
     """Without such retries it is left to its own time-out, and takes no room from others."""
 
