@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_responses.enrich.amounts import short
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
 from airflow_provider_responses.runs import Outcome, dollars
 from airflow_provider_responses.task.cost import Charge, charges_of, total
@@ -67,7 +68,7 @@ class Budget:
             return True
         if not in_flight:
             raise BudgetExceededError(
-                f"limits.max_cost of ${self._limit:g} is spent: {dollars(self._total())} so far, and the most "
+                f"limits.max_cost of {short(self._limit)} is spent: {dollars(self._total())} so far, and the most "
                 f"expensive response was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go "
                 "on from there"
             )

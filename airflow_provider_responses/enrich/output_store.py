@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
@@ -371,6 +371,38 @@ def _joined(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def _is_fingerprint(value: Any) -> bool:
+    try:
+        return bool(bytes.fromhex(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_paid(value: Any) -> bool:
+    """Return whether a value is nothing, or US dollars and a number of sends whose price is unknown."""
+    return value is None or (isinstance(value, list) and [*map(_is_number, value)] == [True, True])
+
+
+def _are_texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# Of the fields that are read back, what makes a line a row: people may have edited it, or another version written it.
+_READ: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "_fingerprint": _is_fingerprint,
+    "_status": lambda value: isinstance(value, str),
+    "_cost": lambda value: value is None or _is_number(value),
+    "_paid": _is_paid,
+    "_key": lambda value: value is None or isinstance(value, str),
+    "_prompt": lambda value: value is None or isinstance(value, str),
+    "_generations": _are_texts,
+}
+
+
 def _rows_of(part: bytes) -> list[dict[str, Any]]:
     """Return the rows of a part, up to the first that is torn: it and those after it are sent again."""
     rows: list[dict[str, Any]] = []
@@ -379,7 +411,7 @@ def _rows_of(part: bytes) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             break
-        if not isinstance(row, dict) or not {"_fingerprint", "_status"} <= row.keys():
+        if not isinstance(row, dict) or not all(is_right(row.get(name)) for name, is_right in _READ.items()):
             break
         rows.append(row)
     return rows

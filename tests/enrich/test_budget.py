@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_responses.enrich.amounts import short
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,
@@ -23,7 +24,7 @@ def test_max_cost_is_kept_with_what_is_in_flight(limit: float, spent: float) -> 
     service = Service(lambda _: Outcome(response=response(0.01), value="x"))
     ended = run(service, 1000, max_cost=limit, spent=spent, concurrency=64)
     assert isinstance(ended.stopped, BudgetExceededError)
-    assert f"limits.max_cost of ${limit:g} is spent" in str(ended.stopped)
+    assert f"limits.max_cost of {short(limit)} is spent" in str(ended.stopped)
     paid = spent + ended.runner.progress.cost
     assert limit - 0.01 < paid <= limit + (0.01 if len(ended.kept) == 1 else 1e-9)
     assert len(ended.kept) == len(service.sends)

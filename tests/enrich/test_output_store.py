@@ -256,7 +256,26 @@ def test_a_part_cut_at_any_byte_gives_the_rows_that_are_whole(opened: Open, plac
 
 
 @pytest.mark.parametrize(
-    "line", ["[]", "{}", '{"_status": "ok"}', '{"_fingerprint": "00"}', "null", "\x00" * 40], ids=ascii
+    "line",
+    [
+        "[]",
+        "{}",
+        '{"_status": "ok"}',
+        '{"_fingerprint": "00"}',
+        '{"_fingerprint": "no hex", "_status": "ok"}',
+        '{"_fingerprint": "", "_status": "ok"}',
+        '{"_fingerprint": 1, "_status": "ok"}',
+        '{"_fingerprint": "00", "_status": ["ok"]}',
+        '{"_fingerprint": "00", "_status": "ok", "_cost": "0.1"}',
+        '{"_fingerprint": "00", "_status": "ok", "_paid": 1}',
+        '{"_fingerprint": "00", "_status": "ok", "_paid": [1, null]}',
+        '{"_fingerprint": "00", "_status": "ok", "_generations": "gen-1"}',
+        '{"_fingerprint": "00", "_status": "ok", "_key": {"a": 1}}',
+        '{"_fingerprint": "00", "_status": "ok", "_prompt": 5}',
+        "null",
+        "\x00" * 40,
+    ],
+    ids=ascii,
 )
 def test_a_part_ends_where_a_line_is_no_row(opened: Open, place: Any, line: str) -> None:
     folder = opened()

