@@ -331,9 +331,8 @@ class Throttle:
 
     def overdue_at(self, ticket: Ticket) -> float:
         """Return the time from which a request from before an outage is not worth a wait any more."""
-        patience = OVERDUE * self._longest
-        # That others got a response is no sign of an outage: these may take longer than those.
-        return ticket.started + (max(patience, FIRST_SILENCE) if ticket.number < self._silent_until else patience)
+        # That others got a response is no sign of an outage: these may take longer than those, and be paid.
+        return math.inf if ticket.number < self._silent_until else ticket.started + OVERDUE * self._longest
 
     def accepted(self, ticket: Ticket, now: float, tokens: int | None) -> None:
         """Take note of a response."""

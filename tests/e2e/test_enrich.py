@@ -60,8 +60,11 @@ def test_a_task_that_a_user_ends_keeps_its_answers_and_goes_on_once_cleared(case
     case.mark_failed()
     case.deployment.wait_until(lambda: not is_running(process), "the task's process to end")
 
-    assert case.outcomes == ["answered"] * DONE + ["dropped"] * AT_ONCE
-    assert len(rows_in(*folder(case).rglob("part-*"))) == DONE
+    # While all are silent, some more are sent: to see whether the service is there.
+    done = case.outcomes.count("answered")
+    assert done >= DONE
+    assert Counter(case.outcomes) == {"answered": done, "dropped": AT_ONCE}
+    assert len(rows_in(*folder(case).rglob("part-*"))) == done
 
     case.clear()
     assert case.wait() == "success"

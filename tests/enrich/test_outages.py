@@ -213,13 +213,13 @@ def test_a_new_server_is_found_while_old_requests_hang(jitter: float) -> None:
     assert ended.runner.progress.unpriced > 0, "what hung may have been billed"
 
 
-def test_requests_that_hang_behind_a_service_that_is_never_refused_hold_up_nobody() -> None:
-    """Behind a load balancer, or where the new server is there before it is missed."""
-    service = Service(lambda sent: FOREVER if 2.5 <= sent.now < 3.0 else None, refusal=0.001)
+def test_requests_that_are_silent_behind_a_service_that_is_never_refused_hold_up_nobody() -> None:
+    """Behind a load balancer, where the new server is there before it is missed, or since they are slow."""
+    service = Service(lambda sent: 200.0 if 2.5 <= sent.now < 3.0 else None, refusal=0.001)
     ended = run(service, 2000, concurrency=64)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
     assert service.sent_between(3.0, 13.0) > 5 * 64
-    assert ended.seconds < 70, "what hangs is dropped and sent again after a minute"
+    assert len(service.sends) == 2000, "what may just be slow is not paid again"
 
 
 def test_max_outage_holds_though_nothing_ever_fails() -> None:
