@@ -67,17 +67,19 @@ class Budget:
         if self.has_room(in_flight + 1):
             return True
         if not in_flight:
+            highest = dollars(self._progress.most_expensive)
             raise BudgetExceededError(
                 f"limits.max_cost of {short(self._limit)} is spent: {dollars(self._total())} so far, and the most "
-                f"expensive response was {dollars(self._progress.dearest)}. What is done stays; raise the limit to go "
-                "on from there"
+                f"expensive response was {highest}. What is done stays; raise the limit to go on from there"
             )
         return False
 
     def has_room(self, responses: int) -> bool:
         """Return whether this number of responses fits in, each at the price of the most expensive so far."""
         limit, spent = self._limit, self._total()
-        return limit is None or (spent < limit and spent + self._progress.dearest * responses <= limit * (1 + 1e-9))
+        return limit is None or (
+            spent < limit and spent + self._progress.most_expensive * responses <= limit * (1 + 1e-9)
+        )
 
     def _total(self) -> float:
         return self._spent + self._progress.cost + self._progress.kept_cost + sum(self._held.values())
@@ -85,7 +87,7 @@ class Budget:
     def hold(self, request: int, cost: float | None) -> None:
         """Count what a request in flight has paid for an invalid response, before it ends."""
         self._held[request] = self._held.get(request, 0.0) + (cost or 0.0)
-        self._progress.dearest = max(self._progress.dearest, cost or 0.0)
+        self._progress.most_expensive = max(self._progress.most_expensive, cost or 0.0)
 
     def release(self, request: int) -> float:
         """Forget what a request had paid while it was in flight, and return it: its end brings the account."""
@@ -112,7 +114,7 @@ class Budget:
                 progress.uncounted += charge.usage.total_tokens is None
                 progress.cost += charge.cost or 0.0
             paid.enter(charge)
-            progress.dearest = max(progress.dearest, charge.cost or 0.0)
+            progress.most_expensive = max(progress.most_expensive, charge.cost or 0.0)
             progress.priced = progress.priced or charge.usage.cost is not None
             progress.priced_responses += charge.usage.cost is not None
             progress.priced_cached += charge.usage.cost is not None and charge.is_cached

@@ -26,7 +26,7 @@ class Earlier:
     def __init__(self, fields: tuple[str, ...], run: Run) -> None:
         self._fields, self._run = fields, run
         self.spent = Amount()
-        self.dearest = 0.0  # US dollars, for one row
+        self.most_expensive = 0.0  # US dollars, for one row
         self.known: set[str] = set()  # ids of responses to rows that are sent again
 
     def read(self, parts: Iterable[list[dict[str, Any]]], index: Index) -> None:
@@ -43,7 +43,7 @@ class Earlier:
         self.spent.known += known
         self.spent.priced += bool(known or (cost is not None and row.get("_response_id")))
         self.spent.unpriced += unknown
-        self.dearest = max(self.dearest, known)
+        self.most_expensive = max(self.most_expensive, known)
         found = None if row["_status"] == INVALID else recalled(row, self._fields, self._run)
         if found is None or row["_status"] == FAILED:
             self.known.update(row.get("_generations") or ())

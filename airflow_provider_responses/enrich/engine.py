@@ -219,7 +219,9 @@ class Enrichment:
             part_rows=environment.part_rows,
             flush_seconds=environment.flush_seconds,
         )
-        progress = self._report.progress = Progress(dearest=earlier.dearest, priced=earlier.dearest > 0)
+        progress = self._report.progress = Progress(
+            most_expensive=earlier.most_expensive, priced=earlier.most_expensive > 0
+        )
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(

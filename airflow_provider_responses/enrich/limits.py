@@ -51,8 +51,8 @@ class Limits:
             _check("initial_concurrency", self.initial_concurrency, whole=True, least=1)
             if self.initial_concurrency > self.concurrency:
                 raise RequestValidationError(
-                    f"limits.initial_concurrency is {self.initial_concurrency!r}; allowed is a whole number from 1 to "
-                    f"limits.concurrency, which is {self.concurrency}",
+                    "limits.initial_concurrency must be a whole number from 1 to limits.concurrency "
+                    f"({self.concurrency}), got {self.initial_concurrency!r}",
                     fields=("limits.initial_concurrency",),
                 )
         for name in ("requests_per_minute", "tokens_per_minute", "max_cost"):
@@ -63,8 +63,8 @@ class Limits:
             _check(name, getattr(self, name))
         if isinstance(self.max_failures, float) and self.max_failures >= 1:
             raise RequestValidationError(
-                f"limits.max_failures is {self.max_failures!r}; allowed is a count as a whole number, or a share as a "
-                "float below 1",
+                "limits.max_failures must be a count as a whole number, or a share as a float below 1, got "
+                f"{self.max_failures!r}",
                 fields=("limits.max_failures",),
             )
 
@@ -98,4 +98,4 @@ def _check(name: str, value: Any, *, whole: bool = False, least: float = 0, abov
     fits = isinstance(value, kind) and not isinstance(value, bool) and least <= value < math.inf
     if not fits or (above and value == 0):
         allowed = f"a whole number from {least:g}" if whole else f"a number {'above' if above else 'from'} {least:g}"
-        raise RequestValidationError(f"limits.{name} is {value!r}; allowed is {allowed}", fields=(f"limits.{name}",))
+        raise RequestValidationError(f"limits.{name} must be {allowed}, got {value!r}", fields=(f"limits.{name}",))

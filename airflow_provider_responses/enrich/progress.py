@@ -55,5 +55,5 @@ class Progress:
     hopeful: int = 0  # requests that failed, and that another attempt may answer
     failures: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)  # why requests are sent again: a status, or an error's class
-    dearest: float = 0.0
+    most_expensive: float = 0.0
     priced: bool = False  # whether a response had a price

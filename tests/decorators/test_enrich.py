@@ -65,7 +65,7 @@ def test_another_function_is_another_prompt(tmp_path, responses_sandbox):
     ("given", "said"),
     [
         ({"on_changed_request": "ask"}, "on_changed_request is 'ask'; allowed are 'send', 'fail'"),
-        ({"limits": {"concurrency": 0}}, "limits.concurrency is 0"),
+        ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number from 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("mapped", [False, True])

@@ -38,13 +38,13 @@ def test_answers_that_are_asked_for_again_stay_within_the_budget(output_retries,
     run = replace(TYPED, output_retries=output_retries)
     with pytest.raises(TooManyFailuresError):
         enrich(responses_sandbox, tmp_path / "one", table(1), run=run)
-    dearest = max(entry.cost for entry in responses_sandbox.billed)
+    most_expensive = max(entry.cost for entry in responses_sandbox.billed)
     before = paid(responses_sandbox)
 
-    limits = Limits(max_cost=20 * dearest, concurrency=16, max_failures=1000)
+    limits = Limits(max_cost=20 * most_expensive, concurrency=16, max_failures=1000)
     with pytest.raises(BudgetExceededError):
         enrich(responses_sandbox, tmp_path / "many", table(200), run=run, limits=limits)
-    assert 10 * dearest < paid(responses_sandbox) - before <= 20 * dearest * 1.1
+    assert 10 * most_expensive < paid(responses_sandbox) - before <= 20 * most_expensive * 1.1
     assert manifest(tmp_path / "many")["cost"] == pytest.approx(paid(responses_sandbox) - before)
 
 

@@ -33,13 +33,13 @@ from airflow_provider_responses.exceptions import RequestValidationError
         ("max_outage", "10m", "a number from 0"),
         ("initial_concurrency", 0, "a whole number from 1"),
         ("initial_concurrency", "auto", "a whole number from 1"),
-        ("initial_concurrency", 65, "a whole number from 1 to limits.concurrency, which is 64"),
+        ("initial_concurrency", 65, "a whole number from 1 to limits.concurrency (64)"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any, allowed: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
         Limits.parse({name: value})
-    assert str(caught.value) == f"limits.{name} is {value!r}; allowed is {allowed}"
+    assert str(caught.value) == f"limits.{name} must be {allowed}, got {value!r}"
     assert caught.value.fields == (f"limits.{name}",)
 
 

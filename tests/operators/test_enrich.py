@@ -65,7 +65,7 @@ class TestRefusedAtParse:
             ({"load_to": SqlTable("db", "t", columns="id"), "key": "id"}, "load_to.columns is 'id'; allowed is a list"),
             ({"shard": (4, 4)}, "shard is (4, 4); allowed are two whole numbers"),
             ({"limits": {"concurency": 5}}, "limits.concurency: no such limit"),
-            ({"limits": {"concurrency": 0}}, "limits.concurrency is 0; allowed is a whole number from 1"),
+            ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number from 1, got 0"),
             ({"request": {"temprature": 1}}, "request.temprature: is no field"),
             ({"output_type": dict}, "output_type is <class 'dict'>"),
             ({"options": {"timeut": 5}}, "options.timeut is unknown"),

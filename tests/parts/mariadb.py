@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.processes import Service, free_port, stop
+from tests.e2e.processes import Service, free_port, run, stop
 
 USER = "airflow"
 DATABASE = "warehouse"
@@ -115,28 +114,3 @@ def _wait_for(server: MariaDb, service: Service) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def run(
-    command: list[str], *, user: str | None = None, env: Mapping[str, str] | None = None, folder: Path | None = None
-) -> None:
-    """
-    Run a program to its end.
-
-    :raises RuntimeError: with what it printed, if it fails.
-    """
-    done = subprocess.run(
-        command,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Final, Literal
@@ -100,7 +101,7 @@ class Database:
         """Begin a transaction, where the driver does not do so by itself."""
 
 
-class Known(Database):
+class Known(Database, ABC):
     """A database whose statements and errors are known here."""
 
     known = True
@@ -138,13 +139,13 @@ class Known(Database):
         """Return the columns of further unique keys by which an upsert would find rows."""
         return []
 
+    @abstractmethod
     def refusal(self, error: Exception) -> Refusal:
-        """Say why rows were refused."""
-        raise NotImplementedError
+        """Return why rows were refused."""
 
+    @abstractmethod
     def said(self, error: Exception) -> str:
         """Return what the database says, without the values of the row."""
-        raise NotImplementedError
 
     @classmethod
     def column_types(cls, key: str | None) -> Callable[[str, str], str]:
