@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy, conf
 
 from airflow_provider_responses.exceptions import APIError, ResponsesError
-from airflow_provider_responses.runs import LONGEST_WAIT
+from airflow_provider_responses.task.attempt import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

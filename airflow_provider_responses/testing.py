@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DecoratedOperator
 
-from airflow_provider_responses import runs
-from airflow_provider_responses.arguments import is_lazy
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.task.request import TaskRequest, merge_fields
 
 if TYPE_CHECKING:
     from airflow_provider_responses.sandbox import Sandbox
@@ -114,7 +114,7 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     everyday = {name: arguments.get(name) for name in ("input", "model", "instructions")}
     request = arguments.get("request") or {}
     whole_request_comes_later = not isinstance(request, Mapping) or "decorated" in arguments
-    fields = runs.merge_fields(
+    fields = merge_fields(
         {name: value for name, value in everyday.items() if value is not None},
         request if isinstance(request, Mapping) else {},
     )
@@ -126,5 +126,5 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     given = RequestOptions.to_dict(options) if isinstance(options, (RequestOptions, Mapping)) else {}
     if callable(literal.get("input")):  # of rows: it gives the input when the task runs
         literal["input"] = LATER
-    run = runs.Run(fields=literal, output_type=arguments.get("output_type"), stamp="0" * 32)
+    run = TaskRequest(fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32)
     run.prepare(config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)}))

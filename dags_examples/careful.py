@@ -30,7 +30,7 @@ def careful():
             "provider": {"sort": "price"},
             "metadata": {"team": "analytics", "run": "{{ run_id }}"},
         },
-        on_incomplete="return",
+        on_invalid_output="return",
         options=RequestOptions(timeout=120, max_retries=2, metadata_level="enabled"),
         execution_timeout=datetime.timedelta(minutes=5),
         retries=2,

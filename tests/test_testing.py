@@ -63,7 +63,7 @@ def test_every_invalid_request_is_named_with_its_task():
     dag = dag_of(
         lambda: ResponsesOperator(task_id="limits", model=MODEL, input="x", request={"service_tier": "gold"}),
         lambda: ResponsesOperator(
-            task_id="stamped", model=MODEL, input="x", request={"metadata": dict.fromkeys("abcdefghijklmnop", "x")}
+            task_id="with_key", model=MODEL, input="x", request={"metadata": dict.fromkeys("abcdefghijklmnop", "x")}
         ),
         lambda: ResponsesOperator(task_id="no_model", input="x"),
         lambda: ResponsesOperator(task_id="no_input", model=MODEL),
@@ -76,7 +76,7 @@ def test_every_invalid_request_is_named_with_its_task():
     )
     problems = invalid_requests(dag)
     assert set(problems) == {
-        *("limits", "stamped", "no_model", "no_input", "empty", "stored", "mapped", "decorated"),
+        *("limits", "with_key", "no_model", "no_input", "empty", "stored", "mapped", "decorated"),
     }
     assert "service_tier: must be 'auto'" in problems["limits"]
 

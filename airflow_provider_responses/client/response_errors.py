@@ -100,7 +100,7 @@ def truncated(response: Response, *, request: RequestSummary) -> IncompleteRespo
         advice = "raise `max_output_tokens` or lower the reasoning effort (`reasoning.effort`)"
     if response.status == "failed" and reason is None:
         cause = "the response failed without an error after a part of its output, as with a content filter"
-    text = request.error_text(cause, f'To get all of it, {advice}; to accept this part, set on_incomplete="return"')
+    text = request.error_text(cause, f'To get all of it, {advice}; to accept this part, set on_invalid_output="return"')
     return IncompleteResponseError(text, response=response)
 
 

@@ -100,7 +100,7 @@ def responses_enrich_task(
     model: str | None = None,
     output_type: type[BaseModel] | None = None,
     result: Literal["text", "response"] = "text",
-    on_incomplete: Literal["fail", "return"] = "fail",
+    on_invalid_output: Literal["fail", "return"] = "fail",
     **kwargs: Any,
 ) -> TaskDecorator: ...
 

@@ -14,10 +14,10 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.mapping import checking
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task.request import merge_fields
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -84,7 +84,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
     def _take(self, returned: Any) -> None:
         self.input = None
         if isinstance(returned, Mapping):
-            self.request = runs.merge_fields(self.request or {}, returned)
+            self.request = merge_fields(self.request or {}, returned)
         elif isinstance(returned, (str, Sequence)):
             self.input = returned
         else:

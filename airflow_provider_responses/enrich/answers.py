@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.values import dump, joined, number
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
-from airflow_provider_responses.runs import Run
+from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ META: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_
 OWN: Final = frozenset({*META, "_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_unread"})
 
 
-def type_of(run: Run) -> type[BaseModel] | None:
+def type_of(run: TaskRequest) -> type[BaseModel] | None:
     """Give the type whose fields become columns; None if what was answered is one column as a whole."""
     from pydantic import RootModel
 
@@ -32,7 +32,7 @@ def type_of(run: Run) -> type[BaseModel] | None:
     return None if kind is None or run.result == "response" or issubclass(kind, RootModel) else kind
 
 
-def fields_of(run: Run) -> tuple[str, ...]:
+def fields_of(run: TaskRequest) -> tuple[str, ...]:
     """
     Give the columns that hold what was answered.
 
@@ -86,7 +86,7 @@ def text_of(answer: Answer, fields: tuple[str, ...], *, typed: bool) -> str:
     return f"{text[:-1]},{tail}}}"
 
 
-def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> tuple[str, str] | None:
+def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: TaskRequest) -> tuple[str, str] | None:
     """Return status and columns of a response of an earlier attempt, from a row of a part; None if it is sent again."""
     taken: Mapping[str, Any] | None = row
     if row["_status"] in UNFINISHED:
@@ -99,17 +99,17 @@ def recalled(row: Mapping[str, Any], fields: tuple[str, ...], run: Run) -> tuple
     return taken["_status"], dump({name: taken.get(name) for name in (*fields, *META)})
 
 
-def _read_again(row: Mapping[str, Any], run: Run) -> Mapping[str, Any] | None:
+def _read_again(row: Mapping[str, Any], run: TaskRequest) -> Mapping[str, Any] | None:
     """
     Read the row of an unfinished response by what the task takes now; None if what it takes is not in the part.
 
-    The type's validators may have been corrected, and ``on_incomplete`` may have been another.
+    The type's validators may have been corrected, and ``on_invalid_output`` may have been another.
     """
     text = row.get("_output_text", row.get("_unread"))
     value = None if text is None else _parsed(text, run)
     if value is not None and row["_status"] == UNREADABLE:
         return {**row, **value, "_status": "ok", "_error": None, "_output_text": None}
-    if run.on_incomplete != "return":
+    if run.on_invalid_output != "return":
         return row
     if text is None:  # of a server that gave none, or written by an earlier release
         return row if row.get("_error") is None or isinstance(row.get(TEXT), Mapping) else None
@@ -123,7 +123,7 @@ def _read_again(row: Mapping[str, Any], run: Run) -> Mapping[str, Any] | None:
     return {**row, TEXT: text or words}
 
 
-def _parsed(text: str, run: Run) -> Mapping[str, Any] | None:
+def _parsed(text: str, run: TaskRequest) -> Mapping[str, Any] | None:
     """Return the columns that a text has as the output type, None if it is invalid."""
     if run.output_type is None or run.result == "response":
         return None

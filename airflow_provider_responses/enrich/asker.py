@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.task.attempt import Exchange
 from airflow_provider_responses.task.cost import unknown_sources
 from airflow_provider_responses.task.price_lookup import look_up_async
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.enrich.requests import Requests
     from airflow_provider_responses.enrich.sender import Turn
-    from airflow_provider_responses.runs import Outcome
+    from airflow_provider_responses.task.outcome import Outcome
 
 
 class Asker:
@@ -50,16 +50,16 @@ class Asker:
     async def _outcome(self, pending: Pending, turn: Turn) -> Outcome:
         call, options = self._requests.call(self._client, pending.fields)
         note = partial(self._report.note_invalid, pending.first)
-        asking = runs.Asking(self._requests.run, options, note=note)
+        exchange = Exchange(self._requests.run, options, note=note)
         try:
-            outcome = asking.answered(await self._client.send_call(call))
+            outcome = exchange.receive(await self._client.send_call(call))
             if outcome is not None:
                 return outcome  # as nearly all are
             request, _ = self._requests.sent_once(json.loads(pending.fields))
             while outcome is None:
-                await turn(pending, asking.paid)
-                options = asking.options(self._requests.timeout)
-                outcome = asking.answered(await self._client.send(request, options=options))
+                await turn(pending, exchange.paid)
+                options = exchange.options(self._requests.timeout)
+                outcome = exchange.receive(await self._client.send(request, options=options))
         except ResponsesError as error:
-            return asking.failed(error)
+            return exchange.fail(error)
         return outcome

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_responses.enrich.amounts import short
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
-from airflow_provider_responses.runs import Outcome, dollars
-from airflow_provider_responses.task.cost import Charge, charges_of, total
+from airflow_provider_responses.task.cost import Charge, charges_of, dollars, total
+from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.limits import Limits

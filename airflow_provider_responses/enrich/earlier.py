@@ -12,7 +12,7 @@ from airflow_provider_responses.enrich.index import FAILED, INVALID
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
-    from airflow_provider_responses.runs import Run
+    from airflow_provider_responses.task.request import TaskRequest
 
 
 class Earlier:
@@ -23,7 +23,7 @@ class Earlier:
     :param run: how responses are read now.
     """
 
-    def __init__(self, fields: tuple[str, ...], run: Run) -> None:
+    def __init__(self, fields: tuple[str, ...], run: TaskRequest) -> None:
         self._fields, self._run = fields, run
         self.spent = Amount()
         self.most_expensive = 0.0  # US dollars, for one row

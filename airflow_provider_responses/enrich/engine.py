@@ -266,7 +266,7 @@ class Enrichment:
             answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
         writer.keep(answer)
         self._report.note(answer)
-        if answer.error is None or (answer.value is not None and self.job.run.on_incomplete == "return"):
+        if answer.error is None or (answer.value is not None and self.job.run.on_invalid_output == "return"):
             return
         self._failed += answer.pending.rows
         progress = sender.progress
@@ -322,7 +322,7 @@ class Enrichment:
             raise why
         total = self._report.rows
         failed = total - counts[OK]
-        if self.job.run.on_incomplete == "return":
+        if self.job.run.on_invalid_output == "return":
             failed -= counts["incomplete"] + counts["refused"] + counts["unreadable"]
         if failed and (failed == total or not self.job.limits.allows(failed, total)):
             raise self._report.too_many_failed(failed, counts, results.first_error(index))

@@ -16,7 +16,7 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import Row
-from airflow_provider_responses.runs import Run
+from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
@@ -50,7 +50,7 @@ class Job:
 
     chunks: Callable[[], Iterable[list[Row]]]
     ask: Ask
-    run: Run
+    run: TaskRequest
     config: ClientConfig
     folder: Any
     writer: Writer

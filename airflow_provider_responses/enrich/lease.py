@@ -38,7 +38,7 @@ class Claim:
 
     :param owner: the task instance, in its attempt
     :param try_number: and since it was cleared
-    :param stamp: the last time.
+    :param idempotency key: the last time.
     :param token: tells writers apart who believe that they are the same attempt.
     :param generation: of the parts that are written and read.
     :param begun: the latest generation, also if it has no parts.
@@ -47,7 +47,7 @@ class Claim:
 
     owner: str
     try_number: int
-    stamp: str
+    idempotency_key: str
     token: str
     generation: int
     begun: int

@@ -21,7 +21,7 @@ from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import within
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
-from airflow_provider_responses.runs import region_of
+from airflow_provider_responses.task.idempotency import region_of
 
 PARTS: Final = "parts"
 MANIFEST: Final = "manifest.json"
@@ -44,12 +44,12 @@ class Writer:
 
     :param owner: the task instance; see :func:`name_of_owner`.
     :param try_number: of the task instance.
-    :param stamp: changes when the task is cleared, and not between tries.
+    :param idempotency key: changes when the task is cleared, and not between tries.
     """
 
     owner: str
     try_number: int = 1
-    stamp: str = ""
+    idempotency_key: str = ""
 
 
 class OutputStore:
@@ -157,7 +157,7 @@ class OutputStore:
         there = {_generation(name) for name in self._part_names()}
         self.generation = found.generation if found else max(there, default=1)
         self._begun = max({found.generation, found.begun} | there if found else {1} | there)
-        is_new = found is None or found.stamp != self.writer.stamp
+        is_new = found is None or found.idempotency_key != self.writer.idempotency_key
         if is_new and not resume:
             self._begun += found is not None or bool(there)
             self.generation = self._begun

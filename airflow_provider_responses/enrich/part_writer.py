@@ -21,7 +21,7 @@ from airflow_provider_responses.enrich.answers import line_of, text_of
 from airflow_provider_responses.enrich.daemon_thread import DaemonThread
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
-from airflow_provider_responses.runs import dollars
+from airflow_provider_responses.task.cost import dollars
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index

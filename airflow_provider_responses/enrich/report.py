@@ -89,7 +89,7 @@ class Report:
         return self.spent + Amount(progress.cost + progress.kept_cost, progress.priced_responses, progress.unpriced)
 
     @property
-    def cost_this_try(self) -> Amount:
+    def cost_this_attempt(self) -> Amount:
         """What this attempt has paid: cached responses cost it nothing."""
         progress = self.progress
         return Amount(
@@ -176,7 +176,7 @@ class Report:
             "cache_hits": progress.cache_hits,
             "cost": self.cost.total,
             "cost_is_minimum": self.cost.is_minimum,
-            "cost_this_try": self.cost_this_try.total,
+            "cost_this_attempt": self.cost_this_attempt.total,
             "answers_without_price": progress.unpriced,
             "tokens": None if progress.uncounted and not progress.counted else progress.tokens,
             "repaired": progress.repaired,
@@ -211,7 +211,7 @@ class Report:
             progress.sent,
             self.reused,
             progress.cache_hits,
-            self.cost_this_try,
+            self.cost_this_attempt,
             self.cost,
             self._around.clock() - self.began,
             path,

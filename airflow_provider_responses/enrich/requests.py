@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.models.request import ResponsesRequest
-    from airflow_provider_responses.runs import Run
+    from airflow_provider_responses.task.request import TaskRequest
 
 INPUT: Final = "input"
 RECENT: Final = 8  # shapes that a row is compared with
@@ -111,11 +111,11 @@ class Requests:
         self._calls: dict[Shape, tuple[Call, RequestOptions, Around]] = {}
 
     @functools.cached_property
-    def run(self) -> Run:
+    def run(self) -> TaskRequest:
         """How every response is read. The idempotency key is the output's, and the same for all attempts."""
         salt = f"{name_of(self._folder.path)}\0{self._folder.generation}"
-        stamp = blake2b(salt.encode(), digest_size=16).hexdigest()
-        return replace(self._job.run, output_format=self._job.run.format(), stamp=stamp)
+        idempotency_key = blake2b(salt.encode(), digest_size=16).hexdigest()
+        return replace(self._job.run, output_format=self._job.run.format(), idempotency_key=idempotency_key)
 
     @functools.cached_property
     def timeout(self) -> float:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 FORMATS: Final = ("jsonl", "parquet")
 _ADDED: Final = ("requests_sent", "requests_reused", "cache_hits", "rows")
-_MAY_BE_UNKNOWN: Final = ("cost", "cost_this_try", "tokens")
+_MAY_BE_UNKNOWN: Final = ("cost", "cost_this_attempt", "tokens")
 
 
 def lines(index: Index, unanswered: Mapping[str, Any]) -> Iterator[str]:

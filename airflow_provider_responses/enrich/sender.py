@@ -34,7 +34,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import ClientConfig

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses import runs
-from airflow_provider_responses.arguments import Arguments, check_choice, check_kind, check_list_of_names, is_lazy
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import name_of
@@ -31,6 +29,10 @@ from airflow_provider_responses.operators.queries import query
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.operators.tables import Loader, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
+from airflow_provider_responses.task.arguments import Arguments, check_choice, check_kind, check_list_of_names, is_lazy
+from airflow_provider_responses.task.attempt import before
+from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
+from airflow_provider_responses.task.request import CACHE_TTL, merge_fields
 from airflow_provider_responses.task.texts import number_of
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class ResponsesEnrichOperator(RenderingOperator):
     :param output_type: a pydantic model; its fields become columns. Without it, the text is the column ``output``.
     :param output_retries: how often a request is sent again whose response does not match ``output_type``; 0 to 10.
     :param result: ``text``, or ``response`` for the whole response, as the column ``output``.
-    :param on_incomplete: ``fail``, or ``return`` to take responses that are cut off, refused or do not match
+    :param on_invalid_output: ``fail``, or ``return`` to take responses that are cut off, refused or do not match
         ``output_type``.
     :param cache: whether OpenRouter caches responses, so that those that a dead worker lost come back at no cost.
     :param cache_ttl: seconds that it caches them; 1 to 86400.
@@ -133,9 +135,9 @@ class ResponsesEnrichOperator(RenderingOperator):
         output_type: type[BaseModel] | None = None,
         output_retries: int = 1,
         result: str = "text",
-        on_incomplete: str = "fail",
+        on_invalid_output: str = "fail",
         cache: bool = True,
-        cache_ttl: int = runs.CACHE_TTL,
+        cache_ttl: int = CACHE_TTL,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
         **kwargs: Any,
@@ -166,7 +168,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         self.output_type = output_type
         self.output_retries = output_retries
         self.result = result
-        self.on_incomplete = on_incomplete
+        self.on_invalid_output = on_invalid_output
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = False
@@ -372,7 +374,7 @@ class ResponsesEnrichOperator(RenderingOperator):
             folder /= f"shard-{number:04d}-of-{of:04d}"
         seconds = None
         if self.execution_timeout is not None:
-            seconds = runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
+            seconds = before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
         ask, names, uses = self._asking(context)
         needed = None if self.columns is None or uses is None else {*self.columns, *uses, *filter(None, [self.key])}
         config = ResponsesHook(self.conn_id).config
@@ -383,13 +385,13 @@ class ResponsesEnrichOperator(RenderingOperator):
             ),
             trial=None if loader is None else self._trial(loader),
             ask=ask,
-            run=self._arguments().run(stamp=None, stream=False),
+            run=self._arguments().run(idempotency_key=None, stream=False),
             config=config,
             folder=folder,
             writer=Writer(
                 owner=name_of_owner(ti),
                 try_number=ti.try_number,
-                stamp=runs.stamp_of(ti, cleared=runs.clears_of(ti, self.retries)),
+                idempotency_key=idempotency_key_of(ti, cleared=clear_marker(ti, self.retries)),
             ),
             limits=Limits.parse(self.limits),
             key=self.key,
@@ -414,8 +416,8 @@ class ResponsesEnrichOperator(RenderingOperator):
                 return
             from airflow_provider_responses.operators.trial import Trial
 
-            run = self._arguments().run(stamp=None, stream=False)
-            nullable = self.on_incomplete == "return"
+            run = self._arguments().run(idempotency_key=None, stream=False)
+            nullable = self.on_invalid_output == "return"
             Trial(loader, columns_of(type_of(run), fields_of(run), nullable=nullable)).run(rows)
 
         return try_rows if loader.table.trial else None
@@ -439,7 +441,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
         template = RowTemplate(self.input, env, context)
-        ask = lambda row: runs.merge_fields({"input": template.render(row)}, common)  # noqa: E731
+        ask = lambda row: merge_fields({"input": template.render(row)}, common)  # noqa: E731
         return ask, template.columns, template.uses
 
     def _calling(
@@ -455,9 +457,9 @@ class ResponsesEnrichOperator(RenderingOperator):
             except Exception as error:  # a row that the function cannot take marks itself, whatever it raises
                 raise RequestValidationError(f"the function raised {type(error).__name__}: {error}") from error
             if isinstance(given, Mapping):
-                return runs.merge_fields(common, given)
+                return merge_fields(common, given)
             if isinstance(given, (str, Sequence)) and not isinstance(given, bytes):
-                return runs.merge_fields({"input": given}, common)
+                return merge_fields({"input": given}, common)
             raise RequestValidationError(
                 f"the function returned {type(given).__name__}; allowed are the input as a str or a list of items, or "
                 "a whole request as a dict",
@@ -488,7 +490,7 @@ class ResponsesEnrichOperator(RenderingOperator):
         return ProgressReport(tags, context.get("task_state_store"))
 
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
-        taken = {"ok"} if self.on_incomplete == "fail" else {"ok", "incomplete", "refused", "unreadable"}
+        taken = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "unreadable"}
         return (row for chunk in read_file(open_path(manifest["output"])) for row in chunk if row["_status"] in taken)
 
     def _fail(self, error: ResponsesError) -> NoReturn:

@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_provider_responses.arguments import comes_from_upstream, is_upstream
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 
 
 def checking(made: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_responses.arguments import comes_from_upstream, is_upstream
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.mapping import checking
+from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 from airflow_provider_responses.task.texts import plain_of, plain_text
 
 if TYPE_CHECKING:

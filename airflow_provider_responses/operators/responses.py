@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses import payloads, runs
-from airflow_provider_responses.arguments import RENDERED, Arguments, check_amount, check_multiple_outputs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
 from airflow_provider_responses.operators import ways
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
-from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task import payloads
+from airflow_provider_responses.task.arguments import RENDERED, Arguments, check_amount, check_multiple_outputs
+from airflow_provider_responses.task.attempt import Exchange, before, log_line
+from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
+from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.price_lookup import look_up
+from airflow_provider_responses.task.request import CACHE_TTL, TaskRequest
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ class ResponsesOperator(RenderingOperator):
     :param output_type: a pydantic model; the answer is asked for and validated as it, and is a dict in XCom.
     :param output_retries: how often an answer that is not as typed is asked for again within one try; 0 to 10.
     :param result: ``text``, or ``response`` for the whole answer.
-    :param on_incomplete: ``fail``, or ``return`` to take an answer that is cut off, refused or not as typed.
+    :param on_invalid_output: ``fail``, or ``return`` to take an answer that is cut off, refused or not as typed.
     :param cache: whether a retry may get the answer that OpenRouter kept, for nothing.
     :param cache_ttl: seconds that OpenRouter keeps it; 1 to 86400.
     :param stream: whether the answer is streamed; by default it is on a worker, since dropping a stream stops its
@@ -101,9 +105,9 @@ class ResponsesOperator(RenderingOperator):
         output_type: type[BaseModel] | None = None,
         output_retries: int = 1,
         result: str = "text",
-        on_incomplete: str = "fail",
+        on_invalid_output: str = "fail",
         cache: bool = True,
-        cache_ttl: int = runs.CACHE_TTL,
+        cache_ttl: int = CACHE_TTL,
         stream: bool | None = None,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
@@ -126,7 +130,7 @@ class ResponsesOperator(RenderingOperator):
         self.output_type = output_type
         self.output_retries = output_retries
         self.result = result
-        self.on_incomplete = on_incomplete
+        self.on_invalid_output = on_invalid_output
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
@@ -177,14 +181,14 @@ class ResponsesOperator(RenderingOperator):
             self._started -= time.time() - context["ti"].start_date.timestamp()
         if payloads.is_unsent(event):
             return self._perform(context)
-        stamp, account = None, Account(complete=False)
+        idempotency_key, ledger = None, CostLedger(complete=False)
         try:
-            sent, stamp = payloads.read_event(event)
-            account = self._account(context, stamp)
-            outcome = self._complete(event, stamp, account, sent)
+            sent, idempotency_key = payloads.read_event(event)
+            ledger = self._ledger(context, idempotency_key)
+            outcome = self._complete(event, idempotency_key, ledger, sent)
         except ResponsesError as error:
-            outcome = runs.Outcome(error=error)
-        self._report(context, stamp, account, outcome)
+            outcome = Outcome(error=error)
+        self._report(context, idempotency_key, ledger, outcome)
         return self._value(outcome)
 
     def on_kill(self) -> None:
@@ -193,24 +197,24 @@ class ResponsesOperator(RenderingOperator):
         if self._client is not None:
             self._client.cancel()
 
-    def _stamp(self, context: Context) -> str:
-        return runs.stamp_of(context["ti"], cleared=runs.clears_of(context["ti"], self.retries))
+    def _idempotency_key(self, context: Context) -> str:
+        return idempotency_key_of(context["ti"], cleared=clear_marker(context["ti"], self.retries))
 
     def _perform(self, context: Context) -> Any:
         """Send the request, or defer until the triggerer has."""
-        stamp = self._stamp(context)
-        account = self._account(context, stamp)
+        idempotency_key = self._idempotency_key(context)
+        ledger = self._ledger(context, idempotency_key)
         trigger = None
         try:
             self._check(rendered=True)
-            run = self._run(stamp)
-            trigger = self._trigger(context["ti"], run, account) if self.deferrable else None
-            outcome = self._ask(run, account) if trigger is None else runs.Outcome()
+            run = self._run(idempotency_key)
+            trigger = self._trigger(context["ti"], run, ledger) if self.deferrable else None
+            outcome = self._ask(run, ledger) if trigger is None else Outcome()
         except ResponsesError as error:
-            outcome = runs.Outcome(error=error)
+            outcome = Outcome(error=error)
         if trigger is not None:
             self.defer(trigger=trigger, method_name="execute_complete")
-        self._report(context, stamp, account, outcome)
+        self._report(context, idempotency_key, ledger, outcome)
         return self._value(outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
@@ -221,15 +225,15 @@ class ResponsesOperator(RenderingOperator):
         if self.multiple_outputs:
             check_multiple_outputs(arguments, rendered=rendered)
 
-    def _run(self, stamp: str | None) -> runs.Run:
-        return Arguments.of(self).run(stamp=stamp, stream=not self.deferrable)
+    def _run(self, idempotency_key: str | None) -> TaskRequest:
+        return Arguments.of(self).run(idempotency_key=idempotency_key, stream=not self.deferrable)
 
     def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         return ResponsesHook(self.conn_id)
 
-    def _ask(self, run: runs.Run, account: Account, read: runs.Outcome | None = None) -> runs.Outcome:
+    def _ask(self, run: TaskRequest, ledger: CostLedger, read: Outcome | None = None) -> Outcome:
         """
         Send the request until there is an outcome.
 
@@ -238,8 +242,8 @@ class ResponsesOperator(RenderingOperator):
         hook = self._hook()
         request, options = run.prepare(hook.config, RequestOptions.parse(self.options))
         ends_at = time.monotonic() + self._seconds(options, hook.config)
-        asking = runs.Asking(run, options)
-        outcome = asking.answered(read.response) if read and read.response else None
+        exchange = Exchange(run, options)
+        outcome = exchange.receive(read.response) if read and read.response else None
         with hook.get_conn(options=options, own_connections=True) as client:
             self._client = client
             if self._killed:  # on_kill came before there was a client to tell
@@ -247,45 +251,47 @@ class ResponsesOperator(RenderingOperator):
             while outcome is None:
                 left = max(ends_at - time.monotonic(), 0.001)
                 try:
-                    outcome = asking.answered(client.send(request, options=asking.options(left)))
+                    outcome = exchange.receive(client.send(request, options=exchange.options(left)))
                 except ResponsesError as error:
-                    outcome = asking.failed(error)
+                    outcome = exchange.fail(error)
             known = dict(read.generations) if read else {}
-            unknown = account.unknown_sources(outcome.response) if outcome.response else ()
+            unknown = ledger.unknown_sources(outcome.response) if outcome.response else ()
             found = look_up(client, unknown, self._left)
         return replace(outcome, generations=known | found)
 
-    def _complete(self, event: Any, stamp: str | None, account: Account, outcome: runs.Outcome | None) -> runs.Outcome:
+    def _complete(
+        self, event: Any, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome | None
+    ) -> Outcome:
         """Do what is left of a request that the triggerer has sent."""
         self._check(rendered=True)
-        run = self._run(stamp)
+        run = self._run(idempotency_key)
         if (fields := payloads.read_fields(event)) is not None:
             run = replace(run, fields=fields)
         if outcome is None:
             self.log.info("The response is too large to travel through Airflow's database: fetching the cached one")
-            return self._ask(run, account)
-        return self._read(run, account, outcome) if outcome.unread else outcome
+            return self._ask(run, ledger)
+        return self._read(run, ledger, outcome) if outcome.unparsed else outcome
 
-    def _read(self, run: runs.Run, account: Account, outcome: runs.Outcome) -> runs.Outcome:
+    def _read(self, run: TaskRequest, ledger: CostLedger, outcome: Outcome) -> Outcome:
         """Read a response as the type whose class only a worker has."""
         assert outcome.response is not None  # noqa: S101  for the type checker
         try:
             return replace(run.read(outcome.response), generations=outcome.generations)
         except OutputValidationError:
-            return self._ask(run, account, outcome)
+            return self._ask(run, ledger, outcome)
 
-    def _report(self, context: Context, stamp: str | None, account: Account, outcome: runs.Outcome) -> None:
+    def _report(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
         """Push ``usage``, whether or not the task then fails."""
-        usage = account.usage(outcome)
+        usage = ledger.usage(outcome)
         if outcome.response is not None:
             store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
             if store is not None:
-                store.set(SPENT_KEY, {"stamp": stamp, "spent": dict(account.spent)})
-            self.log.info("%s", runs.log_line(outcome.response, usage))
+                store.set(SPENT_KEY, {"idempotency_key": idempotency_key, "spent": dict(ledger.spent)})
+            self.log.info("%s", log_line(outcome.response, usage))
         if self.do_xcom_push:
             context["ti"].xcom_push(key=USAGE_KEY, value=usage)
 
-    def _value(self, outcome: runs.Outcome) -> Any:
+    def _value(self, outcome: Outcome) -> Any:
         """Return the value of an outcome, or fail the task."""
         if outcome.error is not None:
             self._fail(outcome.error)
@@ -296,17 +302,17 @@ class ResponsesOperator(RenderingOperator):
 
     def _refuse(self, context: Context, error: ResponsesError) -> NoReturn:
         """Fail before anything is sent."""
-        stamp = self._stamp(context)
-        self._report(context, stamp, self._account(context, stamp), runs.Outcome(error=error))
+        idempotency_key = self._idempotency_key(context)
+        self._report(context, idempotency_key, self._ledger(context, idempotency_key), Outcome(error=error))
         self._fail(error)
 
-    def _account(self, context: Context, stamp: str | None) -> Account:
+    def _ledger(self, context: Context, idempotency_key: str | None) -> CostLedger:
         store = context.get("task_state_store")
         kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        spent = dict(kept["spent"]) if kept and kept.get("stamp") == stamp else {}
-        return Account(spent, complete=store is not None or context["ti"].try_number == 1)
+        spent = dict(kept["spent"]) if kept and kept.get("idempotency_key") == idempotency_key else {}
+        return CostLedger(spent, complete=store is not None or context["ti"].try_number == 1)
 
-    def _trigger(self, ti: Any, run: runs.Run, account: Account) -> BaseTrigger | None:
+    def _trigger(self, ti: Any, run: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
         """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
         if self._starts_in_triggerer:
             reason = self._why_on_worker or ways.never_started_there(ti)
@@ -334,8 +340,8 @@ class ResponsesOperator(RenderingOperator):
             "options": RequestOptions.to_dict(options),
             "settings": ways.settings(run),
             "do_xcom_push": self.do_xcom_push,
-            "stamp": run.stamp,
-            "spent": account.spent,
+            "idempotency_key": run.idempotency_key,
+            "spent": ledger.spent,
             "deadline": now + seconds,
             "not_before": now + self.min_deferral,
             "ends_task": why is None,
@@ -379,7 +385,7 @@ class ResponsesOperator(RenderingOperator):
         """Give the seconds until the call must have ended for Airflow not to end the task, if it will."""
         if self.execution_timeout is None or self._started is None:
             return None
-        return runs.before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
+        return before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         if error.retryable:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.answers import fields_of, type_of
 from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of
 from airflow_provider_responses.enrich.sources import CHUNK, CsvFile, Row, Sql, read_file, read_rows
@@ -18,6 +17,7 @@ from airflow_provider_responses.operators.databases import KNOWN, database_of, h
 from airflow_provider_responses.operators.databases.base import Known
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.queries import query
+from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,7 +35,7 @@ def create_table_sql(
 ) -> str:
     """Return the statement; see ``SqlTable.create_table_sql``."""
     known = _database(table, database)
-    run = runs.Run(fields={}, output_type=output_type, stream=False)
+    run = TaskRequest(fields={}, output_type=output_type, stream=False)
     responses = columns_of(type_of(run), fields_of(run), nullable=False)
     columns = kinds_of(next(_chunks(source), []))
     columns |= {column.name: column.kind for column in responses}

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
 
-from airflow_provider_responses.arguments import RENDERED, comes_from_upstream, is_template
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.payloads import secret_in, to_pairs
+from airflow_provider_responses.task.arguments import RENDERED, comes_from_upstream, is_template
+from airflow_provider_responses.task.payloads import secret_in, to_pairs
 
 if TYPE_CHECKING:
     import jinja2
 
     from airflow_provider_responses.operators.responses import ResponsesOperator
-    from airflow_provider_responses.runs import Run
+    from airflow_provider_responses.task.request import TaskRequest
 
 # What the triggerer's context holds without asking the supervisor for what it will not answer there.
 _RENDERED_IN_TRIGGERER: Final = frozenset(
@@ -133,9 +133,9 @@ def import_path(cls: type) -> str | None:
     return f"{cls.__module__}:{cls.__qualname__}" if found is cls else None
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings(run: TaskRequest) -> dict[str, Any]:
     """Give how a trigger reads the answer of a run."""
-    names = ("result", "on_incomplete", "cache", "cache_ttl", "stream", "output_retries")
+    names = ("result", "on_invalid_output", "cache", "cache_ttl", "stream", "output_retries")
     given = {name: getattr(run, name) for name in names}
     if run.output_type is not None:
         # As text: a schema keeps its order.

@@ -1,5 +1,5 @@
 """
-The one account of cost, for a task, a row of a table and a request of a batch. No I/O and no clock.
+The one ledger of cost, for a task, a row of a table and a request of a batch. No I/O and no clock.
 
 Responses are told apart by their ids; one without an id is a response of its own.
 """
@@ -16,7 +16,7 @@ from airflow_provider_responses.task import xcom
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.runs import Outcome
+    from airflow_provider_responses.task.outcome import Outcome
 
 Records = Mapping[str, Mapping[str, Any] | None]
 _NO_ID: Final = "response without an id "  # a number follows
@@ -25,7 +25,7 @@ _NO_ID: Final = "response without an id "  # a number follows
 @dataclass(frozen=True, slots=True)
 class Charge:
     """
-    One response in an account.
+    One response in an ledger.
 
     :param source: id of the generation that was paid for; None if the response has no id.
     :param usage: its tokens and price; those of the response that it repeats, if it is cached.
@@ -84,7 +84,7 @@ def cached_usage(record: Mapping[str, Any]) -> Usage:
 
 
 @dataclass
-class Account:
+class CostLedger:
     """
     What a task has spent since it was last cleared.
 
@@ -174,3 +174,8 @@ def _tokens(record: Mapping[str, Any], kind: str) -> int | None:
 
 def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def dollars(amount: float | None) -> str:
+    """Give an amount of money for a log line."""
+    return "unknown" if amount is None else f"${amount:.6f}"

@@ -18,14 +18,17 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_responses import payloads, runs
-from airflow_provider_responses.arguments import RENDERED, Arguments
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.hooks.responses import kept_config
-from airflow_provider_responses.task import xcom
-from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task import payloads, xcom
+from airflow_provider_responses.task.arguments import RENDERED, Arguments
+from airflow_provider_responses.task.attempt import LONGEST_WAIT, Exchange, before, log_line
+from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.idempotency import first_clear_marker, idempotency_key_of
+from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.price_lookup import look_up_async
+from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -52,10 +55,10 @@ class ResponsesTrigger(BaseTrigger):
     :param conn_id: the connection; its credentials are read here and are in no row of a table.
     :param request: the request's fields as JSON text, templates rendered.
     :param options: the call's ``RequestOptions`` as a dict.
-    :param settings: how the answer is read: ``result``, ``on_incomplete``, ``cache``, ``cache_ttl``, ``stream``,
+    :param settings: how the answer is read: ``result``, ``on_invalid_output``, ``cache``, ``cache_ttl``, ``stream``,
         ``output_retries``, ``output_type`` (``module:name``), ``output_format`` (JSON text).
     :param do_xcom_push: whether the return value goes to XCom.
-    :param stamp: see ``runs.make_stamp``.
+    :param idempotency key: see ``make_stamp``.
     :param spent: what earlier tries of the task are known to have spent.
     :param deadline: when the call must have ended, in seconds since the epoch.
     :param not_before: when a worker may resume the task, in seconds since the epoch.
@@ -73,7 +76,7 @@ class ResponsesTrigger(BaseTrigger):
         options: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
         do_xcom_push: bool = True,
-        stamp: str | None = None,
+        idempotency_key: str | None = None,
         spent: dict[str, float | None] | None = None,
         deadline: float | None = None,
         not_before: float = 0.0,
@@ -88,14 +91,14 @@ class ResponsesTrigger(BaseTrigger):
         self.options = options
         self.settings = settings
         self.do_xcom_push = do_xcom_push
-        self.stamp = stamp
+        self.idempotency_key = idempotency_key
         self.spent = spent
         self.deadline = deadline
         self.not_before = not_before
         self.ends_task = ends_task
         self.waits = waits
         self.unknown = unknown
-        self._asked: runs.Run | None = None  # once it is known
+        self._asked: TaskRequest | None = None  # once it is known
         self._now = time.time
         self._sleep = asyncio.sleep
 
@@ -107,7 +110,7 @@ class ResponsesTrigger(BaseTrigger):
             "options": self.options,
             "settings": self.settings,
             "do_xcom_push": self.do_xcom_push,
-            "stamp": self.stamp,
+            "idempotency_key": self.idempotency_key,
             "spent": self.spent,
             "deadline": self.deadline,
             "not_before": self.not_before,
@@ -131,14 +134,14 @@ class ResponsesTrigger(BaseTrigger):
             self._check()
             outcome = await self._ask()
         except ResponsesError as error:
-            outcome = runs.Outcome(error=error)
+            outcome = Outcome(error=error)
         if self.trigger_id is not None:
             _leave_out_of_collection("what a request needs")
         if (end := await self._end(outcome)) is not None:
             yield end
             return
         fields = None if self._asked is None else self._asked.fields
-        pack = functools.partial(payloads.write_event, outcome, stamp=self.stamp, fields=fields)
+        pack = functools.partial(payloads.write_event, outcome, idempotency_key=self.idempotency_key, fields=fields)
         event = await asyncio.to_thread(pack) if _is_large(outcome) else pack()
         await self._hold(outcome)
         yield cast("Any", TriggerEvent)(event)
@@ -165,14 +168,14 @@ class ResponsesTrigger(BaseTrigger):
             retryable=True,
         )
 
-    async def _ask(self) -> runs.Outcome:
+    async def _ask(self) -> Outcome:
         """Send the request until there is an outcome."""
         from airflow_provider_responses.client import AsyncResponsesClient
 
         config = await kept_config(str(self.conn_id))
         try:
             run, given, ends_at = await self._run(), self._options(), self._ends_at(config)
-            account = self._account()
+            ledger = self._ledger()
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             if isinstance(error, ResponsesError):
                 raise
@@ -180,9 +183,9 @@ class ResponsesTrigger(BaseTrigger):
         self._asked = run
         request, options = run.prepare(config, given)
         async with AsyncResponsesClient(config.for_call(given)) as client:
-            outcome = await self._send(client, runs.Asking(run, options), request, ends_at)
+            outcome = await self._send(client, Exchange(run, options), request, ends_at)
             if outcome.response is not None:
-                sources = account.unknown_sources(outcome.response)
+                sources = ledger.unknown_sources(outcome.response)
                 found = await look_up_async(client, sources, lambda: ends_at - self._now())
                 outcome = replace(outcome, generations=found)
         return outcome
@@ -190,13 +193,15 @@ class ResponsesTrigger(BaseTrigger):
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(self.options)
 
-    async def _run(self) -> runs.Run:
+    async def _run(self) -> TaskRequest:
         settings = dict(self.settings or {})
         typed = await self._typed(settings.pop("output_type", None), settings.pop("output_format", None))
-        return runs.Run(fields=dict(json.loads(self.request).items()), stamp=self.stamp, **typed, **settings)
+        return TaskRequest(
+            fields=dict(json.loads(self.request).items()), idempotency_key=self.idempotency_key, **typed, **settings
+        )
 
-    def _account(self) -> Account:
-        return Account(dict(self.spent or {}))
+    def _ledger(self) -> CostLedger:
+        return CostLedger(dict(self.spent or {}))
 
     async def _typed(self, path: str | None, output_format: str | None) -> dict[str, Any]:
         asked = json.loads(output_format) if output_format else None
@@ -221,15 +226,15 @@ class ResponsesTrigger(BaseTrigger):
         return None
 
     async def _send(
-        self, client: AsyncResponsesClient, asking: runs.Asking, request: ResponsesRequest, ends_at: float
-    ) -> runs.Outcome:
+        self, client: AsyncResponsesClient, exchange: Exchange, request: ResponsesRequest, ends_at: float
+    ) -> Outcome:
         outcome = None
         while outcome is None:
             try:
-                options = asking.options(self._left(ends_at))
-                outcome = asking.answered(await client.send(request, options=options))
+                options = exchange.options(self._left(ends_at))
+                outcome = exchange.receive(await client.send(request, options=options))
             except ResponsesError as error:
-                outcome = asking.failed(error)
+                outcome = exchange.fail(error)
         return outcome
 
     def _left(self, ends_at: float) -> float:
@@ -252,11 +257,11 @@ class ResponsesTrigger(BaseTrigger):
         # Without an id it runs in `dag.test()`, which knows no ends in a trigger.
         return self.ends_task and self.trigger_id is not None
 
-    async def _end(self, outcome: runs.Outcome) -> TriggerEvent | None:
+    async def _end(self, outcome: Outcome) -> TriggerEvent | None:
         """Push what the task came to, if the trigger may end it; give the event that ends it."""
-        if not self._may_end() or outcome.error or outcome.unread or outcome.response is None:
+        if not self._may_end() or outcome.error or outcome.unparsed or outcome.response is None:
             return None
-        usage = self._account().usage(outcome)
+        usage = self._ledger().usage(outcome)
         values = {xcom.USAGE_KEY: usage, xcom.RETURN_KEY: outcome.value} if self.do_xcom_push else {}
         if outcome.value is None:
             values.pop(xcom.RETURN_KEY, None)
@@ -266,7 +271,7 @@ class ResponsesTrigger(BaseTrigger):
             # Whatever refused the values, a worker tells it better, with the task's own retries and callbacks.
             self.log.warning("A worker ends the task: its XCom could not be set here", exc_info=True)
             return None
-        self.log.info("%s", runs.log_line(outcome.response, usage))
+        self.log.info("%s", log_line(outcome.response, usage))
         from airflow.triggers.base import TaskSuccessEvent
 
         return TaskSuccessEvent()
@@ -285,13 +290,13 @@ class ResponsesTrigger(BaseTrigger):
         call = sync_to_async(getattr(XCom, method), thread_sensitive=False)
         return await call(key=key, **which, map_index=map_index, **more)
 
-    async def _hold(self, outcome: runs.Outcome) -> None:
+    async def _hold(self, outcome: Outcome) -> None:
         """Wait until a worker may resume: sooner, the scheduler could take the deferral for a killed task."""
         if self.trigger_id is None:  # in `dag.test()`
             return
         until = self.not_before
         if self.waits and outcome.error is not None and outcome.error.retryable and outcome.error.retry_after:
-            wait = min(outcome.error.retry_after, runs.LONGEST_WAIT)
+            wait = min(outcome.error.retry_after, LONGEST_WAIT)
             until = max(until, self._now() + wait)
             self.log.info("Waiting out the server's Retry-After (%.0f s) before the next try", wait)
         while (left := until - self._now()) > 0:
@@ -325,7 +330,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         instructions: Any = None,
         request: Any = None,
         result: Any = None,
-        on_incomplete: Any = None,
+        on_invalid_output: Any = None,
         cache: Any = None,
         cache_ttl: Any = None,
         stream: Any = None,
@@ -345,7 +350,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         self.model = model
         self.instructions = instructions
         self.result = result
-        self.on_incomplete = on_incomplete
+        self.on_invalid_output = on_invalid_output
         self.cache = cache
         self.cache_ttl = cache_ttl
         self.stream = stream
@@ -409,11 +414,13 @@ class ResponsesStartTrigger(ResponsesTrigger):
     def _options(self) -> RequestOptions:
         return RequestOptions.parse(payloads.from_pairs(self.options))
 
-    async def _run(self) -> runs.Run:
+    async def _run(self) -> TaskRequest:
         arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
         arguments.check(rendered=True)
-        self.stamp = runs.stamp_of(self.task_instance, cleared=runs.never_cleared(int(cast("int", self.retries))))
-        run = arguments.run(stamp=self.stamp, stream=False)
+        self.idempotency_key = idempotency_key_of(
+            self.task_instance, cleared=first_clear_marker(int(cast("int", self.retries)))
+        )
+        run = arguments.run(idempotency_key=self.idempotency_key, stream=False)
         return replace(run, **await self._typed(self.output_type, self.output_format))
 
     async def _forget(self) -> None:
@@ -426,7 +433,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         limit = START_TIMEOUT.total_seconds()
         if self.execution_timeout is not None:
             limit = min(limit, self.execution_timeout)
-            timeout = min(timeout, runs.before(self.execution_timeout))
+            timeout = min(timeout, before(self.execution_timeout))
         if self.timeout_after is None:
             return self._now() + timeout
         ends = self.timeout_after if self.timeout_after.tzinfo else self.timeout_after.replace(tzinfo=datetime.UTC)
@@ -456,5 +463,5 @@ def _path(trigger: BaseTrigger) -> str:
     return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
 
 
-def _is_large(outcome: runs.Outcome) -> bool:
+def _is_large(outcome: Outcome) -> bool:
     return outcome.response is not None and len(outcome.response.output_text) > LARGE

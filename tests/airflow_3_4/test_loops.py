@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from airflow_provider_responses import runs
+from airflow_provider_responses.task.idempotency import idempotency_key_of
 from tests.airflow_fakes import TaskInstance
 
 ROUNDS = 3
@@ -85,18 +85,28 @@ def test_no_iteration_replaces_the_rows_of_another(run_dag, responses_sandbox, t
     assert ran.state == "failed"
 
 
-def stamp(region_id, region_index, map_index=-1):
+def idempotency_key(region_id, region_index, map_index=-1):
     ti = TaskInstance(map_index=map_index)
     ti.region_id, ti.region_index = region_id, region_index
-    return runs.stamp_of(ti, cleared="2/2")
+    return idempotency_key_of(ti, cleared="2/2")
 
 
 def test_a_task_in_no_loop_has_the_key_that_it_has_on_older_versions():
-    plain = runs.stamp_of(TaskInstance(), cleared="2/2")
-    assert stamp(None, None) == stamp(uuid.UUID(int=0), -1) == plain
+    plain = idempotency_key_of(TaskInstance(), cleared="2/2")
+    assert idempotency_key(None, None) == idempotency_key(uuid.UUID(int=0), -1) == plain
 
 
 def test_an_iteration_has_a_key_of_its_own_and_its_retry_has_the_same():
     region = uuid.uuid4()
-    assert len({stamp(region, 0), stamp(region, 1), stamp(uuid.uuid4(), 1), stamp(None, None)}) == 4
-    assert stamp(region, 1) == stamp(uuid.UUID(str(region)), 1)
+    assert (
+        len(
+            {
+                idempotency_key(region, 0),
+                idempotency_key(region, 1),
+                idempotency_key(uuid.uuid4(), 1),
+                idempotency_key(None, None),
+            }
+        )
+        == 4
+    )
+    assert idempotency_key(region, 1) == idempotency_key(uuid.UUID(str(region)), 1)

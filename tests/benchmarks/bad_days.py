@@ -144,13 +144,13 @@ def figures(address: str, day: str) -> dict[str, float]:
 
 def enrich(address: str, day: str, rows: int) -> dict[str, Any]:
     """Enrich a table, and return its manifest."""
-    from airflow_provider_responses import runs
     from airflow_provider_responses.client import ClientConfig
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.limits import Limits
     from airflow_provider_responses.enrich.output_store import Writer
     from airflow_provider_responses.enrich.sources import read_rows
+    from airflow_provider_responses.task.request import TaskRequest
 
     models = DAYS[day].models
     table = [{"id": number, "text": f"Review {number}"} for number in range(rows)]
@@ -159,7 +159,7 @@ def enrich(address: str, day: str, rows: int) -> dict[str, Any]:
         job = Job(
             chunks=lambda: read_rows(table),
             ask=lambda row: {"input": f"Mood of {row['text']}", "model": models[row["id"] % len(models)]},
-            run=runs.Run(fields={}, stream=False),
+            run=TaskRequest(fields={}, stream=False),
             config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
             folder=Path(folder, "out"),
             writer=Writer(owner="bench"),

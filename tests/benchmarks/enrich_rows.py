@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
 from airflow_provider_responses.client.base_client import BaseClient
 from airflow_provider_responses.client.call import Call
@@ -28,6 +27,7 @@ from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.sources import read_file
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.templates import RowTemplate
+from airflow_provider_responses.task.request import TaskRequest
 from tests.benchmarks import upstream
 
 MODEL = "openai/gpt-4o-mini"
@@ -135,7 +135,7 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
             job = Job(
                 chunks=lambda: read_file(source),
                 ask=lambda row: {"input": render(row), "model": MODEL},
-                run=runs.Run(fields={}, output_type=Label if choices.typed else None, stream=False),
+                run=TaskRequest(fields={}, output_type=Label if choices.typed else None, stream=False),
                 config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
                 folder=Path(folder, "out"),
                 writer=Writer(owner="bench", try_number=number + 1),

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import Response, ResponsesRequest
-from airflow_provider_responses.runs import Run
+from airflow_provider_responses.task.request import TaskRequest
 
 from .wire import Flavour, Wire, config, deltas, ended, good, result, sse, streamed
 
@@ -132,7 +132,7 @@ def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[
     wire = Wire(good())
     extra = {**dict.fromkeys(("store", "background"), True), "previous_response_id": "r", "max_tool_calls": 99}
     fields = {**BASE, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
-    request, _ = Run(fields=fields, stamp="0" * 32, stream=False).prepare(config(**where), RequestOptions())
+    request, _ = TaskRequest(fields=fields, stamp="0" * 32, stream=False).prepare(config(**where), RequestOptions())
     flavour.on(wire, **where).send(request)
     assert {name: wire.sent[0][name] for name in fields["extra_body"]} == fields["extra_body"]
 
@@ -179,8 +179,8 @@ def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any, flavour:
 
 def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
     fields = {**BASE, **({} if metadata is None else {"metadata": metadata}), "extra_body": {"metadata": extra}}
-    request, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
-    again, _ = Run(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
+    request, _ = TaskRequest(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
+    again, _ = TaskRequest(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
     assert request.to_bytes() == again.to_bytes()
     found: dict[str, Any] = json.loads(request.to_bytes())["metadata"]
     return found

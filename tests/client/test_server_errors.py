@@ -59,7 +59,7 @@ def test_the_message_has_the_cause_then_the_advice_then_the_request(row: Row) ->
         (
             response_errors.truncated(Response(raw=result(status="incomplete")), request=OPEN),
             "the response was truncated (unknown reason)",
-            'set on_incomplete="return"',
+            'set on_invalid_output="return"',
         ),
         (response_errors.refused(Response(raw=result()), request=OPEN), "the model refused", "Change the input"),
         (

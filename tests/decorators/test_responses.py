@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred, task
 from pydantic import BaseModel, Field, RootModel, computed_field, model_serializer
 
-from airflow_provider_responses import payloads
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task import payloads
 from tests.airflow_fakes import TaskInstance, context
 from tests.ways import first_event, revive, through_the_database
 
@@ -170,7 +170,10 @@ class TestMultipleOutputs:
         [
             ({}, "needs an output_type, whose fields become XComs"),
             ({"output_type": Answer, "result": "response"}, "needs result='text', and it is 'response'"),
-            ({"output_type": Answer, "on_incomplete": "return"}, "needs on_incomplete='fail', and it is 'return'"),
+            (
+                {"output_type": Answer, "on_invalid_output": "return"},
+                "needs on_invalid_output='fail', and it is 'return'",
+            ),
             ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
             ({"output_type": Aliased}, "the field 'return_value' of output_type Aliased"),
             ({"output_type": Computed}, "the field 'usage' of output_type Computed"),

@@ -105,7 +105,7 @@ def test_a_killed_triggerer_uses_up_no_try_and_pays_nothing_again_for_what_was_a
         assert_paid_once(case)
 
 
-def test_a_task_that_was_cleared_while_it_waited_keeps_its_stamp_when_it_starts_over(orphaned):
+def test_a_task_that_was_cleared_while_it_waited_keeps_its_idempotency_key_when_it_starts_over(orphaned):
     case = orphaned["from_trigger", CLEARED_WAITING]
 
     assert case.wait() == "success"

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.crashes import Crash, CrossingDisk, CrossingIndex, Point
 from tests.enrich.jobs import Label, enrich, table
 
@@ -81,7 +81,7 @@ def main(
         Path(folder) if at is None else KilledDisk(Path(folder), crash),
         table(rows),
         Environment(open_folder=OutputStore if appends else Whole, **(environment or {}) | killed),
-        run=runs.Run(fields={}, output_type=Label, stream=False, cache=cache),
+        run=TaskRequest(fields={}, output_type=Label, stream=False, cache=cache),
         writer=Writer(owner="task", try_number=attempt),
         limits=Limits(**{"concurrency": CONCURRENCY, **(limits or {})}),
     )

@@ -22,7 +22,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.client.config import ClientConfig
@@ -33,6 +32,7 @@ from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.storage import LocalStorage, ObjectStorage, Storage
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, enrich, table
 from tests.enrich.stores import Shelf
 
@@ -457,8 +457,8 @@ class Table:
             self._open(crash),
             rows or self.rows,
             environment,
-            run=runs.Run(fields={}, output_type=Label, stream=False, cache=False),
-            writer=writer or Writer(owner="task run=2", try_number=self._tries, stamp="2"),
+            run=TaskRequest(fields={}, output_type=Label, stream=False, cache=False),
+            writer=writer or Writer(owner="task run=2", try_number=self._tries, idempotency_key="2"),
             limits=Limits(concurrency=CONCURRENCY, max_unwritten=UNWRITTEN, max_unwritten_seconds=1e9, max_outage=1e9),
             resume=not self._before,
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment, Job
@@ -17,6 +16,7 @@ from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import Answer
 from airflow_provider_responses.enrich.sources import read_rows
+from airflow_provider_responses.task.request import TaskRequest
 
 MODEL = "openai/gpt-4o-mini"
 
@@ -42,7 +42,7 @@ def job(sandbox: Any, folder: Any, rows: list[Any], **given: Any) -> Job:
     defaults = {
         "chunks": lambda: read_rows(rows),
         "ask": ask,
-        "run": runs.Run(fields={}, output_type=Label, stream=False),
+        "run": TaskRequest(fields={}, output_type=Label, stream=False),
         "config": connect(sandbox.base_url),
         "folder": folder,
         "writer": Writer(owner="task"),

@@ -24,7 +24,7 @@ from airflow_provider_responses.exceptions import (
     error_class_for_status,
 )
 from airflow_provider_responses.models.response import Response
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich import virtual
 
 CONFIG = ClientConfig(api_key="sk-test")

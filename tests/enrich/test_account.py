@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel, field_validator
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
@@ -22,10 +21,11 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TooManyFailuresError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, connect, enrich, lines, manifest, parts, result, table
 
 NO_JSON = {"text": "not as typed"}
-TYPED = runs.Run(fields={}, output_type=Label, stream=False)
+TYPED = TaskRequest(fields={}, output_type=Label, stream=False)
 
 
 def paid(sandbox: Any) -> float:
@@ -71,7 +71,7 @@ def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, respon
     second = enrich(responses_sandbox, tmp_path, table(3), run=run, limits=limits)
     assert first["cost_is_minimum"]
     assert second["cost_is_minimum"]
-    assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_try"])
+    assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_attempt"])
 
 
 def test_a_later_try_knows_what_an_answer_may_cost(responses_sandbox, tmp_path):
@@ -148,26 +148,26 @@ class TestReadInAnotherWay:
 
     def test_taking_what_there_is(self, responses_sandbox, tmp_path):
         ask = lambda row: {"model": "sandbox/incomplete", "input": row["text"]}  # noqa: E731
-        text = runs.Run(fields={}, stream=False)
+        text = TaskRequest(fields={}, stream=False)
         with pytest.raises(TooManyFailuresError, match=r"3 of 3 rows failed .*, and none succeeded"):
             enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=text)
-        told = enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_incomplete="return"))
+        told = enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_invalid_output="return"))
         assert all(row["output"] for row in result(tmp_path))
         sent = len(responses_sandbox.ledger)
-        enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_incomplete="return"))
+        enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_invalid_output="return"))
         assert len(responses_sandbox.ledger) == sent
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
     def test_an_answer_that_is_no_such_type_is_taken_once(self, responses_sandbox, tmp_path):
         responses_sandbox.script(NO_JSON | {"times": 100})
-        run = replace(TYPED, on_incomplete="return", output_retries=0)
+        run = replace(TYPED, on_invalid_output="return", output_retries=0)
         enrich(responses_sandbox, tmp_path, table(3), run=run)
         enrich(responses_sandbox, tmp_path, table(3), run=run)
         assert len(responses_sandbox.ledger) == 3
 
     def test_the_whole_answer_instead(self, responses_sandbox, tmp_path):
         for result_of in ("text", "response", "text"):
-            run = runs.Run(fields={}, result=result_of, stream=False)
+            run = TaskRequest(fields={}, result=result_of, stream=False)
             enrich(responses_sandbox, tmp_path, table(2), run=run)
             kind = str if result_of == "text" else dict
             assert all(isinstance(row["output"], kind) for row in result(tmp_path))
@@ -176,9 +176,9 @@ class TestReadInAnotherWay:
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_a_corrected_validator_reads_what_was_paid_for(self, wrapped, responses_sandbox, tmp_path):
-        def run(most: int) -> runs.Run:
+        def run(most: int) -> TaskRequest:
             kind = RootModel[found(most)] if wrapped else found(most)
-            return runs.Run(fields={}, output_type=kind, output_retries=0, stream=False)
+            return TaskRequest(fields={}, output_type=kind, output_retries=0, stream=False)
 
         responses_sandbox.script(*({"text": json.dumps({"label": "x" * size})} for size in (1, 5, 9)))
         given = {"limits": Limits(concurrency=1, max_failures=2)}
@@ -194,9 +194,9 @@ class TestReadInAnotherWay:
         assert "_unread" not in result(tmp_path)[2]
 
     def test_an_answer_that_is_not_as_typed_is_unreadable_also_if_it_is_taken(self, responses_sandbox, tmp_path):
-        def run(most: int) -> runs.Run:
+        def run(most: int) -> TaskRequest:
             kind = found(most)
-            return runs.Run(fields={}, output_type=kind, output_retries=0, on_incomplete="return", stream=False)
+            return TaskRequest(fields={}, output_type=kind, output_retries=0, on_invalid_output="return", stream=False)
 
         responses_sandbox.script({"text": '{"label": "x"}'}, {"text": '{"label": "xx"}'})
         limits = Limits(concurrency=1)

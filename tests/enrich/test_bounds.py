@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.client.config import ClientConfig
@@ -31,10 +30,11 @@ from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     StorageError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, enrich, job, lines, manifest, parts, result, table, watching
 
 CONCURRENCY = 8
-UNCACHED = runs.Run(fields={}, output_type=Label, stream=False, cache=False)
+UNCACHED = TaskRequest(fields={}, output_type=Label, stream=False, cache=False)
 
 
 class Whole(OutputStore):

@@ -9,7 +9,7 @@ from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,
 )
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich.service import (
     Service,
     response,

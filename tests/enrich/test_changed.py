@@ -95,9 +95,9 @@ def test_rows_that_ask_the_same_are_counted_each(responses_sandbox, tmp_path, ca
 def test_what_is_read_in_another_way_is_a_changed_request_too(responses_sandbox, tmp_path):
     from dataclasses import replace
 
-    from airflow_provider_responses import runs
+    from airflow_provider_responses.task.request import TaskRequest
 
-    text = runs.Run(fields={}, stream=False)
+    text = TaskRequest(fields={}, stream=False)
     enrich(responses_sandbox, tmp_path, table(2), run=text)
     with pytest.raises(RequestValidationError, match="2 of 2 rows were answered for another prompt"):
         enrich(responses_sandbox, tmp_path, table(2), run=replace(text, result="response"), on_changed_request="fail")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pydantic import RootModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
@@ -27,6 +26,7 @@ from airflow_provider_responses.exceptions import (
     TransportError,
     UnauthorizedResponseError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     MODEL,
     Label,
@@ -43,7 +43,7 @@ from tests.enrich.jobs import (
     watching,
 )
 
-TEXT = runs.Run(fields={}, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
 
 
 def test_a_first_run_gives_every_row_its_answer_in_order(responses_sandbox, tmp_path):
@@ -70,7 +70,7 @@ def test_the_manifest_says_what_the_ledger_does(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, rows)
     ledger = responses_sandbox.ledger
     first = manifest(tmp_path)
-    assert first["cost"] == first["cost_this_try"] == pytest.approx(sum(entry.cost for entry in ledger))
+    assert first["cost"] == first["cost_this_attempt"] == pytest.approx(sum(entry.cost for entry in ledger))
     assert first["tokens"] == sum(entry.input_tokens + entry.output_tokens for entry in ledger)
     assert sum(row["_cost"] for row in result(tmp_path)) == pytest.approx(first["cost"])
 
@@ -79,7 +79,7 @@ def test_the_manifest_says_what_the_ledger_does(responses_sandbox, tmp_path):
     second = enrich(responses_sandbox, tmp_path, rows)
     again = responses_sandbox.ledger[20:]
     assert {entry.outcome for entry in again} == {"cached"}
-    assert (second["cache_hits"], second["cost_this_try"], second["requests_sent"]) == (20, 0.0, 20)
+    assert (second["cache_hits"], second["cost_this_attempt"], second["requests_sent"]) == (20, 0.0, 20)
 
 
 def test_what_a_discarded_answer_cost_is_told(responses_sandbox, tmp_path):
@@ -121,7 +121,7 @@ def test_a_second_run_sends_nothing(responses_sandbox, tmp_path):
 
     assert len(responses_sandbox.ledger) == 30
     assert (tmp_path / "result.jsonl").read_bytes() == before
-    assert (told["requests_sent"], told["requests_reused"], told["cost_this_try"]) == (0, 30, 0.0)
+    assert (told["requests_sent"], told["requests_reused"], told["cost_this_attempt"]) == (0, 30, 0.0)
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.ledger))
 
 
@@ -194,7 +194,7 @@ def test_a_final_answer_that_will_not_do_is_not_asked_for_again(step, responses_
 
 def test_what_there_is_of_an_answer_may_be_taken(responses_sandbox, tmp_path):
     responses_sandbox.script({"incomplete": "max_output_tokens"})
-    enrich(responses_sandbox, tmp_path, table(1), run=replace(TEXT, on_incomplete="return"))
+    enrich(responses_sandbox, tmp_path, table(1), run=replace(TEXT, on_invalid_output="return"))
     (row,) = result(tmp_path)
     assert row["_status"] == "incomplete"
     assert row["output"]
@@ -203,8 +203,8 @@ def test_what_there_is_of_an_answer_may_be_taken(responses_sandbox, tmp_path):
 def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(responses_sandbox, tmp_path):
     rows = table(4)
 
-    def run(stamp: str, try_number: int = 1) -> dict[str, Any]:
-        writer = Writer(owner="task", stamp=stamp, try_number=try_number)
+    def run(idempotency_key: str, try_number: int = 1) -> dict[str, Any]:
+        writer = Writer(owner="task", idempotency_key=idempotency_key, try_number=try_number)
         return enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=False)
 
     run("first")
@@ -228,12 +228,12 @@ def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(respons
 def test_without_resume_a_run_that_answers_nothing_loses_nothing(step, given, error, responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script(step)
-    anew = {"writer": Writer(owner="task", stamp="anew"), "resume": False}
+    anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}
     with pytest.raises(error):
         enrich(responses_sandbox, tmp_path, table(4), **anew, **given)
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001"]
 
-    told = enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="task", stamp="next"))
+    told = enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="task", idempotency_key="next"))
     assert (told["generation"], told["requests_sent"], told["counts"]) == (1, 0, {"ok": 4})
     responses_sandbox.reset()
     told = enrich(responses_sandbox, tmp_path, table(4), **anew)
@@ -244,7 +244,7 @@ def test_without_resume_a_run_that_answers_nothing_loses_nothing(step, given, er
 def test_without_resume_answers_of_a_stopped_run_are_gone_on_from(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script({}, {"status": 402, "times": 50})
-    anew = {"writer": Writer(owner="task", stamp="anew"), "resume": False}
+    anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}
     with pytest.raises(PaymentRequiredResponseError):
         enrich(responses_sandbox, tmp_path, table(4), limits=Limits(concurrency=1), **anew)
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0001", "part-g0002"}
@@ -254,12 +254,12 @@ def test_without_resume_answers_of_a_stopped_run_are_gone_on_from(responses_sand
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0002"}
 
 
-def test_without_resume_a_server_that_knows_no_stamp_is_asked_again_as_well(responses_sandbox, tmp_path):
+def test_without_resume_a_server_that_knows_no_idempotency_key_is_asked_again_as_well(responses_sandbox, tmp_path):
     config = replace(connect(responses_sandbox.base_url), dialect="open")
-    for stamp in ("first", "cleared"):
-        writer = Writer(owner="task", stamp=stamp)
+    for idempotency_key in ("first", "cleared"):
+        writer = Writer(owner="task", idempotency_key=idempotency_key)
         told = enrich(responses_sandbox, tmp_path, table(3), config=config, writer=writer, resume=False)
-        assert (told["requests_sent"], told["cost"]) == (3, told["cost_this_try"])
+        assert (told["requests_sent"], told["cost"]) == (3, told["cost_this_attempt"])
     assert len(responses_sandbox.billed) == 6
 
 
@@ -304,7 +304,7 @@ class Wrapped(RootModel[Label]):
 
 
 def test_an_output_type_that_wraps_another_is_one_column(responses_sandbox, tmp_path):
-    enrich(responses_sandbox, tmp_path, table(1), run=runs.Run(fields={}, output_type=Wrapped, stream=False))
+    enrich(responses_sandbox, tmp_path, table(1), run=TaskRequest(fields={}, output_type=Wrapped, stream=False))
     assert isinstance(result(tmp_path)[0]["output"]["mood"], str)
 
 

@@ -133,13 +133,13 @@ def test_a_new_generation_is_found_again_after_a_claim_that_was_cut_off() -> Non
     files: dict[str, bytes] = {}
     clock = Clock()
     store(Shelf(files), clock).acquire(resume=True)
-    first = OutputStore(Shelf(files), Writer(owner="a", stamp="new"), clock)
+    first = OutputStore(Shelf(files), Writer(owner="a", idempotency_key="new"), clock)
     first.acquire(resume=False)
     assert first.generation == 2
     [last] = claims(files)
     number = int(last.removeprefix("lease/claim-").removesuffix(".json")) + 1
     files[f"lease/claim-{number:09d}.json"] = b"{"
-    second = OutputStore(Shelf(files), Writer(owner="a", try_number=2, stamp="new"), clock, sleep=clock.sleep)
+    second = OutputStore(Shelf(files), Writer(owner="a", try_number=2, idempotency_key="new"), clock, sleep=clock.sleep)
     second.acquire(resume=False)
     assert second.generation == 2
 
@@ -178,7 +178,7 @@ def test_a_claim_that_is_renewed_while_it_is_read_is_looked_for_again() -> None:
         lambda inner: (
             st.lists(inner)
             | st.dictionaries(
-                st.sampled_from(["owner", "try_number", "stamp", "token", "generation", "begun", "expires"])
+                st.sampled_from(["owner", "try_number", "idempotency_key", "token", "generation", "begun", "expires"])
                 | st.text(),
                 inner,
             )
@@ -429,7 +429,7 @@ def test_a_claim_that_comes_through_late_takes_nothing_away() -> None:
     mine.acquire(resume=True)
     mine.renew()
     files[first] = Claim(
-        owner="zombie", try_number=9, stamp="", token="z", generation=7, begun=7, expires=1e12
+        owner="zombie", try_number=9, idempotency_key="", token="z", generation=7, begun=7, expires=1e12
     ).encoded()
     mine.renew()
     with pytest.raises(LeaseLostError, match="mine, try 1, writes here now"):

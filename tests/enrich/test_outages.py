@@ -21,7 +21,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich.service import (
     CONFIG,
     FOREVER,

@@ -53,8 +53,13 @@ Open = Callable[..., OutputStore]
 def opened(place: Any, clock: Clock) -> Open:
     """A folder that is acquired."""
 
-    def new(owner: str = "a", try_number: int = 1, stamp: str = "s", *, resume: bool = True) -> OutputStore:
-        made = OutputStore(place, Writer(owner=owner, try_number=try_number, stamp=stamp), clock, sleep=lambda _: None)
+    def new(owner: str = "a", try_number: int = 1, idempotency_key: str = "s", *, resume: bool = True) -> OutputStore:
+        made = OutputStore(
+            place,
+            Writer(owner=owner, try_number=try_number, idempotency_key=idempotency_key),
+            clock,
+            sleep=lambda _: None,
+        )
         made.acquire(resume=resume)
         return made
 
@@ -146,15 +151,15 @@ def test_without_its_lease_a_writer_stops(opened: Open, place: Any) -> None:
 
 
 def test_a_torn_lease_keeps_nobody_out_and_loses_no_response(opened: Open, place: Any) -> None:
-    opened("a", stamp="one", resume=False).write_part(part(1))
-    first = opened("a", stamp="two", resume=False)
+    opened("a", idempotency_key="one", resume=False).write_part(part(1))
+    first = opened("a", idempotency_key="two", resume=False)
     first.write_part(part(2))
     last = claims_in(place)[-1]
     data = last.read_bytes()
     for end in range(0, len(data), 7):
         last = claims_in(place)[-1]
         last.write_bytes(data[:end])
-        later = opened("b", stamp="three")
+        later = opened("b", idempotency_key="three")
         assert (later.generation, rows_in(later)) == (2, [2])
         with pytest.raises(LeaseLostError):
             first.renew()
@@ -198,8 +203,8 @@ def test_generations(opened: Open) -> None:
 
 
 def test_a_new_generation_begins_after_all_parts_also_without_a_lease(opened: Open, place: Any) -> None:
-    for stamp in ("one", "two", "three"):
-        opened("a", 1, stamp, resume=False).write_part(part(1))
+    for idempotency_key in ("one", "two", "three"):
+        opened("a", 1, idempotency_key, resume=False).write_part(part(1))
     for path in claims_in(place):
         path.unlink()
     assert opened("a", 1, "four", resume=False).generation == 4

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
@@ -17,6 +16,7 @@ from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import RequestCancelledError, StorageError
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     enrich,
     job,
@@ -28,7 +28,7 @@ from tests.enrich.jobs import (
     watching,
 )
 
-TEXT = runs.Run(fields={}, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
 
 
 class Died(BaseException):
@@ -59,7 +59,7 @@ def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, 
 
     told = enrich(responses_sandbox, tmp_path, rows, writer=Writer(owner="task", try_number=2))
     assert len(responses_sandbox.billed) == 30
-    assert (told["cache_hits"], told["cost_this_try"], told["counts"]) == (30, 0.0, {"ok": 30})
+    assert (told["cache_hits"], told["cost_this_attempt"], told["counts"]) == (30, 0.0, {"ok": 30})
     # What the dead try had paid is told all the same.
     paid = responses_sandbox.billed
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in paid))

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, computed_field, model_serializer
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.exceptions import (
@@ -20,6 +19,7 @@ from airflow_provider_responses.exceptions import (
     TooManyFailuresError,
     UnauthorizedResponseError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     MODEL,
     ask,
@@ -30,7 +30,7 @@ from tests.enrich.jobs import (
     table,
 )
 
-TEXT = runs.Run(fields={}, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
 
 
 class Mood(BaseModel):
@@ -57,7 +57,7 @@ class Mood(BaseModel):
         pytest.param([{"id": float("nan"), "text": "b"}], {}, "row 0 has no value in 'id'", id="NaN"),
         pytest.param(
             table(2),
-            {"run": runs.Run(fields={}, output_type=Mood)},
+            {"run": TaskRequest(fields={}, output_type=Mood)},
             "row 0: column 'text' of the source is also a field of output_type",
             id="a field of output_type",
         ),
@@ -174,7 +174,7 @@ class Twice(BaseModel):
 )
 def test_a_type_whose_fields_would_be_lost_is_refused(output_type, said, responses_sandbox, tmp_path):
     with pytest.raises(RequestValidationError, match=f"output_type {said}"):
-        enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=output_type, stream=False))
+        enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=output_type, stream=False))
     assert not responses_sandbox.ledger
 
 
@@ -187,11 +187,11 @@ def test_computed_fields_are_columns_and_excluded_ones_are_not(responses_sandbox
         def loud(self) -> str:
             return self.mood.upper()
 
-    told = enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Shown, stream=False))
+    told = enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Shown, stream=False))
     rows = result(tmp_path)
     assert all(row["mood"] and row["loud"] == row["mood"].upper() and "reason" not in row for row in rows)
     assert told["requests_sent"] == 2
-    again = enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Shown, stream=False))
+    again = enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Shown, stream=False))
     assert (again["requests_sent"], result(tmp_path)) == (0, rows)
 
 

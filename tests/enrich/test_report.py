@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.response_check import is_one_of_many
 from airflow_provider_responses.enrich.amounts import Amount
@@ -22,10 +21,11 @@ from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import LONGEST_LINE, Report
 from airflow_provider_responses.exceptions import TooManyFailuresError
 from airflow_provider_responses.sandbox import Sandbox
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import MODEL, Label, ask, connect, enrich, job, manifest, parts, result, table
 
-TEXT = runs.Run(fields={}, stream=False)
-TYPED = runs.Run(fields={}, output_type=Label, output_retries=0, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
+TYPED = TaskRequest(fields={}, output_type=Label, output_retries=0, stream=False)
 
 
 def without_prices(server: Any) -> ClientConfig:
@@ -113,22 +113,22 @@ class TestUnknownCost:
     def test_is_null_where_no_response_had_a_price(self, tmp_path, caplog):
         with Sandbox(dialect="open") as server, caplog.at_level(logging.INFO):
             told = enrich(server, tmp_path, table(3), config=without_prices(server))
-            assert (told["cost"], told["cost_this_try"], told["cost_is_minimum"]) == (None, None, False)
+            assert (told["cost"], told["cost_this_attempt"], told["cost_is_minimum"]) == (None, None, False)
             assert told["answers_without_price"] == 3
             assert "cost unknown in this attempt, unknown in all" in caplog.text
             again = enrich(server, tmp_path, table(3), config=without_prices(server))
-        assert (again["cost"], again["cost_this_try"], again["cost_is_minimum"]) == (None, 0.0, False)
+        assert (again["cost"], again["cost_this_attempt"], again["cost_is_minimum"]) == (None, 0.0, False)
         assert "3 answered before; cost so far unknown" in caplog.text
 
     def test_is_at_least_what_some_had(self, responses_sandbox, tmp_path, caplog):
         responses_sandbox.script({"drop": "after"})
         with caplog.at_level(logging.INFO):
             told = enrich(responses_sandbox, tmp_path, table(3), config=without_prices(responses_sandbox))
-        assert told["cost"] == told["cost_this_try"] == pytest.approx(sum(row["_cost"] for row in result(tmp_path)))
+        assert told["cost"] == told["cost_this_attempt"] == pytest.approx(sum(row["_cost"] for row in result(tmp_path)))
         assert told["cost_is_minimum"]
         assert "cost at least $" in caplog.text
         again = enrich(responses_sandbox, tmp_path, table(3), config=without_prices(responses_sandbox))
-        assert (again["cost"], again["cost_this_try"]) == (told["cost"], 0.0)
+        assert (again["cost"], again["cost_this_attempt"]) == (told["cost"], 0.0)
 
     def test_of_a_cached_response_is_the_earlier_attempts(self, responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path, table(3))
@@ -136,7 +136,7 @@ class TestUnknownCost:
             part.unlink()
         responses_sandbox.script({}, {}, {}, {"status": 404, "times": 3})
         told = enrich(responses_sandbox, tmp_path, table(3))
-        assert (told["cache_hits"], told["cost_this_try"]) == (3, 0.0)
+        assert (told["cache_hits"], told["cost_this_attempt"]) == (3, 0.0)
 
     def test_is_nothing_where_nothing_was_billed(self, responses_sandbox, tmp_path):
         responses_sandbox.script({"status": 400, "times": 3})
@@ -152,12 +152,12 @@ UNFINISHED = [(INVALID, TYPED, "unreadable"), (CUT, TEXT, "incomplete"), (REFUSA
 
 
 class TestReturned:
-    """Responses that are no success, and are taken with ``on_incomplete="return"``."""
+    """Responses that are no success, and are taken with ``on_invalid_output="return"``."""
 
     @pytest.mark.parametrize(("step", "run", "status"), UNFINISHED)
     def test_have_their_error_and_their_text(self, step, run, status, responses_sandbox, tmp_path):
         responses_sandbox.script(step)
-        told = enrich(responses_sandbox, tmp_path, table(1), run=replace(run, on_incomplete="return"))
+        told = enrich(responses_sandbox, tmp_path, table(1), run=replace(run, on_invalid_output="return"))
         (row,) = result(tmp_path)
         assert told["counts"] == {"ok": 0, status: 1}
         errors = {"unreadable": "OutputValidationError: ", "incomplete": "IncompleteResponseError: "}
@@ -170,7 +170,7 @@ class TestReturned:
     def test_are_the_same_whether_they_are_taken_at_first_or_later(
         self, step, run, status, responses_sandbox, tmp_path
     ):
-        returning = replace(run, on_incomplete="return")
+        returning = replace(run, on_invalid_output="return")
         responses_sandbox.script(step)
         with pytest.raises(TooManyFailuresError):
             enrich(responses_sandbox, tmp_path, table(1), run=run)
@@ -185,7 +185,7 @@ class TestReturned:
 
     def test_a_whole_response_that_is_invalid_is_no_success(self, responses_sandbox, tmp_path):
         responses_sandbox.script({"text": "no JSON"})
-        run = replace(TYPED, on_incomplete="return", result="response")
+        run = replace(TYPED, on_invalid_output="return", result="response")
         enrich(responses_sandbox, tmp_path, table(1), run=run)
         (row,) = result(tmp_path)
         assert (row["_status"], row["output"]["id"]) == ("unreadable", row["_response_id"])

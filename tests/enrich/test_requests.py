@@ -14,17 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.requests import MOST_SHAPES, RECENT, Requests
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, connect, job
 
 SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")
-RUN = runs.Run(fields={}, output_type=Label, stream=False)
+RUN = TaskRequest(fields={}, output_type=Label, stream=False)
 
 
 def requests_of(folder: Path, *, dialect: str = "openrouter", **given_: Any) -> tuple[Requests, AsyncResponsesClient]:
@@ -97,8 +97,8 @@ def test_a_row_is_sent_as_it_would_be_by_itself(table, run, dialect, tmp_path):
 
 def count_validations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
-    prepare = runs.Run.prepare
-    monkeypatch.setattr(runs.Run, "prepare", lambda run, *more: (made.append(run), prepare(run, *more))[1])
+    prepare = TaskRequest.prepare
+    monkeypatch.setattr(TaskRequest, "prepare", lambda run, *more: (made.append(run), prepare(run, *more))[1])
     return made
 
 

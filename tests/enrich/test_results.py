@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.storage import LocalStorage
@@ -20,9 +19,10 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
     StorageError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import MODEL, ask, enrich, manifest, result, stored, table, tear
 
-TEXT = runs.Run(fields={}, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
 
 
 class Either(BaseModel):
@@ -208,9 +208,9 @@ def test_costs_that_are_unknown_stay_unknown_in_a_merge(shards, tmp_path):
     for shard in range(2):
         path = tmp_path / f"shard-{shard}" / "manifest.json"
         told = json.loads(path.read_text())
-        path.write_text(json.dumps(told | {"cost_this_try": None, "cost": None if shard else 0.25}))
+        path.write_text(json.dumps(told | {"cost_this_attempt": None, "cost": None if shard else 0.25}))
     merged = merge_shards(tmp_path)
-    assert (merged["cost_this_try"], merged["cost"]) == (None, 0.25)
+    assert (merged["cost_this_attempt"], merged["cost"]) == (None, 0.25)
 
 
 @pytest.mark.parametrize("is_merge", [False, True])
@@ -278,7 +278,7 @@ def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp
     class Summary(BaseModel):
         output: int
 
-    enrich(responses_sandbox, tmp_path, table(2), run=runs.Run(fields={}, output_type=Summary, stream=False))
+    enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Summary, stream=False))
     assert all(type(row["output"]) is int for row in result(tmp_path))
 
 
@@ -345,7 +345,7 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
 
 def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, tmp_path):
     pytest.importorskip("pyarrow")
-    run = runs.Run(fields={}, output_type=Either, stream=False)
+    run = TaskRequest(fields={}, output_type=Either, stream=False)
     responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))
     with pytest.raises(RequestValidationError, match=r"column 'found': row 1 has .* 'parquet' wants one type"):
         enrich(responses_sandbox, tmp_path, table(2), run=run, output_format="parquet")
@@ -354,7 +354,7 @@ def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, 
 
 def test_why_a_run_stopped_is_told_also_where_its_result_cannot_be_parquet(responses_sandbox, tmp_path, caplog):
     pytest.importorskip("pyarrow")
-    run = runs.Run(fields={}, output_type=Either, stream=False)
+    run = TaskRequest(fields={}, output_type=Either, stream=False)
     for found in (1, "one"):
         responses_sandbox.script({"text": json.dumps({"found": found})})
     responses_sandbox.script({"status": 402, "times": 50})

@@ -22,8 +22,8 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.runs import Outcome
 from airflow_provider_responses.task.cost import source_of
+from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich.service import (
     CONFIG,
     Said,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich import results
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
@@ -21,6 +20,7 @@ from airflow_provider_responses.exceptions import (
     ConfigurationError,
     LeaseLostError,
 )
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     enrich,
     job,
@@ -31,7 +31,7 @@ from tests.enrich.jobs import (
     watching,
 )
 
-TEXT = runs.Run(fields={}, stream=False)
+TEXT = TaskRequest(fields={}, stream=False)
 
 
 class Clock:
@@ -74,7 +74,7 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
 
     def take_over() -> None:
         """Another process does the whole job, while this one has answers that it has not written."""
-        writer = Writer(owner="task", try_number=2, stamp="" if resume else "cleared")
+        writer = Writer(owner="task", try_number=2, idempotency_key="" if resume else "cleared")
         told.update(enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=resume))
 
     class Late(PartWriter):
@@ -100,7 +100,7 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
 
 def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(3))
-    newer = OutputStore(tmp_path, Writer(owner="task", try_number=2, stamp="cleared"), Clock())
+    newer = OutputStore(tmp_path, Writer(owner="task", try_number=2, idempotency_key="cleared"), Clock())
 
     class Late(LocalStorage):
         """The output is lost while the result is being stored."""

@@ -21,8 +21,9 @@ from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models import Response
-from airflow_provider_responses.runs import Run, log_line
-from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task.attempt import log_line
+from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.request import TaskRequest
 from tests.usage import check_xcom
 
 KEY = "key-of-the-fuzz-tests"
@@ -165,9 +166,9 @@ def check_response(response: Response) -> None:
             value = getattr(response, name)
             if name == "to_input":
                 value()
-    account = Account()
-    outcome = Run(fields={}, result="response").read(response)
-    usage = account.usage(replace(outcome, generations=dict.fromkeys(account.unknown_sources(response))))
+    ledger = CostLedger()
+    outcome = TaskRequest(fields={}, result="response").read(response)
+    usage = ledger.usage(replace(outcome, generations=dict.fromkeys(ledger.unknown_sources(response))))
     check_xcom("usage", usage)
     json.dumps(outcome.value, allow_nan=False)
     assert log_line(response, usage)

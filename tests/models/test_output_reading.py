@@ -17,7 +17,7 @@ from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.models.output import parse_output, read_output
 from airflow_provider_responses.models.output_text import LONGEST_REPAIR, bare_json, repaired_json
 from airflow_provider_responses.models.response import Response
-from airflow_provider_responses.runs import Run
+from airflow_provider_responses.task.request import TaskRequest
 
 
 class Inner(BaseModel):
@@ -266,7 +266,7 @@ def test_a_number_that_is_not_finite_is_not_made_null(text: str, number: str) ->
         read_output(Measured, [text.format(number)], repair=True)
     assert "must be a finite number" in str(caught.value) or "Invalid JSON" in str(caught.value)
     with pytest.raises(OutputValidationError):
-        Run(fields={}, output_type=Measured).read(complete(text.format(number)))
+        TaskRequest(fields={}, output_type=Measured).read(complete(text.format(number)))
 
 
 def test_where_null_is_allowed_it_is_null() -> None:
@@ -385,7 +385,7 @@ def test_only_a_complete_response_is_repaired(status: str | None, maybe_truncate
     part = {"type": "output_text", "text": "{'text': 'x', 'number': 1}"}
     raw = {"status": status, "output": [{"type": "message", "role": "assistant", "content": [part]}]}
     response = Response(raw=raw, maybe_truncated=maybe_truncated)
-    run = Run(fields={}, output_type=Report)
+    run = TaskRequest(fields={}, output_type=Report)
     if is_repaired:
         assert run.read(response).value["text"] == "x"
     else:

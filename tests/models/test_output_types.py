@@ -13,8 +13,8 @@ from pydantic import BaseModel, RootModel
 from airflow_provider_responses.enrich.answers import TEXT, fields_of
 from airflow_provider_responses.models.output import read_output
 from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
-from airflow_provider_responses.runs import Run
 from airflow_provider_responses.sandbox.instances import instance
+from airflow_provider_responses.task.request import TaskRequest
 from tests.models.output_corpus import CORPUS
 
 TEXTS = [
@@ -104,7 +104,7 @@ def test_the_columns_of_an_enrichment_are_the_fields_that_come_out(name: str) ->
     kind = CORPUS[name]
     made = instance(json_schema_format(kind)["schema"], "x")
     value = read_output(kind, [json.dumps(made)]).value
-    columns = fields_of(Run(fields={}, output_type=kind))
+    columns = fields_of(TaskRequest(fields={}, output_type=kind))
     assert set(columns) == (set(value) if not issubclass(kind, RootModel) else {TEXT})
 
 

@@ -55,7 +55,7 @@ def test_extra_body_keeps_the_idempotency_key_in_each_way(perform, responses_san
     extra = {"metadata": {"b": "2"}, "temperature": 0, "a_field_of_tomorrow": {"x": [1]}}
     perform(ask(metadata={"a": "1"}, extra_body=extra), context())
     (entry,) = responses_sandbox.ledger
-    stamp = entry.body["metadata"].pop("airflow")
-    assert len(stamp) >= 32
+    idempotency_key = entry.body["metadata"].pop("airflow")
+    assert len(idempotency_key) >= 32
     assert entry.body["metadata"] == {"a": "1", "b": "2"}
     assert (entry.body["temperature"], entry.body["a_field_of_tomorrow"]) == (0, {"x": [1]})

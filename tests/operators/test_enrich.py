@@ -102,7 +102,7 @@ class TestRows:
         enrich(tmp_path).execute(context(TaskInstance(try_number=2)))
         assert len(responses_sandbox.ledger) == 5
 
-    def test_a_row_stamp_does_not_come_from_the_task(self, tmp_path, responses_sandbox):
+    def test_a_row_idempotency_key_does_not_come_from_the_task(self, tmp_path, responses_sandbox):
         enrich(tmp_path).execute(context())
         enrich(tmp_path).execute(context(TaskInstance(run_id="another")))
         assert len(responses_sandbox.ledger) == 5

@@ -84,7 +84,7 @@ class TestRefusedAtParse:
             ({"output_type": NoSchema}, "output_type NoSchema.call has no JSON schema"),
             ({"output_type": Unreadable}, "Unreadable.numbers is a pydantic Json, which is JSON inside of a text"),
             ({"result": "output"}, "result is 'output'; allowed are 'text', 'response'"),
-            ({"on_incomplete": "skip"}, "on_incomplete is 'skip'"),
+            ({"on_invalid_output": "skip"}, "on_invalid_output is 'skip'"),
             ({"cache_ttl": 0}, "cache_ttl is 0; allowed is a whole number from 1 to 86400"),
             ({"output_retries": 1.5}, "output_retries is 1.5; allowed is a whole number from 0 to 10"),
             ({"min_deferral": None}, "min_deferral is None; allowed is a number from 0"),
@@ -133,9 +133,15 @@ class TestRefusedBeforeSending:
             ({"input": ""}, "input: is empty"),
             ({"input": []}, "input: is empty"),
             ({"input": "  \n"}, "input: is empty"),
-            ({"request": {"metadata": {str(n): "x" for n in range(16)}}}, "the task's stamp 'airflow' makes 17"),
+            (
+                {"request": {"metadata": {str(n): "x" for n in range(16)}}},
+                "the task's idempotency key 'airflow' makes 17",
+            ),
             ({"request": {"metadata": {str(n): "x" for n in range(17)}}}, "metadata: has 17 pairs"),
-            ({"request": {"metadata": {"airflow": "x"}}}, "metadata.airflow: this key is taken by the task's stamp"),
+            (
+                {"request": {"metadata": {"airflow": "x"}}},
+                "metadata.airflow: this key is taken by the task's idempotency key",
+            ),
             ({"request": {"store": True}}, "store: true is refused by OpenRouter"),
             ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id: OpenRouter stores no responses"),
             ({"request": {"background": True}}, "background: true would return before the response is there"),
@@ -317,12 +323,12 @@ class TestIncompleteRefusedInvalid:
     def test_a_cut_off_answer_passes_if_asked_for(self, perform, responses_sandbox):
         responses_sandbox.script({"incomplete": "max_output_tokens"})
         ti = TaskInstance()
-        assert isinstance(perform(ask(on_incomplete="return"), context(ti)), str)
+        assert isinstance(perform(ask(on_invalid_output="return"), context(ti)), str)
         assert ti.xcoms["usage"]["cost"] is not None
 
     def test_a_refusal_passes_if_asked_for(self, perform, responses_sandbox):
         responses_sandbox.script({"refusal": "I would rather not."})
-        assert perform(ask(on_incomplete="return"), context()) == "I would rather not."
+        assert perform(ask(on_invalid_output="return"), context()) == "I would rather not."
 
     def test_an_answer_that_is_not_as_typed_is_asked_for_again(self, perform, responses_sandbox):
         responses_sandbox.script({"text": "no label"}, {"text": '{"topic": "good", "why": "because"}'})
@@ -374,7 +380,7 @@ class TestIncompleteRefusedInvalid:
 
     def test_an_answer_that_is_not_as_typed_passes_as_text_if_asked_for(self, perform, responses_sandbox):
         responses_sandbox.script({"text": "neither"})
-        assert perform(ask(output_type=Label, on_incomplete="return"), context()) == "neither"
+        assert perform(ask(output_type=Label, on_invalid_output="return"), context()) == "neither"
 
 
 class TestFailures:
@@ -456,12 +462,12 @@ class TestFreeRetries:
         "other",
         [{"task_id": "b"}, {"dag_id": "b"}, {"run_id": "b"}, {"map_index": 3}, {"max_tries": 3, "try_number": 2}],
     )
-    def test_every_task_instance_has_a_stamp_of_its_own(self, perform, other, responses_sandbox):
+    def test_every_task_instance_has_an_idempotency_key_of_its_own(self, perform, other, responses_sandbox):
         perform(ask(), context(TaskInstance()))
         perform(ask(), context(TaskInstance(**other)))
-        stamps = [request["metadata"]["airflow"] for request in sent(responses_sandbox)]
-        assert len(set(stamps)) == 2
-        assert all(len(stamp) == 32 and int(stamp, 16) for stamp in stamps)
+        idempotency_keys = [request["metadata"]["airflow"] for request in sent(responses_sandbox)]
+        assert len(set(idempotency_keys)) == 2
+        assert all(len(idempotency_key) == 32 and int(idempotency_key, 16) for idempotency_key in idempotency_keys)
 
     def test_every_try_is_the_same_bytes(self, perform, responses_sandbox):
         responses_sandbox.script({"status": 503, "retry_after": 0}, {})

@@ -93,7 +93,7 @@ class TestTrial:
     def test_responses_that_are_not_whole_are_loaded_with_nulls(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT NOT NULL)")
         with pytest.raises(AirflowFailException, match="a response: 'mood' of output_type may be null"):
-            self.load(tmp_path, on_incomplete="return")
+            self.load(tmp_path, on_invalid_output="return")
         self.load(tmp_path)
         assert len(result(tmp_path)) == 5
 

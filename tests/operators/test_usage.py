@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     IncompleteResponseError,
@@ -20,7 +19,8 @@ from airflow_provider_responses.models import output
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import xcom
-from airflow_provider_responses.task.cost import Account
+from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.outcome import Outcome
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.usage import check_xcom, documented_schema
 
@@ -100,11 +100,13 @@ class TestFailedAttempts:
         ("step", "status"),
         [({"incomplete": "max_output_tokens"}, "incomplete"), ({"refusal": "No."}, "refused")],
     )
-    @pytest.mark.parametrize("on_incomplete", ["fail", "return"])
-    def test_with_a_response_that_the_task_may_not_take(self, perform, step, status, on_incomplete, responses_sandbox):
+    @pytest.mark.parametrize("on_invalid_output", ["fail", "return"])
+    def test_with_a_response_that_the_task_may_not_take(
+        self, perform, step, status, on_invalid_output, responses_sandbox
+    ):
         responses_sandbox.script(step)
-        ti, task = TaskInstance(), ask(on_incomplete=on_incomplete)
-        if on_incomplete == "fail":
+        ti, task = TaskInstance(), ask(on_invalid_output=on_invalid_output)
+        if on_invalid_output == "fail":
             failing(perform, task, ti)
             assert ti.xcoms["usage"]["sends"][0]["cause"]["error"] in {"IncompleteResponseError", "RefusalError"}
         else:
@@ -113,11 +115,11 @@ class TestFailedAttempts:
         assert ti.xcoms["usage"]["status"] == status
         assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
 
-    @pytest.mark.parametrize("on_incomplete", ["fail", "return"])
-    def test_with_a_response_that_does_not_match_the_type(self, perform, on_incomplete, responses_sandbox):
+    @pytest.mark.parametrize("on_invalid_output", ["fail", "return"])
+    def test_with_a_response_that_does_not_match_the_type(self, perform, on_invalid_output, responses_sandbox):
         responses_sandbox.script({"text": "neither"})
-        ti, task = TaskInstance(), ask(output_type=Label, output_retries=0, on_incomplete=on_incomplete)
-        if on_incomplete == "fail":
+        ti, task = TaskInstance(), ask(output_type=Label, output_retries=0, on_invalid_output=on_invalid_output)
+        if on_invalid_output == "fail":
             assert isinstance(failing(perform, task, ti), AirflowFailException)
         else:
             assert perform(task, context(ti)) == "neither"
@@ -217,8 +219,8 @@ class TestMarks:
 
     @pytest.mark.parametrize("name", ["maybe_truncated", "inconsistent"])
     def test_a_mark_of_the_response_is_in_usage(self, name):
-        outcome = runs.Outcome(response=Response(raw={}, **{name: True}))
-        assert Account().usage(outcome)[name] is True
+        outcome = Outcome(response=Response(raw={}, **{name: True}))
+        assert CostLedger().usage(outcome)[name] is True
 
     def test_a_response_that_may_be_truncated_is_a_warning(self, perform, responses_sandbox, caplog):
         text = {"text": "word " * 40}
@@ -289,8 +291,8 @@ raws = st.dictionaries(
 
 @given(st.none() | st.builds(Response, raw=raws), st.none() | errors, st.booleans(), st.booleans())
 def test_every_outcome_has_a_usage_of_the_form(response, error, invalid, repaired):
-    outcome = runs.Outcome(response=response, error=error, invalid=invalid, repaired=repaired)
-    usage = Account().usage(outcome)
+    outcome = Outcome(response=response, error=error, invalid=invalid, repaired=repaired)
+    usage = CostLedger().usage(outcome)
     check_xcom("usage", usage)
     if isinstance(error, ResponsesError) and response is None:
         assert (usage["cost_this_attempt"] is None) == any(

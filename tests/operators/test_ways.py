@@ -11,10 +11,10 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperatorLink, Param, ta
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 from pydantic import BaseModel
 
-from airflow_provider_responses import payloads
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators import ways
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task import payloads
 from tests.models.test_output import Nested  # a class that any process can import
 
 AIRFLOW = get_base_airflow_version_tuple()

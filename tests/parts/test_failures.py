@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.storage import storage_at
 from airflow_provider_responses.exceptions import ConfigurationError, StorageError
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, enrich, table
 from tests.parts.proxy import Response, error
 from tests.parts.services import free_port
 from tests.parts.stores import Bucket
 
-UNPAID_AGAIN = runs.Run(fields={}, output_type=Label, stream=False, cache=False)
+UNPAID_AGAIN = TaskRequest(fields={}, output_type=Label, stream=False, cache=False)
 SLOW_DOWN = error(503, "ServiceUnavailable")
 
 

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from airflow_provider_responses import runs
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.budget import Budget, Paid
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.exceptions import OutputValidationError, TransportError
 from airflow_provider_responses.models.response import Response
-from airflow_provider_responses.runs import Outcome
-from airflow_provider_responses.task.cost import Account, charges_of
+from airflow_provider_responses.task.attempt import Exchange
+from airflow_provider_responses.task.cost import CostLedger, charges_of
+from airflow_provider_responses.task.outcome import Outcome
+from airflow_provider_responses.task.request import TaskRequest
 
 HIT = {"x-openrouter-cache-status": "HIT"}
 MODEL_WORKED = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x"}]}]
@@ -42,9 +43,9 @@ def outcome(*responses: Response, records: dict[str, Any] | None = None, fails: 
 
 
 def of_a_task(*outcomes: Outcome) -> float | None:
-    account = Account()
+    ledger = CostLedger()
     for one in outcomes:
-        usage = account.usage(one)
+        usage = ledger.usage(one)
     return usage["cost"]
 
 
@@ -123,6 +124,6 @@ class Label(BaseModel):
 
 @both
 def test_an_invalid_response_counts_once_though_the_send_after_it_failed(cost_of: Callable[..., float | None]) -> None:
-    asking = runs.Asking(runs.Run(fields={}, output_type=Label), RequestOptions())
-    assert asking.answered(response(0.25)) is None
-    assert cost_of(asking.failed(TransportError("gone", kind="connect"))) == 0.25
+    exchange = Exchange(TaskRequest(fields={}, output_type=Label), RequestOptions())
+    assert exchange.receive(response(0.25)) is None
+    assert cost_of(exchange.fail(TransportError("gone", kind="connect"))) == 0.25

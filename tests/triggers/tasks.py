@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_responses import payloads
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task import payloads
 from tests.airflow_fakes import TaskInstance, context
 from tests.ways import revive, through_the_database
 

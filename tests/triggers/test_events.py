@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from airflow_provider_responses import payloads, runs
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     TooManyRequestsResponseError,
 )
 from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.task import payloads
+from airflow_provider_responses.task.outcome import Outcome
 from tests.airflow_fakes import TaskInstance, context
 from tests.models.test_output import Nested
 from tests.triggers.tasks import ask, deferred, outcome_of
@@ -23,15 +24,15 @@ class TestEvents:
         "body", [{"id": "a\0b"}, {"id": "a\ud800b"}, {"model": "\0"}, {"usage": {"input_tokens": 10**30}}]
     )
     def test_what_a_server_says_is_shown_only_if_it_can_be_stored(self, body):
-        event = payloads.write_event(runs.Outcome(response=Response(raw=body)), stamp=None)
+        event = payloads.write_event(Outcome(response=Response(raw=body)), idempotency_key=None)
         shown = {name: value for name, value in event.items() if name != "outcome"}
         assert shown["response_id"] is shown["model"] is shown["usage"]["input_tokens"] is None
         assert payloads.read_event(through_the_database(event))[0].response.raw == body
 
     def test_a_prompt_that_travels_is_not_shown(self):
         response = Response(raw={"id": "resp-1"})
-        outcome = runs.Outcome(response=response, unread=True)
-        event = payloads.write_event(outcome, stamp=None, fields={"input": "purple elephants"})
+        outcome = Outcome(response=response, unparsed=True)
+        event = payloads.write_event(outcome, idempotency_key=None, fields={"input": "purple elephants"})
         assert payloads.read_fields(through_the_database(event)) == {"input": "purple elephants"}
         assert "purple" not in repr(event)
 
@@ -68,7 +69,7 @@ class TestEvents:
         [
             ({"cache": False}, {}),
             ({"cache_ttl": 60}, {}),
-            ({"on_incomplete": "return"}, {"incomplete": "max_output_tokens"}),
+            ({"on_invalid_output": "return"}, {"incomplete": "max_output_tokens"}),
         ],
     )
     def test_an_answer_that_is_not_kept_travels_however_large(self, arguments, step, responses_sandbox):

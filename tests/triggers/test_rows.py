@@ -161,7 +161,7 @@ class TestRowsOfOtherVersions:
     @given(
         st.dictionaries(
             st.sampled_from(
-                ["conn_id", "request", "options", "settings", "stamp", "spent", "deadline", "waits", "input"]
+                ["conn_id", "request", "options", "settings", "idempotency_key", "spent", "deadline", "waits", "input"]
             ),
             st.recursive(
                 st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -202,7 +202,7 @@ class TestClassesOfAnswers:
             outcome = outcome_of(first_event(trigger))
         finally:
             sys.modules.pop("answers_of_a_user", None)
-        assert outcome.unread
+        assert outcome.unparsed
         assert outcome.value is None
         logged = caplog.text + "".join(capfd.readouterr())
         assert "A worker reads the answer" in logged
@@ -210,7 +210,7 @@ class TestClassesOfAnswers:
 
     def test_that_it_has(self, responses_sandbox):
         outcome = outcome_of(first_event(deferred(ask(output_type=Nested))))
-        assert not outcome.unread
+        assert not outcome.unparsed
         assert Nested.model_validate(outcome.value)
 
 

@@ -8,9 +8,8 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
-from airflow_provider_responses import payloads
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
-from airflow_provider_responses.task import xcom
+from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.triggers.responses import ResponsesTrigger
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.triggers.tasks import ask

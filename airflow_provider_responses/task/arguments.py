@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
-from airflow_provider_responses.runs import CACHE_TTL, LONGEST_CACHE_TTL, Run, merge_fields
+from airflow_provider_responses.task.request import CACHE_TTL, LONGEST_CACHE_TTL, TaskRequest, merge_fields
 from airflow_provider_responses.task.xcom import check_output_keys
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Arguments:
     output_type: type[BaseModel] | None = None
     output_retries: Any = 1
     result: Any = "text"
-    on_incomplete: Any = "fail"
+    on_invalid_output: Any = "fail"
     cache: Any = True
     cache_ttl: Any = CACHE_TTL
     stream: Any = None
@@ -61,7 +61,7 @@ class Arguments:
         _check_type("request", self.request, (Mapping,), lazy)
         _check_type("conn_id", self.conn_id, (str,), lazy)
         check_choice("result", self.result, ("text", "response"), lazy)
-        check_choice("on_incomplete", self.on_incomplete, ("fail", "return"), lazy)
+        check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy)
         check_choice("cache", _boolean(self.cache), (True, False), lazy)
         check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
         _check_number("cache_ttl", self.cache_ttl, 1, LONGEST_CACHE_TTL, lazy)
@@ -84,23 +84,23 @@ class Arguments:
             request[name] = _as_text(request[name])
         return merge_fields(given, request)
 
-    def run(self, *, stamp: str | None, stream: bool) -> Run:
+    def run(self, *, idempotency_key: str | None, stream: bool) -> TaskRequest:
         """
         Give what is asked.
 
         :param stream: whether the answer is streamed if the task does not say.
         """
         chosen = _boolean(self.stream)
-        return Run(
+        return TaskRequest(
             fields=self.fields(),
             output_type=self.output_type,
             output_retries=int(self.output_retries),
             result=self.result,
-            on_incomplete=self.on_incomplete,
+            on_invalid_output=self.on_invalid_output,
             cache=_boolean(self.cache) is not False,
             cache_ttl=int(self.cache_ttl),
             stream=stream if chosen is None else chosen,
-            stamp=stamp,
+            idempotency_key=idempotency_key,
         )
 
 
@@ -224,7 +224,7 @@ def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> N
             "multiple_outputs: needs an output_type, whose fields become XComs; give one, or drop multiple_outputs",
             fields=("multiple_outputs", "output_type"),
         )
-    for name, needed in (("result", "text"), ("on_incomplete", "fail")):
+    for name, needed in (("result", "text"), ("on_invalid_output", "fail")):
         given = getattr(arguments, name)
         if given != needed and (rendered or not is_lazy(given)):
             raise RequestValidationError(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses import exceptions, payloads
+from airflow_provider_responses import exceptions
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.models.response import Response
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task import payloads
+from airflow_provider_responses.task.outcome import Outcome
 from tests.ways import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -92,9 +93,9 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
         error.response = Response(raw=response.raw, headers=response.headers, previous=(earlier,))
     error.previous = (earlier,)
     error.add_note("2 tries were made")
-    event = payloads.write_event(Outcome(error=error, response=error.response), stamp="ab")
-    outcome, stamp = payloads.read_event(through_the_database(event))
-    assert stamp == "ab"
+    event = payloads.write_event(Outcome(error=error, response=error.response), idempotency_key="ab")
+    outcome, idempotency_key = payloads.read_event(through_the_database(event))
+    assert idempotency_key == "ab"
     back = outcome.error
     assert type(back) is type(error)
     names = set(vars(error)) - {"response", "previous", "args"}
@@ -105,10 +106,10 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
 
 
 @given(responses, plain, st.booleans(), st.booleans(), st.booleans())
-def test_a_response_keeps_its_body_its_marks_and_the_order_of_its_keys(response, value, unread, invalid, repaired):
-    marks = {"unread": unread, "invalid": invalid, "repaired": repaired}
+def test_a_response_keeps_its_body_its_marks_and_the_order_of_its_keys(response, value, unparsed, invalid, repaired):
+    marks = {"unparsed": unparsed, "invalid": invalid, "repaired": repaired}
     outcome = Outcome(response=response, value=value, generations={"gen-1": None}, **marks)
-    back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, stamp=None)))
+    back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, idempotency_key=None)))
     assert in_order(back.response.raw) == in_order(response.raw)
     assert back == outcome
 
@@ -122,13 +123,15 @@ def test_no_event_breaks_the_reader(garbage):
 
 def test_a_price_in_a_header_travels():
     response = Response(raw={}, headers={"x-litellm-response-cost": "0.25"})
-    back, _ = payloads.read_event(through_the_database(payloads.write_event(Outcome(response=response), stamp=None)))
+    back, _ = payloads.read_event(
+        through_the_database(payloads.write_event(Outcome(response=response), idempotency_key=None))
+    )
     assert back.response.usage.cost == 0.25
 
 
 def test_of_the_headers_only_those_travel_that_are_read():
     headers = {"x-generation-id": "gen-1", "set-cookie": "session=abc123", "x-echo": "Bearer sk-made-up"}
-    event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), stamp=None)
+    event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), idempotency_key=None)
     assert payloads.read_event(event)[0].response.headers == {"x-generation-id": "gen-1"}
     assert "abc123" not in event["outcome"]
 
@@ -154,5 +157,5 @@ def test_a_large_answer_travels_unless_it_is_known_to_be_kept(status, headers, t
     response = Response(
         raw={"status": status}, headers={f"x-openrouter-cache-{name}": text for name, text in headers.items()}
     )
-    event = payloads.write_event(Outcome(response=response, value="a long text"), stamp=None)
+    event = payloads.write_event(Outcome(response=response, value="a long text"), idempotency_key=None)
     assert (event["outcome"] is not None) is travels

@@ -17,7 +17,7 @@ from airflow_provider_responses.client.config import RequestOptions, secret_head
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import COST_HEADER, Response
-from airflow_provider_responses.runs import Outcome
+from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.texts import plain_text
 
 VERSION: Final = 2  # of the event
@@ -57,16 +57,16 @@ class Event(dict[str, Any]):
     """
     The payload of a trigger's event: a plain dict that shows ids and costs when it is logged, and never the answer.
 
-    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class), ``stamp``,
-    ``outcome``, the rest as JSON text, None if the answer has to be fetched again, and ``request``, its fields as JSON
-    text where a worker may have to send it again.
+    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class),
+    ``idempotency_key``, ``outcome`` (the rest as JSON text, None if the response has to be fetched again) and
+    ``request`` (its fields as JSON text, where a worker may have to send it again).
     """
 
     def __repr__(self) -> str:
         return repr({name: value for name, value in self.items() if name not in {"outcome", "request"}})
 
 
-def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any] | None = None) -> Event:
+def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mapping[str, Any] | None = None) -> Event:
     """
     Pack an outcome; a large answer travels as well, unless it is known that OpenRouter keeps it.
 
@@ -77,7 +77,7 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
             "response": _write_response(outcome.response),
             "error": _write_error(outcome.error),
             "value": outcome.value,
-            "unread": outcome.unread,
+            "unparsed": outcome.unparsed,
             "invalid": outcome.invalid,
             "repaired": outcome.repaired,
             "generations": dict(outcome.generations),
@@ -88,14 +88,14 @@ def write_event(outcome: Outcome, *, stamp: str | None, fields: Mapping[str, Any
         text = None
     return Event(
         version=VERSION,
-        stamp=stamp,
+        idempotency_key=idempotency_key,
         response_id=_shown(response.id) if response else None,
         generation_id=_shown(response.generation_id) if response else None,
         model=_shown(response.model) if response else None,
         usage=_tokens_and_cost(response) if response else None,
         error=type(outcome.error).__name__ if outcome.error else None,
         outcome=text,
-        request=write_request(fields) if fields is not None and (text is None or outcome.unread) else None,
+        request=write_request(fields) if fields is not None and (text is None or outcome.unparsed) else None,
     )
 
 
@@ -111,7 +111,7 @@ def is_unsent(event: Any) -> bool:
 
 def read_event(event: Any) -> tuple[Outcome | None, str | None]:
     """
-    Unpack an outcome, and the stamp of its request; the outcome is None if the answer has to be fetched again.
+    Return the outcome and the idempotency key of its request; the outcome is None if it has to be fetched again.
 
     :raises ConfigurationError: retryable, if the event is none of :func:`write_event`.
     """
@@ -124,23 +124,23 @@ def read_event(event: Any) -> tuple[Outcome | None, str | None]:
             retryable=True,
             ambiguous=True,
         )
-    stamp = event.get("stamp")
+    idempotency_key = event.get("idempotency_key")
     if event["outcome"] is None:
-        return None, stamp
+        return None, idempotency_key
     try:
         data = json.loads(event["outcome"])
         outcome = Outcome(
             response=_read_response(data["response"]),
             error=_read_error(data["error"]),
             value=data["value"],
-            unread=data["unread"],
+            unparsed=data["unparsed"],
             invalid=data["invalid"],
             repaired=data["repaired"],
             generations=data["generations"],
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise _unreadable(error) from error
-    return outcome, stamp
+    return outcome, idempotency_key
 
 
 def read_fields(event: Any) -> dict[str, Any] | None:
