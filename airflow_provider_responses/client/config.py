@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.models.fields import Dialect
+from airflow_provider_responses.validation import check_choice, check_known, check_number, check_type
 
 DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
 # Set by the client itself; another value would leak a key or break the protocol.
@@ -54,14 +54,12 @@ class RequestOptions:
         :raises ConfigurationError: naming the field.
         """
         given = cls.to_dict(value)
-        if unknown := set(given) - {f.name for f in fields(cls)}:
-            allowed = ", ".join(f.name for f in fields(cls))
-            raise ConfigurationError(f"options.{min(unknown)} is unknown; the options are {allowed}")
+        check_known("options", given, [f.name for f in fields(cls)], error=ConfigurationError)
         return cls(
-            timeout=_seconds("options.timeout", given.get("timeout")),
-            max_retries=_count("options.max_retries", given.get("max_retries")),
+            timeout=_seconds("options.timeout", given.get("timeout"), optional=True),
+            max_retries=_count("options.max_retries", given.get("max_retries"), optional=True),
             headers=_headers("options.headers", given.get("headers")),
-            metadata_level=_one_of("options.metadata_level", given.get("metadata_level"), ("enabled", "disabled")),
+            metadata_level=_choice("options.metadata_level", given.get("metadata_level"), ("enabled", "disabled")),
             base_url=_base_url("options.base_url", given["base_url"]) if given.get("base_url") else None,
             accept=_header_text("options.accept", given["accept"]) if given.get("accept") else None,
         )
@@ -73,8 +71,9 @@ class RequestOptions:
             return {}
         if isinstance(value, RequestOptions):
             value = {f.name: getattr(value, f.name) for f in fields(value)}
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"options must be RequestOptions or a dict, got {type(value).__name__}")
+        check_type(
+            "options", value, Mapping, expected="RequestOptions or a dict", type_only=True, error=ConfigurationError
+        )
         return {name: item for name, item in value.items() if item is not None}
 
     def with_headers(self, headers: Mapping[str, str], *, but_not: Iterable[str] = ()) -> Self:
@@ -134,13 +133,14 @@ class ClientConfig:
         set_field(
             self,
             "dialect",
-            _one_of("dialect", self.dialect, ("openrouter", "open")) or _dialect_of(self.base_url),
+            _choice("dialect", self.dialect, ("openrouter", "open")) or _dialect_of(self.base_url),
         )
         set_field(self, "extra_headers", _headers("extra_headers", self.extra_headers) or {})
         for name in ("timeout", "connect_timeout", "read_timeout", "max_retry_wait"):
-            set_field(self, name, _seconds(name, _required(name, getattr(self, name)), zero=name == "max_retry_wait"))
+            at_least = 0 if name == "max_retry_wait" else None
+            set_field(self, name, _seconds(name, getattr(self, name), at_least=at_least))
         for name in ("max_retries", "max_ambiguous_retries"):
-            set_field(self, name, _count(name, _required(name, getattr(self, name))))
+            set_field(self, name, _count(name, getattr(self, name)))
         if self.proxy and urlsplit(self.proxy).scheme not in {"http", "https"}:
             raise ConfigurationError("proxy must be an http or https URL, such as http://proxy.example.com:3128")
         if self.ca_bundle and not os.path.isfile(self.ca_bundle):
@@ -252,55 +252,31 @@ def _base_url(name: str, value: Any) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
-def _required(name: str, value: Any) -> Any:
-    if value is None:
+def _seconds(name: str, value: Any, *, at_least: float | None = None, optional: bool = False) -> Any:
+    """Return a number of seconds above 0, or with ``at_least`` from there."""
+    above = 0 if at_least is None else None
+    return _number(name, value, at_least=at_least, above=above, unit="seconds", optional=optional)
+
+
+def _count(name: str, value: Any, *, optional: bool = False) -> Any:
+    return _number(name, value, at_least=0, whole=True, optional=optional)
+
+
+def _number(name: str, value: Any, *, optional: bool, **bounds: Any) -> Any:
+    if value is None and not optional:
         raise ConfigurationError(f"{name} must not be None; leave it out for the default")
-    return value
+    return check_number(name, value, convert=True, optional=optional, error=ConfigurationError, **bounds)
 
 
-def _number(name: str, value: Any, expected: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or isinstance(value, bool):
-        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
-    return number
-
-
-def _seconds(name: str, value: Any, *, zero: bool = False) -> Any:
-    if value is None:
-        return None
-    expected = f"a number of seconds {'>=' if zero else '>'} 0"
-    number = _number(name, value, expected)
-    if number < 0 or (number == 0 and not zero):
-        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
-    return number
-
-
-def _count(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    expected = "a whole number >= 0"
-    number = _number(name, value, expected)
-    if number < 0 or number != int(number):
-        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
-    return int(number)
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
-    if value in (None, ""):
-        return None
-    if value not in allowed:
-        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
-    return value
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    return check_choice(name, None if value == "" else value, allowed, optional=True, error=ConfigurationError)
 
 
 def _headers(name: str, value: Any) -> dict[str, str] | None:
     if value is None:
         return None
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name} must be an object of header names and texts, got {type(value).__name__}")
+    expected = "an object of header names and texts"
+    check_type(name, value, Mapping, expected=expected, type_only=True, error=ConfigurationError)
     for header, text in value.items():
         if (
             not isinstance(header, str)
@@ -317,9 +293,8 @@ def _headers(name: str, value: Any) -> dict[str, str] | None:
 
 
 def _header_text(name: str, value: Any, *, secret: bool = False) -> str:
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be text, got {type(value).__name__}")
-    if not value.isascii() or not value.isprintable():
-        shown = "other characters" if secret else repr(value)
+    text: str = check_type(name, value, str, expected="text", type_only=True, error=ConfigurationError)
+    if not text.isascii() or not text.isprintable():
+        shown = "other characters" if secret else repr(text)
         raise ConfigurationError(f"{name} must be printable ASCII, as in a header, got {shown}")
-    return value
+    return text

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.validation import check_known, check_number, check_type, wrong_value
 
 FIRST_WINDOW: Final = 128  # requests in flight at the start, at most, where the user names no number
 
@@ -46,27 +45,20 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_request_bytes", "max_unwritten"):
-            _check(name, getattr(self, name), whole=True, least=1)
-        if self.initial_concurrency is not None:
-            _check("initial_concurrency", self.initial_concurrency, whole=True, least=1)
-            if self.initial_concurrency > self.concurrency:
-                raise RequestValidationError(
-                    "limits.initial_concurrency must be a whole number from 1 to limits.concurrency "
-                    f"({self.concurrency}), got {self.initial_concurrency!r}",
-                    fields=("limits.initial_concurrency",),
-                )
+            check_number(f"limits.{name}", getattr(self, name), whole=True, at_least=1)
+        first, most = self.initial_concurrency, self.concurrency
+        check_number("limits.initial_concurrency", first, whole=True, at_least=1, optional=True)
+        if first is not None and first > most:
+            expected = f"a whole number from 1 to limits.concurrency ({most})"
+            raise wrong_value("limits.initial_concurrency", expected, first)
         for name in ("requests_per_minute", "tokens_per_minute", "max_cost"):
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name), above=True)
-        _check("max_unwritten_seconds", self.max_unwritten_seconds, above=True)
+            check_number(f"limits.{name}", getattr(self, name), above=0, optional=True)
+        check_number("limits.max_unwritten_seconds", self.max_unwritten_seconds, above=0)
         for name in ("max_failures", "max_outage"):
-            _check(name, getattr(self, name))
+            check_number(f"limits.{name}", getattr(self, name), at_least=0)
         if isinstance(self.max_failures, float) and self.max_failures >= 1:
-            raise RequestValidationError(
-                "limits.max_failures must be a count as a whole number, or a share as a float below 1, got "
-                f"{self.max_failures!r}",
-                fields=("limits.max_failures",),
-            )
+            expected = "a count as a whole number, or a share as a float below 1"
+            raise wrong_value("limits.max_failures", expected, self.max_failures)
 
     @property
     def first_window(self) -> int:
@@ -78,12 +70,9 @@ class Limits:
         """Read limits given as such, as a dict of them, or as None for the defaults."""
         if isinstance(value, Limits):
             return value
-        if not isinstance(value, (Mapping, type(None))):
-            raise RequestValidationError(f"limits is a {type(value).__name__}; allowed is Limits or a dict of them")
+        check_type("limits", value, Mapping, expected="Limits or a dict of them", optional=True)
         given = dict(value or {})
-        if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
-            allowed = ", ".join(f.name for f in fields(cls))
-            raise RequestValidationError(f"limits.{unknown[0]}: no such limit; allowed are {allowed}")
+        check_known("limits", given, [f.name for f in fields(cls)])
         return cls(**given)
 
     def allows(self, failed: int, of: int) -> bool:
@@ -91,11 +80,3 @@ class Limits:
         if isinstance(self.max_failures, float) and self.max_failures < 1:
             return not failed or failed / of <= self.max_failures
         return failed <= self.max_failures
-
-
-def _check(name: str, value: Any, *, whole: bool = False, least: float = 0, above: bool = False) -> None:
-    kind: Any = int if whole else (int, float)
-    fits = isinstance(value, kind) and not isinstance(value, bool) and least <= value < math.inf
-    if not fits or (above and value == 0):
-        allowed = f"a whole number from {least:g}" if whole else f"a number {'above' if above else 'from'} {least:g}"
-        raise RequestValidationError(f"limits.{name} must be {allowed}, got {value!r}", fields=(f"limits.{name}",))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from typing import Final, Literal
+
+from airflow_provider_responses.validation import closest
 
 # Whose rules a request is checked by: OpenRouter's, or those that all servers of the API share.
 Dialect = Literal["openrouter", "open"]
@@ -76,12 +77,10 @@ METADATA_MAX_VALUE: Final = 512
 MAX_TOOL_CALLS: Final = 30
 SECRETS: Final = frozenset({"headers", "authorization"})  # what a field so named may hold, however deep it is
 
-NEAR: Final = 0.84  # of difflib: "temprature" is near "temperature", "max_tokens" is not near "max_output_tokens"
 NEWER: Final = "A field or value that this version does not know goes into `extra_body`, which is not checked"
 
 
 def unknown_field(name: str, known: Collection[str], owner: str = "a request") -> str:
     """Return what an error says of a name that is not among the known ones."""
-    swapped = [field for field in known if sorted(field) == sorted(name)]
-    close = swapped or difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
-    return f"is no field of {owner}{f'; did you mean {close[0]!r}?' if close else ''}"
+    close = closest(name, known)
+    return f"is no field of {owner}{f'; did you mean {close!r}?' if close else ''}"

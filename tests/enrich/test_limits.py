@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -16,23 +17,23 @@ from airflow_provider_responses.exceptions import RequestValidationError
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("concurrency", 0, "a whole number from 1"),
-        ("concurrency", 1.5, "a whole number from 1"),
-        ("concurrency", True, "a whole number from 1"),
-        ("concurrency", "8", "a whole number from 1"),
-        ("max_request_bytes", None, "a whole number from 1"),
-        ("requests_per_minute", 0, "a number above 0"),
-        ("tokens_per_minute", -1, "a number above 0"),
-        ("max_cost", 0.0, "a number above 0"),
-        ("max_cost", math.nan, "a number above 0"),
-        ("max_cost", math.inf, "a number above 0"),
-        ("max_failures", -0.1, "a number from 0"),
-        ("max_failures", None, "a number from 0"),
+        ("concurrency", 0, "a whole number >= 1"),
+        ("concurrency", 1.5, "a whole number >= 1"),
+        ("concurrency", True, "a whole number >= 1"),
+        ("concurrency", "8", "a whole number >= 1"),
+        ("max_request_bytes", None, "a whole number >= 1"),
+        ("requests_per_minute", 0, "a number > 0"),
+        ("tokens_per_minute", -1, "a number > 0"),
+        ("max_cost", 0.0, "a number > 0"),
+        ("max_cost", math.nan, "a number > 0"),
+        ("max_cost", math.inf, "a number > 0"),
+        ("max_failures", -0.1, "a number >= 0"),
+        ("max_failures", None, "a number >= 0"),
         ("max_failures", 1.0, "a count as a whole number, or a share as a float below 1"),
         ("max_failures", 2.5, "a count as a whole number, or a share as a float below 1"),
-        ("max_outage", "10m", "a number from 0"),
-        ("initial_concurrency", 0, "a whole number from 1"),
-        ("initial_concurrency", "auto", "a whole number from 1"),
+        ("max_outage", "10m", "a number >= 0"),
+        ("initial_concurrency", 0, "a whole number >= 1"),
+        ("initial_concurrency", "auto", "a whole number >= 1"),
         ("initial_concurrency", 65, "a whole number from 1 to limits.concurrency (64)"),
     ],
 )
@@ -48,10 +49,15 @@ def test_limits_are_given_as_such_or_as_a_dict() -> None:
     limits = Limits(concurrency=3, max_cost=1)
     assert Limits.parse(limits) is limits
     assert Limits.parse({"concurrency": 3, "max_cost": 1}) == limits
-    with pytest.raises(RequestValidationError, match=r"limits\.concurency: no such limit; allowed are concurrency, "):
+    with pytest.raises(RequestValidationError) as caught:
         Limits.parse({"concurency": 3})
+    known = (
+        "limits.concurency is unknown; did you mean 'concurrency'? limits may have concurrency, initial_concurrency, "
+    )
+    assert str(caught.value).startswith(known)
     for wrong in (5, "concurrency=3", [1]):
-        with pytest.raises(RequestValidationError, match=f"limits is a {type(wrong).__name__}; allowed is Limits"):
+        expected = f"limits must be Limits or a dict of them, got {wrong!r}"
+        with pytest.raises(RequestValidationError, match=f"^{re.escape(expected)}$"):
             Limits.parse(wrong)
 
 
