@@ -1,4 +1,4 @@
-"""What messages and outputs are made of: content parts and their annotations."""
+"""Content parts of messages and outputs, and their annotations."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_provider_responses.models.reading import (
     Text,
 )
 
-# In what a model made, a null says the same as a missing key: some servers write one, some the other, and an
-# answer must be accepted as the next turn's input.
+# Fields of a model's output may be null where they may be missing: some servers write one, some the other, and a
+# response must be accepted as input of the next turn.
 
 
 class PromptCacheBreakpoint(Part):
@@ -28,15 +28,13 @@ class PromptCacheBreakpoint(Part):
 
 
 class InputText(Part):
-    """Text for the model."""
-
     type: Literal["input_text"]
     text: Text
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpoint | None]
 
 
 class InputImage(Part):
-    """An image for the model: an address, a data URL, or the id of an upload."""
+    """An address or a data URL (``image_url``), or the id of an upload (``file_id``)."""
 
     type: Literal["input_image"]
     detail: Literal["auto", "high", "low", "original"]
@@ -45,7 +43,7 @@ class InputImage(Part):
 
 
 class InputFile(Part):
-    """A file for the model: its data, its address, or the id of an upload."""
+    """Its content (``file_data``), an address (``file_url``), or the id of an upload (``file_id``)."""
 
     type: Literal["input_file"]
     file_data: NotRequired[Text]
@@ -55,21 +53,19 @@ class InputFile(Part):
 
 
 class AudioData(Part):
-    """Base64 of a recording."""
+    """``data`` is Base64."""
 
     data: Text
     format: Literal["mp3", "wav"]
 
 
 class InputAudio(Part):
-    """A recording for the model."""
-
     type: Literal["input_audio"]
     input_audio: AudioData
 
 
 class InputVideo(Part):
-    """A video for the model: an address or a data URL."""
+    """``video_url`` is an address or a data URL."""
 
     type: Literal["input_video"]
     video_url: Text
@@ -84,8 +80,6 @@ class EncryptedContent(Part):
 
 
 class FileCitation(Part):
-    """A file that the text cites."""
-
     type: Literal["file_citation"]
     file_id: Text
     filename: Text
@@ -93,8 +87,6 @@ class FileCitation(Part):
 
 
 class URLCitation(Part):
-    """A page that the text cites."""
-
     type: Literal["url_citation"]
     url: Text
     title: NotRequired[Text | None]
@@ -104,24 +96,18 @@ class URLCitation(Part):
 
 
 class FilePath(Part):
-    """A file that the model wrote."""
-
     type: Literal["file_path"]
     file_id: Text
     index: Integer
 
 
 class TopLogprob(Part):
-    """A token that the model might have chosen."""
-
     token: Text
     bytes: NotRequired[Items[Integer] | None]
     logprob: Number
 
 
 class Logprob(TopLogprob):
-    """A token that the model chose, and how sure it was."""
-
     top_logprobs: NotRequired[Items[TopLogprob] | None]
 
 
@@ -133,8 +119,6 @@ ANNOTATIONS: Final[dict[str, Choice]] = {
 
 
 class OutputText(Part):
-    """Text that a model wrote."""
-
     type: Literal["output_text"]
     text: Text
     annotations: NotRequired[Items[Annotated[JsonObject, Kinds(ANNOTATIONS)]] | None]
@@ -142,22 +126,16 @@ class OutputText(Part):
 
 
 class Refusal(Part):
-    """A model's refusal."""
-
     type: Literal["refusal"]
     refusal: Text
 
 
 class ReasoningText(Part):
-    """A piece of a model's reasoning."""
-
     type: Literal["reasoning_text"]
     text: Text
 
 
 class SummaryText(Part):
-    """A piece of a summary of a model's reasoning."""
-
     type: Literal["summary_text"]
     text: Text
 
@@ -190,5 +168,5 @@ ToolOutput = Annotated[Text | Items[FilePart], ONE_OF]
 
 Phase = Literal["commentary", "final_answer", None]
 Status = Literal["completed", "incomplete", "in_progress"]
-# As a model or a server wrote it, which may be a word of tomorrow: the history of a conversation is passed on.
-Told = Text
+# A word that a model or a server wrote. New words are accepted, since a response may become the next input.
+ServerWord = Text

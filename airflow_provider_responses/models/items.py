@@ -1,4 +1,4 @@
-"""Input items: messages, and what models, tools and their users say to one another."""
+"""Input items: messages, reasoning, and calls of tools with their outputs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_provider_responses.models.content import (
     OutputPart,
     Phase,
     ReasoningPart,
+    ServerWord,
     Status,
     SummaryPart,
-    Told,
     ToolOutput,
 )
 from airflow_provider_responses.models.reading import (
@@ -42,7 +42,7 @@ from airflow_provider_responses.models.server_tools import Effort
 
 
 class AnyMessage(Part):
-    """A message; its role is all that it must have."""
+    """A message without ``content`` is accepted."""
 
     role: Literal["user", "system", "assistant", "developer"]
     type: NotRequired[Literal["message"]]
@@ -51,31 +51,29 @@ class AnyMessage(Part):
 
 
 class Message(AnyMessage):
-    """A message to the model."""
-
     phase: NotRequired[Phase]
 
 
 class AssistantMessage(AnyMessage):
-    """A message of the assistant in the words of the user."""
+    """A message of the assistant that the user wrote."""
 
-    phase: NotRequired[Told | None]
-    status: NotRequired[Told | None]
+    phase: NotRequired[ServerWord | None]
+    status: NotRequired[ServerWord | None]
 
 
 class OutputMessage(Part):
-    """A message as a model made it; its id and status are filled in for OpenRouter where a server left them out."""
+    """A message that a model wrote. Towards OpenRouter a missing ``id`` or ``status`` is filled in."""
 
     type: NotRequired[Literal["message"]]
     id: NotRequired[Text | None]
     role: Literal["assistant"]
     content: Items[OutputPart]
-    status: NotRequired[Told | None]
-    phase: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
+    phase: NotRequired[ServerWord | None]
 
 
 def message_type(given: dict[str, Any]) -> type[Any]:
-    """Choose by role and content: only a model's own message has ``output_text`` or ``refusal``."""
+    """Return the type of a message: one with ``output_text`` or ``refusal`` was written by a model."""
     if given.get("role") != "assistant":
         return Message
     content = given.get("content")
@@ -85,15 +83,15 @@ def message_type(given: dict[str, Any]) -> type[Any]:
 
 
 class Reasoning(Part):
-    """A model's reasoning; its id and summary are filled in for OpenRouter where a server left them out."""
+    """Towards OpenRouter a missing ``id`` or ``summary`` is filled in."""
 
     type: Literal["reasoning"]
     id: NotRequired[Text | None]
     summary: NotRequired[Items[SummaryPart] | None]
     content: NotRequired[Items[ReasoningPart] | None]
     encrypted_content: NotRequired[Text | None]
-    status: NotRequired[Told | None]
-    format: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
+    format: NotRequired[ServerWord | None]
     signature: NotRequired[Text | None]
 
 
@@ -107,22 +105,18 @@ Asynchronous = TypedDict("Asynchronous", {"async": NotRequired[Boolean | None]})
 
 
 class FunctionCall(Part, Asynchronous):
-    """A model asks for a function."""
-
     type: Literal["function_call"]
     call_id: Text
     name: Text
     arguments: Text
     id: NotRequired[Text | None]
     namespace: NotRequired[Text | None]
-    status: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
     subagent_id: NotRequired[Text | None]
     subagent_items: NotRequired[Items[OfSomeType] | None]
 
 
 class FunctionCallOutput(Part):
-    """What the function gave."""
-
     type: Literal["function_call_output"]
     call_id: Text
     output: ToolOutput
@@ -131,20 +125,16 @@ class FunctionCallOutput(Part):
 
 
 class CustomToolCall(Part, Asynchronous):
-    """A model asks for a custom tool."""
-
     type: Literal["custom_tool_call"]
     call_id: Text
     name: Text
     input: Text
     id: NotRequired[Text | None]
     namespace: NotRequired[Text | None]
-    status: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
 
 
 class CustomToolCallOutput(Part):
-    """What the custom tool gave."""
-
     type: Literal["custom_tool_call_output"]
     call_id: Text
     output: ToolOutput
@@ -152,18 +142,14 @@ class CustomToolCallOutput(Part):
 
 
 class ApplyPatchCall(Part):
-    """A model asks for a change of a file."""
-
     type: Literal["apply_patch_call"]
     call_id: Text
-    status: Told
+    status: ServerWord
     operation: ApplyPatchOperation
     id: NotRequired[Text | None]
 
 
 class ApplyPatchCallOutput(Part):
-    """How the change went."""
-
     type: Literal["apply_patch_call_output"]
     call_id: Text
     status: Literal["completed", "failed"]
@@ -172,8 +158,6 @@ class ApplyPatchCallOutput(Part):
 
 
 class Search(Part):
-    """A search of the web."""
-
     type: Literal["search"]
     query: Text
     queries: NotRequired[Items[Text] | None]
@@ -181,15 +165,11 @@ class Search(Part):
 
 
 class OpenPage(Part):
-    """A page was opened."""
-
     type: Literal["open_page"]
     url: NotRequired[Text | None]
 
 
 class FindInPage(Part):
-    """A page was searched."""
-
     type: Literal["find_in_page"]
     pattern: Text
     url: Text
@@ -199,50 +179,38 @@ SEARCH_ACTIONS: Final[dict[str, Choice]] = {"search": Search, "open_page": OpenP
 
 
 class WebSearchCall(Part):
-    """A search that the service made."""
-
     type: Literal["web_search_call"]
     id: Text
-    status: Told
+    status: ServerWord
     action: NotRequired[Annotated[JsonObject, Kinds(SEARCH_ACTIONS)] | None]
 
 
 class FileSearchCall(Part):
-    """A search in files that the service made."""
-
     type: Literal["file_search_call"]
     id: Text
     queries: Items[Text]
-    status: Told
+    status: ServerWord
 
 
 class ImageGenerationCall(Part):
-    """An image that the service made."""
-
     type: Literal["image_generation_call"]
     id: Text
-    status: Told
+    status: ServerWord
     result: NotRequired[Text | None]
     prompt: NotRequired[Text | None]
 
 
 class CodeLogs(Part):
-    """What the code printed."""
-
     type: Literal["logs"]
     logs: Text
 
 
 class CodeImage(Part):
-    """An image that the code drew."""
-
     type: Literal["image"]
     url: Text
 
 
 class CodeFile(Part):
-    """A file that the code wrote."""
-
     type: Literal["file"]
     download_url: NotRequired[Text | None]
     error_code: NotRequired[Text | None]
@@ -259,18 +227,16 @@ CODE_OUTPUTS: Final[dict[str, Choice]] = {"logs": CodeLogs, "image": CodeImage, 
 
 
 class CodeInterpreterCall(Part):
-    """Code that the service ran."""
-
     type: Literal["code_interpreter_call"]
     id: Text
-    status: Told
+    status: ServerWord
     code: NotRequired[Text | None]
     container_id: NotRequired[Text | None]
     outputs: NotRequired[Items[Annotated[JsonObject, Kinds(CODE_OUTPUTS)]] | None]
 
 
 class SafetyCheck(Part):
-    """What a user has to confirm before the computer is used."""
+    """A user must confirm it before the computer is used."""
 
     id: Text
     code: Text
@@ -278,19 +244,15 @@ class SafetyCheck(Part):
 
 
 class ComputerCall(Part):
-    """A model asks for the use of a computer."""
-
     type: Literal["computer_call"]
     call_id: Text
-    status: Told
+    status: ServerWord
     pending_safety_checks: Items[SafetyCheck]
     action: NotRequired[Any]
     id: NotRequired[Text | None]
 
 
 class Exec(Part):
-    """A command of a local shell."""
-
     type: Literal["exec"]
     command: Items[Text]
     env: dict[Text, Text]
@@ -300,18 +262,14 @@ class Exec(Part):
 
 
 class LocalShellCall(Part):
-    """A model asks for a command of a local shell."""
-
     type: Literal["local_shell_call"]
     id: Text
     call_id: Text
     action: Exec
-    status: Told
+    status: ServerWord
 
 
 class LocalShellCallOutput(Part):
-    """What the command gave."""
-
     type: Literal["local_shell_call_output"]
     id: Text
     output: Text
@@ -319,20 +277,16 @@ class LocalShellCallOutput(Part):
 
 
 class ShellCall(Part):
-    """A model asks for commands of a shell."""
-
     type: Literal["shell_call"]
     call_id: Text
     action: NotRequired[ShellAction | None]
     arguments: NotRequired[Text | None]
     environment: NotRequired[Any]
     id: NotRequired[Text | None]
-    status: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
 
 
 class ShellCallOutput(Part):
-    """What the commands gave."""
-
     type: Literal["shell_call_output"]
     call_id: Text
     output: Items[ShellOutput]
@@ -341,12 +295,10 @@ class ShellCallOutput(Part):
     files: NotRequired[Items[ContainerFile] | None]
     id: NotRequired[Text | None]
     max_output_length: NotRequired[Integer | None]
-    status: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
 
 
 class McpTool(Part):
-    """A tool that an MCP server offers."""
-
     name: Text
     input_schema: JsonObject
     annotations: NotRequired[Any]
@@ -354,8 +306,6 @@ class McpTool(Part):
 
 
 class McpListTools(Part):
-    """The tools that an MCP server offers."""
-
     type: Literal["mcp_list_tools"]
     id: Text
     server_label: Text
@@ -364,8 +314,6 @@ class McpListTools(Part):
 
 
 class McpApprovalRequest(Part):
-    """A model asks whether it may call a tool of an MCP server."""
-
     type: Literal["mcp_approval_request"]
     id: Text
     name: Text
@@ -374,8 +322,6 @@ class McpApprovalRequest(Part):
 
 
 class McpApprovalResponse(Part):
-    """Whether it may."""
-
     type: Literal["mcp_approval_response"]
     approval_request_id: Text
     approve: Boolean
@@ -384,15 +330,11 @@ class McpApprovalResponse(Part):
 
 
 class McpToolError(Part):
-    """The tool of an MCP server failed."""
-
     type: Literal["mcp_tool_execution_error"]
     content: NotRequired[Any]
 
 
 class McpServerError(Part):
-    """The MCP server failed."""
-
     type: Literal["mcp_protocol_error", "http_error"]
     code: Integer
     message: Text
@@ -405,8 +347,6 @@ MCP_ERRORS: Final[dict[str, Choice]] = {
 
 
 class McpCall(Part):
-    """A call of an MCP server that the service made."""
-
     type: Literal["mcp_call"]
     id: Text
     name: Text
@@ -417,7 +357,7 @@ class McpCall(Part):
 
 
 class Compaction(Part):
-    """A conversation that the service made shorter."""
+    """A conversation that the service has shortened."""
 
     type: Literal["compaction"]
     encrypted_content: Text
@@ -425,7 +365,7 @@ class Compaction(Part):
 
 
 class ContextCompaction(Part):
-    """A context that the service made shorter."""
+    """A context that the service has shortened."""
 
     type: Literal["context_compaction"]
     encrypted_content: NotRequired[Text | None]
@@ -433,14 +373,14 @@ class ContextCompaction(Part):
 
 
 class ItemReference(Part):
-    """An item that the service keeps."""
+    """An item that the service has stored."""
 
     type: Literal["item_reference"]
     id: Text
 
 
 class UpdatedReasoning(Part):
-    """How much the model reasons from here on."""
+    """The effort from here on."""
 
     effort: Effort
 
@@ -454,19 +394,15 @@ class ConfigurationUpdate(Part):
 
 
 class ToolSearchCall(Part):
-    """A model looks for tools."""
-
     type: Literal["tool_search_call"]
     call_id: Text
-    execution: Told
+    execution: ServerWord
     arguments: NotRequired[Any]
     id: NotRequired[Text | None]
-    status: NotRequired[Told | None]
+    status: NotRequired[ServerWord | None]
 
 
 class ToolSearchOutput(Part):
-    """The tools that were found."""
-
     type: Literal["tool_search_output"]
     call_id: Text
     execution: Literal["server", "client"]
@@ -476,7 +412,7 @@ class ToolSearchOutput(Part):
 
 
 class AdditionalTools(Part):
-    """Tools that come in later; any object with a type may be one."""
+    """Any object with a type may be one of the tools."""
 
     type: Literal["additional_tools"]
     role: Literal["unknown", "user", "assistant", "system", "critic", "discriminator", "developer", "tool"]
@@ -485,14 +421,10 @@ class AdditionalTools(Part):
 
 
 class Agent(Part):
-    """Who sent an agent's message."""
-
     agent_name: Text
 
 
 class AgentMessage(Part):
-    """A message from one agent to another."""
-
     type: Literal["agent_message"]
     author: Text
     recipient: Text
@@ -536,7 +468,7 @@ ITEMS: Final[dict[str, Choice]] = {
 
 
 class ItemKinds(Kinds):
-    """An input item: without a ``type`` it is a message, if it looks like one."""
+    """Kinds of input items. An item without a ``type`` is a message if it has a ``role`` or ``content``."""
 
     def kind_of(self, given: dict[str, Any]) -> Any:
         return given.get("type", "message" if "role" in given or "content" in given else None)

@@ -1,4 +1,4 @@
-"""OpenRouter's plugins, and when its server tools stop."""
+"""OpenRouter's plugins, and the conditions that stop its server tools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ModelPatterns = Annotated[Items[Annotated[Text, Field(max_length=1024)]], Field(
 
 
 class RouterPlugin(Part, total=False):
-    """What both routers have."""
+    """The fields that both auto routers share. ``cost_quality_tradeoff`` is 0 to 10."""
 
     allowed_models: ModelPatterns
     cost_quality_tradeoff: Annotated[int, Field(ge=0, le=10), READ_INTEGER]
@@ -37,26 +37,22 @@ class RouterPlugin(Part, total=False):
 
 
 class AutoRouterPlugin(RouterPlugin, total=False):
-    """OpenRouter chooses the model."""
-
     id: Required[Literal["auto-router"]]
     pin_model: Boolean
 
 
 class AutoBetaRouterPlugin(RouterPlugin, total=False):
-    """OpenRouter chooses the model, in the way that comes next."""
+    """The next version of the auto router."""
 
     id: Required[Literal["auto-beta-router"]]
 
 
 class ModerationPlugin(Part):
-    """The request is moderated."""
-
     id: Literal["moderation"]
 
 
 class WebPlugin(Part, total=False):
-    """The web is searched before the model answers."""
+    """Search the web before the model starts."""
 
     id: Required[Literal["web"]]
     enabled: Boolean
@@ -72,8 +68,6 @@ class WebPlugin(Part, total=False):
 
 
 class WebFetchPlugin(Part, total=False):
-    """Pages are fetched."""
-
     id: Required[Literal["web-fetch"]]
     allowed_domains: Items[Text]
     blocked_domains: Items[Text]
@@ -82,29 +76,23 @@ class WebFetchPlugin(Part, total=False):
 
 
 class PDFOptions(Part, total=False):
-    """How PDF files are read."""
-
     engine: Literal["mistral-ocr", "native", "cloudflare-ai", "pdf-text"]
 
 
 class FileParserPlugin(Part, total=False):
-    """Files are read for the model."""
-
     id: Required[Literal["file-parser"]]
     enabled: Boolean
     pdf: PDFOptions
 
 
 class ResponseHealingPlugin(Part):
-    """JSON that is nearly right is mended."""
+    """JSON that is not quite valid is repaired."""
 
     id: Literal["response-healing"]
     enabled: NotRequired[Boolean]
 
 
 class ContextCompressionPlugin(Part, total=False):
-    """A context that is too long is made shorter."""
-
     id: Required[Literal["context-compression"]]
     enabled: Boolean
     engine: Literal["middle-out"]
@@ -125,14 +113,12 @@ Parameter = Annotated[Text | Number | Boolean | Items[Scalar] | dict[Text, Scala
 
 
 class FusionPluginTool(Part):
-    """A tool that the panel may use."""
-
     type: Text
     parameters: NotRequired[dict[Text, Parameter]]
 
 
 class FusionPlugin(Part, total=False):
-    """The question is put to a panel of models."""
+    """The request goes to a panel of models."""
 
     id: Required[Literal["fusion"]]
     analysis_models: Annotated[Items[Text], Field(min_length=1, max_length=8)]
@@ -144,14 +130,12 @@ class FusionPlugin(Part, total=False):
 
 
 class AlignmentRule(Part):
-    """A rule that a response must follow."""
-
     rule: Text
     watch: Items[Literal["content", "tool_calls", "refusal", "images", "audio"]]
 
 
 class AlignmentPlugin(Part):
-    """Each turn is judged by rules."""
+    """Each turn is judged by the rules."""
 
     id: Literal["alignment"]
     rules: Items[AlignmentRule]
@@ -171,7 +155,7 @@ class ArmorRule(Part):
 
 
 class ArmorEntry(Part):
-    """A fact about the place where tools run."""
+    """A fact about the environment in which tools run."""
 
     name: Text
     value: Text
@@ -181,8 +165,6 @@ ArmorRules = Items[Annotated[Text | ArmorRule, ONE_OF]]
 
 
 class ArmorAutoMode(Part, total=False):
-    """Rules for tool calls, by what follows from them."""
-
     allow: ArmorRules
     environment: Items[Annotated[Text | ArmorEntry, ONE_OF]]
     hard_deny: ArmorRules
@@ -190,14 +172,12 @@ class ArmorAutoMode(Part, total=False):
 
 
 class ArmorContext(Part):
-    """What tool calls are judged by."""
-
     v: Number
     auto_mode: NotRequired[ArmorAutoMode]
 
 
 class ArmorPlugin(Part, total=False):
-    """Each tool call is judged before it reaches you."""
+    """Each tool call is judged before it is returned."""
 
     id: Required[Literal["armor"]]
     classifier_context: ArmorContext
@@ -210,7 +190,7 @@ class ArmorPlugin(Part, total=False):
 
 
 class JevRouterPlugin(Part, total=False):
-    """OpenRouter chooses the model among those of a pool."""
+    """OpenRouter chooses the model from a pool."""
 
     id: Required[Literal["jev-router"]]
     allowed_models: ModelPatterns
@@ -247,36 +227,26 @@ Plugin = Annotated[JsonObject, Kinds(PLUGINS, key="id")]
 
 
 class StepCountIs(Part):
-    """After so many steps."""
-
     type: Literal["step_count_is"]
     step_count: Integer
 
 
 class HasToolCall(Part):
-    """After a call of this tool."""
-
     type: Literal["has_tool_call"]
     tool_name: Annotated[Text, Field(min_length=1)]
 
 
 class MaxTokensUsed(Part):
-    """After so many tokens."""
-
     type: Literal["max_tokens_used"]
     max_tokens: Integer
 
 
 class MaxCost(Part):
-    """After so many US dollars."""
-
     type: Literal["max_cost"]
     max_cost_in_dollars: Number
 
 
 class FinishReasonIs(Part):
-    """After an answer that ended for this reason."""
-
     type: Literal["finish_reason_is"]
     reason: Annotated[Text, Field(min_length=1)]
 

@@ -1,32 +1,26 @@
-"""Input items that OpenRouter's own server tools leave in a conversation."""
+"""Input items that OpenRouter's own server tools add to a conversation."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, NotRequired
 
-from airflow_provider_responses.models.content import Told
+from airflow_provider_responses.models.content import ServerWord
 from airflow_provider_responses.models.reading import Choice, Integer, Items, JsonObject, Kinds, Part, Text
 
 
 class CreateFile(Part):
-    """A patch makes a file."""
-
     type: Literal["create_file"]
     path: Text
     diff: Text
 
 
 class UpdateFile(Part):
-    """A patch changes a file."""
-
     type: Literal["update_file"]
     path: Text
     diff: Text
 
 
 class DeleteFile(Part):
-    """A patch removes a file."""
-
     type: Literal["delete_file"]
     path: Text
 
@@ -40,30 +34,22 @@ ApplyPatchOperation = Annotated[JsonObject, Kinds(OPERATIONS)]
 
 
 class WebSearchSource(Part):
-    """A page that a search found."""
-
     type: Literal["url"]
     url: Text
 
 
 class ShellAction(Part):
-    """Commands for a shell."""
-
     commands: Items[Text]
     max_output_length: NotRequired[Integer | None]
     timeout_ms: NotRequired[Integer | None]
 
 
 class Exit(Part):
-    """A command ended."""
-
     type: Literal["exit"]
     exit_code: Integer
 
 
 class Timeout(Part):
-    """A command took too long."""
-
     type: Literal["timeout"]
 
 
@@ -71,16 +57,12 @@ OUTCOMES: Final[dict[str, Choice]] = {"exit": Exit, "timeout": Timeout}
 
 
 class ShellOutput(Part):
-    """What a command gave."""
-
     stdout: Text
     stderr: Text
     outcome: Annotated[JsonObject, Kinds(OUTCOMES)]
 
 
 class ContainerFile(Part):
-    """A file in a container."""
-
     type: Literal["container_file_citation"]
     container_id: Text
     end_index: Integer
@@ -90,15 +72,13 @@ class ContainerFile(Part):
 
 
 class ServerItem(Part):
-    """What all items of server tools have."""
+    """The fields that all items of server tools share."""
 
     id: NotRequired[Text | None]
-    status: Told
+    status: ServerWord
 
 
 class DatetimeItem(ServerItem):
-    """What time it was."""
-
     type: Literal["openrouter:datetime"]
     error: NotRequired[Text | None]
     datetime: Text
@@ -106,24 +86,18 @@ class DatetimeItem(ServerItem):
 
 
 class ServerSearch(Part):
-    """A search of the web."""
-
     type: Literal["search"]
     query: Text
     sources: NotRequired[Items[WebSearchSource] | None]
 
 
 class WebSearchItem(ServerItem):
-    """A search of the web."""
-
     type: Literal["openrouter:web_search"]
     error: NotRequired[Text | None]
     action: NotRequired[ServerSearch | None]
 
 
 class CodeInterpreterItem(ServerItem):
-    """Code that was run."""
-
     type: Literal["openrouter:code_interpreter"]
     code: NotRequired[Text | None]
     exitCode: NotRequired[Integer | None]
@@ -133,15 +107,11 @@ class CodeInterpreterItem(ServerItem):
 
 
 class FileSearchItem(ServerItem):
-    """A search in files."""
-
     type: Literal["openrouter:file_search"]
     queries: NotRequired[Items[Text] | None]
 
 
 class ImageGenerationItem(ServerItem):
-    """An image that was made."""
-
     type: Literal["openrouter:image_generation"]
     error: NotRequired[Text | None]
     imageB64: NotRequired[Text | None]
@@ -152,16 +122,12 @@ class ImageGenerationItem(ServerItem):
 
 
 class BrowserUseItem(ServerItem):
-    """A browser that was used."""
-
     type: Literal["openrouter:browser_use"]
     action: NotRequired[Text | None]
     screenshotB64: NotRequired[Text | None]
 
 
 class BashItem(ServerItem):
-    """A command that was run."""
-
     type: Literal["openrouter:bash"]
     error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
@@ -175,16 +141,12 @@ class BashItem(ServerItem):
 
 
 class TextEditorItem(ServerItem):
-    """An edit of a file."""
-
     type: Literal["openrouter:text_editor"]
-    command: NotRequired[Told | None]
+    command: NotRequired[ServerWord | None]
     filePath: NotRequired[Text | None]
 
 
 class ApplyPatchItem(ServerItem):
-    """A patch."""
-
     type: Literal["openrouter:apply_patch"]
     error: NotRequired[Text | None]
     call_id: NotRequired[Text | None]
@@ -192,8 +154,6 @@ class ApplyPatchItem(ServerItem):
 
 
 class WebFetchItem(ServerItem):
-    """A page that was fetched."""
-
     type: Literal["openrouter:web_fetch"]
     error: NotRequired[Text | None]
     content: NotRequired[Text | None]
@@ -203,16 +163,12 @@ class WebFetchItem(ServerItem):
 
 
 class FoundTool(Part):
-    """A tool that was found."""
-
     definition: JsonObject
     schema_digest: Text
     tool_id: Text
 
 
 class ToolSearchItem(ServerItem):
-    """A search for tools."""
-
     type: Literal["openrouter:tool_search"]
     error: NotRequired[Text | None]
     query: NotRequired[Text | None]
@@ -220,25 +176,19 @@ class ToolSearchItem(ServerItem):
 
 
 class MemoryItem(ServerItem):
-    """Something that was remembered."""
-
     type: Literal["openrouter:memory"]
-    action: NotRequired[Told | None]
+    action: NotRequired[ServerWord | None]
     key: NotRequired[Text | None]
     value: NotRequired[Any]
 
 
 class McpItem(ServerItem):
-    """A call of an MCP server."""
-
     type: Literal["openrouter:mcp"]
     serverLabel: NotRequired[Text | None]
     toolName: NotRequired[Text | None]
 
 
 class SearchModelsItem(ServerItem):
-    """A search for models."""
-
     type: Literal["openrouter:experimental__search_models"]
     error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
@@ -246,36 +196,26 @@ class SearchModelsItem(ServerItem):
 
 
 class Stance(Part):
-    """What one model holds."""
-
     model: Text
     stance: Text
 
 
 class Contradiction(Part):
-    """Where models disagree."""
-
     topic: Text
     stances: Items[Stance]
 
 
 class PartialCoverage(Part):
-    """What only some models say."""
-
     models: Items[Text]
     point: Text
 
 
 class UniqueInsight(Part):
-    """What only one model says."""
-
     model: Text
     insight: Text
 
 
 class FusionAnalysis(Part):
-    """What a panel of models agrees on, and what not."""
-
     consensus: Items[Text]
     contradictions: Items[Contradiction]
     partial_coverage: Items[PartialCoverage]
@@ -284,29 +224,23 @@ class FusionAnalysis(Part):
 
 
 class FailedModel(Part):
-    """A model of the panel that gave no answer."""
-
     model: Text
     error: Text
     status_code: NotRequired[Integer | None]
 
 
 class PanelResponse(Part):
-    """The answer of one model of the panel."""
-
     model: Text
     content: NotRequired[Text | None]
 
 
 class FusionSource(Part):
-    """A page that the panel used."""
-
     url: Text
     title: Text
 
 
 class FusionItem(ServerItem):
-    """A question put to a panel of models."""
+    """The response of a panel of models."""
 
     type: Literal["openrouter:fusion"]
     error: NotRequired[Text | None]
@@ -318,26 +252,22 @@ class FusionItem(ServerItem):
 
 
 class FailableItem(Part):
-    """What items of tools have that may fail as a whole."""
+    """The fields of the items of server tools that call another model."""
 
     id: NotRequired[Text | None]
-    status: Told
+    status: ServerWord
     error: NotRequired[Text | None]
     instance_name: NotRequired[Text | None]
     model: NotRequired[Text | None]
 
 
 class AdvisorItem(FailableItem):
-    """Advice of another model."""
-
     type: Literal["openrouter:advisor"]
     advice: NotRequired[Text | None]
     prompt: NotRequired[Text | None]
 
 
 class SubagentItem(FailableItem):
-    """A task that another model did."""
-
     type: Literal["openrouter:subagent"]
     call_id: NotRequired[Text | None]
     name: NotRequired[Text | None]
@@ -347,8 +277,6 @@ class SubagentItem(FailableItem):
 
 
 class FilesItem(ServerItem):
-    """A file that was read or written."""
-
     type: Literal["openrouter:files"]
     error: NotRequired[Text | None]
     arguments: NotRequired[Text | None]
@@ -360,8 +288,6 @@ class FilesItem(ServerItem):
 
 
 class ShellItem(ServerItem):
-    """Commands that were run."""
-
     type: Literal["openrouter:shell"]
     error: NotRequired[Text | None]
     action: NotRequired[ShellAction | None]
@@ -373,7 +299,7 @@ class ShellItem(ServerItem):
 
 
 class ArmorBlockedItem(Part):
-    """A tool call that was held back."""
+    """A tool call that the ``armor`` plugin held back."""
 
     type: Literal["openrouter:armor_blocked"]
     id: Text
@@ -382,7 +308,7 @@ class ArmorBlockedItem(Part):
     arguments: Text
     explanation: Text
     reason: Text
-    status: Told
+    status: ServerWord
     namespace: NotRequired[Text | None]
 
 

@@ -28,22 +28,20 @@ AgentName = Annotated[Text, Field(min_length=1, max_length=64, pattern="^[a-zA-Z
 
 
 class ToolReasoning(Part, total=False):
-    """How much the other model reasons."""
+    """The reasoning of the model that the tool calls."""
 
     effort: Effort
     max_tokens: Integer
 
 
 class NestedTool(Part):
-    """A tool that the other model may use."""
+    """A tool that the called model may use."""
 
     type: Text
     parameters: NotRequired[JsonObject]
 
 
 class AdvisorSettings(Part, total=False):
-    """Which model advises, and how."""
-
     forward_transcript: Boolean
     instructions: Text
     max_completion_tokens: Integer
@@ -55,15 +53,11 @@ class AdvisorSettings(Part, total=False):
 
 
 class AdvisorTool(Part):
-    """Ask another model for advice."""
-
     type: Literal["openrouter:advisor"]
     parameters: NotRequired[AdvisorSettings]
 
 
 class SubagentSettings(Part, total=False):
-    """Which model does the task, and how."""
-
     inherit_functions: Boolean
     inherited_function_names: Items[Annotated[Text, Field(min_length=1)]]
     instructions: Text
@@ -77,35 +71,25 @@ class SubagentSettings(Part, total=False):
 
 
 class SubagentTool(Part):
-    """Give a task to another model."""
-
     type: Literal["openrouter:subagent"]
     parameters: NotRequired[SubagentSettings]
 
 
 class DatetimeSettings(Part, total=False):
-    """Where it is what time."""
-
     timezone: Text
 
 
 class DatetimeTool(Part):
-    """Look at the clock."""
-
     type: Literal["openrouter:datetime"]
     parameters: NotRequired[DatetimeSettings]
 
 
 class FilesTool(Part):
-    """Read and write files."""
-
     type: Literal["openrouter:files"]
     parameters: NotRequired[JsonObject]
 
 
 class FusionSettings(Part, total=False):
-    """Which models form the panel."""
-
     analysis_models: Annotated[Items[Text], Field(min_length=1, max_length=8)]
     cache_control: CacheControl
     max_completion_tokens: Integer
@@ -117,8 +101,6 @@ class FusionSettings(Part, total=False):
 
 
 class FusionTool(Part):
-    """Put a question to a panel of models."""
-
     type: Literal["openrouter:fusion"]
     parameters: NotRequired[FusionSettings]
 
@@ -133,28 +115,22 @@ def _check_image_model(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class ImageGenerationServerTool(Part):
-    """Make images with a model of OpenRouter; the parameters are those of ``image_config``, and the ``model``."""
+    """``parameters`` are those of ``image_config``, and ``model``."""
 
     type: Literal["openrouter:image_generation"]
     parameters: NotRequired[Annotated[ImageConfig, AfterValidator(_check_image_model)]]
 
 
 class MaxResults(Part, total=False):
-    """How much a search gives."""
-
     max_results: Integer
 
 
 class SearchModelsTool(Part):
-    """Search the models of OpenRouter."""
-
     type: Literal["openrouter:experimental__search_models"]
     parameters: NotRequired[MaxResults]
 
 
 class WebFetchSettings(Part, total=False):
-    """What may be fetched, and by whom."""
-
     allowed_domains: Items[Text]
     blocked_domains: Items[Text]
     engine: Literal["auto", "native", "openrouter", "exa", "parallel", "firecrawl"]
@@ -163,15 +139,11 @@ class WebFetchSettings(Part, total=False):
 
 
 class WebFetchTool(Part):
-    """Fetch pages."""
-
     type: Literal["openrouter:web_fetch"]
     parameters: NotRequired[WebFetchSettings]
 
 
 class SearchLocation(Part, total=False):
-    """Where the user is, roughly."""
-
     type: Literal["approximate"]
     city: Text | None
     country: Text | None
@@ -191,8 +163,6 @@ class XSearch(Part, total=False):
 
 
 class WebSearchServerSettings(Part, total=False):
-    """Where a search looks, how long, and how much it gives."""
-
     allowed_domains: Items[Text]
     engine: SearchEngine
     excluded_domains: Items[Text]
@@ -207,33 +177,25 @@ class WebSearchServerSettings(Part, total=False):
 
 
 class WebSearchServerTool(Part):
-    """Search the web by OpenRouter."""
-
     type: Literal["openrouter:web_search"]
     parameters: NotRequired[WebSearchServerSettings]
 
 
 class ApplyPatchSettings(Part, total=False):
-    """Who applies the patch."""
-
     engine: Literal["auto", "native", "openrouter"]
 
 
 class ApplyPatchServerTool(Part):
-    """Change files."""
-
     type: Literal["openrouter:apply_patch"]
     parameters: NotRequired[ApplyPatchSettings]
 
 
 class NoNetwork(Part):
-    """A container reaches nothing."""
-
     type: Literal["disabled"]
 
 
 class SomeNetwork(Part):
-    """A container reaches these hosts."""
+    """The container reaches these hosts only."""
 
     type: Literal["allowlist"]
     allowed_domains: Items[Text]
@@ -243,20 +205,18 @@ NETWORKS: Final[dict[str, Choice]] = {"disabled": NoNetwork, "allowlist": SomeNe
 
 
 class Container(Part):
-    """What all containers have."""
-
     file_ids: NotRequired[Items[Text]]
     network_policy: NotRequired[Annotated[JsonObject, Kinds(NETWORKS, closed=True)]]
 
 
 class NewContainer(Container):
-    """A container that OpenRouter makes."""
+    """A container that OpenRouter creates."""
 
     type: Literal["container_auto"]
 
 
 class KnownContainer(Container):
-    """A container by its id: one that is there already, or a new one that stays."""
+    """An existing container, or a new one that remains under this id."""
 
     type: Literal["container_reference"]
     container_id: Annotated[Text, Field(min_length=1, max_length=40, pattern=r"^[\w-]+$")]
@@ -266,38 +226,28 @@ CONTAINERS: Final[dict[str, Choice]] = {"container_auto": NewContainer, "contain
 
 
 class BashSettings(Part, total=False):
-    """Where commands run, and how long the place is kept."""
-
     engine: Literal["auto", "native", "openrouter"]
     environment: Annotated[JsonObject, Kinds(CONTAINERS, closed=True)]
     sleep_after_seconds: Integer
 
 
 class BashTool(Part):
-    """Run commands."""
-
     type: Literal["openrouter:bash"]
     parameters: NotRequired[BashSettings]
 
 
 class ShellSettings(Part, total=False):
-    """Where commands run, and how long the place is kept."""
-
     engine: Literal["auto", "openrouter"]
     environment: Annotated[JsonObject, Kinds(CONTAINERS, closed=True)]
     sleep_after_seconds: Integer
 
 
 class ShellTool(Part):
-    """Run commands in a shell."""
-
     type: Literal["openrouter:shell"]
     parameters: NotRequired[ShellSettings]
 
 
 class ToolSearchTool(Part):
-    """Search among many tools."""
-
     type: Literal["openrouter:tool_search"]
     parameters: NotRequired[MaxResults]
 

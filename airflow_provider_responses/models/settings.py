@@ -29,7 +29,7 @@ Quantization = Literal[
 
 
 class MaxPrice(Part, total=False):
-    """The highest price, in US dollars, as text."""
+    """Prices in US dollars, as text."""
 
     audio: Text
     completion: Text
@@ -48,15 +48,13 @@ class Cutoffs(Part, total=False):
 
 
 class SortConfig(Part, total=False):
-    """By what providers are sorted, and among which models."""
-
     by: Literal["price", "throughput", "latency", "exacto", None]
     partition: Literal["model", "none", None]
 
 
 @with_config(ConfigDict(extra="forbid"))
 class ProviderPreferences(TypedDict, total=False):
-    """Which providers may serve, and in which order. Providers are named as OpenRouter does; new ones are accepted."""
+    """Providers have the names that OpenRouter gives them; new ones are accepted. A misspelt field is refused."""
 
     allow_fallbacks: Boolean | None
     data_collection: Literal["deny", "allow", None]
@@ -75,8 +73,6 @@ class ProviderPreferences(TypedDict, total=False):
 
 
 class ReasoningConfig(Part, total=False):
-    """How much a model reasons, and what it shows of that."""
-
     context: Literal["auto", "all_turns", "current_turn", None]
     effort: Literal["max", "xhigh", "high", "medium", "low", "minimal", "none", None]
     enabled: Boolean | None
@@ -86,14 +82,10 @@ class ReasoningConfig(Part, total=False):
 
 
 class PlainFormat(Part):
-    """Any text, or any JSON object."""
-
     type: Literal["text", "json_object"]
 
 
 class JsonSchemaFormat(Part):
-    """JSON of this schema."""
-
     type: Literal["json_schema"]
     name: Text
     schema: JsonObject
@@ -105,35 +97,29 @@ FORMATS: Final[dict[str, Choice]] = {"text": PlainFormat, "json_object": PlainFo
 
 
 class TextConfig(Part, total=False):
-    """In which form a model answers, and at which length."""
-
     format: Annotated[JsonObject, Kinds(FORMATS, closed=True)]
     verbosity: Literal["low", "medium", "high", "xhigh", "max", None]
 
 
 class PromptTemplate(Part):
-    """A prompt that the service keeps, and its variables."""
+    """A prompt that the service has stored."""
 
     id: Text
     variables: NotRequired[dict[Text, Annotated[Text | FilePart, ONE_OF]] | None]
 
 
 class CacheControl(Part):
-    """That the prompt is cached, and for how long."""
-
     type: Literal["ephemeral"]
     ttl: NotRequired[Literal["5m", "1h"]]
 
 
 class PromptCacheOptions(Part):
-    """Where the prompt cache ends, and for how long it is kept."""
-
     mode: Literal["explicit"]
     ttl: NotRequired[Text | None]
 
 
 class TraceConfig(Part, total=False):
-    """How the request is named in traces; further keys of yours are sent with it."""
+    """Names in traces; further keys of yours are sent with them."""
 
     generation_name: Text
     parent_span_id: Text
@@ -143,13 +129,11 @@ class TraceConfig(Part, total=False):
 
 
 class DebugOptions(Part, total=False):
-    """What is told beside the answer."""
-
     echo_upstream_body: Boolean
 
 
 class ConversationId(Part, total=False):
-    """A conversation that another server keeps."""
+    """A conversation that another server has stored."""
 
     id: Text
 

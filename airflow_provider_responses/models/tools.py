@@ -1,4 +1,4 @@
-"""Tools that a model may use, and which of them it must use."""
+"""Tools that a model may use, and the choice among them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Asynchronous = TypedDict("Asynchronous", {"async": NotRequired[Boolean]})  # the
 
 
 class FunctionTool(Part, Asynchronous):
-    """A function of yours; ``parameters`` is its JSON schema."""
+    """``parameters`` is a JSON schema."""
 
     type: Literal["function"]
     name: Text
@@ -45,14 +45,10 @@ class FunctionTool(Part, Asynchronous):
 
 
 class TextFormat(Part):
-    """A custom tool takes any text."""
-
     type: Literal["text"]
 
 
 class GrammarFormat(Part):
-    """A custom tool takes what a grammar allows."""
-
     type: Literal["grammar"]
     definition: Text
     syntax: Literal["lark", "regex"]
@@ -62,7 +58,7 @@ CUSTOM_FORMATS: Final[dict[str, Choice]] = {"text": TextFormat, "grammar": Gramm
 
 
 class CustomTool(Part, Asynchronous):
-    """A tool of yours that takes text."""
+    """A tool of yours whose input is text."""
 
     type: Literal["custom"]
     name: Text
@@ -72,8 +68,6 @@ class CustomTool(Part, Asynchronous):
 
 
 class NamespaceFunctionTool(Part, Asynchronous, total=False):
-    """A function inside a namespace."""
-
     type: Required[Literal["function"]]
     name: Required[Text]
     allowed_callers: Items[Caller] | None
@@ -85,16 +79,12 @@ class NamespaceFunctionTool(Part, Asynchronous, total=False):
 
 
 class DomainFilter(Part, total=False):
-    """Where a search looks, and where not."""
-
     allowed_domains: Items[Text] | None
     blocked_domains: Items[Text] | None
     excluded_domains: Items[Text] | None
 
 
 class Location(Part, total=False):
-    """Where the user is, roughly."""
-
     type: Literal["approximate"]
     city: Text | None
     country: Text | None
@@ -103,7 +93,7 @@ class Location(Part, total=False):
 
 
 class TypedLocation(Part, total=False):
-    """Where the user is, roughly; the type must be written out."""
+    """As ``Location``, but ``type`` is required."""
 
     type: Required[Literal["approximate"]]
     city: Text | None
@@ -113,8 +103,6 @@ class TypedLocation(Part, total=False):
 
 
 class WebSearchSettings(Part, total=False):
-    """What all forms of web search have."""
-
     engine: SearchEngine
     filters: DomainFilter | None
     max_results: Integer
@@ -125,15 +113,11 @@ class WebSearchSettings(Part, total=False):
 
 
 class WebSearchTool(WebSearchSettings, total=False):
-    """Search the web."""
-
     type: Required[Literal["web_search", "web_search_2025_08_26"]]
     user_location: Location | None
 
 
 class PreviewWebSearchTool(WebSearchSettings, total=False):
-    """Search the web, in the older form."""
-
     type: Required[Literal["web_search_preview", "web_search_preview_2025_03_11"]]
     user_location: TypedLocation | None
 
@@ -142,15 +126,13 @@ FilterValue = Annotated[Text | Number | Boolean | Items[Annotated[Text | Number,
 
 
 class ComparisonFilter(Part):
-    """Files whose attribute compares so with a value."""
-
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
     key: Text
     value: FilterValue
 
 
 class CompoundFilter(Part):
-    """Files that all of these filters let through, or one of them."""
+    """Files that pass all of the filters (``and``), or one of them (``or``)."""
 
     type: Literal["and", "or"]
     filters: Items[JsonObject]
@@ -163,15 +145,11 @@ FILTERS: Final[dict[str, Choice]] = {
 
 
 class RankingOptions(Part, total=False):
-    """How found files are ranked."""
-
     ranker: Literal["auto", "default-2024-11-15"]
     score_threshold: Number
 
 
 class FileSearchTool(Part, total=False):
-    """Search files that were uploaded."""
-
     type: Required[Literal["file_search"]]
     vector_store_ids: Required[Items[Text]]
     filters: Annotated[JsonObject, Kinds(FILTERS, closed=True)] | None
@@ -180,8 +158,6 @@ class FileSearchTool(Part, total=False):
 
 
 class ComputerUseTool(Part):
-    """Use a computer."""
-
     type: Literal["computer_use_preview"]
     display_height: Integer
     display_width: Integer
@@ -189,7 +165,7 @@ class ComputerUseTool(Part):
 
 
 class AutoContainer(Part, total=False):
-    """A container that the service makes."""
+    """A container that the service creates."""
 
     type: Required[Literal["auto"]]
     file_ids: Items[Text]
@@ -197,35 +173,25 @@ class AutoContainer(Part, total=False):
 
 
 class CodeInterpreterTool(Part):
-    """Run code in a container."""
-
     type: Literal["code_interpreter"]
     container: Annotated[Text | AutoContainer, ONE_OF]
 
 
 class McpToolFilter(Part, total=False):
-    """Which tools of an MCP server may be used."""
-
     read_only: Boolean
     tool_names: Items[Text]
 
 
 class ToolNames(Part, total=False):
-    """Tools by name."""
-
     tool_names: Items[Text]
 
 
 class ApprovalRules(Part, total=False):
-    """Which tools need approval."""
-
     always: ToolNames
     never: ToolNames
 
 
 class McpTool(Part, total=False):
-    """The tools of an MCP server."""
-
     type: Required[Literal["mcp"]]
     server_label: Required[Text]
     allowed_tools: Annotated[Items[Text] | McpToolFilter | None, ONE_OF]
@@ -247,15 +213,13 @@ class McpTool(Part, total=False):
 
 
 class ImageMask(Part, total=False):
-    """Which part of an image is made anew."""
+    """The part of an image that is drawn again."""
 
     file_id: Text
     image_url: Text
 
 
 class ImageGenerationTool(Part, total=False):
-    """Make images."""
-
     type: Required[Literal["image_generation"]]
     background: Literal["transparent", "opaque", "auto"]
     input_fidelity: Literal["high", "low", None]
@@ -270,8 +234,6 @@ class ImageGenerationTool(Part, total=False):
 
 
 class BareTool(Part):
-    """A tool without settings."""
-
     type: Literal["local_shell", "shell", "apply_patch"]
 
 
@@ -291,8 +253,6 @@ NAMESPACE_TOOLS: Final[dict[str, Choice]] = {"function": NamespaceFunctionTool, 
 
 
 class NamespaceTool(Part):
-    """Functions and custom tools under one name."""
-
     type: Literal["namespace"]
     name: Text
     description: Text
@@ -304,20 +264,16 @@ Tool = Annotated[JsonObject, Kinds(TOOLS)]
 
 
 class FunctionChoice(Part):
-    """This function must be called."""
-
     type: Literal["function"]
     name: Text
 
 
 class KindChoice(Part):
-    """A tool of this kind must be used."""
-
     type: Literal["web_search_preview", "web_search_preview_2025_03_11", "apply_patch", "shell"]
 
 
 class AllowedTools(Part):
-    """Only these tools may, or must, be used."""
+    """Only these tools may be used (``auto``), or one of them must be (``required``)."""
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
