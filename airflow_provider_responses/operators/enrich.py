@@ -29,11 +29,12 @@ from airflow_provider_responses.operators.queries import query
 from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.operators.tables import Loader, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
-from airflow_provider_responses.task.arguments import Arguments, check_choice, check_kind, check_list_of_names, is_lazy
+from airflow_provider_responses.task.arguments import Arguments, check_kind, check_list_of_names, is_lazy
 from airflow_provider_responses.task.attempt import before
 from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
 from airflow_provider_responses.task.request import CACHE_TTL, merge_fields
 from airflow_provider_responses.task.texts import number_of
+from airflow_provider_responses.validation import check_choice
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

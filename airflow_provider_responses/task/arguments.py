@@ -6,17 +6,19 @@ No I/O and no Airflow: the operator reads its arguments here, and so does a trig
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_provider_responses import validation
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.task.request import CACHE_TTL, LONGEST_CACHE_TTL, TaskRequest, merge_fields
 from airflow_provider_responses.task.xcom import check_output_keys
+from airflow_provider_responses.validation import check_choice, check_number, check_type, never, wrong_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -54,18 +56,21 @@ class Arguments:
 
         :raises RequestValidationError: naming the argument, what was given and what is allowed.
         """
-        lazy = _never if rendered else is_lazy
-        _check_type("input", self.input, (str, Sequence), lazy)
-        _check_type("model", self.model, (str,), lazy)
-        _check_type("instructions", self.instructions, (str,), lazy)
-        _check_type("request", self.request, (Mapping,), lazy)
-        _check_type("conn_id", self.conn_id, (str,), lazy)
-        check_choice("result", self.result, ("text", "response"), lazy)
-        check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy)
-        check_choice("cache", _boolean(self.cache), (True, False), lazy)
-        check_choice("stream", _boolean(self.stream), (True, False, None), lazy)
-        _check_number("cache_ttl", self.cache_ttl, 1, LONGEST_CACHE_TTL, lazy)
-        _check_number("output_retries", self.output_retries, 0, MOST_OUTPUT_RETRIES, lazy)
+        lazy = never if rendered else is_lazy
+        # Native rendering makes a number of text that looks like one.
+        texts = (str, bool, int, float) if rendered else (str,)
+        check = partial(check_type, type_only=True, optional=True, lazy=lazy)
+        check("input", self.input, (*texts, Sequence), expected="str or list")
+        check("model", self.model, texts, expected="str")
+        check("instructions", self.instructions, texts, expected="str")
+        check("request", self.request, Mapping)
+        check("conn_id", self.conn_id, str)
+        check_choice("result", self.result, ("text", "response"), lazy=lazy)
+        check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy=lazy)
+        check_choice("cache", _boolean(self.cache), (True, False), lazy=lazy)
+        check_choice("stream", _boolean(self.stream), (True, False, None), lazy=lazy)
+        self._check_cache_ttl(lazy=lazy)
+        self._check_output_retries(lazy=lazy)
         _check_output_type(self.output_type)
         if isinstance(self.request, Mapping):
             _check_names(self.request)
@@ -73,7 +78,18 @@ class Arguments:
         if isinstance(self.options, Mapping):
             RequestOptions.parse({name: value for name, value in self.options.items() if not lazy(value)})
         else:
-            _check_type("options", self.options, (Mapping,), lazy)
+            check("options", self.options, Mapping)
+
+    def _check_cache_ttl(self, *, lazy: Callable[[Any], bool] = never) -> Any:
+        return check_number(
+            "cache_ttl", self.cache_ttl, at_least=1, at_most=LONGEST_CACHE_TTL, whole=True, convert=True, lazy=lazy
+        )
+
+    def _check_output_retries(self, *, lazy: Callable[[Any], bool] = never) -> Any:
+        most = MOST_OUTPUT_RETRIES
+        return check_number(
+            "output_retries", self.output_retries, at_least=0, at_most=most, whole=True, convert=True, lazy=lazy
+        )
 
     def fields(self) -> dict[str, Any]:
         """Give the request's fields."""
@@ -94,11 +110,11 @@ class Arguments:
         return TaskRequest(
             fields=self.fields(),
             output_type=self.output_type,
-            output_retries=int(self.output_retries),
+            output_retries=self._check_output_retries(),
             result=self.result,
             on_invalid_output=self.on_invalid_output,
             cache=_boolean(self.cache) is not False,
-            cache_ttl=int(self.cache_ttl),
+            cache_ttl=self._check_cache_ttl(),
             stream=stream if chosen is None else chosen,
             idempotency_key=idempotency_key,
         )
@@ -135,10 +151,6 @@ def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:
     return holds(value)
 
 
-def _never(_: Any) -> bool:
-    return False
-
-
 def _as_text(value: Any) -> Any:
     """Undo what native rendering makes of text that looks like a number."""
     if isinstance(value, Mapping):
@@ -162,55 +174,19 @@ def _boolean(value: Any) -> Any:
     )
 
 
-def _check_type(name: str, value: Any, kinds: tuple[type, ...], lazy: Callable[[Any], bool]) -> None:
-    if lazy is _never and name in TEXTS and isinstance(value, (bool, int, float)):
-        return  # native rendering makes a number of text that looks like one
-    if value is None or lazy(value) or (isinstance(value, kinds) and not isinstance(value, bytes)):
-        return
-    names = {"Mapping": "dict", "Sequence": "list"}
-    allowed = " or ".join(names.get(kind.__name__, kind.__name__) for kind in kinds)
-    raise RequestValidationError(f"{name} must be {allowed}, not {type(value).__name__}", fields=(name,))
-
-
-def check_choice(name: str, value: Any, allowed: tuple[Any, ...], lazy: Callable[[Any], bool] = _never) -> None:
-    """Refuse what is none of the allowed values."""
-    if lazy(value) or any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
-        return
-    raise RequestValidationError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}", fields=(name,))
-
-
-def _check_number(name: str, value: Any, least: int, most: int, lazy: Callable[[Any], bool]) -> None:
-    if lazy(value):
-        return
-    try:
-        number = int(value)
-        whole = number == float(value) and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        number, whole = least, False
-    if not whole or not least <= number <= most:
-        raise RequestValidationError(
-            f"{name} is {value!r}; allowed is a whole number from {least} to {most}", fields=(name,)
-        )
-
-
 def check_amount(name: str, value: Any) -> None:
-    """Refuse what is no number from 0."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise RequestValidationError(f"{name} is {value!r}; allowed is a number from 0", fields=(name,))
+    """Refuse a value that is not a number >= 0."""
+    check_number(name, value, at_least=0)
 
 
-def check_kind(name: str, value: Any, kind: Any, allowed: str) -> None:
-    """Refuse what is of another type."""
-    if not isinstance(value, kind) and not is_lazy(value):
-        raise RequestValidationError(f"{name} is {value!r}; allowed is {allowed}", fields=(name,))
+def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
+    """Refuse a value of another type."""
+    check_type(name, value, kind, expected=expected, lazy=is_lazy)
 
 
 def check_list_of_names(name: str, value: Any) -> None:
-    """Refuse what is no list of texts."""
-    if value is None or is_lazy(value):
-        return
-    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(n, str) for n in value):
-        raise RequestValidationError(f"{name} is {value!r}; allowed is a list of names", fields=(name,))
+    """Refuse a value that is not a list of texts."""
+    validation.check_list_of_names(name, value, optional=True, lazy=is_lazy)
 
 
 def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> None:
@@ -241,10 +217,7 @@ def _check_output_type(value: Any) -> None:
     from pydantic import BaseModel
 
     if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
-        raise RequestValidationError(
-            f"output_type is {value!r}; allowed is a pydantic model, that is a class made with `class X(BaseModel)`",
-            fields=("output_type",),
-        )
+        raise wrong_value("output_type", "a pydantic model (`class X(BaseModel)`)", value)
     from airflow_provider_responses.models.output_schema import json_schema_format
 
     json_schema_format(value)  # made once for each type

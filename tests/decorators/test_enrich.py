@@ -64,8 +64,8 @@ def test_another_function_is_another_prompt(tmp_path, responses_sandbox):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"on_changed_request": "ask"}, "on_changed_request is 'ask'; allowed are 'send', 'fail'"),
-        ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number from 1, got 0"),
+        ({"on_changed_request": "ask"}, "on_changed_request must be 'send' or 'fail', got 'ask'"),
+        ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("mapped", [False, True])

@@ -17,21 +17,21 @@ from tests.operators.enrichments import MODEL
 KNOWN = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
 WRONG = [
     ({"request": {"temprature": 1}}, "request.temprature: is no field"),
-    ({"result": "bogus"}, "result is 'bogus'; allowed are 'text', 'response'"),
-    ({"output_type": dict}, "output_type is <class 'dict'>"),
-    ({"output_retries": 11}, "output_retries is 11; allowed is a whole number"),
+    ({"result": "bogus"}, "result must be 'text' or 'response', got 'bogus'"),
+    ({"output_type": dict}, "output_type must be a pydantic model (`class X(BaseModel)`), got <class 'dict'>"),
+    ({"output_retries": 11}, "output_retries must be a whole number from 0 to 10, got 11"),
     ({"options": {"timeut": 5}}, "options.timeut is unknown"),
 ]
 WRONG_OF_ONE = [
     *WRONG,
-    ({"min_deferral": -1}, "min_deferral is -1; allowed is a number from 0"),
+    ({"min_deferral": -1}, "min_deferral must be a number >= 0, got -1"),
     ({"request": {"model": MODEL}}, "model: given twice"),
 ]
 WRONG_OF_ROWS = [
     *WRONG,
-    ({"limits": {"concurency": 5}}, "limits.concurency: no such limit"),
-    ({"output_format": "csv"}, "output_format is 'csv'; allowed are 'jsonl', 'parquet'"),
-    ({"columns": "text"}, "columns is 'text'; allowed is a list of names"),
+    ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'"),
+    ({"output_format": "csv"}, "output_format must be 'jsonl' or 'parquet', got 'csv'"),
+    ({"columns": "text"}, "columns must be a list of names, got 'text'"),
 ]
 
 
@@ -115,9 +115,9 @@ def test_what_may_be_right_is_not_refused():
 
 BAD = [
     ({"input": "x", "request": {"temprature": 1}}, "request.temprature: is no field"),
-    ({"input": 5.5}, "input must be str or list, not float"),
-    ({"input": {"a": 1}}, "input must be str or list, not dict"),
-    ({"input": "x", "min_deferral": -1}, "min_deferral is -1"),
+    ({"input": 5.5}, "input must be str or list, got float"),
+    ({"input": {"a": 1}}, "input must be str or list, got dict"),
+    ({"input": "x", "min_deferral": -1}, "min_deferral must be a number >= 0, got -1"),
 ]
 
 

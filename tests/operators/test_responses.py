@@ -76,21 +76,27 @@ class TestRefusedAtParse:
             ({"request": {"input": "x"}}, "input: given twice"),
             ({"request": {"model": "x"}}, "model: given twice"),
             ({"request": {"stream": True}}, "stream: goes beside"),
-            ({"request": ["x"]}, "request must be dict, not list"),
-            ({"input": 5}, "input must be str or list, not int"),
-            ({"model": 5}, "model must be str, not int"),
-            ({"output_type": dict}, "output_type is <class 'dict'>; allowed is a pydantic model"),
-            ({"output_type": Label(topic="good", why="x")}, "output_type is Label"),
+            ({"request": ["x"]}, "request must be dict, got list"),
+            ({"input": 5}, "input must be str or list, got int"),
+            ({"model": 5}, "model must be str, got int"),
+            (
+                {"output_type": dict},
+                "output_type must be a pydantic model (`class X(BaseModel)`), got <class 'dict'>",
+            ),
+            (
+                {"output_type": Label(topic="good", why="x")},
+                "output_type must be a pydantic model (`class X(BaseModel)`), got Label",
+            ),
             ({"output_type": NoSchema}, "output_type NoSchema.call has no JSON schema"),
             ({"output_type": Unreadable}, "Unreadable.numbers is a pydantic Json, which is JSON inside of a text"),
-            ({"result": "output"}, "result is 'output'; allowed are 'text', 'response'"),
-            ({"on_invalid_output": "skip"}, "on_invalid_output is 'skip'"),
-            ({"cache_ttl": 0}, "cache_ttl is 0; allowed is a whole number from 1 to 86400"),
-            ({"output_retries": 1.5}, "output_retries is 1.5; allowed is a whole number from 0 to 10"),
-            ({"min_deferral": None}, "min_deferral is None; allowed is a number from 0"),
-            ({"max_trigger_bytes": "48 KB"}, "max_trigger_bytes is '48 KB'; allowed is a number from 0"),
-            ({"cache": "yes"}, "cache is 'yes'"),
-            ({"stream": 1}, "stream is 1"),
+            ({"result": "output"}, "result must be 'text' or 'response', got 'output'"),
+            ({"on_invalid_output": "skip"}, "on_invalid_output must be 'fail' or 'return', got 'skip'"),
+            ({"cache_ttl": 0}, "cache_ttl must be a whole number from 1 to 86400, got 0"),
+            ({"output_retries": 1.5}, "output_retries must be a whole number from 0 to 10, got 1.5"),
+            ({"min_deferral": None}, "min_deferral must be a number >= 0, got None"),
+            ({"max_trigger_bytes": "48 KB"}, "max_trigger_bytes must be a number >= 0, got '48 KB'"),
+            ({"cache": "yes"}, "cache must be True or False, got 'yes'"),
+            ({"stream": 1}, "stream must be True, False or None, got 1"),
         ],
     )
     def test_names_task_and_field(self, arguments, said):
@@ -519,7 +525,7 @@ class TestWhatTasksAreGiven:
     def test_what_a_template_rendered_is_checked_though_it_holds_braces(self, perform, responses_sandbox):
         task = ask(request="{{ params.x }}")
         task.request = "{{ not a dict }}"
-        with pytest.raises(AirflowFailException, match="request must be dict, not str"):
+        with pytest.raises(AirflowFailException, match="request must be dict, got str"):
             perform(task, context())
 
     def test_a_price_that_cannot_be_had_costs_no_answer(self, perform, responses_sandbox, monkeypatch):
