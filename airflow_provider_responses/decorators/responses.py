@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -17,10 +18,12 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.mapping import checking
 from airflow_provider_responses.operators.responses import ResponsesOperator
-from airflow_provider_responses.task.request import merge_fields
+from airflow_provider_responses.task.request import merge_fields, returned_fields
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+    from airflow_provider_responses.task.arguments import Arguments
 
 __all__ = ["responses_task"]
 
@@ -46,6 +49,7 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
         self._check_function(python_callable, kwargs)
+        self._returned: Mapping[str, Any] | None = None
         super().__init__(python_callable=python_callable, **kwargs)
 
     @classmethod
@@ -76,23 +80,16 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
         try:
-            self._take(returned)
+            self._returned = returned_fields(returned)
         except ResponsesError as error:
             self._refuse(context, error)
         return super().execute(context)
 
-    def _take(self, returned: Any) -> None:
-        self.input = None
-        if isinstance(returned, Mapping):
-            self.request = merge_fields(self.request or {}, returned)
-        elif isinstance(returned, (str, Sequence)):
-            self.input = returned
-        else:
-            raise RequestValidationError(
-                f"the function returned {type(returned).__name__}; allowed are the input as a str or a list of "
-                "items, or a whole request as a dict",
-                fields=("input",),
-            )
+    def _arguments(self) -> Arguments:
+        arguments = super()._arguments()
+        if self._returned is None or not isinstance(arguments.request or {}, Mapping):
+            return arguments
+        return replace(arguments, request=merge_fields(arguments.request or {}, self._returned))
 
 
 def responses_task(

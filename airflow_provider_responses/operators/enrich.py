@@ -6,13 +6,9 @@ import copy
 import inspect
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
-
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
@@ -21,24 +17,23 @@ from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, Sql, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.chunks import for_loading, with_columns
 from airflow_provider_responses.operators.output_paths import warn_about
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress import ProgressReport
 from airflow_provider_responses.operators.queries import query
-from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
 from airflow_provider_responses.operators.tables import Loader, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
-from airflow_provider_responses.task.arguments import Arguments, check_kind, check_list_of_names, is_lazy
+from airflow_provider_responses.task.arguments import is_lazy
 from airflow_provider_responses.task.attempt import before
 from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
-from airflow_provider_responses.task.request import CACHE_TTL, merge_fields
+from airflow_provider_responses.task.request import merge_fields, returned_fields
 from airflow_provider_responses.task.texts import number_of
-from airflow_provider_responses.validation import check_choice
+from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from pydantic import BaseModel
 
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Environment
@@ -47,11 +42,9 @@ __all__ = ["ResponsesEnrichOperator", "SqlTable"]
 
 MODES: Final = ("upsert", "insert")
 ON_CHANGED: Final = ("send", "fail")
-# What only one of many requests could have.
-_NOT_HERE: Final = frozenset({"input"})
 
 
-class ResponsesEnrichOperator(RenderingOperator):
+class ResponsesEnrichOperator(BaseResponsesOperator):
     """
     Send a request for each row of a table, write all rows with their responses in order, and resume earlier attempts.
 
@@ -74,18 +67,10 @@ class ResponsesEnrichOperator(RenderingOperator):
     :param shard: which share of the rows is this task's, and of how many, as ``(0, 4)``.
     :param load_to: an ``SqlTable`` that rows with a response are loaded into.
     :param allow_empty: whether a source without rows is a success.
-    :param model: the model's name; by default the connection's.
-    :param instructions: the system prompt.
-    :param request: any other field of ``ResponsesRequest``.
-    :param output_type: a pydantic model; its fields become columns. Without it, the text is the column ``output``.
-    :param output_retries: how often a request is sent again whose response does not match ``output_type``; 0 to 10.
-    :param result: ``text``, or ``response`` for the whole response, as the column ``output``.
-    :param on_invalid_output: ``fail``, or ``return`` to take responses that are cut off, refused or do not match
-        ``output_type``.
-    :param cache: whether OpenRouter caches responses, so that those that a dead worker lost come back at no cost.
-    :param cache_ttl: seconds that it caches them; 1 to 86400.
-    :param options: every request's ``RequestOptions``, or a dict of them.
-    :param conn_id: a connection of type ``responses``.
+
+    Without ``output_type``, the text of a response is the column ``output``; with it, its fields are columns.
+
+    Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
     template_fields: Sequence[str] = (
@@ -111,6 +96,9 @@ class ResponsesEnrichOperator(RenderingOperator):
         "prompt_template": "json",
     }
     ui_color = "#eef0ff"
+    # Each row has an input of its own, and no row is streamed.
+    excluded_arguments = frozenset({"input", "stream"})
+    retry_note = "Airflow's retries apply, and continue from the responses that are stored"
     data_fields = frozenset({"rows"})
     object_fields = frozenset({"request", "options", "rows", "columns", "limits", "shard"})
 
@@ -130,24 +118,9 @@ class ResponsesEnrichOperator(RenderingOperator):
         shard: Sequence[int] = (0, 1),
         load_to: SqlTable | None = None,
         allow_empty: bool = True,
-        model: str | None = None,
-        instructions: str | None = None,
-        request: Mapping[str, Any] | None = None,
-        output_type: type[BaseModel] | None = None,
-        output_retries: int = 1,
-        result: str = "text",
-        on_invalid_output: str = "fail",
-        cache: bool = True,
-        cache_ttl: int = CACHE_TTL,
-        options: RequestOptions | Mapping[str, Any] | None = None,
-        conn_id: str = "responses_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
-            from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
-
-            self.retry_policy = ResponsesRetryPolicy()
         # Copies, since templates are rendered in place, and mapped tasks share their arguments.
         self.source = copy.copy(source) if isinstance(source, (CsvFile, Sql)) else source
         self.rows = rows
@@ -163,18 +136,6 @@ class ResponsesEnrichOperator(RenderingOperator):
         self.shard = shard
         self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
         self.allow_empty = allow_empty
-        self.model = model
-        self.instructions = instructions
-        self.request = request
-        self.output_type = output_type
-        self.output_retries = output_retries
-        self.result = result
-        self.on_invalid_output = on_invalid_output
-        self.cache = cache
-        self.cache_ttl = cache_ttl
-        self.stream = False
-        self.options: Any = renderable(options)
-        self.conn_id = conn_id
         self._enrichment: Enrichment | None = None
         self._killed = False
         self.prompt_template = self._prompt(self.model)
@@ -183,12 +144,10 @@ class ResponsesEnrichOperator(RenderingOperator):
 
     @classmethod
     def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Refuse what is wrong whatever else a mapped task will be given."""
-        names = (f.name for f in fields(Arguments) if f.name in given and f.name not in _NOT_HERE)
-        Arguments(**{name: renderable(given[name]) for name in names}).check()
+        super().check_given(given)
         check_choice("output_format", given.get("output_format", FORMATS[0]), FORMATS)
         check_choice("on_changed_request", given.get("on_changed_request", "send"), ON_CHANGED)
-        check_list_of_names("columns", given.get("columns"))
+        check_list_of_names("columns", given.get("columns"), optional=True, lazy=is_lazy)
         if not is_lazy(given.get("limits")):
             Limits.parse(given.get("limits"))
 
@@ -259,22 +218,20 @@ class ResponsesEnrichOperator(RenderingOperator):
 
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse what can be seen without the source."""
-        if self._refused is not None:
-            raise self._refused
-        self._arguments().check(rendered=rendered)
+        super()._check(rendered=rendered)
         self._check_source(rendered=rendered)
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path: missing; give the folder of the result", fields=("output_path",))
-        check_kind("output_path", self.output_path, (str, PathLike), "a path")
+        check_type("output_path", self.output_path, (str, PathLike), expected="a path", lazy=is_lazy)
         if not is_lazy(self.resume):
             check_choice("resume", str(self.resume).lower(), ("true", "false"))
         check_choice("on_changed_request", self.on_changed_request, ON_CHANGED)
         check_choice("allow_empty", self.allow_empty, (True, False))
         if self.key is not None:
-            check_kind("key", self.key, str, "one column's name: put several together in the source")
-        check_list_of_names("columns", self.columns)
+            check_type("key", self.key, str, expected="one column's name (combine several in the source)", lazy=is_lazy)
+        check_list_of_names("columns", self.columns, optional=True, lazy=is_lazy)
         if self.load_to is not None:
             self._check_table(self.load_to)
         if not is_lazy(self.limits):
@@ -341,14 +298,11 @@ class ResponsesEnrichOperator(RenderingOperator):
                 f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
             )
         check_choice("load_to.mode", table.mode, MODES)
-        check_list_of_names("load_to.columns", table.columns)
+        check_list_of_names("load_to.columns", table.columns, optional=True, lazy=is_lazy)
         if table.mode == "upsert" and self.key is None:
             raise RequestValidationError(
                 "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
             )
-
-    def _arguments(self) -> Arguments:
-        return Arguments(**{f.name: getattr(self, f.name) for f in fields(Arguments) if f.name not in _NOT_HERE})
 
     def _shard(self) -> tuple[int, int]:
         try:
@@ -457,15 +411,7 @@ class ResponsesEnrichOperator(RenderingOperator):
                 ) from error
             except Exception as error:  # a row that the function cannot take marks itself, whatever it raises
                 raise RequestValidationError(f"the function raised {type(error).__name__}: {error}") from error
-            if isinstance(given, Mapping):
-                return merge_fields(common, given)
-            if isinstance(given, (str, Sequence)) and not isinstance(given, bytes):
-                return merge_fields({"input": given}, common)
-            raise RequestValidationError(
-                f"the function returned {type(given).__name__}; allowed are the input as a str or a list of items, or "
-                "a whole request as a dict",
-                fields=("input",),
-            )
+            return merge_fields(common, returned_fields(given))
 
         return ask
 
@@ -493,9 +439,3 @@ class ResponsesEnrichOperator(RenderingOperator):
     def _rows_with_answers(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         taken = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "unreadable"}
         return (row for chunk in read_file(open_path(manifest["output"])) for row in chunk if row["_status"] in taken)
-
-    def _fail(self, error: ResponsesError) -> NoReturn:
-        if error.retryable:
-            error.add_note(f"Task {self.task_id!r}: Airflow's retries apply, and go on from what is done")
-            raise error.about(f"Task {self.task_id!r}")
-        raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error

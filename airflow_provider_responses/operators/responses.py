@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, conf
+from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
 from airflow_provider_responses.operators import ways
-from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
+from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.task import payloads
-from airflow_provider_responses.task.arguments import RENDERED, Arguments, check_amount, check_multiple_outputs
+from airflow_provider_responses.task.arguments import RENDERED, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, before, log_line
 from airflow_provider_responses.task.cost import CostLedger
 from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.price_lookup import look_up
-from airflow_provider_responses.task.request import CACHE_TTL, TaskRequest
+from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.xcom import USAGE_KEY
+from airflow_provider_responses.validation import check_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
-    from pydantic import BaseModel
 
     from airflow_provider_responses.client import ResponsesClient
     from airflow_provider_responses.client.config import ClientConfig
@@ -59,33 +59,24 @@ class _InTriggerer:
         return self.default if task is None else self.give(task)
 
 
-class ResponsesOperator(RenderingOperator):
+class ResponsesOperator(BaseResponsesOperator):
     """
     Send one Responses API request; push the response, and ``usage``, to XCom.
 
     XCom: ``return_value`` (the text, the typed output, or the whole response) and ``usage`` (tokens, cost in US
     dollars, sends, status, model and ids; see ``task.xcom.UsageXCom``), also of an attempt that failed.
 
-    :param input: the text, or the list of input items, to answer.
-    :param model: the model's name; by default the connection's.
-    :param instructions: the system prompt.
-    :param request: any other field of ``ResponsesRequest``.
-    :param output_type: a pydantic model; the answer is asked for and validated as it, and is a dict in XCom.
-    :param output_retries: how often an answer that is not as typed is asked for again within one try; 0 to 10.
-    :param result: ``text``, or ``response`` for the whole answer.
-    :param on_invalid_output: ``fail``, or ``return`` to take an answer that is cut off, refused or not as typed.
-    :param cache: whether a retry may get the answer that OpenRouter kept, for nothing.
-    :param cache_ttl: seconds that OpenRouter keeps it; 1 to 86400.
-    :param stream: whether the answer is streamed; by default it is on a worker, since dropping a stream stops its
-        cost, and is not in the triggerer, where an answer is to be made even if the triggerer goes down.
-    :param options: this task's ``RequestOptions``, or a dict of them.
-    :param conn_id: a connection of type ``responses``.
+    :param input: the prompt: a text, or a list of input items.
+    :param stream: whether the response is streamed. By default it is on a worker, since the cost of a stream stops when
+        its connection is dropped, and is not in the triggerer, so that a response is made even if the triggerer dies.
     :param deferrable: whether the call waits in the triggerer and holds no worker; by default what
         ``[operators] default_deferrable`` says.
     :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker, where
         Airflow (3.3.1) and the task allow it; otherwise it defers from a worker, and the log says why.
     :param min_deferral: seconds after its deferral before which a worker does not resume the task.
     :param max_trigger_bytes: a larger request runs on the worker, since Airflow's table for triggers is limited.
+
+    Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
     template_fields: Sequence[str] = RENDERED
@@ -99,18 +90,7 @@ class ResponsesOperator(RenderingOperator):
         self,
         *,
         input: str | Sequence[Any] | None = None,
-        model: str | None = None,
-        instructions: str | None = None,
-        request: Mapping[str, Any] | None = None,
-        output_type: type[BaseModel] | None = None,
-        output_retries: int = 1,
-        result: str = "text",
-        on_invalid_output: str = "fail",
-        cache: bool = True,
-        cache_ttl: int = CACHE_TTL,
         stream: bool | None = None,
-        options: RequestOptions | Mapping[str, Any] | None = None,
-        conn_id: str = "responses_default",
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
         min_deferral: float = MIN_DEFERRAL,
@@ -119,23 +99,8 @@ class ResponsesOperator(RenderingOperator):
     ) -> None:
         self._starts_in_triggerer = False  # Airflow asks while the arguments are being taken
         super().__init__(**kwargs)
-        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
-            from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
-
-            self.retry_policy = ResponsesRetryPolicy()
         self.input = input
-        self.model = model
-        self.instructions = instructions
-        self.request = request
-        self.output_type = output_type
-        self.output_retries = output_retries
-        self.result = result
-        self.on_invalid_output = on_invalid_output
-        self.cache = cache
-        self.cache_ttl = cache_ttl
         self.stream = stream
-        self.options: Any = renderable(options)
-        self.conn_id = conn_id
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable or start_from_trigger
@@ -149,19 +114,16 @@ class ResponsesOperator(RenderingOperator):
         with self._refusing():
             self._check()
             for name in _AMOUNTS:
-                check_amount(name, getattr(self, name))
+                check_number(name, getattr(self, name), at_least=0)
             self._starts_in_triggerer = start_from_trigger
 
     @classmethod
     def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Refuse what is wrong whatever else a mapped task will be given."""
-        names = (f.name for f in fields(Arguments) if f.name in given)
-        arguments = Arguments(**{name: renderable(given[name]) for name in names})
-        arguments.check()
+        super().check_given(given)
         if given.get("multiple_outputs"):
-            check_multiple_outputs(arguments)
+            check_multiple_outputs(cls._arguments_from(given))
         for name in _AMOUNTS:
-            check_amount(name, given.get(name, 0))
+            check_number(name, given.get(name, 0), at_least=0)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render; what a start in the triggerer would have had to render is looked at before."""
@@ -218,15 +180,12 @@ class ResponsesOperator(RenderingOperator):
         return self._value(outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
-        if self._refused is not None:
-            raise self._refused
-        arguments = Arguments.of(self)
-        arguments.check(rendered=rendered)
+        super()._check(rendered=rendered)
         if self.multiple_outputs:
-            check_multiple_outputs(arguments, rendered=rendered)
+            check_multiple_outputs(self._arguments(), rendered=rendered)
 
     def _run(self, idempotency_key: str | None) -> TaskRequest:
-        return Arguments.of(self).run(idempotency_key=idempotency_key, stream=not self.deferrable)
+        return self._arguments().run(idempotency_key=idempotency_key, stream=not self.deferrable)
 
     def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
@@ -386,9 +345,3 @@ class ResponsesOperator(RenderingOperator):
         if self.execution_timeout is None or self._started is None:
             return None
         return before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
-
-    def _fail(self, error: ResponsesError) -> NoReturn:
-        if error.retryable:
-            error.add_note(f"Task {self.task_id!r}: Airflow's retries apply")
-            raise error.about(f"Task {self.task_id!r}")
-        raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error

@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses import validation
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
@@ -44,11 +43,6 @@ class Arguments:
     stream: Any = None
     options: Any = None
     conn_id: Any = "responses_default"
-
-    @classmethod
-    def of(cls, holder: Any) -> Self:
-        """Read the arguments of an operator or a trigger."""
-        return cls(**{f.name: getattr(holder, f.name) for f in fields(cls)})
 
     def check(self, *, rendered: bool = False) -> None:
         """
@@ -174,21 +168,6 @@ def _boolean(value: Any) -> Any:
     )
 
 
-def check_amount(name: str, value: Any) -> None:
-    """Refuse a value that is not a number >= 0."""
-    check_number(name, value, at_least=0)
-
-
-def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
-    """Refuse a value of another type."""
-    check_type(name, value, kind, expected=expected, lazy=is_lazy)
-
-
-def check_list_of_names(name: str, value: Any) -> None:
-    """Refuse a value that is not a list of texts."""
-    validation.check_list_of_names(name, value, optional=True, lazy=is_lazy)
-
-
 def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> None:
     """
     Refuse what would not give one XCom for each field.
@@ -217,7 +196,7 @@ def _check_output_type(value: Any) -> None:
     from pydantic import BaseModel
 
     if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
-        raise wrong_value("output_type", "a pydantic model (`class X(BaseModel)`)", value)
+        raise wrong_value("output_type", "a pydantic model (a subclass of BaseModel)", value)
     from airflow_provider_responses.models.output_schema import json_schema_format
 
     json_schema_format(value)  # made once for each type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,6 +18,7 @@ from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.texts import plain, storable
+from airflow_provider_responses.validation import type_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -152,6 +153,25 @@ def merge_fields(arguments: Mapping[str, Any], request: Mapping[str, Any]) -> di
             "stream: goes beside `request` (stream=True or False), not inside it", fields=("stream",)
         )
     return dict(plain({**arguments, **request}))
+
+
+def returned_fields(returned: Any) -> Mapping[str, Any]:
+    """
+    Return the request's fields that a user's function has returned: an input, or a whole request.
+
+    :raises RequestValidationError: if it is neither.
+    """
+    if isinstance(returned, Mapping):
+        return returned
+    if isinstance(returned, str):
+        return {"input": returned}
+    if isinstance(returned, Sequence) and not isinstance(returned, (bytes, bytearray)):
+        return {"input": list(returned)}
+    raise RequestValidationError(
+        f"the function must return the input (a str or a list of items) or a whole request (a dict), "
+        f"got {type_name(returned)}",
+        fields=("input",),
+    )
 
 
 def caches(options: RequestOptions) -> bool:

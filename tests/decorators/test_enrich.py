@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 from airflow_provider_responses.decorators.enrich import responses_enrich_task
 from airflow_provider_responses.enrich import Limits
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from tests.airflow_fakes import TaskInstance, context
 
@@ -93,7 +94,8 @@ def test_what_it_cannot_be(tmp_path):
 
 
 def test_the_typed_arguments_are_the_operators(tmp_path):
-    own = inspect.signature(ResponsesEnrichOperator.__init__).parameters
+    classes = (BaseResponsesOperator, ResponsesEnrichOperator)
+    own = {name: it for cls in classes for name, it in inspect.signature(cls.__init__).parameters.items()}
     called, plain = typing.get_overloads(responses_enrich_task)
     typed = {name: it for name, it in inspect.signature(called).parameters.items() if it.kind is it.KEYWORD_ONLY}
     assert {"on_changed_request", "limits", "output_path"} <= set(typed) <= set(own) - {"input"}

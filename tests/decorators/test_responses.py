@@ -58,9 +58,10 @@ def test_the_function_gets_what_it_names_of_the_context(responses_sandbox):
     assert responses_sandbox.ledger[0].body["input"] == "I am me"
 
 
-def test_the_function_runs_again_on_a_retry_and_the_answer_is_free(responses_sandbox):
+@pytest.mark.parametrize("returned", ["Same question", {"input": "Same question", "temperature": 0}])
+def test_the_function_runs_again_on_a_retry_and_the_response_is_free(returned, responses_sandbox):
     def ask():
-        return "Same question"
+        return returned
 
     task_instance = operator(ask, output_type=Answer)
     first = task_instance.execute(context())
@@ -71,8 +72,9 @@ def test_the_function_runs_again_on_a_retry_and_the_answer_is_free(responses_san
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
-        (None, "the function returned NoneType; allowed are"),
-        (5, "the function returned int"),
+        (None, "the function must return the input (a str or a list of items) or a whole request (a dict), got None"),
+        (5, "or a whole request (a dict), got int"),
+        (b"x", "or a whole request (a dict), got bytes"),
         ("", "input: is empty"),
         ({"input": "x", "model": "y"}, "model: given twice"),
         ({"input": "x", "temperature": 1}, "temperature: given twice"),

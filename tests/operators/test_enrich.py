@@ -60,7 +60,7 @@ class TestRefusedAtParse:
             ({"output_path": 5}, "output_path must be a path, got 5"),
             (
                 {"key": ["id", "text"]},
-                "key must be one column's name: put several together in the source, got ['id', 'text']",
+                "key must be one column's name (combine several in the source), got ['id', 'text']",
             ),
             ({"allow_empty": "false"}, "allow_empty must be True or False, got 'false'"),
             ({"load_to": "labels"}, "load_to is a str; allowed is SqlTable(conn_id, table)"),
@@ -76,7 +76,10 @@ class TestRefusedAtParse:
             ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'?"),
             ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
             ({"request": {"temprature": 1}}, "request.temprature: is no field"),
-            ({"output_type": dict}, "output_type must be a pydantic model"),
+            (
+                {"output_type": dict},
+                "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
+            ),
             ({"options": {"timeut": 5}}, "options.timeut is unknown"),
         ],
     )
@@ -387,7 +390,7 @@ class TestTemplates:
 
         enrich(tmp_path, input=ask, limits={"max_failures": 2}).execute(context())
         errors = [row["_error"] for row in result(tmp_path)]
-        assert "the function returned int" in errors[1]
+        assert "or a whole request (a dict), got int" in errors[1]
         assert "the function raised KeyError: 'none'" in errors[2]
 
     def test_a_long_error_of_a_row_is_cut(self, tmp_path, responses_sandbox):

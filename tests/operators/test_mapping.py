@@ -18,7 +18,10 @@ KNOWN = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
 WRONG = [
     ({"request": {"temprature": 1}}, "request.temprature: is no field"),
     ({"result": "bogus"}, "result must be 'text' or 'response', got 'bogus'"),
-    ({"output_type": dict}, "output_type must be a pydantic model (`class X(BaseModel)`), got <class 'dict'>"),
+    (
+        {"output_type": dict},
+        "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
+    ),
     ({"output_retries": 11}, "output_retries must be a whole number from 0 to 10, got 11"),
     ({"options": {"timeut": 5}}, "options.timeut is unknown"),
 ]
@@ -29,7 +32,7 @@ WRONG_OF_ONE = [
 ]
 WRONG_OF_ROWS = [
     *WRONG,
-    ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'"),
+    ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'?"),
     ({"output_format": "csv"}, "output_format must be 'jsonl' or 'parquet', got 'csv'"),
     ({"columns": "text"}, "columns must be a list of names, got 'text'"),
 ]

@@ -81,11 +81,11 @@ class TestRefusedAtParse:
             ({"model": 5}, "model must be str, got int"),
             (
                 {"output_type": dict},
-                "output_type must be a pydantic model (`class X(BaseModel)`), got <class 'dict'>",
+                "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
             ),
             (
                 {"output_type": Label(topic="good", why="x")},
-                "output_type must be a pydantic model (`class X(BaseModel)`), got Label",
+                "(a subclass of BaseModel), got Label(topic='good', why='x')",
             ),
             ({"output_type": NoSchema}, "output_type NoSchema.call has no JSON schema"),
             ({"output_type": Unreadable}, "Unreadable.numbers is a pydantic Json, which is JSON inside of a text"),

@@ -1,0 +1,106 @@
+"""The part that both operators share: the arguments of a request, their checks, and the end of a task that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
+from airflow_provider_responses.task.arguments import Arguments
+from airflow_provider_responses.task.request import CACHE_TTL
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from airflow_provider_responses.client.config import RequestOptions
+    from airflow_provider_responses.exceptions import ResponsesError
+
+__all__ = ["BaseResponsesOperator"]
+
+
+class BaseResponsesOperator(RenderingOperator):
+    """
+    An operator that sends requests.
+
+    :param model: the model's name; by default the connection's.
+    :param instructions: the system prompt.
+    :param request: any other field of ``ResponsesRequest``.
+    :param output_type: a pydantic model that the response must match.
+    :param output_retries: how often a request is sent again, within one attempt, whose response does not match
+        ``output_type``; 0 to 10.
+    :param result: ``text``, or ``response`` for the whole response.
+    :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or does not match
+        ``output_type``.
+    :param cache: whether OpenRouter caches responses, so that a retry gets them at no cost.
+    :param cache_ttl: seconds that it caches them; 1 to 86400.
+    :param options: the ``RequestOptions`` of every send, or a dict of them.
+    :param conn_id: a connection of type ``responses``.
+    """
+
+    # Arguments of a request that the operator does not have, or that mean something else in it.
+    excluded_arguments: ClassVar[frozenset[str]] = frozenset()
+    retry_note: ClassVar[str] = "Airflow's retries apply"
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        instructions: str | None = None,
+        request: Mapping[str, Any] | None = None,
+        output_type: type[BaseModel] | None = None,
+        output_retries: int = 1,
+        result: str = "text",
+        on_invalid_output: str = "fail",
+        cache: bool = True,
+        cache_ttl: int = CACHE_TTL,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+        conn_id: str = "responses_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None:
+            from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
+
+            self.retry_policy = ResponsesRetryPolicy()
+        self.model = model
+        self.instructions = instructions
+        self.request = request
+        self.output_type = output_type
+        self.output_retries = output_retries
+        self.result = result
+        self.on_invalid_output = on_invalid_output
+        self.cache = cache
+        self.cache_ttl = cache_ttl
+        self.options: Any = renderable(options)
+        self.conn_id = conn_id
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        cls._arguments_from(given).check()
+
+    @classmethod
+    def _arguments_from(cls, given: Mapping[str, Any]) -> Arguments:
+        """Return the arguments of a mapped task, as far as they are known."""
+        names = (f.name for f in fields(Arguments) if f.name in given and f.name not in cls.excluded_arguments)
+        return Arguments(**{name: renderable(given[name]) for name in names})
+
+    def _arguments(self) -> Arguments:
+        names = (f.name for f in fields(Arguments) if f.name not in self.excluded_arguments)
+        return Arguments(**{name: getattr(self, name) for name in names})
+
+    def _check(self, *, rendered: bool = False) -> None:
+        """Refuse wrong arguments; what a template or an upstream task fills in is checked once it is ``rendered``."""
+        if self._refused is not None:
+            raise self._refused
+        self._arguments().check(rendered=rendered)
+
+    def _fail(self, error: ResponsesError) -> NoReturn:
+        """End the attempt: Airflow retries it if the error is retryable, else the task fails at once."""
+        if error.retryable:
+            error.add_note(f"Task {self.task_id!r}: {self.retry_note}")
+            raise error.about(f"Task {self.task_id!r}")
+        raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
