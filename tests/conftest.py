@@ -34,6 +34,7 @@ os.environ |= {
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{DATABASE}",
     "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+    "AIRFLOW__RESPONSES__MIN_DEFERRAL": "0",  # no test waits for a scheduler
     "NO_PROXY": "127.0.0.1,localhost",
 }
 DAGS.mkdir()

@@ -179,8 +179,17 @@ def test_what_the_table_says_about_errors_is_so():
             assert ("is left to `retries`" in rows[0]) == cls.default_retryable
 
 
+def test_every_option_of_the_configuration_is_in_the_reference():
+    from airflow_provider_responses.get_provider_info import get_provider_info
+
+    page = (DOCS / "reference.md").read_text()
+    for name, option in get_provider_info()["config"]["responses"]["options"].items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert row.split("|")[4].strip() == option["default"]
+
+
 def test_every_setting_of_a_connection_is_on_its_page():
-    from airflow_provider_responses import get_provider_info
+    from airflow_provider_responses.get_provider_info import get_provider_info
 
     page = (DOCS / "connection.md").read_text()
     fields = get_provider_info()["connection-types"][0]["conn-fields"]

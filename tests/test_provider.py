@@ -14,9 +14,10 @@ import jsonschema
 import pytest
 
 import airflow_provider_responses
+from airflow_provider_responses.get_provider_info import get_provider_info
 from airflow_provider_responses.hooks.responses import ResponsesHook
 
-INFO = airflow_provider_responses.get_provider_info()
+INFO = get_provider_info()
 
 
 def run_airflow(*arguments):

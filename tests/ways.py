@@ -69,7 +69,6 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
             return task.execute(context)
         ti, xcoms = context["ti"], XComs()
         task.deferrable = True
-        task.min_deferral = 0
         try:
             trigger = revive(started(task), ti) if way == "started" else None
         except RequestValidationError:  # then the task falls back to a worker

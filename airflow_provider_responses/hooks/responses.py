@@ -22,9 +22,9 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 
-from airflow_provider_responses import get_provider_info
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection

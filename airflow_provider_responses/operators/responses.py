@@ -15,6 +15,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
 from airflow_provider_responses.operators import ways
 from airflow_provider_responses.operators.base import BaseResponsesOperator
+from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.task import payloads
 from airflow_provider_responses.task.arguments import RENDERED, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, before, log_line
@@ -24,7 +25,6 @@ from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.price_lookup import look_up
 from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.xcom import USAGE_KEY
-from airflow_provider_responses.validation import check_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesOperator"]
 
 SPENT_KEY: Final = "airflow_provider_responses.spent"
-MIN_DEFERRAL: Final = 5.0  # seconds
 RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
-MAX_TRIGGER_BYTES: Final = 48 * 1000  # encrypted, they are a third more; MySQL's column ends at 65,535
-_AMOUNTS: Final = ("min_deferral", "max_trigger_bytes")
 
 
 class _InTriggerer:
@@ -73,8 +70,6 @@ class ResponsesOperator(BaseResponsesOperator):
         ``[operators] default_deferrable`` says.
     :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker, where
         Airflow (3.3.1) and the task allow it; otherwise it defers from a worker, and the log says why.
-    :param min_deferral: seconds after its deferral before which a worker does not resume the task.
-    :param max_trigger_bytes: a larger request runs on the worker, since Airflow's table for triggers is limited.
 
     Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
@@ -93,8 +88,6 @@ class ResponsesOperator(BaseResponsesOperator):
         stream: bool | None = None,
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
-        min_deferral: float = MIN_DEFERRAL,
-        max_trigger_bytes: int = MAX_TRIGGER_BYTES,
         **kwargs: Any,
     ) -> None:
         self._starts_in_triggerer = False  # Airflow asks while the arguments are being taken
@@ -104,8 +97,6 @@ class ResponsesOperator(BaseResponsesOperator):
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable or start_from_trigger
-        self.min_deferral = min_deferral
-        self.max_trigger_bytes = max_trigger_bytes
         self._client: ResponsesClient | None = None
         self._killed = False
         self._started: float | None = None
@@ -113,8 +104,6 @@ class ResponsesOperator(BaseResponsesOperator):
         self._why_on_worker: str | None = None
         with self._refusing():
             self._check()
-            for name in _AMOUNTS:
-                check_number(name, getattr(self, name), at_least=0)
             self._starts_in_triggerer = start_from_trigger
 
     @classmethod
@@ -122,8 +111,6 @@ class ResponsesOperator(BaseResponsesOperator):
         super().check_given(given)
         if given.get("multiple_outputs"):
             check_multiple_outputs(cls._arguments_from(given))
-        for name in _AMOUNTS:
-            check_number(name, given.get(name, 0), at_least=0)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render; what a start in the triggerer would have had to render is looked at before."""
@@ -292,6 +279,7 @@ class ResponsesOperator(BaseResponsesOperator):
                 return None
             seconds = min(seconds, left - RESUMING)
         why = ways.needs_worker(self)
+        wait = min_deferral()
         now = time.time()
         arguments: dict[str, Any] = {
             "conn_id": self.conn_id,
@@ -302,20 +290,20 @@ class ResponsesOperator(BaseResponsesOperator):
             "idempotency_key": run.idempotency_key,
             "spent": ledger.spent,
             "deadline": now + seconds,
-            "not_before": now + self.min_deferral,
+            "not_before": now + wait,
             "ends_task": why is None,
             # From 3.3 on, a retry policy makes the next try wait.
             "waits": not AIRFLOW_V_3_3_PLUS and not limited and ti.try_number <= ti.max_tries,
         }
-        if (size := len(json.dumps(arguments))) > self.max_trigger_bytes:
+        if (size := len(json.dumps(arguments))) > (limit := max_trigger_bytes()):
             self.log.warning(
-                "Not deferred: the request has %d bytes, and max_trigger_bytes is %d", size, self.max_trigger_bytes
+                "Not deferred: the request has %d bytes, and [responses] max_trigger_bytes is %d", size, limit
             )
             return None
         if why is None:
             self.log.info("Deferring; the trigger ends the task")
         else:
-            self.log.info("Deferring; a worker ends the task, in %g s at the earliest: %s", self.min_deferral, why)
+            self.log.info("Deferring; a worker ends the task, in %g s at the earliest: %s", wait, why)
         from airflow_provider_responses.triggers.responses import ResponsesTrigger
 
         return ResponsesTrigger(**arguments)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
 
-from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.operators.configuration import max_trigger_bytes
 from airflow_provider_responses.task.arguments import RENDERED, comes_from_upstream, is_template
 from airflow_provider_responses.task.payloads import secret_in, to_pairs
 
@@ -192,8 +193,12 @@ def _why_not_rendered_there(task: ResponsesOperator, dag: Any) -> str | None:
         fields = start_fields(task)
     except ResponsesError as error:
         return f"the triggerer cannot be given {error}"
-    if (size := len(json.dumps(fields))) > task.max_trigger_bytes:
-        return f"the request has {size} bytes, and max_trigger_bytes is {task.max_trigger_bytes}"
+    try:
+        limit = max_trigger_bytes()
+    except ConfigurationError as error:
+        return str(error)
+    if (size := len(json.dumps(fields))) > limit:
+        return f"the request has {size} bytes, and [responses] max_trigger_bytes is {limit}"
     env = task.get_template_env()  # as the triggerer's, since nothing of its DAG's is otherwise
     return next((reason for text in _templates(fields) if (reason := _not_the_same_there(text, env, task))), None)
 

@@ -256,7 +256,7 @@ def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, res
 
     typed = {} if why == "too large" else {"output_type": Answer}
     with pytest.raises(TaskDeferred) as deferred:
-        operator(ask, deferrable=True, min_deferral=0, **typed).execute(context())
+        operator(ask, deferrable=True, **typed).execute(context())
     trigger = revive(deferred.value.trigger, TaskInstance())
     trigger.ends_task = False
     if why == "too large":

@@ -8,9 +8,9 @@ import json
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
-from airflow_provider_responses import get_provider_info
 from airflow_provider_responses.client import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.get_provider_info import get_provider_info
 from airflow_provider_responses.hooks.responses import ResponsesHook, config_from_connection, remarks_on
 
 REQUEST = {"model": "openai/gpt-4o-mini", "input": "Hello there"}

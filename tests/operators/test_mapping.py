@@ -27,7 +27,7 @@ WRONG = [
 ]
 WRONG_OF_ONE = [
     *WRONG,
-    ({"min_deferral": -1}, "min_deferral must be a number >= 0, got -1"),
+    ({"cache": "perhaps"}, "cache must be True or False, got 'perhaps'"),
     ({"request": {"model": MODEL}}, "model: given twice"),
 ]
 WRONG_OF_ROWS = [
@@ -120,7 +120,7 @@ BAD = [
     ({"input": "x", "request": {"temprature": 1}}, "request.temprature: is no field"),
     ({"input": 5.5}, "input must be str or list, got float"),
     ({"input": {"a": 1}}, "input must be str or list, got dict"),
-    ({"input": "x", "min_deferral": -1}, "min_deferral must be a number >= 0, got -1"),
+    ({"input": "x", "cache_ttl": -1}, "cache_ttl must be a whole number from 1 to 86400, got -1"),
 ]
 
 

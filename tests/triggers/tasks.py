@@ -14,7 +14,7 @@ from tests.ways import revive, through_the_database
 def ask(**kwargs):
     return ResponsesOperator(
         task_id="ask",
-        **({"model": "vendor/m", "input": "purple elephants", "deferrable": True, "min_deferral": 0} | kwargs),
+        **({"model": "vendor/m", "input": "purple elephants", "deferrable": True} | kwargs),
     )
 
 

@@ -14,7 +14,7 @@ from airflow_provider_responses.exceptions import (
     ConfigurationError,
     RequestValidationError,
 )
-from airflow_provider_responses.operators.responses import MAX_TRIGGER_BYTES
+from airflow_provider_responses.operators.configuration import MAX_TRIGGER_BYTES
 from airflow_provider_responses.triggers.responses import ResponsesStartTrigger, ResponsesTrigger
 from tests.airflow_fakes import TaskInstance, context
 from tests.models.test_output import Nested
@@ -107,10 +107,13 @@ class TestWhatIsStored:
         trigger = deferred(ask(input="x" * (MAX_TRIGGER_BYTES - rest)))
         assert len(Trigger.from_object(trigger).encrypted_kwargs) < 65_535
 
-    def test_a_request_too_large_for_the_table_runs_on_the_worker_and_says_so(self, responses_sandbox, capfd, caplog):
+    def test_a_request_too_large_for_the_table_runs_on_the_worker_and_says_so(
+        self, responses_sandbox, monkeypatch, capfd, caplog
+    ):
         caplog.set_level("INFO")
-        assert ask(input="x" * 5000, max_trigger_bytes=4000).execute(context())
-        assert "and max_trigger_bytes is 4000" in caplog.text + "".join(capfd.readouterr())
+        monkeypatch.setenv("AIRFLOW__RESPONSES__MAX_TRIGGER_BYTES", "4000")
+        assert ask(input="x" * 5000).execute(context())
+        assert "and [responses] max_trigger_bytes is 4000" in caplog.text + "".join(capfd.readouterr())
 
     @pytest.mark.parametrize("start", [False, True])
     def test_starting_over_sends_the_same_bytes_and_pays_once(self, start, responses_sandbox):

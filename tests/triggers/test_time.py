@@ -36,15 +36,17 @@ class Clock:
 
 
 class TestTime:
-    def test_no_worker_resumes_before_min_deferral(self, responses_sandbox):
-        trigger = deferred(ask(min_deferral=5))
+    def test_no_worker_resumes_before_min_deferral(self, responses_sandbox, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__RESPONSES__MIN_DEFERRAL", "5")
+        trigger = deferred(ask())
         clock = Clock(trigger.not_before - 3)
         clock.set_on(trigger)
         first_event(trigger)
         assert clock.slept == [3]
 
-    def test_a_long_call_is_not_held(self, responses_sandbox):
-        trigger = deferred(ask(min_deferral=5))
+    def test_a_long_call_is_not_held(self, responses_sandbox, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__RESPONSES__MIN_DEFERRAL", "5")
+        trigger = deferred(ask())
         clock = Clock(trigger.not_before + 1)
         clock.set_on(trigger)
         first_event(trigger)
@@ -55,7 +57,7 @@ class TestTime:
     )
     def test_a_long_retry_after_is_waited_out_where_airflow_cannot(self, waits, asked, slept, responses_sandbox):
         responses_sandbox.script({"status": 429, "retry_after": asked})
-        trigger = deferred(ask(min_deferral=0))
+        trigger = deferred(ask())
         trigger.waits = waits
         clock = Clock(time.time())
         clock.set_on(trigger)
