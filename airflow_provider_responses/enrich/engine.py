@@ -21,12 +21,14 @@ from typing import Any, Final
 from airflow_provider_responses.enrich import changed, parquet, results
 from airflow_provider_responses.enrich.answers import META, fields_of, type_of
 from airflow_provider_responses.enrich.asker import Asker
+from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.earlier import Earlier
 from airflow_provider_responses.enrich.garbage import fewer_collections
 from airflow_provider_responses.enrich.index import INVALID, OK, Index
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
+from airflow_provider_responses.enrich.output_store import MANIFEST
 from airflow_provider_responses.enrich.ownership import refuse_other
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
@@ -40,6 +42,7 @@ from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     RequestValidationError,
     ResponsesError,
+    StorageError,
     TransportError,
 )
 
@@ -121,7 +124,7 @@ class Enrichment:
                 stopped = asyncio.run(self._send(index, earlier, lease))
                 lease.check()
                 self.folder.renew()  # whoever took over writes the result
-                manifest = self._close(index, scratch, stopped)
+                manifest = self._close(index, scratch, stopped, self._watch(lease))
                 self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
                 self.folder.delete_parts(but_not=self.folder.generation)
         except LeaseLostError:
@@ -141,6 +144,16 @@ class Enrichment:
             lease_seconds=self.environment.lease_seconds,
             max_outage=self.job.limits.max_outage,
             lost=lambda error: self._on_loop("stop", error),
+        )
+
+    def _watch(self, lease: LeaseKeeper) -> UploadWatch:
+        limits = self.job.limits
+        return UploadWatch(
+            clock=self.environment.clock,
+            tick=self.environment.tick,
+            patience=max(limits.max_outage, limits.max_unwritten_seconds),
+            check=lease.check,
+            is_hurried=lambda: self._cancelled is not None,
         )
 
     def _release(self) -> None:
@@ -296,14 +309,14 @@ class Enrichment:
         self._cancelled = _out_of_time(seconds)
         sender.cancel(self._cancelled)
 
-    def _close(self, index: Index, scratch: Path, stopped: BaseException | None) -> dict[str, Any]:
+    def _close(self, index: Index, scratch: Path, stopped: BaseException | None, watch: UploadWatch) -> dict[str, Any]:
         """Write the result and the manifest; fail if too many rows have."""
         if isinstance(stopped, RequestCancelledError):
             raise stopped  # there is no time; the parts are written
         counts = Counter({OK: 0} | index.counts())
         path, unwritten = None, None
         try:
-            path = self._write(index, scratch)
+            path = self._write(index, scratch, watch)
         except LeaseLostError:
             raise
         except ResponsesError as error:
@@ -313,7 +326,7 @@ class Enrichment:
             path, counts, complete=why is None, generation=self.folder.generation
         )
         manifest["window"] = None if self._window is None else int(self._window)
-        self.folder.write_manifest(manifest)
+        self._write_manifest(manifest, watch, why)
         self._report.warn(index)
         self._report.say_end(counts, path)
         if stopped is not None and unwritten is not None:
@@ -328,7 +341,18 @@ class Enrichment:
             raise self._report.too_many_failed(failed, counts, results.first_error(index))
         return manifest
 
-    def _write(self, index: Index, scratch: Path) -> str:
+    def _write_manifest(self, manifest: dict[str, Any], watch: UploadWatch, why: BaseException | None) -> None:
+        """Write the manifest; where the attempt fails in any case, it fails for its own reason."""
+        storage = self.folder.storage
+        is_safe = f"The result and all responses are safe in {storage}; a retry writes both and sends no request again"
+        try:
+            watch.run(lambda _: self.folder.write_manifest(manifest), storage.url(MANIFEST), is_safe)
+        except StorageError as error:
+            if why is None:
+                raise
+            log.warning("The manifest could not be written: %s", error)
+
+    def _write(self, index: Index, scratch: Path, watch: UploadWatch) -> str:
         return results.write(
             index,
             self.folder.storage,
@@ -336,6 +360,7 @@ class Enrichment:
             output_format=self.job.output_format,
             unanswered=dict.fromkeys((*self.fields, *META)),
             check=self.folder.renew,
+            watch=watch,
         )
 
 

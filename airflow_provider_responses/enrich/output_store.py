@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
+from airflow_provider_responses.enrich.bounded_calls import within
 from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import Storage, storage_at
-from airflow_provider_responses.enrich.storage_errors import within
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from airflow_provider_responses.task.idempotency import region_of
 

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_responses.enrich.answers import line_of, text_of
+from airflow_provider_responses.enrich.bounded_calls import HURRIED_SECONDS
 from airflow_provider_responses.enrich.daemon_thread import DaemonThread
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
@@ -35,7 +36,6 @@ APPENDED_AT_ONCE: Final = 32  # responses; on local disk
 MOST_UNAPPENDED: Final = 64
 APPEND_SECONDS: Final = 1.0
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries to write a part
-HURRIED_SECONDS: Final = 15.0  # that a write may take once the run is being ended
 
 
 class Stoppable(Protocol):

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich import parquet
 from airflow_provider_responses.enrich.answers import META, loggable, shared
+from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.index import INVALID
-from airflow_provider_responses.enrich.output_store import MANIFEST, read_manifest
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.enrich.output_store import MANIFEST, PARTS, read_manifest
 from airflow_provider_responses.enrich.ownership import MERGE, author_of
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import naming
@@ -53,15 +56,21 @@ def write(
     output_format: str,
     unanswered: Mapping[str, Any],
     check: Callable[[], None],
+    watch: UploadWatch,
 ) -> str:
     """
     Write the result; return its path.
 
     :param output: its path, or the storage at it.
     :param check: raises if it must not be written any more; called when it is ready to be.
+    :param watch: uploads it.
+    :raises StorageError: if it cannot be written, or the store hangs.
     """
-    texts, names = lines(index, unanswered), ("_row", *unanswered)
-    return _write(texts, storage_at(output), scratch, output_format, names=names, check=check)
+    storage = storage_at(output)
+    local = _local_result(lines(index, unanswered), scratch, output_format, ("_row", *unanswered))
+    check()
+    is_safe = f"All responses are safe in {storage.url(PARTS)}; a retry uploads the result and sends no request again"
+    return _upload(local, storage, output_format, watch, is_safe)
 
 
 def first_error(index: Index) -> str:
@@ -95,7 +104,10 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         tables = [stack.enter_context(shard.opened(storage, Path(scratch))) for shard in shards]
         numbered = (_numbered(table, shard) for table, shard in zip(tables, shards, strict=True))
         rows = _in_order(heapq.merge(*numbered, key=itemgetter(0)))
-        written = _write(rows, storage, Path(scratch), output_format, names=("_row", *META))
+        local = _local_result(rows, Path(scratch), output_format, ("_row", *META))
+        watch = UploadWatch(clock=time.monotonic, tick=1.0, patience=Limits().max_outage)
+        is_safe = "The shards are safe; a retry merges them again"
+        written = _upload(local, storage, output_format, watch, is_safe)
     counts: Counter[str] = Counter()
     manifests = [shard.manifest for shard in shards]
     for manifest in manifests:
@@ -112,7 +124,8 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         "cost_is_minimum": any(manifest.get("cost_is_minimum") for manifest in manifests)
         or len({manifest.get("cost") is None for manifest in manifests}) > 1,
     }
-    storage.write_file(MANIFEST, json.dumps(merged, indent=2).encode())
+    data, is_safe = json.dumps(merged, indent=2).encode(), "The merged result is safe; a retry merges the shards again"
+    watch.run(lambda _: storage.write_file(MANIFEST, data), storage.url(MANIFEST), is_safe)
     return merged
 
 
@@ -235,30 +248,32 @@ def _said(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
 
 
-def _write(
-    texts: Iterable[str],
-    storage: Storage,
-    scratch: Path,
-    output_format: str,
-    *,
-    names: Iterable[str],
-    check: Callable[[], None] = lambda: None,
-) -> str:
+def _local_result(texts: Iterable[str], scratch: Path, output_format: str, names: Iterable[str]) -> Path:
+    """Write the result to a scratch folder."""
     with naming(f"the temporary folder {scratch}", "written", kinds=OSError):
         local = scratch / "result.jsonl"
         with local.open("w", encoding="utf-8") as file:
             file.writelines(f"{text}\n" for text in texts)
-        if output_format == "parquet":
-            local = parquet.write(local, scratch / "result.parquet", names)
-    check()
-    there = storage.list_names()
-    if MANIFEST in there:
-        _mark_incomplete(storage)
-    storage.put_file(local, local.name)
-    for other in FORMATS:
-        if other != output_format and f"result.{other}" in there:
-            storage.delete_file(f"result.{other}")
-    return storage.url(local.name)
+        return parquet.write(local, scratch / "result.parquet", names) if output_format == "parquet" else local
+
+
+def _upload(local: Path, storage: Storage, output_format: str, watch: UploadWatch, is_safe: str) -> str:
+    """Replace the result in a storage, and return its path."""
+
+    def replace(step: Callable[[], None]) -> None:
+        there = storage.list_names()
+        step()
+        if MANIFEST in there:
+            _mark_incomplete(storage)
+            step()
+        storage.put_file(local, local.name, step)
+        for other in FORMATS:
+            if other != output_format and f"result.{other}" in there:
+                storage.delete_file(f"result.{other}")
+
+    url = storage.url(local.name)
+    watch.run(replace, url, is_safe)
+    return url
 
 
 def _mark_incomplete(storage: Storage) -> None:

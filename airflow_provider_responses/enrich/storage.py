@@ -12,18 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Final
 
 from typing_extensions import override
 
 from airflow_provider_responses.enrich.storage_errors import naming, refuses_create
 
+_PIECE: Final = 1024 * 1024  # bytes that are copied at once on local disk
 _on_disk = partial(naming, kinds=OSError)
 
 
@@ -60,8 +60,12 @@ class Storage(ABC):
         """Write a file that is not there yet; return False if it is (whoever wrote it)."""
 
     @abstractmethod
-    def put_file(self, local: Path, name: str) -> None:
-        """Write a file from one on local disk, in place of one that may be there: whole, or not at all."""
+    def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
+        """
+        Write a file from one on local disk, in place of one that may be there: whole, or not at all.
+
+        :param step: is called after each piece of the file; what it raises ends the writing.
+        """
 
     @abstractmethod
     def get_file(self, name: str, scratch: Path) -> Path:
@@ -128,15 +132,18 @@ class LocalStorage(Storage):
                 raise
             return True
 
-    def put_file(self, local: Path, name: str) -> None:
+    def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
         with (
             _on_disk(self.url(name), "written"),
             _draft_of(self._at(name, with_folder=True)) as draft,
             local.open("rb") as source,
             draft.open("wb") as target,
         ):
-            shutil.copyfileobj(source, target, 1024 * 1024)
+            while data := source.read(_PIECE):
+                target.write(data)
+                step()
             _sync(target)
+            step()
 
     @override
     def get_file(self, name: str, scratch: Path) -> Path:
@@ -210,9 +217,11 @@ class ObjectStorage(Storage):
                 raise
             return True
 
-    def put_file(self, local: Path, name: str) -> None:
+    def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
+        from fsspec.callbacks import Callback
+
         with naming(self.url(name), "written", is_object=True):
-            self._fs.put_file(str(local), self._key(name))
+            self._fs.put_file(str(local), self._key(name), callback=Callback(hooks={"step": lambda *_: step()}))
 
     def get_file(self, name: str, scratch: Path) -> Path:
         with naming(self.url(name), "read"):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
-
-T = TypeVar("T")
 
 _LONGEST: Final = 300  # characters of a library's message
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -54,31 +50,6 @@ def naming(url: str, what: str, *, kinds: type[Exception] = Exception, is_object
             path=url,
             retryable=retryable,
         ) from error
-
-
-def within(seconds: float, call: Callable[[], T], url: str) -> T:
-    """
-    Return what a call returns, if it does in time. One that does not goes on in its thread, and nobody waits for it.
-
-    :raises StorageError: retryable, if it does not.
-    """
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(call())
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="storage", daemon=True).start()
-    try:
-        return done.result(seconds)
-    except TimeoutError:
-        if done.done():  # the call's own
-            raise
-        raise StorageError(
-            f"{url}: the store gave no response for {seconds:.0f} s; a retry goes on from what is written", path=url
-        ) from None
 
 
 def refuses_create(error: BaseException) -> bool:

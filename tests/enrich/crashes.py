@@ -163,8 +163,8 @@ class Crossing(Storage):
     def create_file(self, name: str, data: bytes) -> bool:
         return self._write("create", name, data, partial(super().create_file, name, data))
 
-    def put_file(self, local: Path, name: str) -> None:
-        self._write("put", name, local.read_bytes(), partial(super().put_file, local, name))
+    def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
+        self._write("put", name, local.read_bytes(), partial(super().put_file, local, name, step))
 
     def append(self, name: str, data: bytes) -> None:
         self._hold("append")

@@ -62,7 +62,7 @@ class Shelf(Storage):
         after()
         return not refused
 
-    def put_file(self, local: Path, name: str) -> None:
+    def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
         self.write_file(name, local.read_bytes())
 
     def get_file(self, name: str, scratch: Path) -> Path:

@@ -221,7 +221,7 @@ def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sand
         pass
 
     class Dying(LocalStorage):
-        def put_file(self, local, name):
+        def put_file(self, local, name, step):
             assert json.loads(self.read_file("manifest.json"))["complete"] is False
             raise Died
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,18 +165,28 @@ def test_a_failed_write_leaves_what_was_there(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if before is None else [before])
 
 
-@pytest.mark.parametrize("where", [(shutil, "copyfileobj"), (os, "fsync"), (Path, "replace")], ids=lambda it: it[1])
+@pytest.mark.parametrize("where", [(os, "fsync"), (Path, "replace"), None], ids=["fsync", "replace", "write"])
 def test_a_result_that_cannot_be_put_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str] | None
 ) -> None:
     local, target = tmp_path / "local", tmp_path / "out" / "file"
     target.parent.mkdir()
     local.write_bytes(b"after")
     target.write_bytes(b"before")
-    monkeypatch.setattr(*where, full)
+    if where is not None:
+        monkeypatch.setattr(*where, full)
     with pytest.raises(StorageError, match=r"out/file cannot be written .*No space left"):
-        LocalStorage(tmp_path / "out").put_file(local, "file")
+        LocalStorage(tmp_path / "out").put_file(local, "file", full if where is None else lambda: None)
     assert [path.read_bytes() for path in target.parent.iterdir()] == [b"before"]
+
+
+def test_a_large_file_is_put_in_steps(storage: Storage, tmp_path: Path) -> None:
+    steps: list[int] = []
+    local = tmp_path / "local"
+    local.write_bytes(b"x" * 12_000_000)
+    storage.put_file(local, "file", lambda: steps.append(1))
+    assert len(steps) >= 3
+    assert storage.read_file("file") == local.read_bytes()
 
 
 def test_a_failed_create_leaves_nothing_that_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,8 @@ def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_pa
     class Late(LocalStorage):
         """The output is lost while the result is being stored."""
 
-        def put_file(self, local: Path, name: str) -> None:
-            super().put_file(local, name)
+        def put_file(self, local: Path, name: str, step: Callable[[], None]) -> None:
+            super().put_file(local, name, step)
             newer.acquire(resume=False)
             newer.write_part(["{}"])
 
