@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Final, Self
 
@@ -24,6 +25,7 @@ from airflow_provider_responses.exceptions import StorageError
 LEASES: Final = "lease"  # the folder
 _SHARED: Final = "lease.json"
 _CLAIM: Final = "claim-"
+_PROBE: Final = re.compile(r"probe-[0-9a-f]{8}")
 _READS: Final = 6  # of a claim that is torn: on local disk it may be half written
 _LOOKS: Final = 20  # for a claim that is there; its owner deletes it when there is a newer one
 _PAUSE: Final = 0.02  # seconds before the second read; then twice as long each time
@@ -74,12 +76,13 @@ class Lease(ABC):
     The lease in a storage.
 
     :param sleep: waits before a torn claim is read again.
+    :param probes: files that attempts left behind which were killed while they probed the store.
     """
 
     is_exclusive: ClassVar[bool]
 
-    def __init__(self, storage: Storage, sleep: Callable[[float], object]) -> None:
-        self._storage, self._sleep = storage, sleep
+    def __init__(self, storage: Storage, sleep: Callable[[float], object], probes: Sequence[str] = ()) -> None:
+        self._storage, self._sleep, self._probes = storage, sleep, probes
 
     @abstractmethod
     def latest(self) -> tuple[int, Claim | None]:
@@ -100,6 +103,15 @@ class Lease(ABC):
     @abstractmethod
     def renew(self, number: int, claim: Claim) -> int | None:
         """Put a claim after one's own of this number; return its own, and None if that one does not count any more."""
+
+    def delete_probes(self) -> None:
+        """
+        Delete the probes of killed attempts. Only the holder of the lease may do so.
+
+        An attempt that is probing now loses nothing: it finds the holder's claim afterwards.
+        """
+        for name in self._probes:
+            self._storage.delete_file(f"{LEASES}/{name}")
 
     def _read(self, name: str) -> tuple[bool, Claim | None]:
         """Return whether a file is there, and its claim; one that is torn is read again, and None in the end."""
@@ -196,7 +208,7 @@ def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> 
     :raises StorageError: if its store cannot be used, so that nothing is paid.
     """
     there = storage.list_names(LEASES)
-    has_claims = any(map(_number, there))
+    has_claims, probes = any(map(_number, there)), [name for name in there if _PROBE.fullmatch(name)]
     if has_claims and not storage.has_exclusive_create:
         url = storage.url(LEASES)
         raise StorageError(
@@ -204,15 +216,23 @@ def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> 
             "update it",
             path=url,
         )
-    if has_claims or (_SHARED not in there and storage.has_exclusive_create and _refuses_second(storage, token)):
+    if has_claims or (_SHARED not in there and storage.has_exclusive_create and _is_exclusive(storage, token)):
         log.info("The lease of %s is exclusive: its store refuses a second create", storage)
-        return ExclusiveLease(storage, sleep)
+        return ExclusiveLease(storage, sleep, probes)
     log.warning(
         "The lease of %s is not exclusive, since its store takes a second create: two tasks that start on it within "
         "the same seconds may both send and pay. Start one at a time, or use a store with conditional writes",
         storage,
     )
-    return SharedLease(storage, sleep)
+    return SharedLease(storage, sleep, probes)
+
+
+def _is_exclusive(storage: Storage, token: str) -> bool:
+    """Return whether a store refuses to create a file that is there."""
+    if _refuses_second(storage, token):
+        return True
+    # The holder of the lease may have deleted the probe between the two creates; its claim was there before that.
+    return any(map(_number, storage.list_names(LEASES)))
 
 
 def _refuses_second(storage: Storage, token: str) -> bool:

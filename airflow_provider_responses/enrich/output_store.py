@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any, Final
 from airflow_provider_responses.enrich.bounded_calls import within
 from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
-from airflow_provider_responses.enrich.storage import Storage, storage_at
+from airflow_provider_responses.enrich.storage import Storage, drafted_name, storage_at
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
 from airflow_provider_responses.task.idempotency import region_of
 
@@ -33,6 +34,7 @@ _SHORTEST: Final = 1.0  # seconds that a renewal may take, also when the lease h
 _AGAIN: Final = 1.0  # seconds after a renewal that failed
 _LONGEST_RELEASE: Final = 10.0  # seconds that the end of a run waits for a store that hangs
 _APPENDED_LINES: Final = 1000  # in one part; more begin the next
+_OWN_FILE: Final = re.compile(rf"{re.escape(MANIFEST)}|result\.(jsonl|parquet)|part-g\d+-t\d+-[0-9a-f]{{8}}-\d+\.jsonl")
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,7 @@ class OutputStore:
             if (mine := lease.take(number, claim)) is not None:
                 self._claim, self._expires = mine, claim.expires
                 self.confirm()
+                self._delete_leftovers()
                 return
         raise ConfigurationError(
             f"output_path {str(self.path)!r}: {_STARTS} times another task took its lease in the same moment; a retry "
@@ -138,6 +141,20 @@ class OutputStore:
             self.renew()
         except LeaseLostError as error:
             raise ConfigurationError(str(error), retryable=True) from None
+
+    def _delete_leftovers(self) -> None:
+        """Delete small files that killed attempts left behind."""
+        try:
+            self._held.delete_probes()
+            if not (self.storage.is_local and self.lease_is_exclusive):
+                return
+            # Only a holder of the lease writes drafts. One that has lost it, and still writes, must not go through.
+            for folder in ("", PARTS):
+                for name in self.storage.list_names(folder):
+                    if (drafted := drafted_name(name)) is not None and _OWN_FILE.fullmatch(drafted):
+                        self.storage.delete_file(f"{folder}/{name}" if folder else name)
+        except StorageError as error:
+            log.info("Files of killed attempts are left there: %s", error)
 
     def _refuse_others(self, found: Claim | None) -> None:
         if found is None:

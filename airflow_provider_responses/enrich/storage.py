@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from typing_extensions import override
 
 from airflow_provider_responses.enrich.storage_errors import naming, refuses_create
 
+_DRAFT: Final = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 _PIECE: Final = 1024 * 1024  # bytes that are copied at once on local disk
 _on_disk = partial(naming, kinds=OSError)
 
@@ -269,6 +271,12 @@ def storage_at(path: Any) -> Storage:
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def drafted_name(name: str) -> str | None:
+    """Return the name of the file that a draft was to become, None for a file that is no draft."""
+    found = _DRAFT.fullmatch(name)
+    return found and found[1]
 
 
 @contextmanager

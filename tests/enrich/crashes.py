@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 import threading
 import time
 from collections import Counter
@@ -200,7 +201,7 @@ class CrossingDisk(Crossing, LocalStorage):
         path: Path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if operation in {"write", "put"}:
-            path = path.with_name(f".{path.name}.draft")
+            path = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         modes = {"append": "ab", "create": "xb"}
         with suppress(FileExistsError), path.open(modes.get(operation, "wb")) as file:
             file.write(data)
@@ -433,7 +434,8 @@ class Table:
         assert doubles <= self.crashes * (CONCURRENCY + UNWRITTEN), "more is paid twice than may be"
         generations = {name.partition("-t")[0] for name in self._plain.list_names("parts")}
         assert generations == {f"part-g{2 if self._before else 1:04d}"}
-        assert len([name for name in self._plain.list_names("lease") if "probe" not in name]) == 1
+        assert len(self._plain.list_names("lease")) == 1
+        assert not [name for name in [*self._plain.list_names(), *self._plain.list_names("parts")] if name[0] == "."]
         tally.points += self.crashes
         tally.doubles.append(doubles)
 

@@ -88,6 +88,71 @@ def test_a_library_without_an_exclusive_create_does_not_overwrite_claims() -> No
         store(Older(files), Clock(), try_number=2).acquire(resume=True)
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_probes_of_killed_attempts_are_deleted_by_the_holder(*, exclusive: bool) -> None:
+    files: dict[str, bytes] = {f"{LEASES}/probe-{name}": b"1" for name in ("0a1b2c3d", "mine", "0a1b2c3d.txt")}
+    store(Shelf(files, exclusive=exclusive), Clock()).acquire(resume=True)
+    left = {name for name in claims(files) if "probe" in name}
+    assert left == {f"{LEASES}/probe-mine", f"{LEASES}/probe-0a1b2c3d.txt"}, "what is not of its own pattern stays"
+
+
+def test_an_attempt_that_is_refused_deletes_nothing() -> None:
+    files: dict[str, bytes] = {}
+    store(Shelf(files), Clock(), "holder").acquire(resume=True)
+    files[f"{LEASES}/probe-0a1b2c3d"] = b"1"
+    with pytest.raises(ConfigurationError, match="is being written by holder"):
+        store(Shelf(files), Clock(), "other").acquire(resume=True)
+    assert f"{LEASES}/probe-0a1b2c3d" in files
+
+
+def test_a_probe_that_another_attempt_deletes_does_not_make_the_lease_shared() -> None:
+    """Between the two creates of the probe another attempt takes the lease, and deletes the probe as a leftover."""
+    files: dict[str, bytes] = {}
+    clock = Clock()
+
+    class Overtaken(Shelf):
+        probes = 0
+
+        def create_file(self, name: str, data: bytes) -> bool:
+            self.probes += "probe" in name
+            if self.probes == 2:
+                store(Shelf(files), clock, "holder").acquire(resume=True)
+                assert not [name for name in claims(files) if "probe" in name]
+            return super().create_file(name, data)
+
+    late = store(Overtaken(files), clock, "late")
+    with pytest.raises(ConfigurationError, match="is being written by holder"):
+        late.acquire(resume=True)
+    assert late.lease_is_exclusive
+
+
+def test_a_leftover_that_cannot_be_deleted_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    files: dict[str, bytes] = {f"{LEASES}/probe-0a1b2c3d": b"1"}
+    fails = lambda operation, name: "before" if operation == "delete" and "0a1b2c3d" in name else ""  # noqa: E731
+    holder = store(Failing(files, fails), Clock())
+    holder.acquire(resume=True)
+    assert holder.lease_is_exclusive
+    assert "Files of killed attempts are left there: shelf://bucket/out/lease/probe-0a1b2c3d: 503" in caplog.text
+
+
+def test_the_drafts_of_killed_attempts_are_deleted_by_the_holder(tmp_path: Path) -> None:
+    """And nothing else that someone may have put into the folder."""
+    drafts = [
+        ".result.jsonl.0a1b2c3d",
+        ".result.parquet.0a1b2c3d",
+        ".manifest.json.0a1b2c3d",
+        "parts/.part-g0001-t0001-0a1b2c3d-000000.jsonl.0a1b2c3d",
+    ]
+    others = [".result.jsonl.swp", ".notes.txt.0a1b2c3d", "result.jsonl.0a1b2c3d", "parts/.part-1.jsonl.0a1b2c3d"]
+    (tmp_path / "parts").mkdir()
+    for name in (*drafts, *others):
+        (tmp_path / name).write_bytes(b"half")
+    store(LocalStorage(tmp_path), Clock()).acquire(resume=True)
+    assert [name for name in drafts if (tmp_path / name).exists()] == []
+    assert [name for name in others if (tmp_path / name).exists()] == others
+
+
 # Reading
 
 
