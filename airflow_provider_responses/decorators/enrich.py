@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_responses.enrich.limits import Limits
-    from airflow_provider_responses.operators.tables import SqlTable
+    from airflow_provider_responses.operators.sql import SqlTable
 
 __all__ = ["responses_enrich_task"]
 

@@ -2,6 +2,6 @@
 
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.results import merge_shards
-from airflow_provider_responses.enrich.sources import CsvFile, Sql
+from airflow_provider_responses.enrich.sources import CsvFile
 
-__all__ = ["CsvFile", "Limits", "Sql", "merge_shards"]
+__all__ = ["CsvFile", "Limits", "merge_shards"]

@@ -26,23 +26,6 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Sql:
-    """
-    Rows of a query, read as the run goes over them.
-
-    :param conn_id: a connection whose hook is a ``DbApiHook``, such as PostgreSQL's or SQLite's.
-    :param sql: the query; templates are rendered. Give it an ``ORDER BY``: the order is the result's.
-    :param parameters: of the query.
-    """
-
-    conn_id: str
-    sql: str
-    parameters: Sequence[Any] | Mapping[str, Any] | None = None
-
-    template_fields: ClassVar[Sequence[str]] = ("conn_id", "sql", "parameters")
-
-
-@dataclass
 class CsvFile:
     """
     A CSV file that is not read as it stands. Its name may end as it likes; ``.gz`` is unzipped.

@@ -15,15 +15,16 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import FORMATS
-from airflow_provider_responses.enrich.sources import CsvFile, Row, Sql, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CsvFile, Row, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
-from airflow_provider_responses.operators.chunks import for_loading, with_columns
-from airflow_provider_responses.operators.output_paths import warn_about
+from airflow_provider_responses.operators.databases.loader import TableLoader
+from airflow_provider_responses.operators.databases.query import read_query
+from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
-from airflow_provider_responses.operators.progress import ProgressReport
-from airflow_provider_responses.operators.queries import query
-from airflow_provider_responses.operators.tables import Loader, SqlTable
+from airflow_provider_responses.operators.progress_report import ProgressReport
+from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
 from airflow_provider_responses.task.arguments import is_lazy
 from airflow_provider_responses.task.attempt import before
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Environment
 
-__all__ = ["ResponsesEnrichOperator", "SqlTable"]
+__all__ = ["ResponsesEnrichOperator"]
 
 MODES: Final = ("upsert", "insert")
 ON_CHANGED: Final = ("send", "fail")
@@ -51,8 +52,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
     rows a second. Rows never go to XCom.
 
-    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, or an ``Sql``
-        query.
+    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, or a
+        ``SqlQuery``.
     :param rows: instead of it, a list of dicts, such as another task's output.
     :param input: the prompt of a row: Jinja, with ``row`` beside the task's context, or a function that takes the
         row, a dict, and gives the input, or a whole request as a dict.
@@ -65,7 +66,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         by another prompt, or ``fail`` before anything is sent.
     :param limits: ``Limits``, or a dict of them.
     :param shard: which share of the rows is this task's, and of how many, as ``(0, 4)``.
-    :param load_to: an ``SqlTable`` that rows with a response are loaded into.
+    :param load_to: a ``SqlTable`` that rows with a response are loaded into.
     :param allow_empty: whether a source without rows is a success.
 
     Without ``output_type``, the text of a response is the column ``output``; with it, its fields are columns.
@@ -106,7 +107,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self,
         *,
         output_path: str,
-        source: str | Path | CsvFile | Sql | None = None,
+        source: str | Path | CsvFile | SqlQuery | None = None,
         rows: Iterable[Mapping[str, Any]] | None = None,
         input: str | Callable[[Row], Any] | None = None,
         key: str | None = None,
@@ -122,7 +123,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     ) -> None:
         super().__init__(**kwargs)
         # Copies, since templates are rendered in place, and mapped tasks share their arguments.
-        self.source = copy.copy(source) if isinstance(source, (CsvFile, Sql)) else source
+        self.source = copy.copy(source) if isinstance(source, (CsvFile, SqlQuery)) else source
         self.rows = rows
         self._has_rows = rows is not None
         self.input = input
@@ -180,10 +181,10 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             if isinstance(self.limits, Mapping):
                 self.limits = {name: number_of(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
-            loader = None if self.load_to is None else Loader(self.load_to, self.key)
+            loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
             progress = self._progress(context)
             enrichment = Enrichment(self._job(context, began, loader), self.environment(progress))
-            warn_about(self.output_path, self.executor)
+            log_output_path_warnings(self.output_path, self.executor)
         except ResponsesError as error:
             self._fail(error)
         self._enrichment = enrichment
@@ -191,7 +192,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             enrichment.cancel()
         try:
             if loader is not None:
-                loader.check(enrichment.fields)
+                loader.check_table(enrichment.fields)
             manifest = enrichment.run()
             if loader is not None:
                 count = loader.load(self._rows_with_answers(manifest))
@@ -247,17 +248,17 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if (self.source is None) == (self.rows is None):
             raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
         source: Any = self.source
-        if not (source is None or isinstance(source, (str, PathLike, CsvFile, Sql)) or is_lazy(source)):
+        if not (source is None or isinstance(source, (str, PathLike, CsvFile, SqlQuery)) or is_lazy(source)):
             raise RequestValidationError(
-                f"source is a {type(source).__name__}; allowed are a path, a CsvFile(path), an "
-                "Sql(conn_id, query), or rows=[...]",
+                f"source is a {type(source).__name__}; allowed are a path, a CsvFile(path), a "
+                "SqlQuery(conn_id, sql), or rows=[...]",
                 fields=("source",),
             )
         if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
             format_of(self.source)
         if isinstance(self.source, CsvFile):
             self.source.check()
-        if isinstance(self.source, Sql) and self.key is None:
+        if isinstance(self.source, SqlQuery) and self.key is None:
             raise RequestValidationError(
                 "key: missing; a query may give its rows in another order the next time, so name a column that tells "
                 "them apart",
@@ -266,7 +267,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _check_place(self, folder: Any) -> None:
         """Refuse a source that the result would replace."""
-        if self.source is None or isinstance(self.source, Sql):
+        if self.source is None or isinstance(self.source, SqlQuery):
             return
         source = self._place().resolve()
         names = {f"result.{kind}" for kind in FORMATS}
@@ -316,7 +317,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             )
         return number, of
 
-    def _job(self, context: Context, began: float, loader: Loader | None) -> Any:
+    def _job(self, context: Context, began: float, loader: TableLoader | None) -> Any:
         from airflow_provider_responses.enrich.job import Job
         from airflow_provider_responses.enrich.output_store import Writer, name_of_owner
         from airflow_provider_responses.hooks.responses import ResponsesHook
@@ -335,8 +336,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         config = ResponsesHook(self.conn_id).config
         is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
         return Job(
-            chunks=lambda: for_loading(
-                with_columns(self._chunks(needed), names), loader, columns=self.columns, key=self.key
+            chunks=lambda: choose_loaded_columns(
+                check_template_columns(self._chunks(needed), names), loader, columns=self.columns, key=self.key
             ),
             trial=None if loader is None else self._trial(loader),
             ask=ask,
@@ -361,19 +362,19 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             seconds=seconds,
         )
 
-    def _trial(self, loader: Loader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
+    def _trial(self, loader: TableLoader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
         """Return what loads rows and sample responses for a trial, where the database can take that back."""
         from airflow_provider_responses.enrich.answers import fields_of, type_of
         from airflow_provider_responses.enrich.output_columns import columns_of
 
         def try_rows(rows: Iterator[tuple[int, Row]]) -> None:
-            if not loader.names or not loader.database.known:
+            if not loader.names or not loader.is_known:
                 return
-            from airflow_provider_responses.operators.trial import Trial
+            from airflow_provider_responses.operators.databases.trial_load import TrialLoad
 
             run = self._arguments().run(idempotency_key=None, stream=False)
             nullable = self.on_invalid_output == "return"
-            Trial(loader, columns_of(type_of(run), fields_of(run), nullable=nullable)).run(rows)
+            TrialLoad(loader, columns_of(type_of(run), fields_of(run), nullable=nullable)).run(rows)
 
         return try_rows if loader.table.trial else None
 
@@ -421,8 +422,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     def _chunks(self, needed: Collection[str] | None) -> Iterator[list[Row]]:
         if self.rows is not None:
             return read_rows(self.rows)
-        if isinstance(self.source, Sql):
-            return query(self.source, needed)
+        if isinstance(self.source, SqlQuery):
+            return read_query(self.source, needed)
         options = self.source if isinstance(self.source, CsvFile) else None
         return read_file(self._place(), needed=needed, csv_options=options)
 

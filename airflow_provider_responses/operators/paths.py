@@ -1,4 +1,4 @@
-"""Paths of this machine and of object stores."""
+"""Paths on this machine and in object stores."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 from airflow_provider_responses.exceptions import ConfigurationError
 
 
-def open_path(given: Any) -> Any:
+def open_path(path: Any) -> Any:
     """
-    Return a ``Path`` for what is on this machine, else an ``ObjectStoragePath``.
+    Return a ``Path`` for a path on this machine, else an ``ObjectStoragePath``.
 
-    :raises ConfigurationError: for a storage that Airflow does not know.
+    :raises ConfigurationError: if no installed provider has the path's storage.
     """
-    path: Any = given
-    if isinstance(path, str) and path.startswith("file://"):
-        host, _, rest = path.removeprefix("file://").partition("/")
+    opened: Any = path
+    if isinstance(opened, str) and opened.startswith("file://"):
+        host, _, rest = opened.removeprefix("file://").partition("/")
         if host not in {"", "localhost"}:
-            raise ConfigurationError(f"{given}: a file:// path has three slashes, as in file:///data/out")
-        path = f"/{rest}"
+            raise ConfigurationError(f"{path}: a file:// path has three slashes, as in file:///data/out")
+        opened = f"/{rest}"
     try:
-        if isinstance(path, str) and "://" in path:
+        if isinstance(opened, str) and "://" in opened:
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            path = ObjectStoragePath(path)
-        protocol = getattr(path, "protocol", "")
+            opened = ObjectStoragePath(opened)
+        protocol = getattr(opened, "protocol", "")
         if protocol not in {"", "file"}:
-            path.fs  # noqa: B018  else it is missed only when a file is opened, after all has been paid
-            return path
+            opened.fs  # noqa: B018  fails here, and not when a file is opened after all has been paid
+            return opened
     except ValueError as error:
         raise ConfigurationError(
-            f"{given}: {error}; install the provider of this storage on the workers, such as "
+            f"{path}: {error}. Install the provider of this storage on the workers, such as "
             "apache-airflow-providers-amazon for s3"
         ) from None
-    local = Path(getattr(path, "path", path)).expanduser()
-    # One folder has one name, whatever it was called by; what is above it, only the links on the way tell.
+    local = Path(getattr(opened, "path", opened)).expanduser()
+    # One folder has one name, however it was written. Links are resolved only for `..`, whose folder depends on them.
     return local.resolve() if ".." in local.parts else local.absolute()

@@ -12,10 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel
 
-from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
-from airflow_provider_responses.operators.queries import query
+from airflow_provider_responses.operators.databases.query import read_query
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import context
 from tests.e2e import postgres
 
@@ -53,7 +53,9 @@ class Label(BaseModel):
 class TestQuery:
     def test_rows_stay_on_the_server_until_they_are_wanted(self, sql):
         # The 2,500th row cannot be computed: a query that is read as a whole would give none.
-        chunks = query(Sql("warehouse", "SELECT n, 1 / (2500 - n) AS share FROM generate_series(1, 5000) AS n"))
+        chunks = read_query(
+            SqlQuery("warehouse", "SELECT n, 1 / (2500 - n) AS share FROM generate_series(1, 5000) AS n")
+        )
         assert next(chunks)[0] == {"n": 1, "share": 0}
         assert len(next(chunks)) == 1000
         with pytest.raises(ConfigurationError, match=r"'warehouse' failed .*division by zero") as caught:
@@ -61,11 +63,11 @@ class TestQuery:
         assert caught.value.retryable
 
     def test_parameters(self, sql):
-        assert list(query(Sql("warehouse", "SELECT %(n)s + 1 AS n", {"n": 1}))) == [[{"n": 2}]]
+        assert list(read_query(SqlQuery("warehouse", "SELECT %(n)s + 1 AS n", {"n": 1}))) == [[{"n": 2}]]
 
     def test_what_is_no_select(self, sql):
         with pytest.raises(ConfigurationError, match="source: the query on connection 'warehouse' failed"):
-            list(query(Sql("warehouse", "CREATE TABLE t (n int)")))
+            list(read_query(SqlQuery("warehouse", "CREATE TABLE t (n int)")))
 
 
 class TestLoading:
@@ -76,7 +78,7 @@ class TestLoading:
 
     def enrich(self, folder, **kwargs):
         given = {
-            "source": Sql("warehouse", "SELECT *, 1 AS order FROM reviews ORDER BY id"),
+            "source": SqlQuery("warehouse", "SELECT *, 1 AS order FROM reviews ORDER BY id"),
             "key": "id",
             "input": "Mood of: {{ row.text }}",
             "model": "openai/gpt-4o-mini",
@@ -106,7 +108,7 @@ class TestLoading:
         kinds = "day date, at timestamptz, share numeric, good bool, mood text, _cost float"
         sql(f"CREATE TABLE kinds (id text UNIQUE, {kinds})")
         rows = "SELECT n AS id, date '2026-01-01' + n AS day, now() AS at, 1.50 AS share, n > 1 AS good"
-        source = Sql("warehouse", f"{rows}, 'same' AS text FROM generate_series(1, 3) AS n")
+        source = SqlQuery("warehouse", f"{rows}, 'same' AS text FROM generate_series(1, 3) AS n")
         self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "kinds"))
         kept = "SELECT id, day::text, at < now(), share::text, good, _cost > 0 FROM kinds ORDER BY id"
         assert sql(kept) == [
@@ -123,16 +125,16 @@ class TestLoading:
 
     def test_a_key_that_is_not_unique_costs_nothing(self, sql, tmp_path, responses_sandbox):
         sql("CREATE TABLE twice (id text, mood text)")
-        with pytest.raises(Exception, match="load_to: the table 'twice' does not keep 'id' unique"):
+        with pytest.raises(Exception, match="load_to: column 'id' is not unique in table 'twice'"):
             self.enrich(tmp_path, load_to=SqlTable("warehouse", "twice"))
         assert not responses_sandbox.ledger
 
     def test_all_rows_or_none(self, sql, tmp_path, responses_sandbox):
         sql("ALTER TABLE labels ADD CHECK (id <> 'r2000')")
         rows = "SELECT 'r' || n AS id, 'the same' AS text, 1 AS order FROM generate_series(1, 2000) AS n"
-        source = Sql("warehouse", rows)
+        source = SqlQuery("warehouse", rows)
         table = SqlTable("warehouse", "labels", columns=["mood", "order"], trial=False)  # which would find it before
-        with pytest.raises(ConfigurationError, match="a retry only loads") as caught:
+        with pytest.raises(ConfigurationError, match="a retry only loads them") as caught:
             self.enrich(tmp_path, source=source, load_to=table)
         assert caught.value.retryable
         assert sql("SELECT * FROM labels") == []
@@ -150,8 +152,10 @@ class TestLoading:
     @pytest.mark.parametrize("kind", ["bytea", "bytea[]"])
     def test_bytes_cost_nothing(self, kind, sql, tmp_path, responses_sandbox):
         sql(f'CREATE TABLE files (id text UNIQUE, "Body" {kind}, mood text)')
-        source = Sql("warehouse", "SELECT 'f1' AS id, 'text' AS text, '\\x00ff'::bytea AS body")
-        with pytest.raises(AirflowFailException, match=r"'files' has bytea.* for 'body', and the result has bytes"):
+        source = SqlQuery("warehouse", "SELECT 'f1' AS id, 'text' AS text, '\\x00ff'::bytea AS body")
+        with pytest.raises(
+            AirflowFailException, match=r"column 'body' of table 'files' is bytea.*, and the result has bytes"
+        ):
             self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "files"))
         assert not responses_sandbox.ledger
         self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "files", columns=["mood"]))
@@ -165,7 +169,7 @@ class TestLoading:
             ) AS spans (n, took)
         """
         for _ in range(2):
-            self.enrich(tmp_path, source=Sql("warehouse", rows), load_to=SqlTable("warehouse", "took"))
+            self.enrich(tmp_path, source=SqlQuery("warehouse", rows), load_to=SqlTable("warehouse", "took"))
         kept = "SELECT extract(epoch FROM took)::float FROM took ORDER BY id"
         assert sql(kept) == [(3.5,), (-36500 * 86400.0,), (1e-6,), (None,)]
 
@@ -203,7 +207,7 @@ class TestLoading:
         warehouse = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"]) | {"extra": {"cursor": "dictcursor"}}
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(warehouse))
         sql("CREATE TABLE took (id text UNIQUE, took interval, mood text)")
-        source = Sql("warehouse", "SELECT id, text, interval '2 s' AS took FROM reviews ORDER BY id")
+        source = SqlQuery("warehouse", "SELECT id, text, interval '2 s' AS took FROM reviews ORDER BY id")
         self.enrich(tmp_path, source=source, load_to=SqlTable("warehouse", "took"))
         kept = sql("SELECT id, took::text FROM took ORDER BY id")
         assert kept == [(f"r{n}", "00:00:02") for n in range(1, 6)]

@@ -9,12 +9,12 @@ import pytest
 from airflow.cli import cli_parser
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.hooks import responses as hooks
 from airflow_provider_responses.hooks.responses import ResponsesHook, missing_connection
-from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import TaskInstance, context
 from tests.ways import WAYS, performer
 
@@ -98,7 +98,7 @@ def test_only_a_variable_that_a_shell_can_export_is_named(conn_id, said):
 @pytest.mark.parametrize("argument", ["source", "load_to"])
 @pytest.mark.parametrize("conn_id", ["nowhere", "no-where"])
 def test_of_a_database(argument, conn_id, airflow_db, responses_sandbox, tmp_path):
-    given = {"source": Sql(conn_id, "SELECT 1"), "key": "a"}
+    given = {"source": SqlQuery(conn_id, "SELECT 1"), "key": "a"}
     if argument == "load_to":
         given = {"rows": [{"a": 1}], "key": "a", "load_to": SqlTable(conn_id, "t")}
     task = ResponsesEnrichOperator(

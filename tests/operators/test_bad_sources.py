@@ -11,8 +11,9 @@ import sys
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_responses.enrich import CsvFile, Sql
+from airflow_provider_responses.enrich import CsvFile
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.operators.sql import SqlQuery
 from tests.airflow_fakes import context
 from tests.operators.enrichments import enrich, inputs, result
 
@@ -107,7 +108,7 @@ class TestUnread:
     def test_of_a_query(self, tmp_path, database, responses_sandbox):
         with sqlite3.connect(database) as connection:
             connection.execute("ALTER TABLE reviews ADD COLUMN raw BLOB DEFAULT x'00'")
-        source = Sql("warehouse", "SELECT * FROM reviews")
+        source = SqlQuery("warehouse", "SELECT * FROM reviews")
         enrich(tmp_path, rows=None, source=source, key="id", columns=["id"]).execute(context())
         assert len(responses_sandbox.billed) == len(result(tmp_path)) == 5
         assert "raw" not in result(tmp_path)[0]

@@ -14,9 +14,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses.enrich import Limits, Sql
+from airflow_provider_responses.enrich import Limits
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
-from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator, SqlTable
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import TaskInstance, context
 from tests.enrich.jobs import attach, stored
 from tests.operators.enrichments import ROWS, Label, enrich, inputs, result
@@ -40,12 +41,12 @@ class TestRefusedAtParse:
             ({"source": "a.csv"}, "source: give either `source` or `rows`"),
             (
                 {"rows": None, "source": 5},
-                "source is a int; allowed are a path, a CsvFile(path), an Sql(conn_id, query), or",
+                "source is a int; allowed are a path, a CsvFile(path), a SqlQuery(conn_id, sql), or",
             ),
             ({"input": None}, "input: missing; give a template"),
             ({"rows": None, "source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
             (
-                {"rows": None, "source": Sql("db", "SELECT 1")},
+                {"rows": None, "source": SqlQuery("db", "SELECT 1")},
                 "key: missing; a query may give its rows in another order",
             ),
             ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
@@ -210,7 +211,7 @@ class TestRows:
         task = enrich(
             tmp_path,
             rows=None,
-            source=Sql("warehouse", "SELECT * FROM reviews WHERE id <> ? ORDER BY id", ["r0"]),
+            source=SqlQuery("warehouse", "SELECT * FROM reviews WHERE id <> ? ORDER BY id", ["r0"]),
             key="id",
             output_type=Label,
             load_to=SqlTable("warehouse", "labels"),
@@ -226,7 +227,7 @@ class TestRows:
         task = enrich(
             tmp_path,
             rows=None,
-            source=Sql("warehouse", "SELECT * FROM reviews WHERE 1 = 0"),
+            source=SqlQuery("warehouse", "SELECT * FROM reviews WHERE 1 = 0"),
             key="id",
             output_type=Label,
             load_to=SqlTable("warehouse", "labels"),
@@ -253,7 +254,7 @@ class TestRows:
         assert task.execute(context())["counts"] == {"ok": 5}
 
     def test_arguments_that_tasks_share_are_each_ones_own(self, tmp_path):
-        query, table = Sql("warehouse", "SELECT {{ ti.map_index }}"), SqlTable("warehouse", "{{ ds }}")
+        query, table = SqlQuery("warehouse", "SELECT {{ ti.map_index }}"), SqlTable("warehouse", "{{ ds }}")
         task = enrich(tmp_path, rows=None, source=query, key="id", load_to=table)
         task.render_template_fields({"ds": "today", "ti": TaskInstance(map_index=3)})
         assert (task.source.sql, task.load_to.table) == ("SELECT 3", "today")
@@ -415,7 +416,7 @@ class TestFailures:
     @pytest.mark.parametrize("place", ["source", "output_path"])
     def test_a_storage_that_airflow_does_not_know_costs_nothing(self, place, tmp_path, responses_sandbox):
         arguments = {place: "hdfs://bucket/a.csv"} | ({"rows": None} if place == "source" else {})
-        with pytest.raises(AirflowFailException, match=r"hdfs://bucket/a.csv: .*; install the"):
+        with pytest.raises(AirflowFailException, match=r"hdfs://bucket/a.csv: .*. Install the"):
             enrich(tmp_path, **arguments).execute(context())
         assert not responses_sandbox.ledger
 
@@ -505,7 +506,7 @@ class TestFailures:
         enrich(tmp_path).execute(context(TaskInstance(task_id="other", run_id="tomorrow")))
 
     def test_a_connection_without_sql(self, tmp_path, responses_sandbox):
-        task = enrich(tmp_path, rows=None, source=Sql("responses_default", "SELECT 1"), key="id")
+        task = enrich(tmp_path, rows=None, source=SqlQuery("responses_default", "SELECT 1"), key="id")
         with pytest.raises(Exception, match="responses_default"):
             task.execute(context())
 
@@ -513,7 +514,7 @@ class TestFailures:
         with sqlite3.connect(database) as connection:
             connection.execute("ALTER TABLE labels ADD COLUMN prize TEXT")
         task = enrich(tmp_path, key="id", output_type=Label, load_to=SqlTable("warehouse", "labels", ["mood", "prize"]))
-        with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no 'prize'"):
+        with pytest.raises(AirflowFailException, match=r"load_to.columns: the result has no column 'prize'"):
             task.execute(context())
         assert not responses_sandbox.ledger
 
@@ -521,12 +522,12 @@ class TestFailures:
         ("sql", "said"),
         [
             ("SELECT * FROM reviews a JOIN reviews b ON a.id = b.id", "'the query' has two columns 'id'; rename one"),
-            ("", "the query gives no rows and no columns; it has to be a SELECT"),
+            ("", "the query returned no columns; it must be a SELECT"),
         ],
     )
     def test_a_query_that_is_no_table(self, sql, said, tmp_path, database, responses_sandbox):
         with pytest.raises(AirflowFailException, match=said):
-            enrich(tmp_path, rows=None, source=Sql("warehouse", sql), key="id").execute(context())
+            enrich(tmp_path, rows=None, source=SqlQuery("warehouse", sql), key="id").execute(context())
         assert not responses_sandbox.ledger
 
     def test_a_column_that_an_answer_would_overwrite(self, tmp_path, responses_sandbox):
@@ -557,7 +558,7 @@ class TestStoppingEarly:
             task.execute(context())
 
     def test_a_storage_without_its_provider(self, tmp_path, responses_sandbox):
-        with pytest.raises(AirflowFailException, match="install the provider of this storage"):
+        with pytest.raises(AirflowFailException, match="Install the provider of this storage"):
             enrich(tmp_path, output_path="nowhere://bucket/x").execute(context())
 
 

@@ -9,9 +9,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from pydantic import BaseModel
 
-from airflow_provider_responses.enrich import Sql
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.operators.enrich import SqlTable
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import context
 from tests.operators.enrichments import ROWS, Label, enrich, result
 
@@ -57,13 +56,17 @@ class TestLoading:
 
     def test_columns_that_are_one_in_the_table(self, tmp_path, database, responses_sandbox):
         rows = [{"ID": f"r{n}", "id": str(n), "text": "fine"} for n in range(3)]
-        with pytest.raises(Exception, match="two columns of the result, 'ID' and another, are one in the table"):
+        with pytest.raises(
+            Exception, match="two columns of the result, 'ID' and another, have the same name in the table"
+        ):
             self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
         assert not responses_sandbox.ledger
 
     def test_a_column_of_the_source_that_is_not_chosen(self, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "labels", columns=["id", "text"])
-        with pytest.raises(AirflowFailException, match=r"the result has no 'text'; its columns are _row, id, mood, "):
+        with pytest.raises(
+            AirflowFailException, match=r"the result has no column 'text'; its columns are _row, id, mood, "
+        ):
             self.enrich(tmp_path, table, columns=[])
         assert not responses_sandbox.ledger
 
@@ -150,10 +153,10 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("table", "said"),
         [
-            (SqlTable("warehouse", "nothing"), "load_to: the table 'nothing' of connection 'warehouse' cannot be read"),
-            (SqlTable("warehouse", "reviews"), "load_to: the table 'reviews' has no column 'mood'; it has id, text"),
-            (SqlTable("warehouse", "labels", ["id", "prize"]), "load_to: the table 'labels' has no column 'prize'"),
-            (SqlTable("warehouse", "labels_twice"), "load_to: the table 'labels_twice' does not keep 'id' unique"),
+            (SqlTable("warehouse", "nothing"), "load_to: table 'nothing' of connection 'warehouse' cannot be read"),
+            (SqlTable("warehouse", "reviews"), "load_to: table 'reviews' has no column 'mood'; it has id, text"),
+            (SqlTable("warehouse", "labels", ["id", "prize"]), "load_to: table 'labels' has no column 'prize'"),
+            (SqlTable("warehouse", "labels_twice"), "load_to: column 'id' is not unique in table 'labels_twice'"),
             (SqlTable("responses_default", "labels"), "load_to: connection 'responses_default'"),
         ],
     )
@@ -169,7 +172,7 @@ class TestLoading:
         with sqlite3.connect(database) as connection:
             connection.execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT CHECK (mood = 'x'))")
         with pytest.raises(
-            ConfigurationError, match="All responses are in the output, and a retry only loads"
+            ConfigurationError, match="All responses are in the output, and a retry only loads them"
         ) as caught:
             self.enrich(tmp_path, SqlTable("warehouse", "strict_labels"))
         assert caught.value.retryable
@@ -182,4 +185,4 @@ class TestLoading:
     )
     def test_a_query_that_fails(self, sql, said, tmp_path, database, responses_sandbox):
         with pytest.raises(Exception, match=said):
-            enrich(tmp_path, rows=None, source=Sql("warehouse", sql), key="id").execute(context())
+            enrich(tmp_path, rows=None, source=SqlQuery("warehouse", sql), key="id").execute(context())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_responses.enrich import CsvFile
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.operators.enrich import SqlTable
+from airflow_provider_responses.operators.sql import SqlTable
 from tests.airflow_fakes import context
 from tests.operators.enrichments import Label, enrich, result
 
@@ -46,7 +46,9 @@ class TestTrial:
         self.load(tmp_path)
         execute("DROP TABLE strict_labels")
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r3'))")
-        with pytest.raises(ConfigurationError, match="did not take the rows"):  # and no trial before
+        with pytest.raises(
+            ConfigurationError, match="rows could not be loaded into table 'strict_labels'"
+        ):  # and no trial before
             self.load(tmp_path)
 
     def test_nothing_of_it_stays(self, tmp_path, execute, responses_sandbox):
@@ -64,14 +66,14 @@ class TestTrial:
 
     def test_a_constraint_on_the_source_is_not(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY CHECK (id <> 'r3'), mood TEXT CHECK (mood <> 'text'))")
-        with pytest.raises(AirflowFailException, match="row 3: it does not fit the table 'strict_labels': CHECK"):
+        with pytest.raises(AirflowFailException, match="load_to: row 3: does not fit table 'strict_labels': CHECK"):
             self.load(tmp_path)
         assert not responses_sandbox.ledger
 
     def test_two_rows_that_only_together_do_not_fit(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, text TEXT UNIQUE, mood TEXT)")
         rows = [{"id": f"r{n}", "text": f"{n % 4}"} for n in range(5)]
-        with pytest.raises(AirflowFailException, match="load_to: rows 0 to 4 together: they do not fit the table"):
+        with pytest.raises(AirflowFailException, match="load_to: rows 0 to 4 together: do not fit table"):
             self.load(tmp_path, rows=rows)
         assert not responses_sandbox.ledger
 
@@ -146,12 +148,15 @@ class TestCreateTable:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            ({"database": "oracle"}, "database is 'oracle'; allowed are 'postgres', 'sqlite', 'duckdb', 'mysql'"),
-            ({"key": "no"}, "there is no key 'no'; the columns are id, output, _status"),
+            (
+                {"database": "oracle"},
+                "create_table_sql: database must be 'postgres', 'sqlite', 'duckdb' or 'mysql', got 'oracle'",
+            ),
+            ({"key": "no"}, "key='no' is not a column; the columns are id, output, _status"),
         ],
     )
     def test_what_it_cannot_print(self, given, said):
         with pytest.raises(ConfigurationError, match=said):
             SqlTable("nowhere", "labels").create_table_sql([{"id": 1}], **{"database": "sqlite"} | given)
-        with pytest.raises(ConfigurationError, match="names 'prize', which the result has not"):
+        with pytest.raises(ConfigurationError, match="the result has no column 'prize', which SqlTable"):
             SqlTable("nowhere", "labels", columns=["prize"]).create_table_sql([{"id": 1}], database="sqlite")

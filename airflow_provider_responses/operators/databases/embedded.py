@@ -1,4 +1,4 @@
-"""Databases in the process: SQLite and DuckDB."""
+"""Databases that run in the worker's process: SQLite and DuckDB."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from airflow_provider_responses.operators.databases.base import Known, Refusal
+from airflow_provider_responses.operators.databases.database import KnownDatabase, RefusalReason
 
 
-class Sqlite(Known):
+class Sqlite(KnownDatabase):
     """SQLite."""
 
     title = "SQLite"
@@ -25,7 +25,7 @@ class Sqlite(Known):
         "local time": "TEXT",
     }
 
-    def refusal(self, error: Exception) -> Refusal:
+    def refusal_reason(self, error: Exception) -> RefusalReason:
         code = getattr(error, "sqlite_errorcode", 0)
         if code in {18, 20, 3091}:  # TOOBIG, MISMATCH, CONSTRAINT_DATATYPE
             return "value"
@@ -33,11 +33,11 @@ class Sqlite(Known):
             return "null"
         return "constraint" if code & 0xFF == 19 else "other"
 
-    def said(self, error: Exception) -> str:
-        return str(error)  # which names types and columns only
+    def safe_message(self, error: Exception) -> str:
+        return str(error)  # it names types and columns only
 
 
-class DuckDb(Known):
+class DuckDb(KnownDatabase):
     """DuckDB, whose cursors are connections of their own."""
 
     title = "DuckDB"
@@ -53,20 +53,20 @@ class DuckDb(Known):
         "local time": "TIMESTAMP",
     }
 
-    def kinds(self, cursor: Any, table: str, columns: Sequence[Any]) -> Mapping[str, str]:  # noqa: ARG002
+    def type_names(self, cursor: Any, table: str, columns: Sequence[Any]) -> Mapping[str, str]:  # noqa: ARG002
         return {column[0]: str(column[1]).lower() for column in columns}
 
-    def refusal(self, error: Exception) -> Refusal:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if "ConstraintException" in kinds:
+    def refusal_reason(self, error: Exception) -> RefusalReason:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if "ConstraintException" in names:
             return "null" if "NOT NULL constraint" in str(error) else "constraint"
-        return "value" if kinds & {"DataError", "BinderException", "NotSupportedError"} else "other"
+        return "value" if names & {"DataError", "BinderException", "NotSupportedError"} else "other"
 
-    def said(self, error: Exception) -> str:
-        first = str(error).split("\n", 1)[0]
-        if self.refusal(error) == "value":
-            return re.sub(r"(['\"]).*\1", "a text", first)
-        return re.sub(r'key "[^"]*:.*"', "key", first)
+    def safe_message(self, error: Exception) -> str:
+        first_line = str(error).split("\n", 1)[0]
+        if self.refusal_reason(error) == "value":
+            return re.sub(r"(['\"]).*\1", "a text", first_line)
+        return re.sub(r'key "[^"]*:.*"', "key", first_line)
 
     def _cursor(self, connection: Any) -> Any:
         return connection

@@ -1,15 +1,16 @@
-"""PostgreSQL's types as Python objects: the same ones with psycopg2 and psycopg 3, whichever a worker has."""
+"""PostgreSQL's values as Python objects: the same types with psycopg2 and psycopg 3, whichever a worker has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
-# What Python's own types cannot hold (infinity, years before 1 and after 9999, 24:00) stays PostgreSQL's text.
+# Numbers (OIDs) of types. A value that Python's types cannot hold (infinity, years before 1 and after 9999, 24:00)
+# stays PostgreSQL's text.
 _TIMES: Final = {"date": 1082, "time": 1083, "timestamp": 1114, "timestamptz": 1184, "interval": 1186, "timetz": 1266}
 _TIME_ARRAYS: Final = (1182, 1183, 1115, 1185, 1187, 1270)
 _BYTEA, _BYTEA_ARRAY = 17, 1001
-# Of these the drivers have different notions; all are PostgreSQL's text here.
+# The drivers return different types for these; here all are PostgreSQL's text.
 _TEXTS: Final = {
     "inet": 869,
     "cidr": 650,
@@ -31,26 +32,26 @@ _TEXTS: Final = {
 _TEXT_ARRAYS: Final = (1041, 651, 2951, 2287, 3905, 3927, 3907, 3913, 3909, 3911, 6150, 6157, 6151, 6155, 6152, 6153)
 
 
-def define(cursor: Any) -> None:
-    """Let a cursor of either driver give these forms; no other cursor changes."""
+def register_types(cursor: Any) -> None:
+    """Register these types with one cursor, of either driver."""
     if type(cursor).__module__.partition(".")[0] == "psycopg":
-        _define_3(cursor)
+        _register_with_psycopg3(cursor)
     else:
-        _define_2(cursor)
+        _register_with_psycopg2(cursor)
 
 
-def _define_2(cursor: Any) -> None:
+def _register_with_psycopg2(cursor: Any) -> None:
     import psycopg2
     from psycopg2 import extensions as ext
 
-    def add(name: str, numbers: tuple[int, ...], arrays: tuple[int, ...], cast: Callable[[Any, Any], Any]) -> None:
-        kind = ext.new_type(numbers, name, cast)
-        ext.register_type(kind, cursor)
-        ext.register_type(ext.new_array_type(arrays, f"{name}[]", kind), cursor)
+    def add(name: str, oids: tuple[int, ...], array_oids: tuple[int, ...], cast: Callable[[Any, Any], Any]) -> None:
+        scalar = ext.new_type(oids, name, cast)
+        ext.register_type(scalar, cursor)
+        ext.register_type(ext.new_array_type(array_oids, f"{name}[]", scalar), cursor)
 
     def or_text(name: str, cast: Any) -> Callable[[Any, Any], Any]:
         def read(text: str | None, cursor: Any) -> Any:
-            # psycopg2 takes infinity for the year 9999, and the end of a day for its begin.
+            # psycopg2 reads infinity as the year 9999, and 24:00 as 0:00.
             if text is None or text.endswith("infinity") or (name.startswith("time") and text.startswith("24:")):
                 return text
             try:
@@ -61,21 +62,21 @@ def _define_2(cursor: Any) -> None:
         return read
 
     casts = (ext.PYDATE, ext.PYTIME, ext.PYDATETIME, ext.PYDATETIMETZ, ext.PYINTERVAL, ext.PYTIME)
-    for (name, number), array, cast in zip(_TIMES.items(), _TIME_ARRAYS, casts, strict=True):
-        add(name.upper(), (number,), (array,), or_text(name, cast))
+    for (name, oid), array_oid, cast in zip(_TIMES.items(), _TIME_ARRAYS, casts, strict=True):
+        add(name.upper(), (oid,), (array_oid,), or_text(name, cast))
     add("TEXTS", tuple(_TEXTS.values()), _TEXT_ARRAYS, lambda text, _: text)
     add(
         "BYTEA", (_BYTEA,), (_BYTEA_ARRAY,), lambda text, at: None if text is None else bytes(psycopg2.BINARY(text, at))
     )
 
 
-def _define_3(cursor: Any) -> None:
+def _register_with_psycopg3(cursor: Any) -> None:
     import psycopg
     from psycopg.types import datetime as times
     from psycopg.types.string import TextLoader
 
     def or_text(loader: Any) -> Any:
-        # Of psycopg's loaders in Python: those in C do not call `load`.
+        # A subclass of a loader in Python: those in C do not call `load`.
         class Loader(loader):  # type: ignore[misc]
             def load(self, data: Any) -> Any:
                 try:
@@ -86,7 +87,7 @@ def _define_3(cursor: Any) -> None:
         return Loader
 
     loaders = (times.DateLoader, times.TimeLoader, times.TimestampLoader, times.TimestamptzLoader)
-    for number, loader in zip(_TIMES.values(), (*loaders, times.IntervalLoader, times.TimetzLoader), strict=True):
-        cursor.adapters.register_loader(number, or_text(loader))
-    for number in _TEXTS.values():
-        cursor.adapters.register_loader(number, TextLoader)
+    for oid, loader in zip(_TIMES.values(), (*loaders, times.IntervalLoader, times.TimetzLoader), strict=True):
+        cursor.adapters.register_loader(oid, or_text(loader))
+    for oid in _TEXTS.values():
+        cursor.adapters.register_loader(oid, TextLoader)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_responses.operators.output_paths import _warnings
+from airflow_provider_responses.operators.output_path_warnings import _warnings
 from tests.airflow_fakes import context
 from tests.enrich.jobs import stored
 from tests.operators.enrichments import enrich

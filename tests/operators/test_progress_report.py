@@ -8,7 +8,7 @@ import threading
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses.operators.progress import STATE_KEY, ProgressReport
+from airflow_provider_responses.operators.progress_report import STATE_KEY, ProgressReport
 from tests.airflow_fakes import TaskStateStore, context
 from tests.operators.enrichments import enrich
 

@@ -1,4 +1,4 @@
-"""What is looked at while the source's rows pass by on their way to the index."""
+"""The source's columns, collected while its rows are read: for the prompt's template, and for a load."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.sources import Row
-    from airflow_provider_responses.operators.tables import Loader
+    from airflow_provider_responses.operators.databases.loader import TableLoader
 
 
-def with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
+def check_template_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator[list[Row]]:
     """
-    Yield the chunks, and look at their columns.
+    Yield the chunks, and check at their end that the columns of a template exist.
 
-    :raises RequestValidationError: if a template names a column that no row has.
+    :param names: of the columns that the template names.
+    :raises RequestValidationError: if no row has one of them.
     """
     known: dict[str, None] = {}
     for chunk in chunks:
@@ -34,10 +35,14 @@ def with_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -> Iterator
         )
 
 
-def for_loading(
-    chunks: Iterable[list[Row]], loader: Loader | None, *, columns: Sequence[str] | None, key: str | None
+def choose_loaded_columns(
+    chunks: Iterable[list[Row]], loader: TableLoader | None, *, columns: Sequence[str] | None, key: str | None
 ) -> Iterator[list[Row]]:
-    """Yield the chunks; the last one has passed before the first request is sent, so all columns are known then."""
+    """
+    Yield the chunks, and let the loader choose its columns at their end, before the first request is sent.
+
+    :param columns: of the source, that go into the result beside the key; all by default.
+    """
     known: dict[str, None] = {}
     is_empty = True
     for chunk in chunks:
@@ -46,5 +51,5 @@ def for_loading(
         is_empty = is_empty and not chunk
         yield chunk
     if loader is not None and not is_empty:
-        chosen = known if columns is None else {*columns, key}
-        loader.choose(str(name) for name in known if name in chosen)
+        in_result = known if columns is None else {*columns, key}
+        loader.choose_columns(str(name) for name in known if name in in_result)

@@ -1,4 +1,4 @@
-"""How an enrichment goes, for Airflow: metrics, and from Airflow 3.3 on an entry of the task state store."""
+"""The progress of an enrichment in Airflow: metrics, and from Airflow 3.3 on an entry of the task state store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Figures = Mapping[str, float | None]
 
 class ProgressReport:
     """
-    See the module. The store is written in a thread of its own, since each write is a request to Airflow's API server.
+    Reports figures as metrics, and to the task state store.
+
+    The store is written in a thread of its own, since each write is a request to Airflow's API server.
 
     :param tags: of the metrics.
     :param store: the task state store; None before Airflow 3.3.
@@ -32,7 +34,7 @@ class ProgressReport:
         self._thread: threading.Thread | None = None
 
     def __call__(self, figures: Figures) -> None:
-        """Report figures; those that are unknown are no metrics, and null in the store."""
+        """Report figures. An unknown one is null in the store, and not sent as a metric."""
         from airflow.providers.common.compat.sdk import Stats
 
         for name, value in figures.items():
@@ -48,7 +50,7 @@ class ProgressReport:
             self._thread.start()
 
     def close(self) -> None:
-        """Wait until the last figures are written, but not long."""
+        """Wait until the last figures are written, at most ``LAST_WRITE_SECONDS``."""
         if self._thread is None:
             return
         with self._changed:
@@ -57,7 +59,7 @@ class ProgressReport:
         self._thread.join(LAST_WRITE_SECONDS)
 
     def _write(self) -> None:
-        """Write the latest figures whenever there are new ones: a slow store gets fewer of them."""
+        """Write the latest figures whenever there are new ones; a slow store skips some."""
         failed = False
         while True:
             with self._changed:
@@ -67,7 +69,7 @@ class ProgressReport:
                 return
             try:
                 self._store.set(STATE_KEY, dict(figures))
-            except Exception as error:  # noqa: BLE001  whatever it is, it is no reason to stop the run
+            except Exception as error:  # noqa: BLE001  no error of the store is a reason to stop the task
                 if not failed:
                     log.warning("The progress cannot be written to the task state store: %s", error)
                 failed = True

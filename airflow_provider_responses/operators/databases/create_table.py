@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.answers import fields_of, type_of
 from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of
-from airflow_provider_responses.enrich.sources import CHUNK, CsvFile, Row, Sql, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CHUNK, CsvFile, Row, read_file, read_rows
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.operators.databases import KNOWN, database_of, hook_of
-from airflow_provider_responses.operators.databases.base import Known
+from airflow_provider_responses.operators.databases.database import KnownDatabase
+from airflow_provider_responses.operators.databases.lookup import KNOWN, find_database, get_db_hook
+from airflow_provider_responses.operators.databases.query import read_query
 from airflow_provider_responses.operators.paths import open_path
-from airflow_provider_responses.operators.queries import query
+from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.validation import check_choice
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-    from airflow_provider_responses.operators.tables import SqlTable
 
 _KINDS: Final[tuple[tuple[Any, str], ...]] = (
     *((bool, "boolean"), (int, "integer"), (float, "number"), (str, "text")),
@@ -34,43 +34,41 @@ def create_table_sql(
     table: SqlTable, source: Any, *, output_type: type[BaseModel] | None, key: str | None, database: str | None
 ) -> str:
     """Return the statement; see ``SqlTable.create_table_sql``."""
-    known = _database(table, database)
-    run = TaskRequest(fields={}, output_type=output_type, stream=False)
-    responses = columns_of(type_of(run), fields_of(run), nullable=False)
-    columns = kinds_of(next(_chunks(source), []))
+    known = _database_class(table, database)
+    request = TaskRequest(fields={}, output_type=output_type, stream=False)
+    responses = columns_of(type_of(request), fields_of(request), nullable=False)
+    columns = source_columns(next(_chunks(source), []))
     columns |= {column.name: column.kind for column in responses}
     columns |= {name: kind for name, (kind, _) in OWN_COLUMNS.items()}
     if key is not None and key not in columns:
-        raise ConfigurationError(f"create_table_sql: there is no key {key!r}; the columns are {', '.join(columns)}")
+        raise ConfigurationError(f"create_table_sql: key={key!r} is not a column; the columns are {', '.join(columns)}")
     if table.columns is not None:
         if missing := [name for name in table.columns if name not in columns]:
             raise ConfigurationError(
-                f"create_table_sql: SqlTable(columns=...) names {missing[0]!r}, which the result has not; its columns "
-                f"are {', '.join(columns)}"
+                f"create_table_sql: the result has no column {missing[0]!r}, which SqlTable(columns=...) names; its "
+                f"columns are {', '.join(columns)}"
             )
         columns = {name: columns[name] for name in dict.fromkeys([*([key] if key else []), *table.columns])}
-    type_for = known.column_types(key)
-    lines = [f"    {known.in_quotes(name)} {type_for(name, kind)}" for name, kind in columns.items()]
+    lines = [f"    {known.quote(name)} {known.create_type(kind, is_key=name == key)}" for name, kind in columns.items()]
     return f"CREATE TABLE {table.table} (\n" + ",\n".join(lines) + "\n);"
 
 
-def _database(table: SqlTable, name: str | None) -> type[Known]:
-    if name is not None and name not in KNOWN:
-        raise ConfigurationError(f"create_table_sql: database is {name!r}; allowed are {', '.join(map(repr, KNOWN))}")
+def _database_class(table: SqlTable, name: str | None) -> type[KnownDatabase]:
+    check_choice("create_table_sql: database", name, KNOWN, optional=True, error=ConfigurationError)
     if name is not None:
         return KNOWN[name]
-    found = type(database_of(hook_of(table.conn_id, "load_to")))
-    if not issubclass(found, Known):
+    found = type(find_database(get_db_hook(table.conn_id, "load_to")))
+    if not issubclass(found, KnownDatabase):
         raise ConfigurationError(
-            f"create_table_sql: the types of connection {table.conn_id!r}'s database are not known here; give "
-            f"database=..., one of {', '.join(map(repr, KNOWN))}"
+            f"create_table_sql: the types of connection {table.conn_id!r}'s database are not known. Set database=... "
+            f"to one of {', '.join(map(repr, KNOWN))}"
         )
     return found
 
 
 def _chunks(source: Any) -> Iterator[list[Row]]:
-    if isinstance(source, Sql):
-        return query(source)
+    if isinstance(source, SqlQuery):
+        return read_query(source)
     if isinstance(source, CsvFile):
         source.check()
         return read_file(open_path(source.path), csv_options=source)
@@ -79,14 +77,14 @@ def _chunks(source: Any) -> Iterator[list[Row]]:
     return read_file(open_path(source))
 
 
-def kinds_of(rows: Iterable[Row]) -> dict[str, str]:
-    """Return the columns of rows, each with the kind of its values: text, if there is none."""
+def source_columns(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the columns of rows, each with the kind of its values; text where all are null."""
     rows = list(rows)[:CHUNK]
     names = dict.fromkeys(str(name) for name in chain.from_iterable(rows))
-    return {name: _together({_kind(row.get(name), name) for row in rows} - {""}) for name in names}
+    return {name: _common_kind({_kind(row.get(name), name) for row in rows} - {""}) for name in names}
 
 
-def _together(kinds: set[str]) -> str:
+def _common_kind(kinds: set[str]) -> str:
     if kinds <= {"integer", "number"} and len(kinds) > 1:
         return "number"
     if len(kinds) == 1:
@@ -95,7 +93,7 @@ def _together(kinds: set[str]) -> str:
 
 
 def _kind(value: Any, name: str) -> str:
-    """Return what the result has for a value; nothing for null."""
+    """Return the kind of a value in the result, empty for null."""
     if isinstance(value, decimal.Decimal):
         return "decimal" if value.is_finite() else ""
     if isinstance(value, datetime.datetime):
@@ -103,7 +101,4 @@ def _kind(value: Any, name: str) -> str:
     if isinstance(value, datetime.date):
         return "date"
     value = to_json(value, name)
-    for kind, holds in _KINDS:
-        if isinstance(value, kind):
-            return holds
-    return ""
+    return next((kind for types, kind in _KINDS if isinstance(value, types)), "")

@@ -1,4 +1,4 @@
-"""What is likely to go wrong with an output path: the next attempt may run where it is another folder."""
+"""Warnings about an output path that the next attempt, on another worker, would not find."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ _LOCAL: Final = (PosixPath, WindowsPath)  # with Airflow 2.11 an ObjectStoragePa
 _ONE_MACHINE: Final = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
 
 
-def warn_about(given: Any, executor: str | None = None) -> None:
+def log_output_path_warnings(output_path: Any, executor: str | None = None) -> None:
     """
-    Log what is likely to go wrong with an ``output_path`` that could be opened.
+    Log why the next attempt may not find an ``output_path``.
 
-    :param given: as the task was given it.
+    :param output_path: the operator's argument; it can be opened.
     :param executor: the task's own; by default the one that Airflow is configured with.
     """
-    for warning in _warnings(given, executor):
+    for warning in _warnings(output_path, executor):
         log.warning("%s", warning)
 
 
-def _warnings(given: Any, executor: str | None) -> Iterator[str]:
-    path = open_path(given)
+def _warnings(output_path: Any, executor: str | None) -> Iterator[str]:
+    path = open_path(output_path)
     if not isinstance(path, _LOCAL):
         return
-    if _is_relative(given):
+    if _is_relative(output_path):
         yield (
-            f"output_path {str(given)!r} is relative: it is {str(path)!r} here, and another folder for a worker that "
-            "was started elsewhere, which would send all rows again; give an absolute path, or one of a store such as "
-            "s3://…"
+            f"output_path {str(output_path)!r} is relative: it is {str(path)!r} here, and another folder for a worker "
+            "that was started elsewhere, which would send all rows again. Use an absolute path, or one of a store such "
+            "as s3://…"
         )
-    if (name := _executor(executor)) not in _ONE_MACHINE:
+    if (name := _executor_class(executor)) not in _ONE_MACHINE:
         yield (
             f"output_path {str(path)!r} is on this worker's disk, and {name} may run the next attempt on another, "
-            "which would send all rows again; give a path of a store such as s3://…, unless all workers mount this "
+            "which would send all rows again. Use a path of a store such as s3://…, unless all workers mount this "
             "folder from one place"
         )
 
 
-def _is_relative(given: Any) -> bool:
-    text = str(given if isinstance(given, (str, PathLike)) else getattr(given, "path", given))
+def _is_relative(path: Any) -> bool:
+    text = str(path if isinstance(path, (str, PathLike)) else getattr(path, "path", path))
     return "://" not in text and not Path(text).expanduser().is_absolute()
 
 
-def _executor(own: str | None) -> str:
+def _executor_class(own: str | None) -> str:
     """Return the class name of the executor that runs a task, which may name it by its alias."""
     # Such as "LocalExecutor,alias:some.module.CeleryExecutor;team=LocalExecutor".
     configured = re.split("[,;]", conf.get("core", "executor", fallback="LocalExecutor"))
