@@ -1,7 +1,7 @@
 """
-For your own tests: a sandbox that your DAGs talk to, and a check of every request that a DAG file spells out.
+For your own tests: a sandbox that your DAGs send requests to, and the validation of all requests of a DAG.
 
-Put ``pytest_plugins = ["airflow_provider_responses.testing"]`` into your top-level ``conftest.py``.
+For the fixture, put ``pytest_plugins = ["airflow_provider_responses.testing"]`` into your top-level ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["invalid_requests", "responses_sandbox"]
 
-LATER = "{{ known when the task runs }}"
-FIELDS = ("input", "model", "instructions", "request")
+AT_RUNTIME = "{{ known when the task runs }}"
+REQUEST_ARGUMENTS = ("input", "model", "instructions", "request")
 CONNECTION_VARIABLE = "AIRFLOW_CONN_RESPONSES_DEFAULT"
 
 
 @pytest.fixture(scope="session")
 def responses_sandbox_server() -> Iterator[Sandbox]:
-    """Start one sandbox for the whole session; use ``responses_sandbox`` in tests."""
+    """Start one sandbox for the whole session. Tests use ``responses_sandbox``."""
     from airflow_provider_responses.sandbox import Sandbox
 
     with Sandbox(port=0) as sandbox:
@@ -43,9 +43,9 @@ def responses_sandbox_server() -> Iterator[Sandbox]:
 @pytest.fixture
 def responses_sandbox(responses_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """
-    Give a sandbox with an empty ledger, and let the connection ``responses_default`` point to it.
+    Yield a sandbox with an empty ledger; the connection ``responses_default`` points to it.
 
-    ``sandbox.script(...)`` says what happens to the next requests, ``sandbox.ledger`` what was asked and billed.
+    ``sandbox.script(...)`` sets the responses to the next requests; ``sandbox.ledger`` has the requests and costs.
     """
     responses_sandbox_server.reset()
     monkeypatch.setenv(CONNECTION_VARIABLE, json.dumps(responses_sandbox_server.connection))
@@ -55,28 +55,28 @@ def responses_sandbox(responses_sandbox_server: Sandbox, monkeypatch: pytest.Mon
 
 def invalid_requests(dag: Any, *, default_model: str | None = None, dialect: Dialect = "openrouter") -> dict[str, str]:
     """
-    Validate what a DAG's requests say literally, without sending anything.
+    Validate all requests of a DAG without sending anything.
 
-    Fields that hold a template or an upstream task's output are left out, since only a run knows them.
+    Fields that hold a template or the output of an upstream task are skipped: they are known only when the task runs.
 
     :param dag: the DAG.
     :param default_model: the connection's default model, if it has one.
     :param dialect: ``openrouter``, or ``open`` for requests that go to another server.
-    :return: task id → what is wrong with its request; empty if all are valid.
+    :return: task id → the error of its first invalid request; empty if all requests are valid.
     """
     config = ClientConfig(api_key="none", default_model=default_model, dialect=dialect)
     problems: dict[str, str] = {}
     for task in dag.tasks:
-        for place, arguments in _requests(task):
+        for origin, arguments in _requests(task):
             try:
                 _prepare(arguments, config)
             except ResponsesError as error:
-                problems.setdefault(task.task_id, f"{place}{error}")
+                problems.setdefault(task.task_id, f"{origin}{error}")
     return problems
 
 
 def _requests(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give where each of a task's requests is spelt out, and the arguments that it is made of."""
+    """Yield the arguments of each request of a task, after the name of the expansion that they come from."""
     mapped = hasattr(task, "partial_kwargs")
     kind = task.operator_class if mapped else type(task)
     if not issubclass(kind, (ResponsesOperator, ResponsesEnrichOperator)):
@@ -86,45 +86,47 @@ def _requests(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if not mapped:
         yield "", {**vars(task), **decorated}
         return
-    for place, expanded in _expansions(task):
-        yield place, {**task.partial_kwargs, **expanded, **decorated}
+    for origin, expanded in _expansions(task):
+        yield origin, {**task.partial_kwargs, **expanded, **decorated}
 
 
 def _expansions(task: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give what `.expand()` or `.expand_kwargs()` fills in, once for every literal value."""
+    """Yield the arguments that `.expand()` or `.expand_kwargs()` adds, once for each literal value."""
     value = getattr(task._get_specified_expand_input(), "value", None)
     if isinstance(value, (list, tuple)):  # expand_kwargs
         for index, arguments in enumerate(value):
             yield (
                 f"expand_kwargs[{index}]: ",
-                arguments if isinstance(arguments, dict) else dict.fromkeys(FIELDS, LATER),
+                arguments if isinstance(arguments, dict) else dict.fromkeys(REQUEST_ARGUMENTS, AT_RUNTIME),
             )
         return
     if not isinstance(value, dict):
-        yield "", dict.fromkeys(FIELDS, LATER)
+        yield "", dict.fromkeys(REQUEST_ARGUMENTS, AT_RUNTIME)
         return
-    yield "", dict.fromkeys(value, LATER)
+    yield "", dict.fromkeys(value, AT_RUNTIME)
     for name, literal in value.items():
         if isinstance(literal, (list, tuple)):
             for index, item in enumerate(literal):
-                yield f"expand({name}=...)[{index}]: ", {**dict.fromkeys(value, LATER), name: item}
+                yield f"expand({name}=...)[{index}]: ", {**dict.fromkeys(value, AT_RUNTIME), name: item}
 
 
 def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
-    everyday = {name: arguments.get(name) for name in ("input", "model", "instructions")}
+    main_arguments = {name: arguments.get(name) for name in ("input", "model", "instructions")}
     request = arguments.get("request") or {}
-    whole_request_comes_later = not isinstance(request, Mapping) or "decorated" in arguments
+    is_built_at_runtime = not isinstance(request, Mapping) or "decorated" in arguments
     fields = merge_fields(
-        {name: value for name, value in everyday.items() if value is not None},
+        {name: value for name, value in main_arguments.items() if value is not None},
         request if isinstance(request, Mapping) else {},
     )
     literal = {name: value for name, value in fields.items() if not is_lazy(value)}
     for name in ("input", "model"):
-        if whole_request_comes_later or name in fields:
+        if is_built_at_runtime or name in fields:
             literal.setdefault(name, "known when the task runs")
     options = arguments.get("options")
     given = RequestOptions.to_dict(options) if isinstance(options, (RequestOptions, Mapping)) else {}
-    if callable(literal.get("input")):  # of rows: it gives the input when the task runs
-        literal["input"] = LATER
-    run = TaskRequest(fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32)
-    run.prepare(config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)}))
+    if callable(literal.get("input")):  # of an enrichment: it returns the input of each row
+        literal["input"] = AT_RUNTIME
+    task_request = TaskRequest(
+        fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32
+    )
+    task_request.prepare(config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)}))

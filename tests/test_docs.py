@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 EXAMPLES = ROOT / "dags_examples"
-DEMO = EXAMPLES / "describe_packages.py"
+DEMO = EXAMPLES / "support_tickets.py"
 
 NEWER = re.compile(r"# Airflow ([\d.]+) and later\n")  # such a block runs there only
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""The example DAGs run to their end against the sandbox."""
+"""Every example DAG succeeds against the sandbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "dags_examples"
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_example_succeeds(name, run_dag, responses_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what an earlier run has left would be used
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # files of an earlier DAG run would be used
 
     result = run_dag(EXAMPLES / f"{name}.py", name)
 
@@ -21,16 +21,18 @@ def test_example_succeeds(name, run_dag, responses_sandbox, tmp_path, monkeypatc
     assert set(result.states.values()) == {"success"}
 
 
-def test_describe_packages_gives_a_dozen_typed_labels_and_their_price(run_dag, responses_sandbox, capfd):
-    result = run_dag(EXAMPLES / "describe_packages.py", "describe_packages")
+def test_the_demo_prints_an_output_that_fits_each_ticket_and_its_cost(run_dag, responses_sandbox, capfd):
+    result = run_dag(EXAMPLES / "support_tickets.py", "support_tickets")
 
-    labels = [result.xcom("label", map_index=i) for i in range(12)]
-    usages = [result.xcom("label", "usage", i) for i in range(12)]
-    assert all(set(label) == {"topic", "summary"} for label in labels)
-    assert sum(usage["cost"] for usage in usages) == pytest.approx(responses_sandbox_cost(responses_sandbox))
+    tickets = result.xcom("read_tickets")
+    outputs = [result.xcom("triage", map_index=i) for i in range(len(tickets))]
+    usages = [result.xcom("triage", "usage", i) for i in range(len(tickets))]
+    assert [output["team"] for output in outputs] == ["export", "billing", "login", "export", "billing", "other"]
+    assert all(ticket.startswith(output["summary"]) for ticket, output in zip(tickets, outputs, strict=True))
+    assert sum(usage["cost"] for usage in usages) == pytest.approx(
+        sum(entry.cost for entry in responses_sandbox.billed)
+    )
     assert {usage["model"] for usage in usages} == {"openai/gpt-4o-mini"}
-    assert "12 packages, $" in capfd.readouterr().out
-
-
-def responses_sandbox_cost(sandbox):
-    return sum(entry.cost for entry in sandbox.billed)
+    printed = capfd.readouterr().out
+    assert "summary  My login fails with error 403." in printed
+    assert "6 tickets, $" in printed

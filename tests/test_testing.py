@@ -1,4 +1,4 @@
-"""What users get for their own tests."""
+"""The helpers for tests of users: the fixture, and the validation of all requests of a DAG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dag_of(*builders):
     return dag
 
 
-def test_the_fixture_sets_the_connection_and_keeps_a_ledger(responses_sandbox):
+def test_the_fixture_sets_the_connection_and_fills_the_ledger(responses_sandbox):
     ResponsesHook().send({"model": MODEL, "input": "x"})
     assert [entry.model for entry in responses_sandbox.billed] == [MODEL]
 
@@ -63,7 +63,10 @@ def test_every_invalid_request_is_named_with_its_task():
     dag = dag_of(
         lambda: ResponsesOperator(task_id="limits", model=MODEL, input="x", request={"service_tier": "gold"}),
         lambda: ResponsesOperator(
-            task_id="with_key", model=MODEL, input="x", request={"metadata": dict.fromkeys("abcdefghijklmnop", "x")}
+            task_id="metadata",
+            model=MODEL,
+            input="x",
+            request={"metadata": dict.fromkeys("abcdefghijklmnop", "x")},
         ),
         lambda: ResponsesOperator(task_id="no_model", input="x"),
         lambda: ResponsesOperator(task_id="no_input", model=MODEL),
@@ -76,18 +79,18 @@ def test_every_invalid_request_is_named_with_its_task():
     )
     problems = invalid_requests(dag)
     assert set(problems) == {
-        *("limits", "with_key", "no_model", "no_input", "empty", "stored", "mapped", "decorated"),
+        *("limits", "metadata", "no_model", "no_input", "empty", "stored", "mapped", "decorated"),
     }
     assert "service_tier: must be 'auto'" in problems["limits"]
 
 
-def test_the_connections_default_model_and_dialect_can_be_told():
+def test_the_default_model_and_dialect_of_a_connection_can_be_given():
     dag = dag_of(lambda: ResponsesOperator(task_id="a", input="x", request={"store": True}))
     assert invalid_requests(dag, default_model="local/model", dialect="open") == {}
 
 
-def test_fields_of_other_servers_are_valid_towards_them():
-    request = {"conversation": "c", "include": ["of tomorrow"], "metadata": {str(n): "x" for n in range(17)}}
+def test_the_open_dialect_accepts_fields_of_other_servers():
+    request = {"conversation": "c", "include": ["unknown"], "metadata": {str(n): "x" for n in range(17)}}
     dag = dag_of(
         lambda: ResponsesOperator(task_id="a", model=MODEL, input="x", request=request),
         lambda: ResponsesOperator(task_id="b", request={"prompt": {"id": "p"}}),
@@ -97,7 +100,7 @@ def test_fields_of_other_servers_are_valid_towards_them():
     assert set(invalid_requests(dag)) == {"a", "b", "c"}
 
 
-def test_literal_values_of_a_mapped_task_are_checked_each():
+def test_each_literal_value_of_a_mapped_task_is_validated():
     dag = dag_of(
         lambda: ResponsesOperator.partial(task_id="a", model=MODEL).expand(input=["fine", ""]),
         lambda: ResponsesOperator.partial(task_id="b", model=MODEL).expand_kwargs(
@@ -109,7 +112,7 @@ def test_literal_values_of_a_mapped_task_are_checked_each():
     assert problems["b"].startswith("expand_kwargs[1]: ")
 
 
-def test_tasks_that_enrich_are_checked_as_well():
+def test_requests_of_enrichments_are_validated():
     @task.responses_enrich(rows=[{"a": 1}], output_path="out")
     def whole(row):
         return {"model": MODEL, "input": row["a"]}

@@ -1,4 +1,4 @@
-"""Run the example DAG `describe_packages` once, with `airflow dags test`, and print the table it makes.
+"""Run the example DAG `support_tickets` once, with `airflow dags test`, and print its results.
 
 The requests go to a sandbox on this machine, or to OpenRouter if OPENROUTER_API_KEY is set.
 """
@@ -18,15 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DAG_ID = "describe_packages"
-TABLE_START, TABLE_END = "=== results ===", "=== end ==="
-# Airflow's own records, of release 3 and of release 2, can fall between the lines of the table.
+DAG_ID = "support_tickets"
+RESULTS_START, RESULTS_END = "=== results ===", "=== end ==="
+# Log records of Airflow 3 and of Airflow 2, which can come between the lines of the results.
 LOG_RECORD = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:")
 TAIL_LINES = 40
 
 
 class DemoError(Exception):
-    """A step of the demo did not work; the log tells why."""
+    """A step of the demo failed; the log has the reason."""
 
 
 class Airflow:
@@ -52,7 +52,7 @@ class Airflow:
         self.log.write_text("")
 
     def migrate(self) -> None:
-        """Make the database, unless an earlier run has made it."""
+        """Create the database, unless an earlier demo has created it."""
         if self.database.exists():
             return
         unfinished = self.database.with_suffix(".new")
@@ -61,13 +61,13 @@ class Airflow:
         unfinished.rename(self.database)
 
     def test_dag(self, connection: dict[str, object]) -> list[str]:
-        """Run the DAG with `connection` and return the lines of its table."""
+        """Run the DAG with `connection` and return the lines of its results."""
         self.env["AIRFLOW_CONN_RESPONSES_DEFAULT"] = json.dumps(connection)
         lines = self.run("dags", "test", DAG_ID, database=self.database)
-        if TABLE_START not in lines or TABLE_END not in lines:
-            raise DemoError("the DAG ran, but printed no table")
-        table = lines[lines.index(TABLE_START) + 1 : lines.index(TABLE_END)]
-        return [line for line in table if not LOG_RECORD.match(line)]
+        if RESULTS_START not in lines or RESULTS_END not in lines:
+            raise DemoError("the DAG ran, but printed no results")
+        results = lines[lines.index(RESULTS_START) + 1 : lines.index(RESULTS_END)]
+        return [line for line in results if not LOG_RECORD.match(line)]
 
     def run(self, *arguments: str, database: Path) -> list[str]:
         """Run one command and return the lines of its output."""
@@ -95,19 +95,20 @@ class Airflow:
 
 
 @contextlib.contextmanager
-def service() -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the name of the service that answers the requests, and the connection to it."""
+def service() -> Iterator[tuple[list[str], dict[str, object]]]:
+    """Yield lines about the service that responds, and the connection to it."""
     if key := os.environ.get("OPENROUTER_API_KEY"):
-        yield "OpenRouter (OPENROUTER_API_KEY is set)", {"conn_type": "responses", "password": key}
+        yield ["Service: OpenRouter (OPENROUTER_API_KEY is set)"], {"conn_type": "responses", "password": key}
         return
     from airflow_provider_responses.sandbox import Sandbox
 
     with Sandbox(port=0) as sandbox:
-        yield "a sandbox on this machine (OPENROUTER_API_KEY is not set)", sandbox.connection
+        name = "Service: a sandbox on this machine (OPENROUTER_API_KEY is not set)"
+        yield [name, f"Note:    {sandbox.notice}"], sandbox.connection
 
 
 def main() -> int:
-    """Run the demo; the exit code is 0 only if the DAG succeeded and printed its table."""
+    """Run the demo; the exit code is 0 only if the DAG succeeded and printed its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", "--verbose", action="store_true", help="show everything that Airflow logs")
     parser.add_argument("--folder", type=Path, default=ROOT / ".airflow" / "demo", help="for Airflow's files")
@@ -117,16 +118,16 @@ def main() -> int:
     began = time.monotonic()
     airflow = Airflow(options.folder.resolve(), options.dags.resolve(), verbose=options.verbose)
     try:
-        with service() as (name, connection):
-            print(f"DAG:     {DAG_ID}, on Airflow {airflow.version}", f"Service: {name}", sep="\n", flush=True)
+        with service() as (about, connection):
+            print(f"DAG:     {DAG_ID}, on Airflow {airflow.version}", *about, sep="\n", flush=True)
             airflow.migrate()
-            table = airflow.test_dag(connection)
+            results = airflow.test_dag(connection)
     except DemoError as error:
         tail = airflow.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         print(*tail, f"\nThe demo failed: {error}.", f"The whole log: {airflow.log}", sep="\n", file=sys.stderr)
         return 1
-    print("", *table, "", sep="\n")
-    print(f"Done in {time.monotonic() - began:.0f} s. Airflow's log of the run: {airflow.log}")
+    print("", *results, "", sep="\n")
+    print(f"Done in {time.monotonic() - began:.0f} s. Airflow's log: {airflow.log}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_responses.sandbox``."""
+"""The command ``python -m airflow_provider_responses.sandbox``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 
 from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.sandbox.server import Sandbox
+from airflow_provider_responses.sandbox.http.server import Sandbox
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,32 +41,33 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _greeting(sandbox: Sandbox) -> str:
     connection = json.dumps(sandbox.connection)
-    return f"{sandbox.base_url}  export AIRFLOW_CONN_RESPONSES_DEFAULT='{connection}'\n"
+    return f"{sandbox.base_url}  export AIRFLOW_CONN_RESPONSES_DEFAULT='{connection}'\n{sandbox.notice}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m airflow_provider_responses.sandbox", description="An OpenRouter on loopback."
+        prog="python -m airflow_provider_responses.sandbox",
+        description="An imitation of OpenRouter on loopback. No model runs.",
     )
-    parser.add_argument("--port", type=int, default=8642, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8642, help="0 picks a free port (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
-    parser.add_argument("--open", action="store_true", help="play a server without OpenRouter's own features")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every response")
+    parser.add_argument("--open", action="store_true", help="imitate a server without OpenRouter's own features")
     parser.add_argument("--requests-per-minute", type=int, metavar="N", help="calls of one key in a minute")
     parser.add_argument("--tokens-per-minute", type=int, metavar="N", help="tokens of one key in a minute")
     parser.add_argument(
         "--fault",
-        type=_rate,
+        type=_fault_rate,
         action="append",
         default=[],
         metavar="NAME=SHARE",
         help="let a share of the calls fail: 429=0.2, truncate=0.05; repeatable",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides which calls those are (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls fail (default: %(default)s)")
     return parser
 
 
-def _rate(text: str) -> tuple[str, float]:
+def _fault_rate(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
     return name, float(share)
 

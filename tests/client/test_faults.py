@@ -35,8 +35,8 @@ from airflow_provider_responses.exceptions import (
     UnprocessableEntityResponseError,
 )
 from airflow_provider_responses.sandbox import Sandbox
-from airflow_provider_responses.sandbox.chance import Faults
-from airflow_provider_responses.sandbox.script import AVAILABILITY_STATUS, ERROR_TYPES, PLAIN_MODELS
+from airflow_provider_responses.sandbox.state.random_faults import Faults
+from airflow_provider_responses.sandbox.state.script import AVAILABILITY_STATUS, ERROR_TYPES, PLAIN_MODELS
 
 from .wire import KEY, Flavour, Handle
 
@@ -387,7 +387,7 @@ def test_an_undelivered_response_is_not_paid_twice(connect: Connect, sandbox: Sa
     sandbox.script({"drop": "after"})
     handle = connect(sandbox, Clock(), extra_headers={"X-OpenRouter-Cache": "true"})
     assert send(handle, method) == TEXT
-    assert [entry.outcome for entry in sandbox.ledger] == ["answered", "cached"]
+    assert [entry.outcome for entry in sandbox.ledger] == ["generated", "cached"]
     assert len(sandbox.billed) == 1
 
 

@@ -268,4 +268,4 @@ def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, res
     assert operator(ask, deferrable=True, **typed).execute_complete(context(), event)
     assert calls == ["called"]
     assert len({entry.body_sha256 for entry in responses_sandbox.ledger}) == 1
-    assert responses_sandbox.ledger[1].outcome == ("cached" if why == "too large" else "answered")
+    assert responses_sandbox.ledger[1].outcome == ("cached" if why == "too large" else "generated")

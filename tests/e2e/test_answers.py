@@ -34,7 +34,7 @@ def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
 
     assert case.wait() == "success"
 
-    assert case.outcomes == ["answered"]
+    assert case.outcomes == ["generated"]
     assert case.ledger[0].body["input"] == TEXT
     metadata = case.ledger[0].body["metadata"]
     assert list(metadata) == ["zeta", "alpha", "airflow"]
@@ -122,7 +122,7 @@ def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, way):
 
     assert case.wait() == "success"
 
-    assert case.outcomes == ["answered"] * ITERATIONS
+    assert case.outcomes == ["generated"] * ITERATIONS
     assert len({entry.metadata["airflow"] for entry in case.ledger}) == ITERATIONS
     pushed = case.deployment.all_xcoms(case.dag_id, case.run_id, f"again.{TASK}", "usage")
     assert sorted(usage["generation_id"] for usage in pushed) == sorted(entry.generation_id for entry in case.ledger)
@@ -147,7 +147,7 @@ def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
     assert case.wait() == "failed"
 
     assert (case.task.state, case.task.try_number, case.task.max_tries) == ("failed", 1, 2)
-    assert case.outcomes == ["answered"]
+    assert case.outcomes == ["generated"]
     assert case.xcoms["usage"]["status"] == "refused"
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)
     assert "return_value" not in case.xcoms
@@ -170,7 +170,7 @@ def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
     case.clear()
     assert case.wait() == "success"
 
-    assert case.outcomes == ["answered", "answered"]
+    assert case.outcomes == ["generated", "generated"]
     assert len(case.billed) == 2
     assert len({entry.metadata["airflow"] for entry in case.ledger}) == 2
     assert case.xcoms["usage"]["generation_id"] == case.ledger[1].generation_id != first["usage"]["generation_id"]

@@ -77,7 +77,7 @@ class Table:
         # Half a response that never ends is paid for.
         self.sandboxes[0].script(*[{}] * DONE, *[{"stall": True}] * AT_ONCE)
         self.run_id = self.deployment.trigger(self.name)
-        expected = Counter({"answered": DONE, "broken": AT_ONCE})
+        expected = Counter({"generated": DONE, "broken": AT_ONCE})
         self.wait_until(lambda: Counter(entry.outcome for entry in self.ledger) == expected, "the shard to fall silent")
 
     def wait_for_part(self) -> None:

@@ -26,7 +26,7 @@ def rows_in(*paths: Path) -> list[dict]:
 def start(case: Case) -> None:
     """Start the task, and wait until its service has answered some rows and falls silent."""
     case.start(*[{}] * DONE, *[{"hang": True}] * AT_ONCE)
-    case.wait_for_calls(*["answered"] * DONE, *["running"] * AT_ONCE)
+    case.wait_for_calls(*["generated"] * DONE, *["running"] * AT_ONCE)
 
 
 def assert_whole(case: Case) -> None:
@@ -35,7 +35,7 @@ def assert_whole(case: Case) -> None:
     assert [row["id"] for row in result] == list(range(ROWS))
     assert {row["_status"] for row in result} == {"ok"}
     assert case.xcoms["return_value"]["counts"]["ok"] == ROWS
-    assert Counter(entry.outcome for entry in case.billed) == {"answered": ROWS}
+    assert Counter(entry.outcome for entry in case.billed) == {"generated": ROWS}
     assert len(case.bodies) == ROWS
 
 
@@ -61,9 +61,9 @@ def test_a_task_that_a_user_ends_keeps_its_answers_and_goes_on_once_cleared(case
     case.deployment.wait_until(lambda: not is_running(process), "the task's process to end")
 
     # While all are silent, some more are sent: to see whether the service is there.
-    done = case.outcomes.count("answered")
+    done = case.outcomes.count("generated")
     assert done >= DONE
-    assert Counter(case.outcomes) == {"answered": done, "dropped": AT_ONCE}
+    assert Counter(case.outcomes) == {"generated": done, "dropped": AT_ONCE}
     assert len(rows_in(*folder(case).rglob("part-*"))) == done
 
     case.clear()

@@ -24,12 +24,12 @@ def start_all(cases: Sequence[Case]) -> None:
         if case.dag_id.endswith("working"):
             case.wait_for_calls("broken")
         else:
-            case.wait_for_calls("answered", "running")
+            case.wait_for_calls("generated", "running")
 
 
 def assert_paid_twice(case: Case) -> None:
     """The answer that was cut off, and a fresh one; of the first the task knows nothing."""
-    assert case.outcomes == ["broken", "answered"]
+    assert case.outcomes == ["broken", "generated"]
     assert len(case.bodies) == 1
     assert len(case.billed) == 2
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[1].cost)
@@ -39,7 +39,7 @@ def assert_paid_twice(case: Case) -> None:
 
 def assert_paid_once(case: Case) -> None:
     """The retry got the kept answer for nothing."""
-    assert case.outcomes == ["answered", "dropped", "cached"]
+    assert case.outcomes == ["generated", "dropped", "cached"]
     assert len(case.bodies) == 1
     assert len(case.billed) == 1
     assert case.ledger[2].cache_source_id == case.ledger[0].generation_id
@@ -83,7 +83,7 @@ def orphaned(cases) -> dict[tuple[str, str], Case]:
     cleared.wait_for_calls("running")
     cleared.clear()
     start_all(list(chosen.values()))
-    cleared.wait_for_calls("dropped", "answered", "running")
+    cleared.wait_for_calls("dropped", "generated", "running")
     deployment = cleared.deployment
     chosen["from_trigger", CLEARED_WAITING] = cleared
     deployment.kill_service("triggerer")
@@ -111,7 +111,7 @@ def test_a_task_that_was_cleared_while_it_waited_keeps_its_idempotency_key_when_
     assert case.wait() == "success"
 
     assert case.task.try_number == 2
-    assert case.outcomes == ["dropped", "answered", "dropped", "cached"]
+    assert case.outcomes == ["dropped", "generated", "dropped", "cached"]
     assert len({entry.body_sha256 for entry in case.ledger[1:]}) == 1
     assert case.ledger[0].body["metadata"]["airflow"] != case.ledger[1].body["metadata"]["airflow"]
     assert len(case.billed) == 1
@@ -127,7 +127,7 @@ def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, way, name):
     assert case.wait() == "success"
 
     assert case.task.try_number == 2
-    assert case.outcomes == ["answered", "cached"]
+    assert case.outcomes == ["generated", "cached"]
     assert len(case.bodies) == 1
     assert len(case.billed) == 1
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[0].cost)

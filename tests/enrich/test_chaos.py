@@ -19,7 +19,7 @@ from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.sandbox.chance import Faults
+from airflow_provider_responses.sandbox.state.random_faults import Faults
 from tests.enrich.jobs import connect, enrich, manifest, result, table
 
 SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")  # nobody is there

@@ -87,7 +87,7 @@ def test_what_a_discarded_answer_cost_is_told(responses_sandbox, tmp_path):
     told = enrich(responses_sandbox, tmp_path, table(1))
 
     ledger = responses_sandbox.ledger
-    assert [entry.outcome for entry in ledger] == ["answered", "answered"]
+    assert [entry.outcome for entry in ledger] == ["generated", "generated"]
     paid = sum(entry.cost for entry in ledger)
     assert told["cost"] == pytest.approx(paid)
     assert told["requests_sent"] == len(ledger)
@@ -103,10 +103,10 @@ def test_what_was_paid_before_a_failed_second_send_is_told(responses_sandbox, tm
     ledger = responses_sandbox.ledger
     # The kept answer, which would not do, comes once more for nothing.
     assert [(entry.status, entry.outcome) for entry in ledger] == [
-        (200, "answered"),
+        (200, "generated"),
         (500, "error"),
         (200, "cached"),
-        (200, "answered"),
+        (200, "generated"),
     ]
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in ledger))
     assert told["requests_sent"] == result(tmp_path)[0]["_tries"] == 4

@@ -75,7 +75,7 @@ def written(folder: Path) -> set[str]:
 )
 def test_a_run_that_is_killed_ten_times(cache, torn, seed, sandbox, tmp_path):
     draw = random.Random(seed)  # noqa: S311
-    entries = sandbox.state._entries  # `ledger` copies them all
+    entries = sandbox.state.ledger.entries  # `ledger` copies them all
     asked = lambda entry: f"r{entry.body['input'].split()[-1]}"  # noqa: E731
     before: set[str] = set()
     lost: list[set[str]] = []  # by each kill: paid, and not written
@@ -141,7 +141,7 @@ def test_what_is_paid_twice_after_a_kill_is_bounded(appends, bound, sandbox, tmp
     """Without a cache, and at half of the table: what was in flight, and what was not written."""
     rows, in_flight = 3000, 256
     sandbox.latency = 0.02
-    entries = sandbox.state._entries
+    entries = sandbox.state.ledger.entries
     given = {
         "rows": rows,
         "cache": False,
@@ -201,7 +201,7 @@ def test_twenty_processes_that_are_killed_at_a_boundary_each(sandbox, tmp_path, 
     """By themselves, with SIGKILL, without a cache."""
     unwritten = 40
     given = {"cache": False, "environment": OFTEN | {"lease_seconds": 0.2}, "limits": {"max_unwritten": unwritten}}
-    entries = sandbox.state._entries
+    entries = sandbox.state.ledger.entries
     asked = lambda entry: f"r{entry.body['input'].split()[-1]}"  # noqa: E731
     kept: set[str] = set()
     lost: list[int] = []  # by each kill: sent, and not written

@@ -13,7 +13,7 @@ from pydantic import BaseModel, RootModel
 from airflow_provider_responses.enrich.answers import TEXT, fields_of
 from airflow_provider_responses.models.output import read_output
 from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
-from airflow_provider_responses.sandbox.instances import instance
+from airflow_provider_responses.sandbox.model.schema_instances import make_instance
 from airflow_provider_responses.task.request import TaskRequest
 from tests.models.output_corpus import CORPUS
 
@@ -92,7 +92,7 @@ def test_strict_modes_take_the_schema(name: str) -> None:
 def test_what_the_sandbox_makes_is_read(name: str) -> None:
     schema = json_schema_format(CORPUS[name])["schema"]
     for text in TEXTS:
-        made = instance(schema, text)
+        made = make_instance(schema, text)
         Draft202012Validator(schema).validate(made)
         read = read_output(CORPUS[name], [json.dumps(made)])
         assert not read.repaired
@@ -102,7 +102,7 @@ def test_what_the_sandbox_makes_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", CORPUS)
 def test_the_columns_of_an_enrichment_are_the_fields_that_come_out(name: str) -> None:
     kind = CORPUS[name]
-    made = instance(json_schema_format(kind)["schema"], "x")
+    made = make_instance(json_schema_format(kind)["schema"], "x")
     value = read_output(kind, [json.dumps(made)]).value
     columns = fields_of(TaskRequest(fields={}, output_type=kind))
     assert set(columns) == (set(value) if not issubclass(kind, RootModel) else {TEXT})

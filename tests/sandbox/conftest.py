@@ -44,7 +44,7 @@ def http(sandbox: Sandbox, shared_http: httpx.Client) -> httpx.Client:
 
 
 class Api:
-    """The documented schema, and a check of an answer against a part of it."""
+    """Validates bodies by the documented schema."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         resource = Resource(contents=document, specification=DRAFT202012)
@@ -54,8 +54,8 @@ class Api:
         self.check_part(value, f"/components/schemas/{name}")
 
     def check_get(self, value: Any, path: str) -> None:
-        place = path.replace("/", "~1")
-        self.check_part(value, f"/paths/{place}/get/responses/200/content/application~1json/schema")
+        pointer = path.replace("/", "~1")
+        self.check_part(value, f"/paths/{pointer}/get/responses/200/content/application~1json/schema")
 
     def check_part(self, value: Any, pointer: str) -> None:
         Draft202012Validator({"$ref": f"urn:api#{pointer}"}, registry=self.registry).validate(value)
@@ -75,9 +75,9 @@ def output_text(body: dict[str, Any]) -> str:
     return "".join(part["text"] for item in body["output"] for part in item.get("content", []))
 
 
-def send_and_wait(sandbox: Sandbox, asked: dict[str, Any], headers: dict[str, str] | None = None) -> socket.socket:
-    """Send a call and give its socket once the ledger holds it; closing it is leaving."""
-    body = json.dumps(asked).encode()
+def send_and_wait(sandbox: Sandbox, request: dict[str, Any], headers: dict[str, str] | None = None) -> socket.socket:
+    """Send a call and return its socket once the ledger has the call; a client leaves by closing the socket."""
+    body = json.dumps(request).encode()
     fields = {"Host": "sandbox", "Content-Length": str(len(body)), **HEADERS, **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     client = socket.create_connection((sandbox.host, sandbox.port))
@@ -87,7 +87,7 @@ def send_and_wait(sandbox: Sandbox, asked: dict[str, Any], headers: dict[str, st
 
 
 def wait_for(sandbox: Sandbox, fits: Callable[[LedgerEntry], bool]) -> LedgerEntry:
-    """Wait until an entry of the ledger fits, which takes as long as it takes, but not for ever."""
+    """Return the first entry of the ledger that fits; wait for it for a minute at most."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         found = [entry for entry in sandbox.ledger if fits(entry)]

@@ -4,17 +4,20 @@ import json
 
 import pytest
 
-from airflow_provider_responses.sandbox.state import State
+from airflow_provider_responses.sandbox.model.generation import Generation, Part
+from airflow_provider_responses.sandbox.state.sandbox_state import SandboxState
 
 from .conftest import HELLO, output_text, read_events
 
 CACHED = {"X-OpenRouter-Cache": "true"}
+KEY = ("key", "a/b", "/responses", False, "sha")
+GENERATION = Generation(parts=(Part(content="Hello."),))
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_same_bytes_again_are_free(http, sandbox, api, stream):
-    asked = HELLO | {"stream": stream}
-    first, second = (http.post("/responses", json=asked, headers=CACHED) for _ in range(2))
+    request = HELLO | {"stream": stream}
+    first, second = (http.post("/responses", json=request, headers=CACHED) for _ in range(2))
     assert first.headers["x-openrouter-cache-status"] == "MISS"
     assert first.headers["x-openrouter-cache-ttl"] == "300"
     source = first.headers["x-generation-id"]
@@ -30,7 +33,7 @@ def test_the_same_bytes_again_are_free(http, sandbox, api, stream):
     assert [usage[name] for name in ("input_tokens", "output_tokens", "total_tokens", "cost")] == [0, 0, 0, 0]
     assert usage["cost_details"]["upstream_inference_input_cost"] == 0
     assert [(entry.outcome, entry.cache, entry.billed) for entry in sandbox.ledger] == [
-        ("answered", "MISS", True),
+        ("generated", "MISS", True),
         ("cached", "HIT", False),
     ]
     assert sandbox.ledger[1].cache_source_id == source
@@ -38,7 +41,7 @@ def test_the_same_bytes_again_are_free(http, sandbox, api, stream):
         assert [e["type"] for e in read_events(first.text)] == [e["type"] for e in read_events(second.text)]
 
 
-def test_a_cached_generation_costs_nothing_and_names_its_source(http, api):
+def test_a_cached_generation_is_free_and_names_its_source(http, api):
     first, second = (http.post("/responses", json=HELLO, headers=CACHED) for _ in range(2))
     found = http.get("/generation", params={"id": second.headers["x-generation-id"]}).json()
     api.check_get(found, "/generation")
@@ -48,10 +51,10 @@ def test_a_cached_generation_costs_nothing_and_names_its_source(http, api):
     assert source["data"]["total_cost"] == first.json()["usage"]["cost"]
 
 
-def test_white_space_does_not_matter_and_property_order_does(http):
+def test_the_cache_ignores_white_space_but_not_the_order_of_properties(http):
     def status(raw: str) -> str:
-        answer = http.post("/responses", content=raw.encode(), headers=CACHED)
-        return answer.headers["x-openrouter-cache-status"]
+        response = http.post("/responses", content=raw.encode(), headers=CACHED)
+        return response.headers["x-openrouter-cache-status"]
 
     assert status(json.dumps(HELLO)) == "MISS"
     assert status(json.dumps(HELLO, indent=4)) == "HIT"
@@ -67,14 +70,14 @@ def test_white_space_does_not_matter_and_property_order_does(http):
         ({}, CACHED | {"X-OpenRouter-Cache-Clear": "true"}),
     ],
 )
-def test_what_is_another_request(http, sandbox, changes, headers):
+def test_another_body_key_or_cache_clear_is_a_cache_miss(http, sandbox, changes, headers):
     http.post("/responses", json=HELLO, headers=CACHED)
-    answer = http.post("/responses", json=HELLO | changes, headers=headers)
-    assert answer.headers["x-openrouter-cache-status"] == "MISS"
+    response = http.post("/responses", json=HELLO | changes, headers=headers)
+    assert response.headers["x-openrouter-cache-status"] == "MISS"
     assert len(sandbox.billed) == 2
 
 
-def test_a_cleared_answer_is_replaced(http):
+def test_cache_clear_replaces_the_cached_response(http):
     sources = []
     for headers in (CACHED, CACHED | {"X-OpenRouter-Cache-Clear": "true"}):
         sources.append(http.post("/responses", json=HELLO, headers=headers).headers["x-generation-id"])
@@ -82,7 +85,7 @@ def test_a_cleared_answer_is_replaced(http):
     assert hit.headers["x-openrouter-cache-source-id"] == sources[1]
 
 
-def test_other_headers_are_no_part_of_the_key(http):
+def test_other_headers_are_not_part_of_the_cache_key(http):
     http.post("/responses", json=HELLO, headers=CACHED)
     more = CACHED | {"X-OpenRouter-Metadata": "enabled", "X-OpenRouter-Title": "another"}
     hit = http.post("/responses", json=HELLO, headers=more)
@@ -91,23 +94,23 @@ def test_other_headers_are_no_part_of_the_key(http):
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-OpenRouter-Cache": "false"}])
-def test_without_the_header_nothing_is_kept(http, sandbox, headers):
+def test_without_the_header_nothing_is_cached(http, sandbox, headers):
     for _ in range(2):
-        answer = http.post("/responses", json=HELLO, headers=headers)
-        assert "x-openrouter-cache-status" not in answer.headers
+        response = http.post("/responses", json=HELLO, headers=headers)
+        assert "x-openrouter-cache-status" not in response.headers
     assert len(sandbox.billed) == 2
 
 
 @pytest.mark.parametrize(
     "step", [{"status": 500}, {"failed": "server"}, {"incomplete": "max_output_tokens"}, {"truncate": True}]
 )
-def test_only_completed_answers_are_kept(http, sandbox, step):
+def test_only_completed_responses_are_cached(http, sandbox, step):
     sandbox.script(step, {})
     http.post("/responses", json=HELLO, headers=CACHED)
     assert http.post("/responses", json=HELLO, headers=CACHED).headers["x-openrouter-cache-status"] == "MISS"
 
 
-def test_a_kept_answer_is_not_spoilt_by_a_later_step(http, sandbox):
+def test_a_cached_response_is_not_changed_by_a_later_step(http, sandbox):
     http.post("/responses", json=HELLO, headers=CACHED)
     sandbox.script({"status": 503}, {"text": "another"})
     assert http.post("/responses", json=HELLO, headers=CACHED).status_code == 503
@@ -121,27 +124,25 @@ def test_a_ttl_out_of_range_is_refused(http, ttl):
 
 
 @pytest.mark.parametrize("ttl", ["1", "86400"])
-def test_a_ttl_in_range_is_used(http, ttl):
-    answer = http.post("/responses", json=HELLO, headers=CACHED | {"X-OpenRouter-Cache-TTL": ttl})
-    assert answer.headers["x-openrouter-cache-ttl"] == ttl
+def test_a_ttl_within_range_is_accepted(http, ttl):
+    response = http.post("/responses", json=HELLO, headers=CACHED | {"X-OpenRouter-Cache-TTL": ttl})
+    assert response.headers["x-openrouter-cache-ttl"] == ttl
 
 
-def test_an_answer_expires_with_its_ttl():
+def test_a_cached_generation_expires_with_its_ttl():
     now = 1000.0
-    state = State(clock=lambda: now)
-    key = ("key", "a/b", "/responses", False, "sha")
-    state.keep(key, "answer", "gen-1", ttl=60, epoch=0)
+    state = SandboxState(clock=lambda: now)
+    state.cache_generation(KEY, GENERATION, model="a/b", generation_id="gen-1", ttl=60, epoch=0)
     now += 59.5
-    found, age = state.kept(key) or (None, 0)
-    assert (found.content, found.generation_id, age) == ("answer", "gen-1", 59)
+    found, age = state.cache.get(KEY) or (None, 0)
+    assert (found.generation, found.model, found.generation_id, age) == (GENERATION, "a/b", "gen-1", 59)
     now += 0.5
-    assert state.kept(key) is None
+    assert state.cache.get(KEY) is None
 
 
-def test_an_answer_from_before_a_reset_is_not_kept():
-    state = State()
+def test_a_generation_from_before_a_reset_is_not_cached():
+    state = SandboxState()
     entry, epoch = state.open_entry(b"{}", [])
     state.reset()
-    key = ("key", "a/b", "/responses", False, "sha")
-    state.keep(key, "answer", entry.generation_id, ttl=60, epoch=epoch)
-    assert state.kept(key) is None
+    state.cache_generation(KEY, GENERATION, model="a/b", generation_id=entry.generation_id, ttl=60, epoch=epoch)
+    assert state.cache.get(KEY) is None

@@ -1,4 +1,4 @@
-"""Responses are valid by Open Responses' schema too, which `llm-comply` brings along with cases of its own."""
+"""Responses conform to the schema of Open Responses too, which `llm-comply` contains beside its test cases."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from airflow_provider_responses.sandbox import Sandbox
 from .conftest import HEADERS, HELLO, read_events
 
 OPEN_RESPONSES = Path(llm_comply.__file__).parent / "specs" / "openresponses.json"
-# The endpoint is no part of OpenRouter's API, and the cases accept that it is not there.
+# The endpoint is not part of OpenRouter's API; the cases accept that it is missing.
 NOT_OFFERED = {"compact-response", "compact-missing-model"}
 TOOL = {"type": "function", "name": "look_up", "parameters": {"type": "object"}}
-# Open Responses calls two events otherwise than OpenAI and OpenRouter do, and the tool does not list a third.
+# Names of reasoning events in Open Responses, which differ from those of OpenAI and OpenRouter.
 NAMES = {
     "response.reasoning_text.delta": "response.reasoning.delta",
     "response.reasoning_text.done": "response.reasoning.done",
@@ -37,15 +37,15 @@ NAMES = {
 @pytest.mark.parametrize("dialect", ["openrouter", "open"])
 def test_the_compliance_cases_pass(dialect: str) -> None:
     with Sandbox(dialect=dialect) as sandbox:
-        ran = run_cases(sandbox)
-    cases = {case["id"]: case for case in ran["results"]}
+        report = run_cases(sandbox)
+    cases = {case["id"]: case for case in report["results"]}
     assert len(cases) == 13
     assert {name: case.get("errors") for name, case in cases.items() if case["status"] != "passed"} == {}
     assert {name for name, case in cases.items() if case.get("warnings")} <= NOT_OFFERED
 
 
 def run_cases(sandbox: Sandbox) -> dict[str, Any]:
-    # The model is one of those for which the tool runs the case about reasoning.
+    # For this model the tool also runs the case about reasoning.
     command = [sys.executable, "-m", "llm_comply.cli", "--base-url", sandbox.base_url]
     ran = subprocess.run(
         [*command, "--api-key", "sandbox-key", "--model", "openai/gpt-5", "--json"],
@@ -114,8 +114,8 @@ def test_responses_and_events_fit_both_schemas(served, schema, api, fields, step
     api.check(body, "OpenResponsesResult")
     for event in events:
         name = NAMES.get(event["type"], event["type"])
-        told = event | {"type": name} if name.startswith("response.reasoning.") else event
-        assert schema.problems(told, SSE_EVENT_TO_SCHEMA[name]) == [], event["type"]
+        renamed = event | {"type": name} if name.startswith("response.reasoning.") else event
+        assert schema.problems(renamed, SSE_EVENT_TO_SCHEMA[name]) == [], event["type"]
         api.check(event, "StreamEvents")
 
 
@@ -127,16 +127,16 @@ def test_an_error_event_with_an_object_fits(served, schema):
     assert schema.problems(last, "ErrorStreamingEvent") == []
 
 
-def test_a_typed_format_fits_as_far_as_it_can(served, schema):
+def test_only_the_schema_of_a_typed_format_does_not_fit_open_responses(served, schema):
     """Open Responses' schema of a response has `null` as the only schema of a format; OpenRouter's has an object."""
-    wanted = {
+    output_format = {
         "type": "json_schema",
         "name": "row",
         "schema": {"type": "object"},
         "strict": True,
         "description": "A row",
     }
-    body = served[1].post("/responses", json=HELLO | {"text": {"format": wanted}}).json()
+    body = served[1].post("/responses", json=HELLO | {"text": {"format": output_format}}).json()
     assert schema.problems(body) == [("text", "format")]
     body["text"]["format"]["schema"] = None
     assert schema.problems(body) == []
@@ -165,20 +165,20 @@ def test_only_the_open_dialect_stores_responses():
         {"conversation": "conv_1", "stream_options": {"include_obfuscation": False}},
     ],
 )
-def test_the_open_dialect_takes_what_other_servers_take(fields):
+def test_the_open_dialect_accepts_the_fields_of_other_servers(fields):
     with Sandbox(dialect="open") as sandbox:
         assert httpx.post(f"{sandbox.base_url}/responses", json=HELLO | fields, headers=HEADERS).status_code == 200
 
 
 def test_a_stored_prompt_names_its_model():
-    asked = {"prompt": {"id": "pmpt_1"}}
+    request = {"prompt": {"id": "pmpt_1"}}
     with Sandbox(dialect="open") as sandbox:
-        body = httpx.post(f"{sandbox.base_url}/responses", json=asked, headers=HEADERS).json()
+        body = httpx.post(f"{sandbox.base_url}/responses", json=request, headers=HEADERS).json()
     assert body["model"]
-    assert body["prompt"] == asked["prompt"]
+    assert body["prompt"] == request["prompt"]
 
 
-def test_an_image_needs_no_detail(http, sandbox):
+def test_an_image_without_detail_is_accepted(http, sandbox):
     image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
     given = [{"role": "user", "content": [{"type": "input_text", "text": "What is it?"}, image]}]
     assert http.post("/responses", json=HELLO | {"input": given}).status_code == 200

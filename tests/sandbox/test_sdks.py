@@ -29,13 +29,13 @@ def openrouter_sdk(sandbox):
         yield client
 
 
-def test_openai_answers(openai_sdk):
-    answer = openai_sdk.responses.create(**HELLO)
-    assert answer.output_text == "Rain fell on the old harbour all day."
-    assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
+def test_openai_reads_a_response(openai_sdk):
+    response = openai_sdk.responses.create(**HELLO)
+    assert response.output_text == "Rain fell on the old harbour all day."
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
 
 
-def test_openai_streams(openai_sdk):
+def test_openai_reads_a_stream(openai_sdk):
     events = list(openai_sdk.responses.create(**HELLO, stream=True))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
@@ -49,8 +49,8 @@ def test_openai_stream_helper_accumulates(openai_sdk):
 
 
 def test_openai_structured_output_and_tools(openai_sdk):
-    answer = openai_sdk.responses.create(**HELLO, text=FORMAT)
-    assert json.loads(answer.output_text) == {"title": "Rain fell on the old harbour"}
+    response = openai_sdk.responses.create(**HELLO, text=FORMAT)
+    assert json.loads(response.output_text) == {"title": "Rain fell on the old harbour"}
     tool = {"type": "function", "name": "look_up", "parameters": SCHEMA, "strict": True}
     called = openai_sdk.responses.create(**HELLO, tools=[tool])
     assert called.output[0].name == "look_up"
@@ -64,13 +64,13 @@ def test_openai_errors_and_models(openai_sdk, sandbox):
     assert "openai/gpt-4o-mini" in [model.id for model in openai_sdk.models.list()]
 
 
-def test_openrouter_answers(openrouter_sdk):
-    answer = openrouter_sdk.beta.responses.send(**HELLO, text=FORMAT)
-    assert json.loads(answer.output[0].content[0].text) == {"title": "Rain fell on the old harbour"}
-    assert answer.usage.cost > 0
+def test_openrouter_reads_a_response(openrouter_sdk):
+    response = openrouter_sdk.beta.responses.send(**HELLO, text=FORMAT)
+    assert json.loads(response.output[0].content[0].text) == {"title": "Rain fell on the old harbour"}
+    assert response.usage.cost > 0
 
 
-def test_openrouter_streams(openrouter_sdk):
+def test_openrouter_reads_a_stream(openrouter_sdk):
     with openrouter_sdk.beta.responses.send(**HELLO, stream=True) as stream:
         events = list(stream)
     assert events[0].type == "response.created"

@@ -14,14 +14,14 @@ import pytest
 
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.sandbox import Sandbox
-from airflow_provider_responses.sandbox.server import is_loopback
+from airflow_provider_responses.sandbox.http.server import is_loopback
 
 from .conftest import HELLO
 
 COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_responses.sandbox"]
 
 
-def test_starts_and_stops_without_a_trace():
+def test_a_stopped_sandbox_leaves_no_thread_and_can_start_again():
     before = set(threading.enumerate())
     sandbox = Sandbox()
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_starts_and_stops_without_a_trace():
     sandbox.stop()
 
 
-def test_connection_is_what_airflow_reads(sandbox):
+def test_connection_has_the_fields_of_an_airflow_connection(sandbox):
     assert sandbox.connection == {
         "conn_type": "responses",
         "host": sandbox.base_url,
@@ -54,7 +54,7 @@ def test_a_taken_port_is_an_error():
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::", ""])  # noqa: S104  refused
-def test_only_loopback_is_served(host):
+def test_a_host_that_is_not_loopback_is_refused(host):
     assert not is_loopback(host)
     with pytest.raises(ConfigurationError, match="loopback"):
         Sandbox(host=host)
@@ -74,7 +74,7 @@ def test_ipv6_loopback():
         assert httpx.get(f"{sandbox.base_url}/models").status_code == 200
 
 
-def test_the_package_is_light():
+def test_importing_the_package_imports_no_server():
     code = (
         "import sys, airflow_provider_responses.sandbox;"
         "print([m for m in ('starlette', 'uvicorn', 'pydantic', 'asyncio', 'airflow') if m in sys.modules])"
@@ -94,12 +94,13 @@ def test_neither_airflow_nor_a_client_is_imported():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [[], ["--open"]])
-def test_the_command_serves_until_it_is_told_to_stop(number, arguments):
+def test_the_command_serves_until_a_signal(number, arguments):
     with subprocess.Popen(
         [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             line = process.stdout.readline()
+            assert process.stdout.readline() == f"{Sandbox.notice}\n"
             found = re.fullmatch(r"(http://127\.0\.0\.1:\d+/api/v1) .*RESPONSES_DEFAULT='(.*)'\n", line)
             connection = json.loads(found[2])
             assert connection["host"] == found[1]
