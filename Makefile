@@ -38,7 +38,7 @@ unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PY
 # Without their bytecode, every process of the tests compiles them anew. `make clean` removes it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts e2e-celery bench bench-airflow fuzz lint format docs build check-wheel clean
+.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts e2e-celery bench bench-airflow fuzz lint format docs pictures build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ format: $(VENV)/.installed  ## Format the code and mend what ruff can mend
 docs: $(VENV)/.installed  ## Build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+pictures: $(VENV)/.installed  ## Make the pictures of docs/images again; the screenshots need Chromium and pngquant
+	$(BIN)/python -m tools.pictures $(ARGS)
 
 build: $(VENV)/.installed  ## Build the sdist and the wheel into dist/ and check their metadata
 	rm -rf build dist
