@@ -126,7 +126,7 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     given = RequestOptions.to_dict(options) if isinstance(options, (RequestOptions, Mapping)) else {}
     if callable(literal.get("input")):  # of an enrichment: it returns the input of each row
         literal["input"] = AT_RUNTIME
-    task_request = TaskRequest(
-        fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32
+    task_request = TaskRequest(fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32)
+    task_request.prepare(
+        config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)})
     )
-    task_request.prepare(config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)}))
