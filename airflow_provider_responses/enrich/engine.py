@@ -295,7 +295,7 @@ class Enrichment:
         clock, reported = self.environment.clock, self.environment.clock()
         while not await _is_set(ended, self.environment.tick):
             if clock() - reported >= self.environment.progress_seconds:
-                self._report.say(sender.throttle.window)
+                self._report.say(sender.throttle.window, sender.silence.current(clock()))
                 reported = clock()
 
     async def _end_in_time(self, sender: Sender, ended: asyncio.Event) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from airflow_provider_responses.enrich.index import FAILED, INVALID, OK, Index
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.ownership import written_by
 from airflow_provider_responses.enrich.progress import Answer, Progress
+from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.exceptions import OutputValidationError, TooManyFailuresError
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,9 @@ log = logging.getLogger(__name__)
 LONGEST_LINE: Final = 120  # characters
 FIRST_ROWS: Final = 5  # that a warning names
 LONGEST_REASON: Final = 300  # characters
+LONGEST_MODEL: Final = 40  # characters of a model's name in the progress line
 HOUR, DAY = 3600.0, 86_400.0
+_DETAILS: Final = re.compile(r" \(| from ")  # begins those of a part of the line
 
 
 @dataclass(slots=True)
@@ -108,16 +112,17 @@ class Report:
             self.spent,
         )
 
-    def say(self, window: float) -> None:
+    def say(self, window: float, silence: Silence | None = None) -> None:
         """
         Log how it goes, and report the same as figures.
 
         :param window: requests in flight that the service keeps up with.
+        :param silence: of models whose requests get no response.
         """
-        log.info("%s", self.line(window))
+        log.info("%s", self.line(window, silence))
         self._around.report(self.figures())
 
-    def line(self, window: float) -> str:
+    def line(self, window: float, silence: Silence | None = None) -> str:
         """Return how it goes in at most 120 characters, what matters most first."""
         progress, rate = self.progress, self._rate()
         left = self.left - progress.done
@@ -125,6 +130,8 @@ class Report:
         if progress.down_since is not None:
             since = self._around.now() - (self._around.clock() - progress.down_since)
             parts.append(f"down since {datetime.datetime.fromtimestamp(since, datetime.UTC):%H:%M:%S} UTC")
+        elif silence is not None:
+            parts.append(f"no response for {_duration(silence.seconds)}{_from(silence.models)}")
         parts.append(f"{_duration(left / rate)} left" if rate else "time left unknown")
         parts.append(self._cost_so_far(left))
         parts.append(f"{progress.failures.total()} failed{_most(progress.failures)}")
@@ -256,15 +263,21 @@ def _warn(text: str, group: _Group, index: Index) -> None:
 
 
 def _fitting(parts: Iterable[str]) -> str:
-    """Join the parts that fit into a line, each without what is in its brackets if it fits only so."""
+    """Join the parts that fit into a line, each without its details if it fits only so."""
     line = ""
     for part in parts:
-        for text in (part, part.partition(" (")[0]):
+        for text in (part, _DETAILS.split(part)[0]):
             longer = f"{line}, {text}" if line else text
             if len(longer) <= LONGEST_LINE:
                 line = longer
                 break
     return line
+
+
+def _from(models: Sequence[str]) -> str:
+    if len(models) > 1:
+        return f" from {len(models)} models"
+    return f" from {models[0][:LONGEST_MODEL] or 'the model of the connection'}" if models else ""
 
 
 def _most(counts: Counter[str]) -> str:

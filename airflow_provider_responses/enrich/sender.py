@@ -25,6 +25,7 @@ from airflow_provider_responses.enrich.failure_policy import (
 from airflow_provider_responses.enrich.index import FAILED, OK, Pending
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, UNREADABLE, Answer, Progress
+from airflow_provider_responses.enrich.silence import SilenceTracker
 from airflow_provider_responses.enrich.throttle import Throttle, Ticket
 from airflow_provider_responses.enrich.waiting import Sending, Waiting, model_of
 from airflow_provider_responses.exceptions import (
@@ -91,7 +92,7 @@ class Sender:
         room: Room,
         initial_window: float | None = None,
     ) -> None:
-        self.throttle = Throttle(limits, initial_window)
+        self.throttle, self.silence = Throttle(limits, initial_window), SilenceTracker()
         self.progress, self._budget = progress, budget
         self._ask, self._keep = ask, keep
         self._config, self._limits, self._room = config, limits, room
@@ -165,6 +166,7 @@ class Sender:
         job.sends += 1
         self.progress.sent += 1
         ticket = self.throttle.sent(now, len(job.pending.fields), job.model)
+        self.silence.sent(job.model, now)
         task = asyncio.create_task(self._one(job, ticket))
         self._flights[task] = job, ticket
         self.progress.in_flight = len(self._flights)
@@ -208,10 +210,11 @@ class Sender:
         :param paid: US dollars, for the answer that would not do.
         :raises RequestCancelledError: if the run has stopped, or has no money for it.
         """
+        model = model_of(pending.fields)
+        self.silence.responded(model, self._clock())
         self._budget.hold(pending.first, paid)
         if not self._budget.has_room(len(self._flights)):
             raise RequestCancelledError("its response was invalid, and limits.max_cost leaves no room for another")
-        model = model_of(pending.fields)
         while (wait := self.throttle.delay(self._clock(), model)) and self._stop is None:
             await self._sleep(min(wait, 1.0))
         await self._room.has_room()
@@ -231,6 +234,7 @@ class Sender:
                 if self._is_over:
                     job.error, job.paid.unknown = hung, job.paid.unknown + 1
                 self._drop(job)
+                self.silence.ended(job.model, self._clock(), None)
                 raise
             self.progress.cost += paid  # for an invalid response before
             outcome = Outcome(error=hung)
@@ -238,6 +242,8 @@ class Sender:
         now = self._clock()
         self.throttle.ended(ticket, now)
         error, response, value = outcome.error, outcome.response, outcome.value
+        has_response = response is not None or isinstance(error, APIError)
+        self.silence.ended(job.model, now, now - ticket.started if has_response else None)
         self._pay(job, outcome)
         if error is not None:
             self._failed(job, error, response, ticket, now)

@@ -19,6 +19,7 @@ from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import LONGEST_LINE, Report
+from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.exceptions import TooManyFailuresError
 from airflow_provider_responses.sandbox import Sandbox
 from airflow_provider_responses.task.request import TaskRequest
@@ -70,6 +71,24 @@ def test_the_line_is_short_and_begins_with_numbers(responses_sandbox, tmp_path):
     assert report.figures()["cost"] == pytest.approx(7.4)
 
 
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        ((), ""),
+        (("openai/gpt-4o",), " from openai/gpt-4o"),
+        (("",), " from the model of the connection"),
+        (("a", "b"), " from 2 models"),
+        (("a/" + "b" * 60,), " from a/" + "b" * 38),
+    ],
+)
+def test_the_line_names_models_that_are_silent(models, names, responses_sandbox, tmp_path):
+    report = reported(responses_sandbox, tmp_path, 45.0, in_flight=64)
+    text = report.line(64, Silence(45.2, models))
+    assert text.startswith(f"0/10 requests, 0.0/s, no response for 45 s{names}, time left unknown, $7.00")
+    report.progress.down_since = 103.0
+    assert "no response" not in report.line(64, Silence(45.2, models)), "a service that is down is more than silent"
+
+
 def test_a_line_without_prices_says_so(responses_sandbox, tmp_path):
     report = reported(responses_sandbox, tmp_path, 8.0, done=2, unpriced=2)
     report.spent = Amount()
@@ -87,8 +106,9 @@ def test_a_line_without_prices_says_so(responses_sandbox, tmp_path):
     seconds=st.floats(0, 1e8),
     kinds=st.dictionaries(st.text("Error4092", max_size=60), st.integers(1, 10**9), max_size=4),
     down=st.none() | st.floats(0, 1e6),
+    silence=st.none() | st.builds(Silence, st.floats(0, 1e8), st.lists(st.text("ab/", max_size=200), max_size=3)),
 )
-def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, seconds, kinds, down):
+def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, seconds, kinds, down, silence):
     now = [0.0]
     report = Report(SimpleNamespace(), Environment(clock=lambda: now[0], now=lambda: 1.7e9))
     report.left, now[0] = left, seconds
@@ -102,7 +122,7 @@ def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, secon
         again=Counter(kinds),
         down_since=down,
     )
-    line = report.line(1e9)
+    line = report.line(1e9, silence)
     assert len(line) <= LONGEST_LINE
     assert line[0].isdigit()
 
