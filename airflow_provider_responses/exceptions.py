@@ -27,8 +27,12 @@ ResponsesError
     RequestCancelledError                 the task was killed while the call was under way
     BudgetExceededError                   a limit of the user's own is spent
     TooManyFailuresError                  more rows of a table have failed than allowed
-    LeaseLostError                        another attempt writes the output of this one
-    StorageError                          the output cannot be read or written; retryable
+    SourceError                           the source of a table cannot be read; retryable
+    OutputError                           the output of a table cannot be used now; retryable
+        OutputLockedError                 another attempt writes it; retryable
+        LeaseLostError                    another attempt has taken it over
+        StorageError                      its files cannot be read or written; retryable
+    VersionMismatchError                  another version of this package wrote the data; retryable
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ __all__ = [
     "InternalServerResponseError",
     "LeaseLostError",
     "NotFoundResponseError",
+    "OutputError",
+    "OutputLockedError",
     "OutputValidationError",
     "PayloadTooLargeResponseError",
     "PaymentRequiredResponseError",
@@ -61,6 +67,7 @@ __all__ = [
     "RequestValidationError",
     "ResponsesError",
     "ServiceUnavailableResponseError",
+    "SourceError",
     "StorageError",
     "StreamInterruptedError",
     "TooManyFailuresError",
@@ -68,6 +75,7 @@ __all__ = [
     "TransportError",
     "UnauthorizedResponseError",
     "UnprocessableEntityResponseError",
+    "VersionMismatchError",
     "error_class_for_status",
 ]
 
@@ -322,18 +330,40 @@ class TooManyFailuresError(ResponsesError):
     """More rows have failed than ``limits.max_failures`` allows. What is done stays."""
 
 
-class LeaseLostError(ResponsesError):
-    """Another writer has taken an output over, or may: its lease could not be renewed in time (then retryable)."""
-
-
-class StorageError(ResponsesError):
-    """The output of an enrichment cannot be read or written; ``path`` names the file."""
+class SourceError(ResponsesError):
+    """The source of a table cannot be read. Not retryable where the file itself is missing or damaged."""
 
     default_retryable = True
+
+
+class OutputError(ResponsesError):
+    """The output of a table cannot be used now."""
+
+    default_retryable = True
+
+
+class OutputLockedError(OutputError):
+    """Another attempt writes the output; ``retry_after`` is the number of seconds until its lease lapses."""
+
+
+class LeaseLostError(OutputError):
+    """Another attempt has taken the output over, or may have: the lease could not be renewed in time (retryable)."""
+
+    default_retryable = False
+
+
+class StorageError(OutputError):
+    """A file of the output, or a temporary one on the worker, cannot be read or written; ``path`` names it."""
 
     def __init__(self, message: str = "", *, path: str = "", **details: Any) -> None:
         super().__init__(message, **details)
         self.path = path
+
+
+class VersionMismatchError(ResponsesError):
+    """Another version of this package wrote the data that is read."""
+
+    default_retryable = True
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
 from airflow_provider_responses.exceptions import (
-    ConfigurationError,
+    OutputLockedError,
     PaymentRequiredResponseError,
     ServiceUnavailableResponseError,
     TooManyRequestsResponseError,
@@ -52,7 +52,7 @@ def in_a_circle():
         (ServiceUnavailableResponseError("503", retry_after=0.5), "retry", 0.5),
         (ServiceUnavailableResponseError("503", retry_after=90), LONG, 90),
         (ServiceUnavailableResponseError("503", retry_after=90, ambiguous=True), "retry", 90),
-        (ConfigurationError("leased", retryable=True, retry_after=90), "retry", 90),
+        (OutputLockedError("locked", retry_after=90), "retry", 90),
         (TooManyRequestsResponseError("429", retry_after=1e9), LONG, 86_400),
         (raised_from(TooManyRequestsResponseError("429", retry_after=90)), LONG, 90),
         (TransportError("broke"), "default", None),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final, cast
 
 from airflow_provider_responses.enrich.unread import Unread
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import SourceError
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 
@@ -50,9 +50,10 @@ def _rows(batch: Any, path: Any) -> list[Row]:
         try:
             columns[name] = [_python(item) for item in column] if _has_nanoseconds(column.type) else column.to_pylist()
         except (ValueError, OverflowError) as error:  # a year after 9999
-            raise ConfigurationError(
+            raise SourceError(
                 f"source: {str(path)!r}, column {name!r} holds a value for which Python has no type ({error}); leave "
-                "the column out with `columns`, if the prompt does not need it"
+                "the column out with `columns`, if the prompt does not need it",
+                retryable=False,
             ) from None
     if not columns:
         return [{} for _ in range(batch.num_rows)]

@@ -37,7 +37,6 @@ from airflow_provider_responses.enrich.requests import Requests
 from airflow_provider_responses.enrich.rows import Rows
 from airflow_provider_responses.enrich.sender import Sender
 from airflow_provider_responses.exceptions import (
-    ConfigurationError,
     LeaseLostError,
     RequestCancelledError,
     RequestValidationError,
@@ -88,10 +87,10 @@ class Enrichment:
                 with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
                     return self._run(rows, index, Path(scratch))
             except sqlite3.OperationalError as error:
-                raise ConfigurationError(
+                raise StorageError(
                     f"the index of the rows in {scratch} cannot be written ({error}); it takes about as much room as "
                     "the source: give the worker more, or another TMPDIR. What is answered is in the output",
-                    retryable=True,
+                    path=scratch,
                 ) from error
 
     def cancel(self, why: BaseException | None = None) -> None:

@@ -21,7 +21,7 @@ from airflow_provider_responses.enrich.bounded_calls import within
 from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import Storage, drafted_name, storage_at
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
+from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, OutputLockedError, StorageError
 from airflow_provider_responses.task.idempotency import region_of
 
 PARTS: Final = "parts"
@@ -111,7 +111,8 @@ class OutputStore:
 
         :param resume: whether responses that are there are used; else a new generation begins, unless this task has
             begun it. One that another began, and that has no responses, is passed over for those before it.
-        :raises ConfigurationError: retryable, if another task writes here.
+        :raises OutputLockedError: if another task writes here.
+        :raises ConfigurationError: if a sibling of this task writes here: another mapped task, or another iteration.
         :raises StorageError: if nothing can be read or written here.
         """
         self._lease = lease = lease_in(self.storage, self._token, self._sleep)
@@ -125,22 +126,21 @@ class OutputStore:
                 self.confirm()
                 self._delete_leftovers()
                 return
-        raise ConfigurationError(
+        raise OutputLockedError(
             f"output_path {str(self.path)!r}: {_STARTS} times another task took its lease in the same moment; a retry "
-            "tries again",
-            retryable=True,
+            "tries again"
         )
 
     def confirm(self) -> None:
         """
         See whether another writer took the lease meanwhile.
 
-        :raises ConfigurationError: retryable; nothing has been sent yet.
+        :raises OutputLockedError: if one did; nothing has been sent yet.
         """
         try:
             self.renew()
         except LeaseLostError as error:
-            raise ConfigurationError(str(error), retryable=True) from None
+            raise OutputLockedError(str(error)) from None
 
     def _delete_leftovers(self) -> None:
         """Delete small files that killed attempts left behind."""
@@ -163,10 +163,9 @@ class OutputStore:
         is_mine = found.owner == self.writer.owner and found.try_number <= self.writer.try_number
         left = found.expires - self._now()
         if left > 0 and not is_mine:
-            raise ConfigurationError(
+            raise OutputLockedError(
                 f"output_path {str(self.path)!r} is being written by {found.owner}, try {found.try_number}. "
                 f"Wait until it is done, or for {left:.0f} s after it died; or take another output_path",
-                retryable=True,
                 retry_after=left,
             )
 

@@ -24,7 +24,7 @@ from airflow_provider_responses.enrich.ownership import MERGE, author_of
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.enrich.storage_errors import naming
 from airflow_provider_responses.enrich.values import dump, joined
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
@@ -88,7 +88,7 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
 
     :param output_path: that of the shards: a plain path, or an ``ObjectStoragePath``.
     :returns: the manifest of all, which is also written.
-    :raises ConfigurationError: if a shard is missing, did not end well, or is short or damaged, naming it.
+    :raises OutputError: if a shard is missing, did not end well, or is short or damaged, naming it.
     """
     import tempfile
 
@@ -155,27 +155,30 @@ class _Shard:
         with storage.get_file(f"{self.name}/result.jsonl", scratch).open("rb") as file:
             yield file
 
-    def refuse(self, why: str) -> ConfigurationError:
+    def refuse(self, why: str) -> OutputError:
         """Return the error about it."""
-        return ConfigurationError(f"{self.url}: {why}")
+        return _refused(f"{self.url}: {why}")
+
+
+def _refused(why: str) -> OutputError:
+    """Return the error about shards that cannot be merged; no retry of the merge changes them."""
+    return OutputError(why, retryable=False)
 
 
 def _shards(storage: Storage) -> list[_Shard]:
     """Return all shards, each of which has run to its end."""
     there = storage.list_names()
     if not there:
-        raise ConfigurationError(f"output_path {str(storage)!r} is not there, so no shard has run")
+        raise _refused(f"output_path {str(storage)!r} is not there, so no shard has run")
     found = [_Shard(name, storage.url(name), _manifest(storage, name)) for name in there if name.startswith("shard-")]
     if not found:
-        raise ConfigurationError(f"output_path {str(storage)!r} has no shards")
+        raise _refused(f"output_path {str(storage)!r} has no shards")
     shares = found[0].manifest["shard"][1]
     for shard in found:
         if (of := shard.manifest["shard"][1]) != shares:
             raise shard.refuse(f"a shard of {of}, beside shards of {shares}; delete those that are no more")
     if missing := sorted(set(range(shares)) - {shard.manifest["shard"][0] for shard in found}):
-        raise ConfigurationError(
-            f"output_path {str(storage)!r}: shard {missing[0]} of {shares} is missing; run it first"
-        )
+        raise _refused(f"output_path {str(storage)!r}: shard {missing[0]} of {shares} is missing; run it first")
     for shard in found:
         if not shard.manifest["complete"]:
             raise shard.refuse("the shard did not run to its end; run its task again")
@@ -193,12 +196,12 @@ def _manifest(storage: Storage, shard: str) -> dict[str, Any]:
     """Return the manifest of a shard, with at least what is read of it."""
     url = storage.url(shard)
     if (data := storage.read_file(f"{shard}/{MANIFEST}")) is None:
-        raise ConfigurationError(f"{url}: the shard has no manifest, so it has not ended; run its task")
+        raise _refused(f"{url}: the shard has no manifest, so it has not ended; run its task")
     if (manifest := _loaded(data)) is None:
-        raise ConfigurationError(f"{url}/{MANIFEST} is damaged: it is no JSON object; run the shard's task again")
+        raise _refused(f"{url}/{MANIFEST} is damaged: it is no JSON object; run the shard's task again")
     wrong = [name for name, is_right in _NEEDED.items() if not is_right(manifest.get(name))]
     if wrong:
-        raise ConfigurationError(
+        raise _refused(
             f"{url}/{MANIFEST} is damaged, or another version of this package wrote it: {wrong[0]!r} is missing or of "
             "another type; run the shard's task again"
         )
@@ -209,7 +212,7 @@ def _numbered(file: IO[bytes], shard: _Shard) -> Iterator[tuple[int, str, _Shard
     """
     Yield a shard's rows with their numbers.
 
-    :raises ConfigurationError: if they are not those that its manifest counts.
+    :raises OutputError: if they are not those that its manifest counts.
     """
     counts: Counter[str] = Counter()
     last = -1

@@ -13,7 +13,7 @@ from airflow_provider_responses.enrich.progress import LONGEST_ERROR
 from airflow_provider_responses.enrich.requests import Entry
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.enrich.values import dump, to_json
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError, SourceError
 
 
 class Rows:
@@ -57,7 +57,7 @@ class Rows:
             position += len(chunk)
             self.total = position
         if position == 0 and not self._job.allow_empty:
-            raise ConfigurationError("the source has no rows, and allow_empty is False")
+            raise SourceError("the source has no rows, and allow_empty is False", retryable=False)
         if position and unseen:
             raise RequestValidationError(f"columns: no row has a column {next(iter(unseen))!r}", fields=("columns",))
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import IO, Any, ClassVar, Final, cast
 
 from airflow_provider_responses.enrich import arrow_rows
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, SourceError
 
 CHUNK: Final = 1000  # rows
 CHUNK_SIZE: Final = 4 * 1024 * 1024  # characters: rows may be whole documents
@@ -117,7 +117,7 @@ def read_file(
     :param path: a ``Path``, or what opens like one.
     :param needed: the columns that are read, of a format that can leave columns out. All by default.
     :param csv_options: how a CSV file is read, whatever its name.
-    :raises ConfigurationError: naming the file and, for text, the row; rows are counted from 0 and lines from 1.
+    :raises SourceError: naming the file and, for text, the row; rows are counted from 0 and lines from 1.
     """
     kind, zipped = ("csv", str(path).lower().endswith(".gz")) if csv_options else format_of(path)
     try:
@@ -130,18 +130,21 @@ def read_file(
             rows = _jsonl(text, path) if kind == "jsonl" else _csv(text, path, csv_options or CsvFile(path))
             yield from chunked(rows)
     except FileNotFoundError:
-        raise ConfigurationError(f"source: there is no file {str(path)!r}") from None
+        raise SourceError(f"source: there is no file {str(path)!r}", retryable=False) from None
     except IsADirectoryError:
-        raise ConfigurationError(f"source: {str(path)!r} is a folder; give one file") from None
+        raise SourceError(f"source: {str(path)!r} is a folder; give one file", retryable=False) from None
     except PermissionError as error:
-        raise ConfigurationError(f"source: {str(path)!r} cannot be read ({error})", retryable=True) from error
+        raise SourceError(f"source: {str(path)!r} cannot be read ({error})") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(
+        raise SourceError(
             f"source: {str(path)!r}{_line_of(path, zipped)} is not UTF-8 (byte 0x{error.object[error.start]:02x}: "
-            f"{error.reason}); convert it, for example with `iconv -t utf-8`"
+            f"{error.reason}); convert it, for example with `iconv -t utf-8`",
+            retryable=False,
         ) from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ConfigurationError(f"source: {str(path)!r} cannot be unzipped, or is cut short ({error})") from None
+        raise SourceError(
+            f"source: {str(path)!r} cannot be unzipped, or is cut short ({error})", retryable=False
+        ) from None
 
 
 def _unzipped(file: IO[bytes], zipped: bool) -> IO[bytes]:
@@ -178,16 +181,19 @@ def _csv(file: io.TextIOWrapper, path: Any, options: CsvFile) -> Iterator[tuple[
             if not values or (options.skip_empty and all(not value.strip() or value in nulls for value in values)):
                 continue
             if len(values) != len(names):
-                raise ConfigurationError(
+                raise SourceError(
                     f"source: {str(path)!r}, line {reader.line_num + before}: {len(values)} values for {len(names)} "
-                    "columns"
+                    "columns",
+                    retryable=False,
                 )
             row: Row = dict(zip(names, values, strict=True))
             if nulls:
                 row = {name: None if value in nulls else value for name, value in row.items()}
             yield sum(map(len, values)), row
     except csv.Error as error:
-        raise ConfigurationError(f"source: {str(path)!r}, line {reader.line_num + before}: no CSV ({error})") from None
+        raise SourceError(
+            f"source: {str(path)!r}, line {reader.line_num + before}: no CSV ({error})", retryable=False
+        ) from None
 
 
 def _check_delimiter(names: list[str], path: Any) -> None:
@@ -206,10 +212,11 @@ def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"source: {str(path)!r}, line {number}: no JSON ({error})") from None
+            raise SourceError(f"source: {str(path)!r}, line {number}: no JSON ({error})", retryable=False) from None
         if not isinstance(row, dict):
-            raise ConfigurationError(
-                f"source: {str(path)!r}, line {number}: a {type(row).__name__}; allowed is an object per line"
+            raise SourceError(
+                f"source: {str(path)!r}, line {number}: a {type(row).__name__}; allowed is an object per line",
+                retryable=False,
             )
         yield len(line), row
 
@@ -240,7 +247,7 @@ def _parquet(file: Any, path: Any, needed: Collection[str] | None) -> Iterator[l
     except (arrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the storage's; pyarrow's own have none
             raise
-        raise ConfigurationError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})") from None
+        raise SourceError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})", retryable=False) from None
 
 
 def _rows_at_once(metadata: Any) -> int:
@@ -252,7 +259,7 @@ def check_names(names: list[str], source: Any) -> None:
     """
     Refuse columns that have the same name.
 
-    :raises ConfigurationError: naming the source and the column.
+    :raises SourceError: naming the source and the column.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"source: {str(source)!r} has two columns {twice[0]!r}; rename one")
+        raise SourceError(f"source: {str(source)!r} has two columns {twice[0]!r}; rename one", retryable=False)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from typing_extensions import TypedDict
 
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    RequestValidationError,
+    ResponsesError,
+    VersionMismatchError,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -187,7 +192,7 @@ def _status(response: Response | None, error: ResponsesError | None, *, invalid:
 
 
 def _was_sent(error: ResponsesError) -> bool:
-    return not isinstance(error, (ConfigurationError, RequestValidationError))
+    return not isinstance(error, (ConfigurationError, RequestValidationError, VersionMismatchError))
 
 
 def _failed(error: Exception) -> Send:

@@ -16,9 +16,9 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
-    ConfigurationError,
     PaymentRequiredResponseError,
     ResponsesError,
+    StorageError,
     TooManyFailuresError,
 )
 from airflow_provider_responses.task.request import TaskRequest
@@ -107,7 +107,7 @@ class FullIndex(Index):
 
 def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sandbox, tmp_path):
     environment = Environment(tick=0.01, part_rows=10, open_index=FullIndex)
-    with pytest.raises(ConfigurationError, match=r"the index of the rows in .* cannot be written"):
+    with pytest.raises(StorageError, match=r"the index of the rows in .* cannot be written"):
         enrich(responses_sandbox, tmp_path, table(60), environment)
     rows = [row["id"] for part in parts(tmp_path) for row in lines(part)]
     assert sorted(rows) == sorted(set(rows))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from airflow_provider_responses.enrich.arrow_rows import NanosecondTime
 from airflow_provider_responses.enrich.sources import Row, read_file
 from airflow_provider_responses.enrich.values import dump, to_json
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import SourceError
 
 ODD = 1_700_000_000_123_456_789  # nanoseconds
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -116,7 +116,7 @@ LATE = arrow.array([10**7] * 2, arrow.date32())  # a day that Python has not
 
 def test_a_column_that_is_not_needed_cannot_stop_the_table() -> None:
     table = arrow.table({"id": [1, 2], "late": LATE, "text": ["a", "b"]})
-    with pytest.raises(ConfigurationError, match="column 'late' holds a value for which Python has no type"):
+    with pytest.raises(SourceError, match="column 'late' holds a value for which Python has no type"):
         rows_of(table)
     rows = rows_of(table, needed={"id", "text", "more"})
     assert [(row["id"], row["text"]) for row in rows] == [(1, "a"), (2, "b")]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_responses.enrich.lease import LEASES, Claim, ExclusiveLease, SharedLease, lease_in
 from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, OutputStore, Writer
 from airflow_provider_responses.enrich.storage import LocalStorage, Storage
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
+from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.stores import Clock, Failing, Race, Raced, Shelf
 
 
@@ -100,7 +100,7 @@ def test_an_attempt_that_is_refused_deletes_nothing() -> None:
     files: dict[str, bytes] = {}
     store(Shelf(files), Clock(), "holder").acquire(resume=True)
     files[f"{LEASES}/probe-0a1b2c3d"] = b"1"
-    with pytest.raises(ConfigurationError, match="is being written by holder"):
+    with pytest.raises(OutputLockedError, match="is being written by holder"):
         store(Shelf(files), Clock(), "other").acquire(resume=True)
     assert f"{LEASES}/probe-0a1b2c3d" in files
 
@@ -121,7 +121,7 @@ def test_a_probe_that_another_attempt_deletes_does_not_make_the_lease_shared() -
             return super().create_file(name, data)
 
     late = store(Overtaken(files), clock, "late")
-    with pytest.raises(ConfigurationError, match="is being written by holder"):
+    with pytest.raises(OutputLockedError, match="is being written by holder"):
         late.acquire(resume=True)
     assert late.lease_is_exclusive
 
@@ -171,7 +171,7 @@ def test_a_torn_claim_is_read_again(*, exclusive: bool) -> None:
             data = super().read_file(name)
             return data if data is None or reads > 3 else data[: len(data) // reads - 1]
 
-    with pytest.raises(ConfigurationError, match="is being written by holder"):
+    with pytest.raises(OutputLockedError, match="is being written by holder"):
         store(Torn(files, exclusive=exclusive), clock, "other").acquire(resume=True)
     assert reads == 4
 
@@ -187,7 +187,7 @@ def test_a_claim_that_was_cut_off_counts_as_the_one_before_it() -> None:
     for cut in (files[last][:9], b""):
         number += 1
         files[f"lease/claim-{number:09d}.json"] = cut
-    with pytest.raises(ConfigurationError, match="is being written by holder"):
+    with pytest.raises(OutputLockedError, match="is being written by holder"):
         store(Shelf(files), clock, "other").acquire(resume=True)
     again = store(Shelf(files), clock, "holder", try_number=2)
     again.acquire(resume=True)
@@ -214,7 +214,7 @@ def test_a_claim_is_read_with_one_request() -> None:
     store(Shelf(files), Clock(), "holder").acquire(resume=True)
     seen: list[tuple[str, str]] = []
     watched = Failing(files, lambda operation, name: seen.append((operation, name)) or "")
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(OutputLockedError):
         store(watched, Clock(), "other").acquire(resume=True)
     [last] = claims(files)
     assert seen == [("list", LEASES), ("list", LEASES), ("read", last)]
@@ -232,7 +232,7 @@ def test_a_claim_that_is_renewed_while_it_is_read_is_looked_for_again() -> None:
             holder.renew()
         return ""
 
-    with pytest.raises(ConfigurationError, match="is being written by holder"):
+    with pytest.raises(OutputLockedError, match="is being written by holder"):
         store(Failing(files, renew), clock, "other").acquire(resume=True)
 
 
@@ -301,7 +301,7 @@ def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(
             other.renew()  # no create that comes through late takes it away
             assert other.lease_left == LEASE_SECONDS
         else:
-            with pytest.raises(ConfigurationError, match="is being written by task"):
+            with pytest.raises(OutputLockedError, match="is being written by task"):
                 store(Shelf(files), clock, other.writer.owner).acquire(resume=True)
 
 
@@ -316,7 +316,7 @@ def test_threads_that_start_at_once_on_local_disk(tmp_path: Path) -> None:
             begin.wait()
             try:
                 mine.acquire(resume=True)
-            except ConfigurationError as error:
+            except OutputLockedError as error:
                 return not error.retryable
             return True
 
@@ -336,7 +336,7 @@ def test_a_renewal_and_a_takeover_in_the_same_moment_leave_one_writer() -> None:
         new = store(Raced(files, race, 1, iter(()), []), clock, "new")
         results = race.run([old.renew, lambda new=new: new.acquire(resume=True)])
         assert sum(result is None for result in results) == 1
-        assert isinstance(results[0], LeaseLostError) != isinstance(results[1], ConfigurationError)
+        assert isinstance(results[0], LeaseLostError) != isinstance(results[1], OutputLockedError)
 
 
 # Renewals
@@ -437,7 +437,7 @@ def test_a_renewal_that_is_given_up_and_comes_through_late_is_ones_own(last: str
     mine.try_renew()
     assert len(claims(files)) == 1
     other = store(Shelf(files), clock, "other")
-    with pytest.raises(ConfigurationError, match="is being written by"):
+    with pytest.raises(OutputLockedError, match="is being written by"):
         other.acquire(resume=True)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_responses.enrich.lease import LEASES
 from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, PARTS, OutputStore, Writer, name_of
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
+from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.jobs import stored
 
 # Of the path library that Airflow 2.11 has, about itself.
@@ -106,11 +106,11 @@ def test_an_older_try_and_other_tasks_are_refused_until_the_lease_lapses(
 ) -> None:
     opened("a", 2)
     clock.now += 10
-    with pytest.raises(ConfigurationError, match=r"is being written by a, try 2\. Wait .* for 110 s") as caught:
+    with pytest.raises(OutputLockedError, match=r"is being written by a, try 2\. Wait .* for 110 s") as caught:
         opened(owner, try_number)
     assert caught.value.retryable
     clock.now += LEASE_SECONDS - 10.5
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(OutputLockedError):
         opened(owner, try_number)
     clock.now += 0.5
     opened(owner, try_number).renew()
@@ -121,7 +121,7 @@ def test_who_renews_keeps_the_lease(opened: Open, clock: Clock) -> None:
     for _ in range(5):
         clock.now += LEASE_SECONDS - 1
         mine.renew()
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(OutputLockedError):
             opened("b")
 
 

@@ -16,6 +16,7 @@ from airflow_provider_responses.exceptions import (
     PaymentRequiredResponseError,
     RequestValidationError,
     ResponsesError,
+    SourceError,
     TooManyFailuresError,
     UnauthorizedResponseError,
 )
@@ -92,7 +93,7 @@ class Mood(BaseModel):
 def test_bad_input_is_named_before_anything_is_sent(rows, given, said, responses_sandbox, tmp_path):
     with pytest.raises(ResponsesError, match=said) as caught:
         enrich(responses_sandbox, tmp_path, rows, **given)
-    assert isinstance(caught.value, (RequestValidationError, ConfigurationError))
+    assert isinstance(caught.value, (RequestValidationError, ConfigurationError, SourceError))
     assert not caught.value.retryable
     assert responses_sandbox.ledger == []
     # Nobody is kept out after that.

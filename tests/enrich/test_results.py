@@ -15,6 +15,7 @@ from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
+    OutputError,
     PaymentRequiredResponseError,
     RequestValidationError,
     StorageError,
@@ -50,10 +51,10 @@ def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path)
     assert merged["cost"] == pytest.approx(manifest(tmp_path / "one")["cost"])
 
     (tmp_path / "many" / "shard-2").rename(tmp_path / "gone")
-    with pytest.raises(ConfigurationError, match="shard 2 of 3 is missing"):
+    with pytest.raises(OutputError, match="shard 2 of 3 is missing"):
         merge_shards(tmp_path / "many")
     enrich(responses_sandbox, tmp_path / "many" / "shard-2", rows, key=key, shard=(2, 4))
-    with pytest.raises(ConfigurationError, match="shard-2: a shard of 4, beside shards of 3"):
+    with pytest.raises(OutputError, match="shard-2: a shard of 4, beside shards of 3"):
         merge_shards(tmp_path / "many")
 
 
@@ -81,9 +82,10 @@ def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
     ],
 )
 def test_shards_that_are_not_there(path, said):
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises((ConfigurationError, OutputError)) as caught:
         merge_shards(path)
     assert str(caught.value) == said
+    assert not caught.value.retryable
 
 
 @pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
@@ -106,7 +108,7 @@ def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox,
 def test_shards_of_two_sources_are_not_merged(responses_sandbox, tmp_path):
     for shard, rows in enumerate((6, 12)):
         enrich(responses_sandbox, tmp_path / f"shard-{shard}", table(rows), shard=(shard, 2))
-    with pytest.raises(ConfigurationError, match="its source had 12 rows, and that of shard-0 6"):
+    with pytest.raises(OutputError, match="its source had 12 rows, and that of shard-0 6"):
         merge_shards(tmp_path)
 
 
@@ -143,7 +145,7 @@ def without_a_row(data: bytes) -> bytes:
 def test_a_shard_that_is_short_or_damaged_is_named_and_nothing_is_replaced(shards, tmp_path, damage, said):
     before = [(tmp_path / name).read_bytes() for name in ("result.jsonl", "manifest.json")]
     shards[1].write_bytes(damage(shards[1].read_bytes()))
-    with pytest.raises(ConfigurationError, match=f"shard-1: result.jsonl {said}.*; run the shard's task again"):
+    with pytest.raises(OutputError, match=f"shard-1: result.jsonl {said}.*; run the shard's task again"):
         merge_shards(tmp_path)
     assert [(tmp_path / name).read_bytes() for name in ("result.jsonl", "manifest.json")] == before
 
@@ -159,7 +161,7 @@ def test_two_shards_with_one_row_are_not_merged(shards, tmp_path):
     taken = json.loads(shards[1].read_text().splitlines()[0])["_row"]
     rows = sorted([*rows[:-1], rows[-1] | {"_row": taken}], key=lambda row: row["_row"])
     shards[0].write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ConfigurationError, match=rf"shard-\d: it holds row {taken}, and so does shard-\d; run all"):
+    with pytest.raises(OutputError, match=rf"shard-\d: it holds row {taken}, and so does shard-\d; run all"):
         merge_shards(tmp_path)
 
 
@@ -187,7 +189,7 @@ def test_a_manifest_of_another_version_is_read_or_named(shards, tmp_path, change
     if said is None:
         assert merge_shards(tmp_path)["rows"] == 12
     else:
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(OutputError, match=said):
             merge_shards(tmp_path)
         assert json.loads((tmp_path / "manifest.json").read_text())["complete"]
 
@@ -200,7 +202,7 @@ def test_a_merged_manifest_of_another_version_is_replaced(shards, tmp_path, auth
 
 def test_a_torn_manifest_is_named(shards, tmp_path):
     tear(tmp_path / "shard-1" / "manifest.json")
-    with pytest.raises(ConfigurationError, match=r"shard-1/manifest.json is damaged: it is no JSON object"):
+    with pytest.raises(OutputError, match=r"shard-1/manifest.json is damaged: it is no JSON object"):
         merge_shards(tmp_path)
 
 
@@ -234,7 +236,7 @@ def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sand
     assert {path.name: path.read_bytes() for path in folder.glob("result.*")} == before
     assert manifest(folder) == told | {"complete": False}  # and what later attempts read of it stays
     if not is_merge:
-        with pytest.raises(ConfigurationError, match="shard-0: the shard did not run to its end"):
+        with pytest.raises(OutputError, match="shard-0: the shard did not run to its end"):
             merge_shards(tmp_path)
 
 

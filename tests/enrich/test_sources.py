@@ -20,7 +20,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from airflow_provider_responses.enrich.sources import CHUNK, CHUNK_SIZE, CsvFile, Row, format_of, read_file, read_rows
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, SourceError
 
 
 class Memory:
@@ -44,8 +44,8 @@ def rows_of(name: str, data: bytes, **options: Any) -> list[Row]:
     return list(itertools.chain.from_iterable(chunks))
 
 
-def refusal(name: str, data: bytes) -> str:
-    with pytest.raises(ConfigurationError) as caught:
+def refusal(name: str, data: bytes, kind: type[Exception] = SourceError) -> str:
+    with pytest.raises(kind) as caught:
         rows_of(name, data)
     assert not caught.value.retryable
     assert name in str(caught.value)
@@ -163,7 +163,7 @@ def test_text_that_is_not_utf8_names_the_line_even_late_in_the_file(kind: str, p
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "in.csv").mkdir()
-    with pytest.raises(ConfigurationError, match=r"source: '.*in\.csv' is a folder; give one file"):
+    with pytest.raises(SourceError, match=r"source: '.*in\.csv' is a folder; give one file"):
         list(read_file(tmp_path / "in.csv"))
 
 
@@ -312,12 +312,12 @@ def test_the_name_tells_the_format(name: str, expected: tuple[str, bool]) -> Non
 def test_an_unknown_format_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"the format of .* is unknown; allowed are \.csv"):
         format_of(name)
-    assert "is unknown" in refusal(name, b"a\n1\n")
+    assert "is unknown" in refusal(name, b"a\n1\n", ConfigurationError)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl.gz", "parquet"])
 def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"there is no file '.*gone\.{kind}'"):
+    with pytest.raises(SourceError, match=rf"there is no file '.*gone\.{kind}'"):
         list(read_file(tmp_path / f"gone.{kind}"))
 
 

@@ -20,6 +20,7 @@ from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
     LeaseLostError,
+    OutputLockedError,
 )
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
@@ -51,7 +52,7 @@ def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_
     first.folder.acquire(resume=True)
 
     now.time += LEASE_SECONDS - 1
-    with pytest.raises(ConfigurationError, match=r"is being written by task, try 1. Wait .* for 1 s") as caught:
+    with pytest.raises(OutputLockedError, match=r"is being written by task, try 1. Wait .* for 1 s") as caught:
         enrich(responses_sandbox, tmp_path, table(3), Environment(now=now), writer=Writer(owner="other"))
     assert caught.value.retryable
     assert responses_sandbox.ledger == []
@@ -64,7 +65,7 @@ def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_
 def test_an_older_try_is_refused(responses_sandbox, tmp_path):
     newer = Enrichment(job(responses_sandbox, tmp_path, table(3), writer=Writer(owner="task", try_number=2)))
     newer.folder.acquire(resume=True)
-    with pytest.raises(ConfigurationError, match="is being written by task, try 2"):
+    with pytest.raises(OutputLockedError, match="is being written by task, try 2"):
         enrich(responses_sandbox, tmp_path, table(3))
 
 
@@ -187,7 +188,7 @@ def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sand
         now.time += LEASE_SECONDS  # this one was stopped for so long
         other.acquire(resume=True)
 
-    with pytest.raises(ConfigurationError, match="other, try 1, writes here now") as caught:
+    with pytest.raises(OutputLockedError, match="other, try 1, writes here now") as caught:
         enrich(responses_sandbox, tmp_path, [], Environment(now=now), chunks=both)
     assert caught.value.retryable
     assert not responses_sandbox.ledger

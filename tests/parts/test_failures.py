@@ -18,7 +18,7 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.storage import storage_at
-from airflow_provider_responses.exceptions import ConfigurationError, StorageError
+from airflow_provider_responses.exceptions import OutputLockedError, StorageError
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, enrich, table
 from tests.parts.proxy import Response, error
@@ -295,7 +295,7 @@ def test_a_claim_whose_response_is_lost_is_ones_own(on, moto, proxied):
     assert store.lease_is_exclusive
     assert len(lost) == 3
     store.renew()
-    with pytest.raises(ConfigurationError, match="is being written by a"):
+    with pytest.raises(OutputLockedError, match="is being written by a"):
         OutputStore(moto.path() / "out", Writer(owner="b"), lambda: 1.0).acquire(resume=True)
 
 

@@ -10,7 +10,7 @@ from airflow_provider_responses.enrich.lease import LEASES
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.results import merge_shards
 from airflow_provider_responses.enrich.storage import storage_at
-from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, StorageError
+from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.jobs import enrich, table
 from tests.parts.stores import Bucket
 
@@ -59,7 +59,7 @@ def test_the_lease_of_a_store(bucket: Bucket, caplog):
     assert first.lease_is_exclusive == bucket.exclusive
     assert ("is exclusive: its store refuses" in caplog.text) == bucket.exclusive
     assert ("is not exclusive" in caplog.text) != bucket.exclusive
-    with pytest.raises(ConfigurationError, match="is being written by a, try 1") as caught:
+    with pytest.raises(OutputLockedError, match="is being written by a, try 1") as caught:
         second.acquire(resume=True)
     assert caught.value.retryable
     first.renew()

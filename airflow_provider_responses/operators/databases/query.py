@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE, Row, check_names, chunked
 from airflow_provider_responses.enrich.unread import Unread
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
 from airflow_provider_responses.operators.databases.database import row_values
 from airflow_provider_responses.operators.databases.lookup import find_database, get_db_hook
 from airflow_provider_responses.operators.sql import SqlQuery
@@ -31,7 +31,7 @@ def read_query(source: SqlQuery, needed: Collection[str] | None = None) -> Itera
             with database.streaming_cursor(connection) as cursor:
                 cursor.execute(source.sql, *([source.parameters] if source.parameters is not None else []))
                 yield from chunked(_fetch(cursor, needed, database.row_converter))
-    except ConfigurationError:
+    except ResponsesError:
         raise
     except Exception as error:
         raise ConfigurationError(
