@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy, conf
 
 from airflow_provider_responses.exceptions import APIError, ResponsesError
-from airflow_provider_responses.task.attempt import LONGEST_WAIT
+from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,7 +54,7 @@ class ResponsesRetryPolicy(RetryPolicy):
             return RetryDecision.fail(reason=f"{type(error).__name__}: a retry would bring the same")
         if error.retry_after is None:
             return RetryDecision.default()
-        delay = datetime.timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
+        delay = datetime.timedelta(seconds=min(error.retry_after, MAX_RETRY_AFTER))
         reason = f"{type(error).__name__}: asked to wait {error.retry_after:g} s"
         if _RESCHEDULE is not None and _only_waits(error):
             return _RESCHEDULE(
@@ -93,7 +93,7 @@ def _own_delay(task: Any, try_number: int) -> datetime.timedelta:
         seconds = delay.total_seconds() * multiplier ** (try_number - 1)
     except OverflowError:
         seconds = math.inf
-    longest = conf.getint("core", "max_task_retry_delay", fallback=int(LONGEST_WAIT))
+    longest = conf.getint("core", "max_task_retry_delay", fallback=int(MAX_RETRY_AFTER))
     delay = datetime.timedelta(seconds=min(seconds, longest))
     return min(delay, task.max_retry_delay) if task.max_retry_delay else delay
 

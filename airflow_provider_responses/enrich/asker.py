@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.task.attempt import Exchange
-from airflow_provider_responses.task.cost import unknown_sources
-from airflow_provider_responses.task.price_lookup import look_up_async
+from airflow_provider_responses.task.cost import unpriced_generations
+from airflow_provider_responses.task.price_lookup import look_up_generations_async
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
@@ -44,20 +44,20 @@ class Asker:
         if response is None or not (response.cached or response.previous):
             return outcome  # as nearly all are
         failed = partial(self._report.note_lookup, pending.first)
-        sources = unknown_sources(response, {})
-        return replace(outcome, generations=await look_up_async(self._client, sources, failed=failed))
+        sources = unpriced_generations(response, {})
+        return replace(outcome, generations=await look_up_generations_async(self._client, sources, on_failure=failed))
 
     async def _outcome(self, pending: Pending, turn: Turn) -> Outcome:
         call, options = self._requests.call(self._client, pending.fields)
         note = partial(self._report.note_invalid, pending.first)
-        exchange = Exchange(self._requests.run, options, note=note)
+        exchange = Exchange(self._requests.run, options, on_invalid=note)
         try:
             outcome = exchange.receive(await self._client.send_call(call))
             if outcome is not None:
                 return outcome  # as nearly all are
             request, _ = self._requests.sent_once(json.loads(pending.fields))
             while outcome is None:
-                await turn(pending, exchange.paid)
+                await turn(pending, exchange.last_cost)
                 options = exchange.options(self._requests.timeout)
                 outcome = exchange.receive(await self._client.send(request, options=options))
         except ResponsesError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_responses.enrich.amounts import short
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
-from airflow_provider_responses.task.cost import Charge, charges_of, dollars, total
+from airflow_provider_responses.task.cost import Charge, charges_of, dollars, total_cost
 from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Paid:
 
     def enter(self, charge: Charge) -> None:
         """Count a response."""
-        self.cost = total((self.cost, charge.cost))
+        self.cost = total_cost((self.cost, charge.cost))
         self.known += charge.cost or 0.0
-        self.generations += () if charge.source is None else (charge.source,)
+        self.generations += () if charge.generation is None else (charge.generation,)
 
     def add(self, cost: float) -> None:
         """Count what is known of a request that was dropped."""
-        self.cost = total((self.cost, cost))
+        self.cost = total_cost((self.cost, cost))
         self.known += cost
 
 
@@ -105,7 +105,7 @@ class Budget:
             if charge.is_cached:
                 progress.cache_hits += 1
                 paid.unknown = 0  # this is what came of it
-                if charge.source in paid.generations or charge.source in self._known:
+                if charge.generation in paid.generations or charge.generation in self._known:
                     continue  # it is counted
                 progress.kept_cost += charge.cost or 0.0
             else:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.task.texts import plain_of
+from airflow_provider_responses.task.texts import unwrap_enum
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,11 +68,11 @@ def _schema_of(output_type: type[BaseModel]) -> Any:
 
 def _plain(value: Any) -> Any:
     """Return a value as plain JSON types; what is none of them, such as an upstream task's output, by its class."""
-    value = plain_of(value)
+    value = unwrap_enum(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {str(plain_of(name)): _plain(item) for name, item in value.items()}
+        return {str(unwrap_enum(name)): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):

@@ -115,7 +115,7 @@ class Requests:
         """How every response is read. The idempotency key is the output's, and the same for all attempts."""
         salt = f"{name_of(self._folder.path)}\0{self._folder.generation}"
         idempotency_key = blake2b(salt.encode(), digest_size=16).hexdigest()
-        return replace(self._job.run, output_format=self._job.run.format(), idempotency_key=idempotency_key)
+        return replace(self._job.run, output_format=self._job.run.text_format(), idempotency_key=idempotency_key)
 
     @functools.cached_property
     def timeout(self) -> float:

@@ -27,10 +27,10 @@ from airflow_provider_responses.operators.source_columns import check_template_c
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
 from airflow_provider_responses.task.arguments import is_lazy
-from airflow_provider_responses.task.attempt import before
-from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
+from airflow_provider_responses.task.attempt import call_timeout
+from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.request import merge_fields, returned_fields
-from airflow_provider_responses.task.texts import number_of
+from airflow_provider_responses.task.texts import parse_number
 from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         began = time.monotonic()
         try:
             if isinstance(self.limits, Mapping):
-                self.limits = {name: number_of(limit) for name, limit in self.limits.items()}
+                self.limits = {name: parse_number(limit) for name, limit in self.limits.items()}
             self._check(rendered=True)
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
             progress = self._progress(context)
@@ -330,7 +330,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             folder /= f"shard-{number:04d}-of-{of:04d}"
         seconds = None
         if self.execution_timeout is not None:
-            seconds = before(self.execution_timeout.total_seconds() - (time.monotonic() - began))
+            seconds = call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - began))
         ask, names, uses = self._asking(context)
         needed = None if self.columns is None or uses is None else {*self.columns, *uses, *filter(None, [self.key])}
         config = ResponsesHook(self.conn_id).config
@@ -341,13 +341,13 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             ),
             trial=None if loader is None else self._trial(loader),
             ask=ask,
-            run=self._arguments().run(idempotency_key=None, stream=False),
+            run=self._arguments().to_task_request(idempotency_key=None, stream=False),
             config=config,
             folder=folder,
             writer=Writer(
                 owner=name_of_owner(ti),
                 try_number=ti.try_number,
-                idempotency_key=idempotency_key_of(ti, cleared=clear_marker(ti, self.retries)),
+                idempotency_key=idempotency_key_of(ti, clearing_id=clearing_id(ti, self.retries)),
             ),
             limits=Limits.parse(self.limits),
             key=self.key,
@@ -372,7 +372,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 return
             from airflow_provider_responses.operators.databases.trial_load import TrialLoad
 
-            run = self._arguments().run(idempotency_key=None, stream=False)
+            run = self._arguments().to_task_request(idempotency_key=None, stream=False)
             nullable = self.on_invalid_output == "return"
             TrialLoad(loader, columns_of(type_of(run), fields_of(run), nullable=nullable)).run(rows)
 

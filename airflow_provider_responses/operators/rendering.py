@@ -13,7 +13,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.mapping import checking
 from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
-from airflow_provider_responses.task.texts import plain_of, plain_text
+from airflow_provider_responses.task.texts import unwrap_enum
 
 if TYPE_CHECKING:
     import jinja2
@@ -109,9 +109,9 @@ class RenderingOperator(BaseOperator):
         from jinja2.nativetypes import NativeEnvironment
 
         is_object = any(text is getattr(self, name, None) for name in self.object_fields)
-        text = plain_text(text)
+        text = unwrap_enum(text)
         if jinja_env.finalize is None:  # else the DAG's author has chosen what becomes of expressions
-            jinja_env = jinja_env.overlay(finalize=plain_of)
+            jinja_env = jinja_env.overlay(finalize=unwrap_enum)
         if is_object or not isinstance(jinja_env, NativeEnvironment):
             return super().render_template(text, context, jinja_env, seen_oids)
         is_file = text.endswith(tuple(self.template_ext))

@@ -17,12 +17,12 @@ from airflow_provider_responses.operators import ways
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.task import payloads
-from airflow_provider_responses.task.arguments import RENDERED, check_multiple_outputs
-from airflow_provider_responses.task.attempt import Exchange, before, log_line
+from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, check_multiple_outputs
+from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.cost import CostLedger
-from airflow_provider_responses.task.idempotency import clear_marker, idempotency_key_of
+from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.price_lookup import look_up
+from airflow_provider_responses.task.price_lookup import look_up_generations
 from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
@@ -74,7 +74,7 @@ class ResponsesOperator(BaseResponsesOperator):
     Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
-    template_fields: Sequence[str] = RENDERED
+    template_fields: Sequence[str] = TEMPLATE_FIELDS
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
     never_starts_in_triggerer: ClassVar[str | None] = None
@@ -147,7 +147,7 @@ class ResponsesOperator(BaseResponsesOperator):
             self._client.cancel()
 
     def _idempotency_key(self, context: Context) -> str:
-        return idempotency_key_of(context["ti"], cleared=clear_marker(context["ti"], self.retries))
+        return idempotency_key_of(context["ti"], clearing_id=clearing_id(context["ti"], self.retries))
 
     def _perform(self, context: Context) -> Any:
         """Send the request, or defer until the triggerer has."""
@@ -172,7 +172,7 @@ class ResponsesOperator(BaseResponsesOperator):
             check_multiple_outputs(self._arguments(), rendered=rendered)
 
     def _run(self, idempotency_key: str | None) -> TaskRequest:
-        return self._arguments().run(idempotency_key=idempotency_key, stream=not self.deferrable)
+        return self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
 
     def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
@@ -201,8 +201,8 @@ class ResponsesOperator(BaseResponsesOperator):
                 except ResponsesError as error:
                     outcome = exchange.fail(error)
             known = dict(read.generations) if read else {}
-            unknown = ledger.unknown_sources(outcome.response) if outcome.response else ()
-            found = look_up(client, unknown, self._left)
+            unknown = ledger.unpriced_generations(outcome.response) if outcome.response else ()
+            found = look_up_generations(client, unknown, self._left)
         return replace(outcome, generations=known | found)
 
     def _complete(
@@ -332,4 +332,4 @@ class ResponsesOperator(BaseResponsesOperator):
         """Give the seconds until the call must have ended for Airflow not to end the task, if it will."""
         if self.execution_timeout is None or self._started is None:
             return None
-        return before(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
+        return call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))

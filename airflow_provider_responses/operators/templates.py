@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.task.texts import plain_of
+from airflow_provider_responses.task.texts import unwrap_enum
 
 if TYPE_CHECKING:
     import jinja2
@@ -96,7 +96,7 @@ def _shown(value: Any) -> Any:
         return _Bytes(value)
     if kind is list or kind is tuple:
         return kind(map(_shown, value))
-    return {name: _shown(item) for name, item in value.items()} if kind is dict else plain_of(value)
+    return {name: _shown(item) for name, item in value.items()} if kind is dict else unwrap_enum(value)
 
 
 def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
@@ -118,7 +118,7 @@ def _text(value: Any) -> Any:
         return ""
     if inspect.isroutine(value):  # its text is an address, another one in each process
         raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
-    return str(_Bytes(value)) if isinstance(value, (bytes, bytearray)) else plain_of(value)
+    return str(_Bytes(value)) if isinstance(value, (bytes, bytearray)) else unwrap_enum(value)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

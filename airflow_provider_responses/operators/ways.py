@@ -12,7 +12,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, g
 
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
 from airflow_provider_responses.operators.configuration import max_trigger_bytes
-from airflow_provider_responses.task.arguments import RENDERED, comes_from_upstream, is_template
+from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, comes_from_upstream, is_template
 from airflow_provider_responses.task.payloads import secret_in, to_pairs
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def settings(run: TaskRequest) -> dict[str, Any]:
     given = {name: getattr(run, name) for name in names}
     if run.output_type is not None:
         # As text: a schema keeps its order.
-        given["output_format"] = json.dumps(run.format())
+        given["output_format"] = json.dumps(run.text_format())
         given["output_type"] = import_path(run.output_type)
     return given
 
@@ -151,7 +151,7 @@ def start_fields(task: ResponsesOperator) -> dict[str, Any]:
 
     :raises RequestValidationError: if a value is not plain JSON.
     """
-    fields = {name: to_pairs(getattr(task, name), name) for name in RENDERED}
+    fields = {name: to_pairs(getattr(task, name), name) for name in TEMPLATE_FIELDS}
     if task.output_type is not None:
         from airflow_provider_responses.models.output import json_schema_format
 

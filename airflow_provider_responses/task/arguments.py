@@ -1,7 +1,7 @@
 """
-What a task is given: checked when its DAG is parsed, checked again when it runs, and read as a run.
+The arguments of a task: checked when its DAG is parsed, checked again when it runs, and turned into its request.
 
-No I/O and no Airflow: the operator reads its arguments here, and so does a trigger that starts without a worker.
+No I/O and no Airflow: operators use it, and so does the trigger that starts a task without a worker.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
-from airflow_provider_responses.task.request import CACHE_TTL, LONGEST_CACHE_TTL, TaskRequest, merge_fields
+from airflow_provider_responses.task.request import CACHE_TTL, MAX_CACHE_TTL, TaskRequest, merge_fields
 from airflow_provider_responses.task.xcom import check_output_keys
 from airflow_provider_responses.validation import check_choice, check_number, check_type, never, wrong_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-TEXTS: Final = frozenset({"input", "model", "instructions"})
-MOST_OUTPUT_RETRIES: Final = 10
+MAX_OUTPUT_RETRIES: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The arguments of a task that say what is asked; see ``ResponsesOperator``."""
+    """The arguments of an operator that describe one request; see ``BaseResponsesOperator``."""
 
     input: Any = None
     model: Any = None
@@ -46,9 +45,11 @@ class Arguments:
 
     def check(self, *, rendered: bool = False) -> None:
         """
-        Refuse what is cheap to see; what a template or an upstream task fills in is seen when the task runs.
+        Refuse wrong arguments.
 
-        :raises RequestValidationError: naming the argument, what was given and what is allowed.
+        :param rendered: whether templates are rendered; otherwise values that hold a template, or the output of an
+            upstream task, are not checked.
+        :raises RequestValidationError: naming the argument, the value and the allowed values.
         """
         lazy = never if rendered else is_lazy
         # Native rendering makes a number of text that looks like one.
@@ -61,8 +62,8 @@ class Arguments:
         check("conn_id", self.conn_id, str)
         check_choice("result", self.result, ("text", "response"), lazy=lazy)
         check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy=lazy)
-        check_choice("cache", _boolean(self.cache), (True, False), lazy=lazy)
-        check_choice("stream", _boolean(self.stream), (True, False, None), lazy=lazy)
+        check_choice("cache", read_boolean(self.cache), (True, False), lazy=lazy)
+        check_choice("stream", read_boolean(self.stream), (True, False, None), lazy=lazy)
         self._check_cache_ttl(lazy=lazy)
         self._check_output_retries(lazy=lazy)
         _check_output_type(self.output_type)
@@ -76,45 +77,45 @@ class Arguments:
 
     def _check_cache_ttl(self, *, lazy: Callable[[Any], bool] = never) -> Any:
         return check_number(
-            "cache_ttl", self.cache_ttl, at_least=1, at_most=LONGEST_CACHE_TTL, whole=True, convert=True, lazy=lazy
+            "cache_ttl", self.cache_ttl, at_least=1, at_most=MAX_CACHE_TTL, whole=True, convert=True, lazy=lazy
         )
 
     def _check_output_retries(self, *, lazy: Callable[[Any], bool] = never) -> Any:
-        most = MOST_OUTPUT_RETRIES
+        most = MAX_OUTPUT_RETRIES
         return check_number(
             "output_retries", self.output_retries, at_least=0, at_most=most, whole=True, convert=True, lazy=lazy
         )
 
     def fields(self) -> dict[str, Any]:
-        """Give the request's fields."""
-        everyday = {"input": self.input, "model": self.model, "instructions": self.instructions}
-        given = {name: _as_written(value) for name, value in everyday.items() if value is not None}
+        """Return the request's fields."""
+        arguments = {"input": self.input, "model": self.model, "instructions": self.instructions}
+        given = {name: _as_written(value) for name, value in arguments.items() if value is not None}
         request = dict(self.request or {})
         for name in {"metadata", "user", "session_id"} & request.keys():
             request[name] = _as_text(request[name])
         return merge_fields(given, request)
 
-    def run(self, *, idempotency_key: str | None, stream: bool) -> TaskRequest:
+    def to_task_request(self, *, idempotency_key: str | None, stream: bool) -> TaskRequest:
         """
-        Give what is asked.
+        Return the task's request.
 
-        :param stream: whether the answer is streamed if the task does not say.
+        :param stream: whether the response is streamed if the argument ``stream`` is None.
         """
-        chosen = _boolean(self.stream)
+        chosen = read_boolean(self.stream)
         return TaskRequest(
             fields=self.fields(),
             output_type=self.output_type,
             output_retries=self._check_output_retries(),
             result=self.result,
             on_invalid_output=self.on_invalid_output,
-            cache=_boolean(self.cache) is not False,
+            cache=read_boolean(self.cache) is not False,
             cache_ttl=self._check_cache_ttl(),
             stream=stream if chosen is None else chosen,
             idempotency_key=idempotency_key,
         )
 
 
-RENDERED: Final = tuple(f.name for f in fields(Arguments) if f.name != "output_type")  # may hold templates
+TEMPLATE_FIELDS: Final = tuple(f.name for f in fields(Arguments) if f.name != "output_type")
 
 
 def is_lazy(value: Any) -> bool:
@@ -146,45 +147,42 @@ def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:
 
 
 def _as_text(value: Any) -> Any:
-    """Undo what native rendering makes of text that looks like a number."""
+    """Return numbers as text: native rendering turns text that looks like a number into one."""
     if isinstance(value, Mapping):
         return {name: _as_text(item) for name, item in value.items()}
     return str(value) if isinstance(value, (int, float)) else value
 
 
 def _as_written(value: Any) -> Any:
-    """Undo what native rendering and upstream tasks make of text and lists: numbers, tuples, lazy sequences."""
+    """Return numbers as text, and sequences as lists: native rendering and upstream tasks change their types."""
     if isinstance(value, (bool, int, float)):
         return str(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _boolean(value: Any) -> Any:
-    """Read a boolean that a template rendered as text."""
-    return (
-        {"true": True, "false": False, "none": None, "": None}.get(value.lower(), value)
-        if isinstance(value, str)
-        else value
-    )
+def read_boolean(value: Any) -> Any:
+    """Return the boolean, or None, that a template has rendered as text; other values unchanged."""
+    texts = {"true": True, "false": False, "none": None, "": None}
+    return texts.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> None:
     """
-    Refuse what would not give one XCom for each field.
+    Refuse arguments with which the return value would not have one XCom for each field of ``output_type``.
 
     :raises RequestValidationError: naming the argument.
     """
     if arguments.output_type is None:
         raise RequestValidationError(
-            "multiple_outputs: needs an output_type, whose fields become XComs; give one, or drop multiple_outputs",
+            "multiple_outputs needs an output_type, whose fields become XComs: set one, or remove multiple_outputs",
             fields=("multiple_outputs", "output_type"),
         )
     for name, needed in (("result", "text"), ("on_invalid_output", "fail")):
         given = getattr(arguments, name)
         if given != needed and (rendered or not is_lazy(given)):
             raise RequestValidationError(
-                f"multiple_outputs: needs {name}={needed!r}, and it is {given!r}, with which the value may hold other "
-                "fields than output_type, or none; change one of the two",
+                f"multiple_outputs needs {name}={needed!r}, got {given!r}, with which the value may have other fields "
+                "than output_type, or none: change one of the two",
                 fields=("multiple_outputs", name),
             )
     check_output_keys(arguments.output_type)
@@ -199,11 +197,11 @@ def _check_output_type(value: Any) -> None:
         raise wrong_value("output_type", "a pydantic model (a subclass of BaseModel)", value)
     from airflow_provider_responses.models.output_schema import json_schema_format
 
-    json_schema_format(value)  # made once for each type
+    json_schema_format(value)  # cached by type
 
 
 def _check_names(request: Mapping[str, Any]) -> None:
-    # Whose field it is, OpenRouter's or another server's, is known with the connection: when the task runs.
+    # Whether the connection's server has the field is checked when the task runs.
     for name in request:
         if name not in REQUEST_FIELDS and name != "extra_body":
             wrong = unknown_field(str(name), REQUEST_FIELDS)

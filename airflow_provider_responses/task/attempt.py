@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
-from airflow_provider_responses.task.cost import dollars
+from airflow_provider_responses.task.cost import dollars, paid_for
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.request import TaskRequest, caches
+from airflow_provider_responses.task.request import TaskRequest, uses_cache
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import RequestOptions
@@ -22,96 +22,107 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT: Final = 86_400.0  # seconds: a service that asks for more does not stop a task for longer
-TIMEOUT_MARGIN: Final = 1.0  # seconds that a call ends before its task would, at most a twentieth of the time
+MAX_RETRY_AFTER: Final = 86_400.0  # seconds; a longer `Retry-After` delays a task for this long
+TIMEOUT_MARGIN: Final = 1.0  # seconds between the end of a call and that of its task; at most a twentieth of the time
 
 
-def before(execution_timeout: float) -> float:
-    """Give the seconds that a call may take, so that it ends before Airflow ends its task and can say what it spent."""
+def call_timeout(execution_timeout: float) -> float:
+    """
+    Return the seconds that a call may take if its task may take ``execution_timeout`` seconds.
+
+    The call ends first, so that its cost is reported before Airflow ends the task.
+    """
     return max(execution_timeout - min(TIMEOUT_MARGIN, execution_timeout / 20), 0.001)
 
 
 class Exchange:
     """
-    The sends of one try: an answer that is not as typed is asked for again. Whoever runs it does the sending.
+    The sends of one attempt and their responses. The caller does the sending: :meth:`receive` and :meth:`fail`.
 
-    :param run: what is asked.
-    :param options: as ``TaskRequest.prepare`` gave them.
-    :param note: is called with an invalid response's error before the request is sent again; by default it is logged.
+    A request is sent again, ``output_retries`` times, if its response does not match ``output_type``.
+
+    :param request: the task's request.
+    :param options: of the first send, as ``TaskRequest.prepare`` returned them.
+    :param on_invalid: is called with the error of an invalid response before the request is sent again; by default it
+        is logged.
     """
 
     def __init__(
-        self, run: TaskRequest, options: RequestOptions, *, note: Callable[[OutputValidationError], None] | None = None
+        self,
+        request: TaskRequest,
+        options: RequestOptions,
+        *,
+        on_invalid: Callable[[OutputValidationError], None] | None = None,
     ) -> None:
-        self.run = run
-        self._note = note or self._log
+        self.request = request
+        self._on_invalid = on_invalid or self._log_invalid
         self._options = options
-        self._retries = run.output_retries
-        self._earlier: tuple[Exception, ...] = ()
-        self._last: Response | None = None
+        self._retries_left = request.output_retries
+        self._earlier_errors: tuple[Exception, ...] = ()
+        self._last_response: Response | None = None
 
     @property
-    def paid(self) -> float | None:
-        """US dollars of the last answer, None if it is unknown or was kept."""
-        return None if self._last is None or self._last.cached else self._last.usage.cost
+    def last_cost(self) -> float | None:
+        """US dollars that the last response cost; None if that is unknown or the response was cached."""
+        return None if self._last_response is None else paid_for(self._last_response)
 
-    def options(self, left: float) -> RequestOptions:
+    def options(self, seconds_left: float) -> RequestOptions:
         """
-        Give the options of the next send.
+        Return the options of the next send.
 
-        :param left: seconds that it may take.
+        :param seconds_left: the time that it may take.
         """
-        options = replace(self._options, timeout=left)
-        if self._earlier and caches(options):  # else the answer that would not do comes again
+        options = replace(self._options, timeout=seconds_left)
+        if self._earlier_errors and uses_cache(options):  # else the cached response is the invalid one
             return options.with_headers({"X-OpenRouter-Cache-Clear": "true"})
         return options
 
     def receive(self, response: Response) -> Outcome | None:
-        """Take an answer; None asks for another send."""
-        if self._earlier:
-            response = replace(response, previous=(*self._earlier, *response.previous))
-        self._last = response
-        if self.run.lacks_output_type:
+        """Return the outcome of a response; None if the request must be sent again."""
+        if self._earlier_errors:
+            response = replace(response, previous=(*self._earlier_errors, *response.previous))
+        self._last_response = response
+        if self.request.lacks_output_type:
             return Outcome(response=response, unparsed=True)
         try:
-            return self.run.read(response)
+            return self.request.read(response)
         except OutputValidationError as error:
-            if not self._retries:
+            if not self._retries_left:
                 error.response = response
                 error.after(response.previous)
                 return Outcome(response=response, error=error, invalid=True)
-            self._retries -= 1
+            self._retries_left -= 1
             error.wait = 0.0
             error.response = replace(response, previous=())
-            self._earlier = (*response.previous, error)
-            self._note(error)
+            self._earlier_errors = (*response.previous, error)
+            self._on_invalid(error)
             return None
 
-    def _log(self, error: OutputValidationError) -> None:
+    def fail(self, error: ResponsesError) -> Outcome:
+        """Return the outcome of a send that failed."""
+        if error.response is not None:
+            error.response = replace(error.response, previous=(*self._earlier_errors, *error.response.previous))
+        error.after((*self._earlier_errors, *error.previous))
+        if error.response is not None and self.request.accepts(error):
+            if self.request.lacks_output_type:
+                return Outcome(response=error.response, unparsed=True)
+            return replace(self.request.read(error.response), accepted=error)
+        # An earlier response was paid for, though the last send brought none.
+        last = None if self._last_response is None else replace(self._last_response, previous=error.previous)
+        return Outcome(response=error.response or last, error=error)
+
+    def _log_invalid(self, error: OutputValidationError) -> None:
         cost = None if error.response is None else error.response.usage.cost
         log.warning(
-            "Asking again, within this try (%d more after this): %s. It had cost %s",
-            self._retries,
+            "Sending the request again within this attempt (%d more if that fails): %s. The invalid response cost %s",
+            self._retries_left,
             error,
             dollars(cost),
         )
 
-    def fail(self, error: ResponsesError) -> Outcome:
-        """Take a failure."""
-        if error.response is not None:
-            error.response = replace(error.response, previous=(*self._earlier, *error.response.previous))
-        error.after((*self._earlier, *error.previous))
-        if error.response is not None and self.run.accepts(error):
-            if self.run.lacks_output_type:
-                return Outcome(response=error.response, unparsed=True)
-            return replace(self.run.read(error.response), accepted=error)
-        # An earlier answer was paid for, though the last send brought none.
-        last = None if self._last is None else replace(self._last, previous=error.previous)
-        return Outcome(response=error.response or last, error=error)
-
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:
-    """Return the one line about a response; it holds neither prompt nor text."""
+    """Return the log line of a response; it holds neither prompt nor text."""
     cache = "hit (nothing paid)" if response.cached else "miss"
     seconds = "?" if response.seconds is None else f"{response.seconds:.1f}"
     return (

@@ -1,7 +1,7 @@
 """
-The one ledger of cost, for a task, a row of a table and a request of a batch. No I/O and no clock.
+The cost of responses, for a task, a row of a table and a request of a batch. No I/O and no clock.
 
-Responses are told apart by their ids; one without an id is a response of its own.
+Responses with the same id are one response; each response without an id counts by itself.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _NO_ID: Final = "response without an id "  # a number follows
 @dataclass(frozen=True, slots=True)
 class Charge:
     """
-    One response in an ledger.
+    The cost of one response.
 
-    :param source: id of the generation that was paid for; None if the response has no id.
-    :param usage: its tokens and price; those of the response that it repeats, if it is cached.
-    :param cost: US dollars, None if they are unknown: of a cached response what an earlier send has paid.
-    :param is_cached: whether this send cost nothing, since an earlier one has paid.
+    :param generation: id of the generation that was paid for; None if the response has no id.
+    :param usage: its tokens and price; of a cached response, those of the response that was paid for.
+    :param cost: US dollars, None if unknown; of a cached response, the amount that an earlier send paid.
+    :param is_cached: whether this send cost nothing, since an earlier one paid.
     """
 
-    source: str | None
+    generation: str | None
     usage: Usage
     cost: float | None
     is_cached: bool
@@ -41,37 +41,42 @@ class Charge:
 
 def charges_of(outcome: Outcome) -> list[Charge]:
     """
-    Return what the responses of an outcome cost: the last, and the invalid ones before it.
+    Return the charges of an outcome's responses: the last one, and the invalid ones before it.
 
-    :param outcome: with the records of :func:`unknown_sources`, as far as they could be had.
+    :param outcome: with the records of :func:`unpriced_generations`, as far as they could be looked up.
     """
     return [_charge(response, outcome.generations) for response in _responses_of(outcome)]
 
 
-def unknown_sources(response: Response, spent: Mapping[str, float | None]) -> list[str]:
+def unpriced_generations(response: Response, spent: Mapping[str, float | None]) -> list[str]:
     """
-    Return the generations of cached responses, whose tokens and prices must be looked up.
+    Return the generations that cached responses repeat, whose tokens and prices must be looked up.
 
-    :param spent: what is known already, by generation.
+    :param spent: the prices that are known already, by generation.
     """
-    cached = [it for it in _invalid_before(response) if it.cached and spent.get(source_of(it) or "") is None]
-    found = (source_of(it) for it in (*cached, *([response] if response.cached else [])))
-    return list(dict.fromkeys(source for source in found if source))
+    cached = [it for it in _invalid_before(response) if it.cached and spent.get(paid_generation(it) or "") is None]
+    found = (paid_generation(it) for it in (*cached, *([response] if response.cached else [])))
+    return list(dict.fromkeys(generation for generation in found if generation))
 
 
-def source_of(response: Response) -> str | None:
-    """Return the id of the generation that made a response, None if it has no id."""
+def paid_generation(response: Response) -> str | None:
+    """Return the id of the generation that was paid for to make a response, None if it has no id."""
     return response.cache_source_id or _identity(response)
 
 
-def total(costs: Iterable[float | None]) -> float | None:
+def paid_for(response: Response) -> float | None:
+    """Return the US dollars that the send of a response cost; None if that is unknown or the response was cached."""
+    return None if response.cached else response.usage.cost
+
+
+def total_cost(costs: Iterable[float | None]) -> float | None:
     """Return the sum of costs, None if one of them is unknown."""
     known = list(costs)
     return None if any(cost is None for cost in known) else float(sum(cost or 0.0 for cost in known))
 
 
-def cached_usage(record: Mapping[str, Any]) -> Usage:
-    """Return tokens and price of the response that a cached one repeats, whose own counters are all 0."""
+def usage_from_record(record: Mapping[str, Any]) -> Usage:
+    """Return the tokens and the price in a generation's record: the counters of a cached response are all 0."""
     tokens_in, tokens_out = (_tokens(record, kind) for kind in ("prompt", "completion"))
     return replace(
         Usage.from_raw({**record, "cost": record.get("total_cost")}),
@@ -86,62 +91,61 @@ def cached_usage(record: Mapping[str, Any]) -> Usage:
 @dataclass
 class CostLedger:
     """
-    What a task has spent since it was last cleared.
+    The money that a task has spent since it was last cleared.
 
-    :param spent: generation id → US dollars; what earlier attempts are known to have spent comes in here, and unknown
-        prices are None.
-    :param complete: whether that is all that earlier attempts have spent.
+    :param spent: generation id → US dollars, None if unknown; at first those of earlier attempts.
+    :param complete: whether ``spent`` holds all costs of earlier attempts.
     """
 
     spent: dict[str, float | None] = field(default_factory=dict)
     complete: bool = True
 
-    def unknown_sources(self, response: Response) -> list[str]:
-        """Return the generations of cached responses, whose tokens and prices must be looked up."""
-        return unknown_sources(response, self.spent)
+    def unpriced_generations(self, response: Response) -> list[str]:
+        """Return the generations that cached responses repeat, whose tokens and prices must be looked up."""
+        return unpriced_generations(response, self.spent)
 
     def usage(self, outcome: Outcome) -> dict[str, Any]:
         """
-        Return the XCom ``usage`` of an outcome, and enter its cost.
+        Enter the cost of an outcome, and return the XCom ``usage``.
 
-        :param outcome: with the records of :meth:`unknown_sources`, as far as they could be had.
+        :param outcome: with the records of :meth:`unpriced_generations`, as far as they could be looked up.
         """
         response, error = outcome.response, outcome.error
         charges = charges_of(outcome)
         for charge in charges:
             self._enter(charge)
-        source = source_of(response) if response is not None and response.cached else None
-        # Without a response, a send that may have been billed leaves open what was paid.
-        is_open = response is None and error is not None and _is_ambiguous(error)
+        generation = paid_generation(response) if response is not None and response.cached else None
+        # Without a response, the price of a send that may have been billed is unknown.
+        is_unknown = response is None and error is not None and _is_ambiguous(error)
         usage = xcom.usage_of(
             response=response,
             error=error,
             tokens=charges[-1].usage if charges else None,
-            cost=None if is_open or (response is None and not self.complete) else total(self.spent.values()),
-            cost_this_attempt=None if is_open else total(charge.cost for charge in charges if not charge.is_cached),
-            generation=outcome.generations.get(source) if source else None,
+            cost=None if is_unknown or (response is None and not self.complete) else total_cost(self.spent.values()),
+            cost_this_attempt=None if is_unknown else total_cost(it.cost for it in charges if not it.is_cached),
+            generation=outcome.generations.get(generation) if generation else None,
             invalid=outcome.invalid,
             repaired=outcome.repaired,
         )
         return dict(storable(usage))
 
     def _enter(self, charge: Charge) -> None:
-        source = charge.source
-        if source is None:
-            source = f"{_NO_ID}{sum(name.startswith(_NO_ID) for name in self.spent) + 1}"
-        if self.spent.get(source) is None:
-            self.spent[source] = charge.cost
+        generation = charge.generation
+        if generation is None:
+            generation = f"{_NO_ID}{sum(name.startswith(_NO_ID) for name in self.spent) + 1}"
+        if self.spent.get(generation) is None:
+            self.spent[generation] = charge.cost
 
 
 def _charge(response: Response, records: Records) -> Charge:
-    source = source_of(response)
+    generation = paid_generation(response)
     if response.cached:
-        usage = cached_usage(records.get(source or "") or {})
-        return Charge(source, usage, usage.cost, is_cached=True)
+        usage = usage_from_record(records.get(generation or "") or {})
+        return Charge(generation, usage, usage.cost, is_cached=True)
     cost = response.usage.cost
     if cost is None and (response.status == "failed" or response.error is not None) and not response.was_made:
         cost = 0.0  # no model has worked for it
-    return Charge(source, response.usage, cost, is_cached=False)
+    return Charge(generation, response.usage, cost, is_cached=False)
 
 
 def _responses_of(outcome: Outcome) -> list[Response]:
@@ -177,5 +181,5 @@ def _integer(value: Any) -> int | None:
 
 
 def dollars(amount: float | None) -> str:
-    """Give an amount of money for a log line."""
+    """Return an amount of money as text."""
     return "unknown" if amount is None else f"${amount:.6f}"

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """
-    What one try of a task came to.
+    The outcome of one attempt of a task.
 
-    :param response: the last answer, if any came; it knows those before it (``previous``).
-    :param error: why the try failed.
-    :param value: what goes to XCom as the return value, as plain JSON types.
-    :param unread: that the answer still has to be read as an ``output_type`` whose class was not at hand.
-    :param accepted: what is wrong with the response, though the task takes it (``on_invalid_output="return"``).
+    :param response: the last response, if any arrived; ``previous`` has the errors of the sends before it.
+    :param error: why the attempt failed.
+    :param accepted: the error of a truncated, refused or invalid response that the task accepts
+        (``on_invalid_output="return"``).
+    :param value: the return value for XCom, as plain JSON types.
+    :param unparsed: whether the response must still be read as ``output_type``, whose class this process cannot import.
     :param invalid: whether the response does not match ``output_type``.
     :param repaired: whether its JSON had to be repaired.
-    :param generations: records of kept answers by id, None where they could not be had.
+    :param generations: OpenRouter's records of cached responses by id, None for those that could not be looked up.
     """
 
     response: Response | None = None

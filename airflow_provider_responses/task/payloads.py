@@ -18,7 +18,7 @@ from airflow_provider_responses.exceptions import ConfigurationError, RequestVal
 from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import COST_HEADER, Response
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.texts import plain_text
+from airflow_provider_responses.task.texts import unwrap_enum
 
 VERSION: Final = 2  # of the event
 LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
@@ -201,7 +201,7 @@ def to_pairs(value: Any, path: str = "") -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise RequestValidationError(f"{path or 'it'} is {value!r}", fields=(path,))
     if isinstance(value, str):
-        return plain_text(value)
+        return unwrap_enum(value)
     if value is None or isinstance(value, (int, float, bool)):
         return value
     raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))

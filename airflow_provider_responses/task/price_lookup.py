@@ -19,55 +19,57 @@ LOOKUP_TIMEOUT: Final = 5.0  # seconds
 Records = dict[str, Mapping[str, Any] | None]
 
 
-def look_up(client: ResponsesClient, sources: Iterable[str], left: Callable[[], float | None]) -> Records:
+def look_up_generations(
+    client: ResponsesClient, generations: Iterable[str], seconds_left: Callable[[], float | None]
+) -> Records:
     """
-    Return the records of generations, None for one that cannot be had.
+    Return OpenRouter's records of generations by id, None for those that cannot be looked up.
 
-    :param left: gives the seconds that are left of the task's time, None if it has no limit.
+    :param seconds_left: returns the time that the task has left, None if it has no limit.
     :raises RequestCancelledError: if the client was cancelled meanwhile.
     """
     records: Records = {}
-    for source in sources:
+    for generation in generations:
         try:
-            records[source] = client.get_generation(source, options=_options(left()))
+            records[generation] = client.get_generation(generation, options=_options(seconds_left()))
         except ResponsesError as error:
-            records[source] = None
+            records[generation] = None
             _report(error)
     return records
 
 
-async def look_up_async(
+async def look_up_generations_async(
     client: AsyncResponsesClient,
-    sources: Iterable[str],
-    left: Callable[[], float | None] = lambda: None,
+    generations: Iterable[str],
+    seconds_left: Callable[[], float | None] = lambda: None,
     *,
-    failed: Callable[[ResponsesError], None] | None = None,
+    on_failure: Callable[[ResponsesError], None] | None = None,
 ) -> Records:
     """
-    Like :func:`look_up`.
+    Like :func:`look_up_generations`.
 
-    :param failed: is called with the error of each record that cannot be had; by default it is logged.
+    :param on_failure: is called with the error of each lookup that fails; by default it is logged.
     """
     records: Records = {}
-    for source in sources:
+    for generation in generations:
         try:
-            records[source] = await client.get_generation(source, options=_options(left()))
+            records[generation] = await client.get_generation(generation, options=_options(seconds_left()))
         except ResponsesError as error:
-            records[source] = None
-            _report(error, failed)
+            records[generation] = None
+            _report(error, on_failure)
     return records
 
 
-def _options(left: float | None) -> RequestOptions:
-    # Half of the time is for what comes after: the response is here, and is worth more than its price.
-    seconds = LOOKUP_TIMEOUT if left is None else max(min(LOOKUP_TIMEOUT, left / 2), 0.001)
-    return RequestOptions(timeout=seconds, max_retries=1)
+def _options(seconds_left: float | None) -> RequestOptions:
+    # Half of the time is left for the steps after the lookup: the response matters more than its price.
+    timeout = LOOKUP_TIMEOUT if seconds_left is None else max(min(LOOKUP_TIMEOUT, seconds_left / 2), 0.001)
+    return RequestOptions(timeout=timeout, max_retries=1)
 
 
-def _report(error: ResponsesError, failed: Callable[[ResponsesError], None] | None = None) -> None:
+def _report(error: ResponsesError, on_failure: Callable[[ResponsesError], None] | None = None) -> None:
     if isinstance(error, RequestCancelledError):
         raise error
-    if failed is not None:
-        failed(error)
+    if on_failure is not None:
+        on_failure(error)
         return
     log.warning("The price of a cached response is unknown, and its cost is null: %s", error)

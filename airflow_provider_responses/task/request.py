@@ -1,4 +1,4 @@
-"""One request as a task: fields → the request as it is sent, response → the value for XCom. No I/O and no Airflow."""
+"""One request as a task: fields become the bytes to send, a response becomes a value for XCom. No I/O, no Airflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_responses.exceptions import (
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.texts import plain, storable
+from airflow_provider_responses.task.texts import storable, unwrap_enums
 from airflow_provider_responses.validation import type_name
 
 if TYPE_CHECKING:
@@ -25,22 +25,26 @@ if TYPE_CHECKING:
 
     from airflow_provider_responses.models.request import ResponsesRequest
 
-CACHE_TTL: Final = 3600  # seconds that a response is cached for a retry, unless the task says otherwise
-LONGEST_CACHE_TTL: Final = 86_400
+CACHE_TTL: Final = 3600  # seconds
+MAX_CACHE_TTL: Final = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequest:
     """
-    What a task asks for.
+    The request of a task, and how its response is read.
 
     :param fields: the request's fields, rendered.
-    :param output_retries: how often an answer that is not as typed is asked for again, within one try of the task.
-    :param stream: whether the answer is streamed to whoever waits for it.
-    :param cache: whether a retry may get the answer kept by OpenRouter.
-    :param cache_ttl: seconds that OpenRouter keeps it.
-    :param output_format: the ``text.format`` that stands for the ``output_type``, whose class may not be at hand.
-    :param idempotency key: see :func:`make_stamp`; None for a request outside a task.
+    :param output_type: a pydantic model that the response must match.
+    :param output_format: the ``text.format`` that asks for ``output_type``, whose class this process may not have.
+    :param output_retries: how often the request is sent again, within one attempt, if its response does not match
+        ``output_type``.
+    :param result: ``text``, or ``response`` for the whole response.
+    :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or invalid.
+    :param cache: whether OpenRouter caches the response, so that a retry gets it at no cost.
+    :param cache_ttl: seconds that OpenRouter caches it.
+    :param stream: whether the response is streamed.
+    :param idempotency_key: see ``task.idempotency``; None for a request outside of a task.
     """
 
     fields: Mapping[str, Any]
@@ -56,27 +60,27 @@ class TaskRequest:
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
         """
-        Give the request and the options exactly as they are sent; every try gives the same bytes.
+        Return the request and the options as they are sent. Every attempt sends the same bytes.
 
         :raises RequestValidationError: naming the field.
         """
-        # Here, and not above: DAG files import this module, and building the models takes its time.
+        # Imported here: DAG files import this module, and building the models takes time.
         from airflow_provider_responses.client.preparation import prepare
 
         config = config.for_call(options)
         fields = dict(self.fields)
-        if (output_format := self.format()) is not None:
-            fields["text"] = self._typed_text(fields.get("text"), output_format)
+        if (output_format := self.text_format()) is not None:
+            fields["text"] = _with_format(fields.get("text"), output_format)
         request = prepare(fields, config)
         if config.is_openrouter and self.idempotency_key:
             request = with_idempotency_key(request, self.idempotency_key)
-        if config.is_openrouter and self.cache and not _asks_for_no_trace(request):
+        if config.is_openrouter and self.cache and not _forbids_storing(request):
             caching = {"X-OpenRouter-Cache": "true", "X-OpenRouter-Cache-TTL": str(self.cache_ttl)}
             options = options.with_headers(caching, but_not=config.extra_headers)
         return (request.replace(stream=True) if self.stream else request), options
 
-    def format(self) -> Mapping[str, Any] | None:
-        """Give the ``text.format`` that asks for an ``output_type``."""
+    def text_format(self) -> Mapping[str, Any] | None:
+        """Return the ``text.format`` that asks for ``output_type``, None if there is no ``output_type``."""
         if self.output_type is None or self.output_format is not None:
             return self.output_format
         from airflow_provider_responses.models.output import json_schema_format
@@ -85,11 +89,11 @@ class TaskRequest:
 
     @property
     def lacks_output_type(self) -> bool:
-        """Whether the answer is asked for as a type whose class is not at hand."""
+        """Whether the response must match an ``output_type`` whose class this process does not have."""
         return self.output_type is None and self.output_format is not None
 
     def accepts(self, error: ResponsesError) -> bool:
-        """Whether the task takes the answer that came with an error."""
+        """Whether the task accepts the truncated or refused response of an error."""
         return (
             self.on_invalid_output == "return"
             and isinstance(error, (IncompleteResponseError, RefusalError))
@@ -98,17 +102,17 @@ class TaskRequest:
 
     def read(self, response: Response) -> Outcome:
         """
-        Return the outcome of a response that the task takes; its value is plain JSON types.
+        Return the outcome of a response; its value is plain JSON types.
 
-        :raises OutputValidationError: with the response, if it does not match ``output_type``.
+        :raises OutputValidationError: if the response does not match ``output_type``, and is not accepted.
         """
         from airflow_provider_responses.models.output import read_output
 
         parsed, invalid = None, None
         if self.output_type is not None:
             try:
-                whole = response.status == "completed" and not response.maybe_truncated
-                parsed = read_output(self.output_type, response.output_texts, repair=whole)
+                is_complete = response.status == "completed" and not response.maybe_truncated
+                parsed = read_output(self.output_type, response.output_texts, repair=is_complete)
             except OutputValidationError as error:
                 if self.on_invalid_output != "return":
                     error.response = response
@@ -128,36 +132,28 @@ class TaskRequest:
             repaired=repaired,
         )
 
-    @staticmethod
-    def _typed_text(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
-        given = text if isinstance(text, Mapping) else {}
-        if "format" in given:
-            raise RequestValidationError(
-                "text.format: given twice, by `output_type` and by `request`; drop one", fields=("text.format",)
-            )
-        return {**given, "format": dict(output_format)}
-
 
 def merge_fields(arguments: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put the fields given as arguments (``input``, ``model``, ``instructions``) and those of ``request`` together.
+    Return the fields given as arguments (``input``, ``model``, ``instructions``) and those of ``request`` in one dict.
 
-    :raises RequestValidationError: for a field given in both, and for ``stream``, which is the task's to say.
+    :raises RequestValidationError: for a field given in both, and for ``stream``, which is an argument of the operator.
     """
     if twice := [name for name in arguments if name in request]:
         raise RequestValidationError(
-            f"{twice[0]}: given twice, as an argument and inside `request`; drop one", fields=(twice[0],)
+            f"{twice[0]} is given twice, as an argument and in `request`: remove one", fields=(twice[0],)
         )
     if "stream" in request:
         raise RequestValidationError(
-            "stream: goes beside `request` (stream=True or False), not inside it", fields=("stream",)
+            "stream must be an argument of the operator (stream=True or False), not a field of `request`",
+            fields=("stream",),
         )
-    return dict(plain({**arguments, **request}))
+    return dict(unwrap_enums({**arguments, **request}))
 
 
 def returned_fields(returned: Any) -> Mapping[str, Any]:
     """
-    Return the request's fields that a user's function has returned: an input, or a whole request.
+    Return the fields of the request that a user's function has returned, as an input or as a whole request.
 
     :raises RequestValidationError: if it is neither.
     """
@@ -174,14 +170,23 @@ def returned_fields(returned: Any) -> Mapping[str, Any]:
     )
 
 
-def caches(options: RequestOptions) -> bool:
-    """Whether OpenRouter keeps the answer of a call, so that the same request gets it for nothing."""
+def uses_cache(options: RequestOptions) -> bool:
+    """Whether OpenRouter caches the response of a call, so that the same request gets it at no cost."""
     return any(
         name.lower() == "x-openrouter-cache" and text.lower() == "true"
         for name, text in (options.headers or {}).items()
     )
 
 
-def _asks_for_no_trace(request: ResponsesRequest) -> bool:
+def _forbids_storing(request: ResponsesRequest) -> bool:
     provider = request.provider or {}
     return bool(provider.get("zdr")) or provider.get("data_collection") == "deny"
+
+
+def _with_format(text: Any, output_format: Mapping[str, Any]) -> dict[str, Any]:
+    given = text if isinstance(text, Mapping) else {}
+    if "format" in given:
+        raise RequestValidationError(
+            "text.format is given twice, by `output_type` and in `request`: remove one", fields=("text.format",)
+        )
+    return {**given, "format": dict(output_format)}

@@ -1,4 +1,4 @@
-"""Text as it is sent, whatever class of text it was given as, and as it can be stored."""
+"""Values as they are sent, whatever type they were given as, and as Airflow's database can store them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,22 @@ from typing import Any, Final
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
-def plain_text(text: str) -> str:
-    """Return the value of a member of a ``(str, Enum)``, which elsewhere may read as ``Model.SMALL``."""
-    return text.value if isinstance(text, enum.Enum) else text
+def unwrap_enum(value: Any) -> Any:
+    """Return the text of a member of a ``(str, Enum)``, which may print as ``Model.SMALL``; other values unchanged."""
+    return value.value if isinstance(value, str) and isinstance(value, enum.Enum) else value
 
 
-def plain_of(value: Any) -> Any:
-    """Return the value of such a member; anything else as it is."""
-    return plain_text(value) if isinstance(value, str) else value
-
-
-def plain(value: Any) -> Any:
-    """Return a value with the values of such members, however deep."""
+def unwrap_enums(value: Any) -> Any:
+    """Return a value with the text of all such members in it, however deep."""
     if isinstance(value, str):
-        return plain_text(value)
+        return unwrap_enum(value)
     if isinstance(value, Mapping):
-        return {plain(name): plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {unwrap_enums(name): unwrap_enums(item) for name, item in value.items()}
+    return [unwrap_enums(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def number_of(value: Any) -> Any:
-    """Return the number that a text, such as a template renders, stands for; anything else as it is."""
+def parse_number(value: Any) -> Any:
+    """Return the number that a text holds, such as a rendered template; other values unchanged."""
     for kind in (int, float) if isinstance(value, str) else ():
         with suppress(ValueError):
             return kind(value)
@@ -41,9 +36,9 @@ def number_of(value: Any) -> Any:
 
 def storable(value: Any) -> Any:
     """
-    Replace what PostgreSQL's JSON cannot hold.
+    Return a value without the parts that PostgreSQL's JSON cannot hold.
 
-    NUL and halves of surrogate pairs become U+FFFD, NaN and infinity None.
+    NUL and halves of surrogate pairs become U+FFFD, NaN and infinity become None.
     """
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)

@@ -1,5 +1,5 @@
 """
-What a task pushes to XCom: its value, and beside it ``usage``, whose form other parts may rely on.
+The XCom ``usage`` that a task pushes beside its return value. Its form is public.
 
 No I/O and no Airflow. ``docs/answers.md`` describes each field, and has the form as a JSON schema.
 """
@@ -27,13 +27,13 @@ VERSION: Final = 1  # of the form below; a field that is added does not change i
 RETURN_KEY: Final = "return_value"
 USAGE_KEY: Final = "usage"
 KEYS: Final = frozenset({RETURN_KEY, USAGE_KEY})
-# Other keys that this package or Airflow has a use for, and beginnings of such.
+# Keys, and beginnings of keys, that this package or Airflow uses.
 _RESERVED: Final = frozenset({*KEYS, "skipmixin_key"})
 _RESERVED_PREFIXES: Final = ("airflow_provider_responses.", "_link_")
 
 
 class Cause(TypedDict):
-    """Why a send failed: the class of its error, and the HTTP status, null if none came."""
+    """The cause of a failed send: the class of its error, and the HTTP status, null without an HTTP response."""
 
     error: str
     status: int | None
@@ -52,7 +52,7 @@ class Send(TypedDict):
 
 
 class UsageXCom(TypedDict):
-    """The XCom ``usage`` of one attempt of a task. Null is unknown, never 0; readers ignore fields that they miss."""
+    """The XCom ``usage`` of one attempt of a task. Unknown is null, never 0. Later versions may add fields."""
 
     version: Literal[1]
     status: str | None
@@ -89,7 +89,7 @@ def usage_of(
     """
     Return the ``usage`` of an attempt.
 
-    :param response: the last one, None if none came.
+    :param response: the last response, None if none arrived.
     :param error: why the attempt failed.
     :param tokens: of the response; of a cached one, those of the response that it repeats.
     :param cost: US dollars, of all attempts since the task was cleared.
@@ -127,14 +127,14 @@ def sends_of(response: Response | None, error: ResponsesError | None) -> list[Se
     """Return the sends of an attempt, oldest first."""
     if error is not None:
         failed: Sequence[Exception] = (*error.previous, error) if _was_sent(error) else error.previous
-        return [_failed(earlier) for earlier in failed]
+        return [_failed_send(earlier) for earlier in failed]
     if response is None:
         return []
-    return [*map(_failed, response.previous), {"cause": None, "ambiguous": False, "wait": None}]
+    return [*map(_failed_send, response.previous), {"cause": None, "ambiguous": False, "wait": None}]
 
 
 def provider_of(response: Response, generation: Mapping[str, Any] | None = None) -> str | None:
-    """Return the name of the provider that served a response, None where nothing tells it."""
+    """Return the name of the provider that served a response, None if it is unknown."""
     metadata = response.openrouter_metadata or {}
     endpoints = metadata.get("endpoints")
     available = endpoints.get("available") if isinstance(endpoints, Mapping) else None
@@ -156,20 +156,20 @@ def check_output_keys(output_type: type[BaseModel]) -> None:
     name = output_type.__name__
     if (keys := _keys_of(output_type)) is None:
         raise RequestValidationError(
-            f"multiple_outputs: the names of the XComs cannot be told from output_type {name}: take a model with named "
-            "fields and without a @model_serializer, or leave multiple_outputs out",
+            f"multiple_outputs needs an output_type with named fields and without a @model_serializer, got {name}: the "
+            "names of the XComs would be unknown. Change the model, or remove multiple_outputs",
             fields=("output_type",),
         )
     if taken := sorted(key for key in keys if key in _RESERVED or key.startswith(_RESERVED_PREFIXES)):
         raise RequestValidationError(
-            f"multiple_outputs: the field {taken[0]!r} of output_type {name} would overwrite the XCom of that name: "
-            "rename the field, or leave multiple_outputs out",
+            f"multiple_outputs: the field {taken[0]!r} of output_type {name} would overwrite the XCom of that name. "
+            "Rename the field, or remove multiple_outputs",
             fields=(taken[0],),
         )
 
 
 def _keys_of(output_type: type[BaseModel]) -> list[str] | None:
-    """Return the keys of a typed output's value, None if they are not known before it is there."""
+    """Return the keys of the value of a typed output, None if the type does not determine them."""
     from pydantic import PydanticUserError
 
     if output_type.__pydantic_decorators__.model_serializers:
@@ -195,7 +195,7 @@ def _was_sent(error: ResponsesError) -> bool:
     return not isinstance(error, (ConfigurationError, RequestValidationError, VersionMismatchError))
 
 
-def _failed(error: Exception) -> Send:
+def _failed_send(error: Exception) -> Send:
     known = error if isinstance(error, ResponsesError) else None
     return {
         "cause": {"error": type(error).__name__, "status": known.status_code if known else None},

@@ -22,12 +22,12 @@ from airflow_provider_responses.client.config import ClientConfig, RequestOption
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
 from airflow_provider_responses.hooks.responses import kept_config
 from airflow_provider_responses.task import payloads, xcom
-from airflow_provider_responses.task.arguments import RENDERED, Arguments
-from airflow_provider_responses.task.attempt import LONGEST_WAIT, Exchange, before, log_line
+from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, Arguments
+from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, call_timeout, log_line
 from airflow_provider_responses.task.cost import CostLedger
-from airflow_provider_responses.task.idempotency import first_clear_marker, idempotency_key_of
+from airflow_provider_responses.task.idempotency import idempotency_key_of, initial_clearing_id
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.price_lookup import look_up_async
+from airflow_provider_responses.task.price_lookup import look_up_generations_async
 from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ class ResponsesTrigger(BaseTrigger):
         async with AsyncResponsesClient(config.for_call(given)) as client:
             outcome = await self._send(client, Exchange(run, options), request, ends_at)
             if outcome.response is not None:
-                sources = ledger.unknown_sources(outcome.response)
-                found = await look_up_async(client, sources, lambda: ends_at - self._now())
+                sources = ledger.unpriced_generations(outcome.response)
+                found = await look_up_generations_async(client, sources, lambda: ends_at - self._now())
                 outcome = replace(outcome, generations=found)
         return outcome
 
@@ -296,7 +296,7 @@ class ResponsesTrigger(BaseTrigger):
             return
         until = self.not_before
         if self.waits and outcome.error is not None and outcome.error.retryable and outcome.error.retry_after:
-            wait = min(outcome.error.retry_after, LONGEST_WAIT)
+            wait = min(outcome.error.retry_after, MAX_RETRY_AFTER)
             until = max(until, self._now() + wait)
             self.log.info("Waiting out the server's Retry-After (%.0f s) before the next try", wait)
         while (left := until - self._now()) > 0:
@@ -365,7 +365,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments."""
-        names = (*RENDERED, "output_type", "output_format", "execution_timeout", "do_xcom_push", "retries")
+        names = (*TEMPLATE_FIELDS, "output_type", "output_format", "execution_timeout", "do_xcom_push", "retries")
         return _path(self), {**{name: getattr(self, name) for name in names}, **self.unknown}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -415,12 +415,12 @@ class ResponsesStartTrigger(ResponsesTrigger):
         return RequestOptions.parse(payloads.from_pairs(self.options))
 
     async def _run(self) -> TaskRequest:
-        arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in RENDERED})
+        arguments = Arguments(**{name: payloads.from_pairs(getattr(self, name)) for name in TEMPLATE_FIELDS})
         arguments.check(rendered=True)
         self.idempotency_key = idempotency_key_of(
-            self.task_instance, cleared=first_clear_marker(int(cast("int", self.retries)))
+            self.task_instance, clearing_id=initial_clearing_id(int(cast("int", self.retries)))
         )
-        run = arguments.run(idempotency_key=self.idempotency_key, stream=False)
+        run = arguments.to_task_request(idempotency_key=self.idempotency_key, stream=False)
         return replace(run, **await self._typed(self.output_type, self.output_format))
 
     async def _forget(self) -> None:
@@ -433,7 +433,7 @@ class ResponsesStartTrigger(ResponsesTrigger):
         limit = START_TIMEOUT.total_seconds()
         if self.execution_timeout is not None:
             limit = min(limit, self.execution_timeout)
-            timeout = min(timeout, before(self.execution_timeout))
+            timeout = min(timeout, call_timeout(self.execution_timeout))
         if self.timeout_after is None:
             return self._now() + timeout
         ends = self.timeout_after if self.timeout_after.tzinfo else self.timeout_after.replace(tzinfo=datetime.UTC)

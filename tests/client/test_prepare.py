@@ -132,7 +132,9 @@ def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[
     wire = Wire(good())
     extra = {**dict.fromkeys(("store", "background"), True), "previous_response_id": "r", "max_tool_calls": 99}
     fields = {**BASE, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
-    request, _ = TaskRequest(fields=fields, stamp="0" * 32, stream=False).prepare(config(**where), RequestOptions())
+    request, _ = TaskRequest(fields=fields, idempotency_key="0" * 32, stream=False).prepare(
+        config(**where), RequestOptions()
+    )
     flavour.on(wire, **where).send(request)
     assert {name: wire.sent[0][name] for name in fields["extra_body"]} == fields["extra_body"]
 
@@ -177,10 +179,10 @@ def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any, flavour:
         flavour.on(Wire()).send({**BASE, "extra_body": {"stream": value}})
 
 
-def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
+def with_key(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
     fields = {**BASE, **({} if metadata is None else {"metadata": metadata}), "extra_body": {"metadata": extra}}
-    request, _ = TaskRequest(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
-    again, _ = TaskRequest(fields=fields, stamp="0" * 32).prepare(config(), RequestOptions())
+    request, _ = TaskRequest(fields=fields, idempotency_key="0" * 32).prepare(config(), RequestOptions())
+    again, _ = TaskRequest(fields=fields, idempotency_key="0" * 32).prepare(config(), RequestOptions())
     assert request.to_bytes() == again.to_bytes()
     found: dict[str, Any] = json.loads(request.to_bytes())["metadata"]
     return found
@@ -195,20 +197,20 @@ def stamped(metadata: Any = None, extra: Any = None) -> dict[str, Any]:
     ],
 )
 def test_the_idempotency_key_survives_metadata_in_extra_body(metadata: Any, extra: Any, expected: Any) -> None:
-    assert stamped(metadata, extra) == {**expected, "airflow": "0" * 32}
+    assert with_key(metadata, extra) == {**expected, "airflow": "0" * 32}
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"airflow": "mine"}, "metadata.airflow: this key is taken"),
-        ("no pairs", "extra_body.metadata: must be a dict of texts"),
-        ({"a": 5}, "extra_body.metadata: must be a dict of texts"),
+        ({"airflow": "mine"}, "metadata.airflow: this key is reserved"),
+        ("no pairs", "extra_body.metadata must be a dict of texts"),
+        ({"a": 5}, "extra_body.metadata must be a dict of texts"),
     ],
 )
 def test_metadata_without_room_for_the_idempotency_key_is_refused(extra: Any, message: str) -> None:
     with pytest.raises(RequestValidationError, match=message):
-        stamped(extra=extra)
+        with_key(extra=extra)
 
 
 # --- history

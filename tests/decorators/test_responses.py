@@ -76,9 +76,9 @@ def test_the_function_runs_again_on_a_retry_and_the_response_is_free(returned, r
         (5, "or a whole request (a dict), got int"),
         (b"x", "or a whole request (a dict), got bytes"),
         ("", "input: is empty"),
-        ({"input": "x", "model": "y"}, "model: given twice"),
-        ({"input": "x", "temperature": 1}, "temperature: given twice"),
-        ({"input": "x", "stream": True}, "stream: goes beside"),
+        ({"input": "x", "model": "y"}, "model is given twice"),
+        ({"input": "x", "temperature": 1}, "temperature is given twice"),
+        ({"input": "x", "stream": True}, "stream must be an argument of the operator"),
         ({"inptu": "x"}, "did you mean 'input'"),
     ],
 )
@@ -171,17 +171,17 @@ class TestMultipleOutputs:
         ("arguments", "said"),
         [
             ({}, "needs an output_type, whose fields become XComs"),
-            ({"output_type": Answer, "result": "response"}, "needs result='text', and it is 'response'"),
+            ({"output_type": Answer, "result": "response"}, "needs result='text', got 'response'"),
             (
                 {"output_type": Answer, "on_invalid_output": "return"},
-                "needs on_invalid_output='fail', and it is 'return'",
+                "needs on_invalid_output='fail', got 'return'",
             ),
             ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
             ({"output_type": Aliased}, "the field 'return_value' of output_type Aliased"),
             ({"output_type": Computed}, "the field 'usage' of output_type Computed"),
             ({"output_type": Root}, "the field 'usage' of output_type Root"),
             ({"output_type": Internal}, "the field 'airflow_provider_responses.finished_try'"),
-            ({"output_type": Serialized}, "cannot be told from output_type Serialized"),
+            ({"output_type": Serialized}, "named fields and without a @model_serializer, got Serialized"),
         ],
     )
     def test_what_would_give_no_xcom_for_each_field_is_refused_at_parse(self, arguments, said):
@@ -200,7 +200,7 @@ class TestMultipleOutputs:
         ("arguments", "said"),
         [
             ({}, "needs an output_type, whose fields become XComs"),
-            ({"output_type": Answer, "result": "response"}, "needs result='text', and it is 'response'"),
+            ({"output_type": Answer, "result": "response"}, "needs result='text', got 'response'"),
             ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
         ],
     )
@@ -232,7 +232,7 @@ class TestMultipleOutputs:
             made.override(task_id="many").expand(x=["x"])
         with (
             DAG("f", default_args={"multiple_outputs": True}, **known),
-            pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs: needs an output_type"),
+            pytest.raises(RequestValidationError, match="Task 'ask': multiple_outputs needs an output_type"),
         ):
             ResponsesOperator.partial(task_id="ask", model=MODEL).expand(input=["x"])
 

@@ -22,7 +22,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     TransportError,
 )
-from airflow_provider_responses.task.cost import source_of
+from airflow_provider_responses.task.cost import paid_generation
 from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich.service import (
     CONFIG,
@@ -172,7 +172,7 @@ def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
 
 def test_kept_answers_cost_what_they_did_and_nothing_more() -> None:
     kept = response(0.5, cached=True)
-    found = {source_of(kept): {"total_cost": 0.25}}
+    found = {paid_generation(kept): {"total_cost": 0.25}}
     ended = run(Service(lambda _: Outcome(response=kept, value="x", generations=found)), 5)
     progress = ended.runner.progress
     assert (progress.cache_hits, progress.cost, progress.kept_cost, progress.unpriced) == (5, 0.0, 1.25, 0)

@@ -168,7 +168,7 @@ def check_response(response: Response) -> None:
                 value()
     ledger = CostLedger()
     outcome = TaskRequest(fields={}, result="response").read(response)
-    usage = ledger.usage(replace(outcome, generations=dict.fromkeys(ledger.unknown_sources(response))))
+    usage = ledger.usage(replace(outcome, generations=dict.fromkeys(ledger.unpriced_generations(response))))
     check_xcom("usage", usage)
     json.dumps(outcome.value, allow_nan=False)
     assert log_line(response, usage)

@@ -55,7 +55,8 @@ def test_wrong_arguments_are_refused_in_the_same_words(make, arguments, message)
 
 @both
 def test_whole_numbers_may_be_text_as_templates_render_them(make):
-    request = make(cache_ttl="60", output_retries="2.0")._arguments().run(idempotency_key=None, stream=False)
+    arguments = make(cache_ttl="60", output_retries="2.0")._arguments()
+    request = arguments.to_task_request(idempotency_key=None, stream=False)
     assert (request.cache_ttl, request.output_retries) == (60, 2)
 
 

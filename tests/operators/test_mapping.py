@@ -28,7 +28,7 @@ WRONG = [
 WRONG_OF_ONE = [
     *WRONG,
     ({"cache": "perhaps"}, "cache must be True or False, got 'perhaps'"),
-    ({"request": {"model": MODEL}}, "model: given twice"),
+    ({"request": {"model": MODEL}}, "model is given twice"),
 ]
 WRONG_OF_ROWS = [
     *WRONG,

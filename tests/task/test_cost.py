@@ -100,7 +100,7 @@ records = st.dictionaries(st.sampled_from("abc"), st.just({"total_cost": 0.125})
 def test_a_task_and_a_row_never_differ(made: list[Response], records: dict[str, Any], fails: bool) -> None:
     one = outcome(*made, records=records, fails=fails)
     # What is cached and paid for in one attempt is in the account once, whichever came first.
-    if len({charge.source for charge in charges_of(one) if charge.source}) == len(charges_of(one)):
+    if len({charge.generation for charge in charges_of(one) if charge.generation}) == len(charges_of(one)):
         assert of_a_task(one) == of_a_row(one)
 
 
