@@ -31,7 +31,7 @@ class Zone(BaseModel):
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1), catchup=False, tags=["responses"])
 def enrich_zones():
     @task.responses_enrich(
-        rows=zones(),
+        source=zones(),
         model="openai/gpt-4o-mini",
         output_type=Zone,
         key="zone",

@@ -113,15 +113,15 @@ def test_each_literal_value_of_a_mapped_task_is_validated():
 
 
 def test_requests_of_enrichments_are_validated():
-    @task.responses_enrich(rows=[{"a": 1}], output_path="out")
+    @task.responses_enrich(source=[{"a": 1}], output_path="out")
     def whole(row):
         return {"model": MODEL, "input": row["a"]}
 
-    @task.responses_enrich(rows=[{"a": 1}], output_path="out", request={"service_tier": "gold"})
+    @task.responses_enrich(source=[{"a": 1}], output_path="out", request={"service_tier": "gold"})
     def decorated(row):
         return row["a"]
 
-    plain = {"rows": [{"a": 1}], "output_path": "out"}
+    plain = {"source": [{"a": 1}], "output_path": "out"}
     dag = dag_of(
         whole,
         decorated,

@@ -15,6 +15,7 @@ from typing import IO, Any, ClassVar, Final, cast
 
 from airflow_provider_responses.enrich import arrow_rows
 from airflow_provider_responses.exceptions import ConfigurationError, SourceError
+from airflow_provider_responses.validation import wrong_value
 
 CHUNK: Final = 1000  # rows
 CHUNK_SIZE: Final = 4 * 1024 * 1024  # characters: rows may be whole documents
@@ -83,14 +84,14 @@ def format_of(path: Any) -> tuple[str, bool]:
 def read_rows(rows: Any) -> Iterator[list[Row]]:
     """Give the rows of a list."""
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
-        raise ConfigurationError(f"rows is a {type(rows).__name__}; allowed is a list with a dict per row")
+        raise wrong_value("source", "a list of dicts", rows, type_only=True, error=ConfigurationError)
     return chunked(_dicts(rows))
 
 
 def _dicts(rows: Iterable[Any]) -> Iterator[tuple[int, Row]]:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise ConfigurationError(f"rows: row {number} is a {type(row).__name__}; allowed is a dict per row")
+            raise wrong_value(f"source: row {number}", "a dict", row, type_only=True, error=ConfigurationError)
         yield 0, dict(row)  # it is in memory already
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.client.config import RequestOptions
@@ -15,14 +14,14 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import FORMATS
-from airflow_provider_responses.enrich.sources import CsvFile, Row, format_of, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.databases.loader import TableLoader
-from airflow_provider_responses.operators.databases.query import read_query
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
+from airflow_provider_responses.operators.source_argument import check_source, read_source, source_path
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
@@ -52,9 +51,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
     rows a second. Rows never go to XCom.
 
-    :param source: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, or a
-        ``SqlQuery``.
-    :param rows: instead of it, a list of dicts, such as another task's output.
+    :param source: the table: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, a
+        ``SqlQuery``, or a list of dicts, such as another task's output.
     :param input: the prompt of a row: Jinja, with ``row`` beside the task's context, or a function that takes the
         row, a dict, and gives the input, or a whole request as a dict.
     :param key: the column that tells rows apart; by default their position and content do.
@@ -76,7 +74,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     template_fields: Sequence[str] = (
         "source",
-        "rows",
         "output_path",
         "key",
         "columns",
@@ -100,15 +97,14 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     # Each row has an input of its own, and no row is streamed.
     excluded_arguments = frozenset({"input", "stream"})
     retry_note = "Airflow's retries apply, and continue from the responses that are stored"
-    data_fields = frozenset({"rows"})
-    object_fields = frozenset({"request", "options", "rows", "columns", "limits", "shard"})
+    data_fields = frozenset({"source"})
+    object_fields = frozenset({"source", "request", "options", "columns", "limits", "shard"})
 
     def __init__(
         self,
         *,
+        source: str | PathLike[str] | CsvFile | SqlQuery | Iterable[Mapping[str, Any]],
         output_path: str,
-        source: str | Path | CsvFile | SqlQuery | None = None,
-        rows: Iterable[Mapping[str, Any]] | None = None,
         input: str | Callable[[Row], Any] | None = None,
         key: str | None = None,
         columns: Sequence[str] | None = None,
@@ -124,8 +120,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         super().__init__(**kwargs)
         # Copies, since templates are rendered in place, and mapped tasks share their arguments.
         self.source = copy.copy(source) if isinstance(source, (CsvFile, SqlQuery)) else source
-        self.rows = rows
-        self._has_rows = rows is not None
         self.input = input
         self.key = key
         self.columns = columns
@@ -146,6 +140,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     @classmethod
     def check_given(cls, given: Mapping[str, Any]) -> None:
         super().check_given(given)
+        if "source" in given:
+            check_source(given["source"])
         check_choice("output_format", given.get("output_format", FORMATS[0]), FORMATS)
         check_choice("on_changed_request", given.get("on_changed_request", "send"), ON_CHANGED)
         check_list_of_names("columns", given.get("columns"), optional=True, lazy=is_lazy)
@@ -220,7 +216,13 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse what can be seen without the source."""
         super()._check(rendered=rendered)
-        self._check_source(rendered=rendered)
+        check_source(self.source, rendered=rendered)
+        if isinstance(self.source, SqlQuery) and self.key is None:
+            raise RequestValidationError(
+                "key: missing; a query may give its rows in another order the next time, so name a column that tells "
+                "them apart",
+                fields=("key",),
+            )
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
@@ -240,36 +242,12 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if not is_lazy(self.shard):
             self._shard()
 
-    def _check_source(self, *, rendered: bool) -> None:
-        if rendered and self.rows is None and self._has_rows:
-            raise RequestValidationError(
-                "rows: the upstream task gave None; let it return a list of dicts", fields=("rows",)
-            )
-        if (self.source is None) == (self.rows is None):
-            raise RequestValidationError("source: give either `source` or `rows`", fields=("source",))
-        source: Any = self.source
-        if not (source is None or isinstance(source, (str, PathLike, CsvFile, SqlQuery)) or is_lazy(source)):
-            raise RequestValidationError(
-                f"source is a {type(source).__name__}; allowed are a path, a CsvFile(path), a "
-                "SqlQuery(conn_id, sql), or rows=[...]",
-                fields=("source",),
-            )
-        if isinstance(self.source, (str, Path)) and not is_lazy(str(self.source)):
-            format_of(self.source)
-        if isinstance(self.source, CsvFile):
-            self.source.check()
-        if isinstance(self.source, SqlQuery) and self.key is None:
-            raise RequestValidationError(
-                "key: missing; a query may give its rows in another order the next time, so name a column that tells "
-                "them apart",
-                fields=("key",),
-            )
-
     def _check_place(self, folder: Any) -> None:
         """Refuse a source that the result would replace."""
-        if self.source is None or isinstance(self.source, SqlQuery):
+        path = source_path(self.source)
+        if path is None:
             return
-        source = self._place().resolve()
+        source = path.resolve()
         names = {f"result.{kind}" for kind in FORMATS}
         # Two connections may open one store, and a source that is replaced is lost.
         places = [name_of(path, with_connection=False) for path in (source.parent, folder.resolve())]
@@ -337,7 +315,10 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
         return Job(
             chunks=lambda: choose_loaded_columns(
-                check_template_columns(self._chunks(needed), names), loader, columns=self.columns, key=self.key
+                check_template_columns(read_source(self.source, needed), names),
+                loader,
+                columns=self.columns,
+                key=self.key,
             ),
             trial=None if loader is None else self._trial(loader),
             ask=ask,
@@ -391,7 +372,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             raise RequestValidationError(
                 "input: came from another task through expand or expand_kwargs, and a template has to stand in the DAG "
                 "file: in data it could read connections and variables. Write it there, and give what differs as "
-                "columns of `rows`",
+                "columns of `source`",
                 fields=("input",),
             )
         dag = self.get_dag()
@@ -418,18 +399,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _call(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  the decorator's wants it
         return function(row)
-
-    def _chunks(self, needed: Collection[str] | None) -> Iterator[list[Row]]:
-        if self.rows is not None:
-            return read_rows(self.rows)
-        if isinstance(self.source, SqlQuery):
-            return read_query(self.source, needed)
-        options = self.source if isinstance(self.source, CsvFile) else None
-        return read_file(self._place(), needed=needed, csv_options=options)
-
-    def _place(self) -> Any:
-        """Return the path of the source's file."""
-        return open_path(self.source.path if isinstance(self.source, CsvFile) else self.source)
 
     def _progress(self, context: Context) -> ProgressReport:
         tags = {"dag_id": self.dag_id, "task_id": self.task_id}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_responses.exceptions import ConfigurationError
+
+
+def is_path(value: Any) -> bool:
+    """Whether a value is a path: text, a ``Path``, or an ``ObjectStoragePath``, which is no ``PathLike``."""
+    return isinstance(value, (str, PathLike)) or hasattr(value, "protocol")
 
 
 def open_path(path: Any) -> Any:

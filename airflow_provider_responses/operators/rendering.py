@@ -28,7 +28,7 @@ class RenderingOperator(BaseOperator):
     ``render_template_as_native_obj`` it reads text as Python: ``"3.10"`` becomes 3.1.
     """
 
-    # Their value is data, wherever it comes from; text may be a template for all of it.
+    # A list or dict in these is data, wherever it comes from; text may be a template for all of it.
     data_fields: ClassVar[frozenset[str]] = frozenset()
     # Text that is the whole of these may become an object: "{'temperature': {{ params.t }}}".
     object_fields: ClassVar[frozenset[str]] = frozenset({"request", "options"})
@@ -91,7 +91,9 @@ class RenderingOperator(BaseOperator):
             return self._render_text(content, context, jinja_env or self.get_template_env(), seen_oids)
         if is_upstream(content):  # without `seen_oids`: Airflow leaves out what stands in an `expand_kwargs([{...}])`
             return super().render_template(content, context, jinja_env, set())
-        if any(content is getattr(self, name, None) for name in self.data_fields):
+        if isinstance(content, (Mapping, list, tuple)) and any(
+            content is getattr(self, name, None) for name in self.data_fields
+        ):
             return _resolved(content, context)
         if hasattr(content, "template_fields"):  # these are rendered in place, and may be rendered again
             content = copy.copy(content)

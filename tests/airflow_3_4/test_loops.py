@@ -56,7 +56,7 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 
 def ask(task_id, rows, folder):
     known = dict(input="{{{{ row.text }}}}", model="vendor/m", retries=0)
-    return ResponsesEnrichOperator(task_id=task_id, rows=rows, output_path="FOLDER/" + folder, **known)
+    return ResponsesEnrichOperator(task_id=task_id, source=rows, output_path="FOLDER/" + folder, **known)
 
 
 @task

@@ -21,7 +21,7 @@ ROWS = [{"text": "one"}, {"text": "two"}]
 
 
 def operator(function, folder, *args, given=None, **kwargs):
-    given = {"model": "vendor/m", "rows": ROWS, "output_path": str(folder / "out")} | (given or {})
+    given = {"model": "vendor/m", "source": ROWS, "output_path": str(folder / "out")} | (given or {})
     with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
         decorated = task.responses_enrich(**given)(function)
         return decorated(*args, **kwargs).operator
@@ -74,7 +74,7 @@ def test_arguments_are_checked_when_the_dag_is_parsed(given, said, mapped, tmp_p
     def ask(row, tone="short"):
         return row["text"]
 
-    arguments = {"rows": ROWS, "output_path": str(tmp_path)} | given
+    arguments = {"source": ROWS, "output_path": str(tmp_path)} | given
     with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
         decorated = task.responses_enrich(**arguments)(ask)
         with pytest.raises(RequestValidationError, match=said):
@@ -90,7 +90,7 @@ def test_what_it_cannot_be(tmp_path):
     with pytest.raises(RequestValidationError, match="takes no `row`"):
         operator(lambda text: text, tmp_path)
     with pytest.raises(RequestValidationError, match="input: is what the decorated function returns"):
-        task.responses_enrich(input="x", output_path="x", rows=ROWS)(lambda row: row["text"])()
+        task.responses_enrich(input="x", output_path="x", source=ROWS)(lambda row: row["text"])()
 
 
 def test_the_typed_arguments_are_the_operators(tmp_path):

@@ -136,7 +136,7 @@ for name in {dag_ids!r}:
             task_id="{task}",
             conn_id=name,
             model="openai/gpt-4o-mini",
-            rows=[{{"id": n}} for n in range({rows})],
+            source=[{{"id": n}} for n in range({rows})],
             input=lambda row: f"Mood of review {{row['id']}}.",
             key="id",
             output_path="{folder}/" + name,

@@ -119,7 +119,7 @@ class TestLoading:
 
     def test_more_rows_than_go_into_one_statement(self, sql, tmp_path, responses_sandbox):
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
-        manifest = self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "labels"))
+        manifest = self.enrich(tmp_path, source=rows, load_to=SqlTable("warehouse", "labels"))
         assert manifest["rows"] == sql("SELECT count(*) FROM labels")[0][0] == 2000
         assert len(responses_sandbox.ledger) == 1
 
@@ -146,7 +146,7 @@ class TestLoading:
     def test_a_nul_becomes_what_it_becomes_in_answers(self, sql, tmp_path, responses_sandbox):
         sql("CREATE TABLE texts (id text UNIQUE, text text, more jsonb, many text[], mood text)")
         rows = [{"id": "r1", "text": "a\0b", "more": {"c\0": ["\0"]}, "many": ["\0d"]}]
-        self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "texts"))
+        self.enrich(tmp_path, source=rows, load_to=SqlTable("warehouse", "texts"))
         assert sql("SELECT text, more, many FROM texts") == [("a\ufffdb", {"c\ufffd": ["\ufffd"]}, ["\ufffdd"])]
 
     @pytest.mark.parametrize("kind", ["bytea", "bytea[]"])
@@ -176,7 +176,7 @@ class TestLoading:
     def test_text_is_an_interval_as_the_database_reads_it(self, sql, tmp_path, responses_sandbox):
         sql("CREATE TABLE took (id int UNIQUE, took interval, mood text)")
         rows = [{"id": 1, "text": "one", "took": "2 hours"}, {"id": 2, "text": "two", "took": "PT3S"}]
-        self.enrich(tmp_path, source=None, rows=rows, load_to=SqlTable("warehouse", "took"))
+        self.enrich(tmp_path, source=rows, load_to=SqlTable("warehouse", "took"))
         assert sql("SELECT took::text FROM took ORDER BY id") == [("02:00:00",), ("00:00:03",)]
 
     def test_lists_become_arrays(self, sql, tmp_path, responses_sandbox):
@@ -196,7 +196,7 @@ class TestLoading:
             "more": [{"a": ["b"]}, 5, "six", [7], None],
         }
         rows = [{"id": 1, "text": "a"} | lists, {"id": 2, "text": "b"} | {name: [] for name in lists}]
-        self.enrich(tmp_path, source=None, rows=rows, output_type=Tagged, load_to=SqlTable("warehouse", "lists"))
+        self.enrich(tmp_path, source=rows, output_type=Tagged, load_to=SqlTable("warehouse", "lists"))
         kept = "SELECT texts, numbers, days, grid, sizes::text[], flags, more FROM lists ORDER BY id"
         first, second = sql(kept)
         assert first == tuple(lists.values())

@@ -369,7 +369,9 @@ def test_rows_of_a_list_are_copied_and_may_be_any_mapping() -> None:
     assert second == {"b": 2}
 
 
-@pytest.mark.parametrize(("rows", "message"), [([{}, "x"], "row 1 is a str"), ([None], "row 0 is a NoneType")])
+@pytest.mark.parametrize(
+    ("rows", "message"), [([{}, "x"], "row 1 must be a dict, got str"), ([None], "row 0 must be a dict, got None")]
+)
 def test_what_is_no_dict_is_named(rows: list[Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         list(read_rows(rows))

@@ -40,7 +40,7 @@ def test_of_a_request(way, airflow_db, monkeypatch):
 
 def test_of_an_enrichment(airflow_db, tmp_path):
     task = ResponsesEnrichOperator(
-        task_id="ask", model=MODEL, rows=[{"a": 1}], input="{{ row.a }}", output_path=str(tmp_path), conn_id="nowhere"
+        task_id="ask", model=MODEL, source=[{"a": 1}], input="{{ row.a }}", output_path=str(tmp_path), conn_id="nowhere"
     )
     with pytest.raises(ConfigurationError) as caught:
         task.execute(context(TaskInstance()))
@@ -100,7 +100,7 @@ def test_only_a_variable_that_a_shell_can_export_is_named(conn_id, said):
 def test_of_a_database(argument, conn_id, airflow_db, responses_sandbox, tmp_path):
     given = {"source": SqlQuery(conn_id, "SELECT 1"), "key": "a"}
     if argument == "load_to":
-        given = {"rows": [{"a": 1}], "key": "a", "load_to": SqlTable(conn_id, "t")}
+        given = {"source": [{"a": 1}], "key": "a", "load_to": SqlTable(conn_id, "t")}
     task = ResponsesEnrichOperator(
         task_id="ask", model=MODEL, input="{{ row.a }}", output_path=str(tmp_path / "out"), **given
     )

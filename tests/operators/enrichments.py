@@ -17,7 +17,7 @@ class Label(BaseModel):
 
 
 def enrich(folder, **kwargs):
-    given = {"rows": ROWS, "input": "Mood of: {{ row.text }}", "model": MODEL, "output_path": str(folder / "out")}
+    given = {"source": ROWS, "input": "Mood of: {{ row.text }}", "model": MODEL, "output_path": str(folder / "out")}
     return ResponsesEnrichOperator(task_id="label", **(given | kwargs))
 
 

@@ -30,7 +30,7 @@ class TestChanged:
     def test_only_what_is_new_is_sent_and_the_result_is_the_new_source(self, tmp_path, responses_sandbox):
         source = tmp_path / "in.csv"
         write(source, [("r1", "one"), ("r2", "two"), ("r3", "three"), ("r4", "four")])
-        task = {"rows": None, "source": str(source), "key": "id", "limits": {"concurrency": 1}}
+        task = {"source": str(source), "key": "id", "limits": {"concurrency": 1}}
         enrich(tmp_path, **task).execute(context())
         assert len(responses_sandbox.billed) == 4
         responses_sandbox.reset()
@@ -47,7 +47,7 @@ class TestChanged:
     def test_one_that_can_no_longer_be_read_loses_nothing(self, text, tmp_path, responses_sandbox):
         source = tmp_path / "in.csv"
         write(source, [("r1", "one"), ("r2", "two")])
-        task = {"rows": None, "source": str(source), "key": "id", "allow_empty": False}
+        task = {"source": str(source), "key": "id", "allow_empty": False}
         enrich(tmp_path, **task).execute(context())
         before = result(tmp_path)
         source.write_text(text)
@@ -64,7 +64,7 @@ class TestOptions:
         source = tmp_path / "{{ ds }}.txt"
         source.with_name("today.txt").write_text("sep=;\nid;text;stars\nr1;one, two;5\n;;\nr2;three;NA\n")
         given = CsvFile(str(source), null_values=["NA"], skip_empty=True)
-        task = enrich(tmp_path, rows=None, source=given, key="id", input="{{ row.text }}:{{ row.stars }}")
+        task = enrich(tmp_path, source=given, key="id", input="{{ row.text }}:{{ row.stars }}")
         task.render_template_fields({**context(), "ds": "today"})
         task.execute(context())
         assert inputs(responses_sandbox) == ["one, two:5", "three:"]
@@ -73,7 +73,7 @@ class TestOptions:
 
     def test_what_is_wrong_is_said_when_the_dag_is_parsed(self, tmp_path):
         with pytest.raises(ConfigurationError, match=r"Task 'label': source: CsvFile\(delimiter='::'\): must be one"):
-            enrich(tmp_path, rows=None, source=CsvFile("in.csv", delimiter="::"))
+            enrich(tmp_path, source=CsvFile("in.csv", delimiter="::"))
 
 
 class TestUnread:
@@ -85,7 +85,7 @@ class TestUnread:
 
         columns = {"id": ["a", "b"], "text": ["one", "two"], "late": arrow.array([10**7] * 2, arrow.date32())}
         pyarrow.parquet.write_table(arrow.table(columns), tmp_path / "in.parquet")
-        return {"rows": None, "source": str(tmp_path / "in.parquet"), "key": "id"}
+        return {"source": str(tmp_path / "in.parquet"), "key": "id"}
 
     def test_one_that_neither_template_nor_columns_names(self, tmp_path, responses_sandbox):
         given = self.source(tmp_path)
@@ -109,7 +109,7 @@ class TestUnread:
         with sqlite3.connect(database) as connection:
             connection.execute("ALTER TABLE reviews ADD COLUMN raw BLOB DEFAULT x'00'")
         source = SqlQuery("warehouse", "SELECT * FROM reviews")
-        enrich(tmp_path, rows=None, source=source, key="id", columns=["id"]).execute(context())
+        enrich(tmp_path, source=source, key="id", columns=["id"]).execute(context())
         assert len(responses_sandbox.billed) == len(result(tmp_path)) == 5
         assert "raw" not in result(tmp_path)[0]
 
@@ -122,7 +122,7 @@ from tests.airflow_fakes import context
 from tests.operators.enrichments import enrich
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
-task = enrich(folder, rows=None, source=str(folder / f"in.{kind}"), key="id", columns=["id", "page"],
+task = enrich(folder, source=str(folder / f"in.{kind}"), key="id", columns=["id", "page"],
     input="{{ row.id }}", limits={"concurrency": 8, "max_failures": 300})
 task.execute(context())
 print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024)  # without the parent's

@@ -21,7 +21,7 @@ def one(**arguments):
 
 def many(**arguments):
     return ResponsesEnrichOperator(
-        task_id="many", rows=[{"text": "a"}], input="{{ row.text }}", output_path="out", **arguments
+        task_id="many", source=[{"text": "a"}], input="{{ row.text }}", output_path="out", **arguments
     )
 
 

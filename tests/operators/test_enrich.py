@@ -33,20 +33,22 @@ def impatient(monkeypatch, **seconds):
     )
 
 
+A_SOURCE = "a path, a CsvFile(path), a SqlQuery(conn_id, sql) or a list of dicts"
+
+
 class TestRefusedAtParse:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"rows": None}, "source: give either `source` or `rows`"),
-            ({"source": "a.csv"}, "source: give either `source` or `rows`"),
-            (
-                {"rows": None, "source": 5},
-                "source is a int; allowed are a path, a CsvFile(path), a SqlQuery(conn_id, sql), or",
-            ),
+            ({"source": None}, f"source must be {A_SOURCE}, got None"),
+            ({"source": 5}, f"source must be {A_SOURCE}, got int"),
+            ({"source": {"text": "x"}}, f"source must be {A_SOURCE}, got dict"),
+            ({"source": b"a.csv"}, f"source must be {A_SOURCE}, got bytes"),
+            ({"source": [{"text": "x"}, "a.csv"]}, "source: row 1 must be a dict, got str"),
             ({"input": None}, "input: missing; give a template"),
-            ({"rows": None, "source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
+            ({"source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
             (
-                {"rows": None, "source": SqlQuery("db", "SELECT 1")},
+                {"source": SqlQuery("db", "SELECT 1")},
                 "key: missing; a query may give its rows in another order",
             ),
             ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
@@ -97,7 +99,7 @@ class TestRefusedAtParse:
             enrich(tmp_path, input=ask)
 
     def test_templates_wait(self, tmp_path):
-        enrich(tmp_path, rows=None, source="{{ ds }}/x.csv", key="{{ params.key }}", limits={"concurrency": 2})
+        enrich(tmp_path, source="{{ ds }}/x.csv", key="{{ params.key }}", limits={"concurrency": 2})
 
 
 class TestRows:
@@ -137,7 +139,7 @@ class TestRows:
             writer.writeheader()
             writer.writerows(ROWS)
         for source in (str(tmp_path / "reviews.csv"), f"file://{tmp_path}/reviews.csv", tmp_path / "reviews.csv"):
-            enrich(tmp_path, rows=None, source=source).execute(context())
+            enrich(tmp_path, source=source).execute(context())
         assert inputs(responses_sandbox) == [f"Mood of: review {n}" for n in range(5)]
 
     def test_one_folder_is_one_however_it_is_named(self, tmp_path, responses_sandbox, monkeypatch):
@@ -166,7 +168,7 @@ class TestRows:
         source = tmp_path / "out" / f"result.{kind}"
         before = source.read_bytes()
         with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
-            enrich(tmp_path, rows=None, source=source).execute(context())
+            enrich(tmp_path, source=source).execute(context())
         assert source.read_bytes() == before
         assert len(responses_sandbox.ledger) == 5
 
@@ -180,7 +182,7 @@ class TestRows:
             ObjectStoragePath(f"file://{tmp_path}/out/result.jsonl"),
         ):
             with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
-                enrich(tmp_path, rows=None, source=source).execute(context())
+                enrich(tmp_path, source=source).execute(context())
 
     @pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
     def test_a_result_never_replaces_its_source_in_a_storage(self, tmp_path, responses_sandbox):
@@ -193,11 +195,11 @@ class TestRows:
             "memory://other@a-result-and-its-source/result.jsonl",
         ):
             with pytest.raises(AirflowFailException, match="output_path: the result would replace the source"):
-                enrich(tmp_path, rows=None, source=source, output_path=folder).execute(context())
+                enrich(tmp_path, source=source, output_path=folder).execute(context())
 
     def test_a_source_beside_its_result(self, tmp_path, responses_sandbox):
         (tmp_path / "result.csv").write_text("id,text\nr0,review 0\n")
-        told = enrich(tmp_path, rows=None, source=tmp_path / "result.csv", output_path=tmp_path).execute(context())
+        told = enrich(tmp_path, source=tmp_path / "result.csv", output_path=tmp_path).execute(context())
         assert told["counts"] == {"ok": 1}
         assert (tmp_path / "result.csv").read_text() == "id,text\nr0,review 0\n"
 
@@ -210,7 +212,6 @@ class TestRows:
     def test_from_and_into_a_database(self, tmp_path, database, responses_sandbox):
         task = enrich(
             tmp_path,
-            rows=None,
             source=SqlQuery("warehouse", "SELECT * FROM reviews WHERE id <> ? ORDER BY id", ["r0"]),
             key="id",
             output_type=Label,
@@ -226,7 +227,6 @@ class TestRows:
     def test_a_query_without_rows(self, tmp_path, database, responses_sandbox):
         task = enrich(
             tmp_path,
-            rows=None,
             source=SqlQuery("warehouse", "SELECT * FROM reviews WHERE 1 = 0"),
             key="id",
             output_type=Label,
@@ -238,7 +238,7 @@ class TestRows:
         rows = [{"id": "a"}, {"id": "b", "text": {"nested": 1}}]
         enrich(
             tmp_path,
-            rows=rows,
+            source=rows,
             input="{{ row.id }}",
             key="id",
             output_type=Label,
@@ -255,7 +255,7 @@ class TestRows:
 
     def test_arguments_that_tasks_share_are_each_ones_own(self, tmp_path):
         query, table = SqlQuery("warehouse", "SELECT {{ ti.map_index }}"), SqlTable("warehouse", "{{ ds }}")
-        task = enrich(tmp_path, rows=None, source=query, key="id", load_to=table)
+        task = enrich(tmp_path, source=query, key="id", load_to=table)
         task.render_template_fields({"ds": "today", "ti": TaskInstance(map_index=3)})
         assert (task.source.sql, task.load_to.table) == ("SELECT 3", "today")
         assert (query.sql, table.table) == ("SELECT {{ ti.map_index }}", "{{ ds }}")
@@ -307,7 +307,7 @@ class TestTemplates:
         rows = [{"items": "three", "when": datetime.date(2026, 1, 2), "none": None}]
         text = "{{ ds }} {{ row.items }} {{ row['when'].year }}{{ row.none }} {{ row.when | string | upper }}"
         with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
-            task = enrich(tmp_path, rows=rows, input=text)
+            task = enrich(tmp_path, source=rows, input=text)
         task.execute(context(ds="2026-11-01"))
         assert inputs(responses_sandbox) == ["2026-11-01 three 2026 2026-01-02"]
 
@@ -347,10 +347,21 @@ class TestTemplates:
             task.execute(context())
         assert not responses_sandbox.ledger
 
-    @pytest.mark.parametrize(("rows", "kind"), [("[{}]", "str"), ({"text": "x"}, "dict"), (5, "int")])
-    def test_rows_that_are_no_list(self, rows, kind, tmp_path, responses_sandbox):
-        with pytest.raises(AirflowFailException, match=f"rows is a {kind}; allowed is a list with a dict per row"):
-            enrich(tmp_path, rows=rows).execute(context())
+    @pytest.mark.parametrize("source", ["{{ [{'text': 'x'}] }}", "{{ {'text': 'x'} }}"])
+    def test_a_list_that_a_template_renders_to_text_is_refused(self, source, tmp_path, responses_sandbox):
+        task = enrich(tmp_path, source=source)
+        task.render_template_fields({})
+        with pytest.raises(
+            AirflowFailException, match=r"source is the text of a list: .*render_template_as_native_obj"
+        ):
+            task.execute(context())
+
+    @pytest.mark.parametrize(("source", "kind"), [({"text": "x"}, "dict"), (5, "int")])
+    def test_an_upstream_output_that_is_no_source_is_refused(self, source, kind, tmp_path, responses_sandbox):
+        task = enrich(tmp_path)
+        task.source = source
+        with pytest.raises(AirflowFailException, match=rf"source must be a path, .* or a list of dicts, got {kind}"):
+            task.execute(context())
 
     @pytest.mark.parametrize(
         "text",
@@ -366,12 +377,12 @@ class TestTemplates:
 
     def test_a_column_may_be_rare(self, tmp_path, responses_sandbox):
         rows = [{"text": "same"} for _ in range(1000)] + [{"text": "last", "note": "!"}]
-        enrich(tmp_path, rows=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
+        enrich(tmp_path, source=rows, input="{{ row.text }}{{ row.note | default('') }}").execute(context())
         assert inputs(responses_sandbox) == ["last!", "same"]
 
     def test_a_row_that_cannot_be_asked_about_marks_itself(self, tmp_path, responses_sandbox):
         rows = [*ROWS, {"id": "r5", "text": None}]
-        enrich(tmp_path, rows=rows, input="{{ row.text }}", limits=Limits(max_failures=1)).execute(context())
+        enrich(tmp_path, source=rows, input="{{ row.text }}", limits=Limits(max_failures=1)).execute(context())
         last = result(tmp_path)[-1]
         assert (last["_status"], last["_tries"]) == ("invalid", 0)
         assert "input: is empty" in last["_error"]
@@ -415,14 +426,14 @@ class TestFailures:
 
     @pytest.mark.parametrize("place", ["source", "output_path"])
     def test_a_storage_that_airflow_does_not_know_costs_nothing(self, place, tmp_path, responses_sandbox):
-        arguments = {place: "hdfs://bucket/a.csv"} | ({"rows": None} if place == "source" else {})
+        arguments = {place: "hdfs://bucket/a.csv"}
         with pytest.raises(AirflowFailException, match=r"hdfs://bucket/a.csv: .*. Install the"):
             enrich(tmp_path, **arguments).execute(context())
         assert not responses_sandbox.ledger
 
     def test_a_kill_from_another_thread_ends_the_run_and_keeps_what_is_answered(self, tmp_path, responses_sandbox):
         rows = [{"text": f"review {n}"} for n in range(2000)]
-        task = enrich(tmp_path, rows=rows, limits={"concurrency": 2})
+        task = enrich(tmp_path, source=rows, limits={"concurrency": 2})
 
         def kill():
             while len(responses_sandbox.billed) < 5:
@@ -506,7 +517,7 @@ class TestFailures:
         enrich(tmp_path).execute(context(TaskInstance(task_id="other", run_id="tomorrow")))
 
     def test_a_connection_without_sql(self, tmp_path, responses_sandbox):
-        task = enrich(tmp_path, rows=None, source=SqlQuery("responses_default", "SELECT 1"), key="id")
+        task = enrich(tmp_path, source=SqlQuery("responses_default", "SELECT 1"), key="id")
         with pytest.raises(Exception, match="responses_default"):
             task.execute(context())
 
@@ -527,13 +538,13 @@ class TestFailures:
     )
     def test_a_query_that_is_no_table(self, sql, said, tmp_path, database, responses_sandbox):
         with pytest.raises(AirflowFailException, match=said):
-            enrich(tmp_path, rows=None, source=SqlQuery("warehouse", sql), key="id").execute(context())
+            enrich(tmp_path, source=SqlQuery("warehouse", sql), key="id").execute(context())
         assert not responses_sandbox.ledger
 
     def test_a_column_that_an_answer_would_overwrite(self, tmp_path, responses_sandbox):
         rows = [{"mood": "x", "text": "y"}]
         with pytest.raises(AirflowFailException, match="column 'mood' of the source is also a field of output_type"):
-            enrich(tmp_path, rows=rows, output_type=Label).execute(context())
+            enrich(tmp_path, source=rows, output_type=Label).execute(context())
         assert not responses_sandbox.ledger
 
 
@@ -543,18 +554,18 @@ class TestStoppingEarly:
         responses_sandbox.script({"status": 400, "times": count})
         rows = [{"text": str(number)} for number in range(count)]
         with pytest.raises(AirflowFailException, match="400 Bad Request"):
-            enrich(tmp_path, rows=rows).execute(context())
+            enrich(tmp_path, source=rows).execute(context())
 
     def test_a_prompt_that_nobody_answers_is_not_paid_for_all_rows(self, tmp_path, responses_sandbox):
         rows = [{"text": str(number)} for number in range(500)]
         with pytest.raises(AirflowFailException, match=r"more than half, and limits.max_failures is 0.02"):
-            enrich(tmp_path, rows=rows, model="sandbox/refusal", limits={"max_failures": 0.02}).execute(context())
+            enrich(tmp_path, source=rows, model="sandbox/refusal", limits={"max_failures": 0.02}).execute(context())
         assert 50 <= len(responses_sandbox.billed) < 200
 
     def test_an_upstream_task_that_gave_nothing(self, tmp_path, responses_sandbox):
         task = enrich(tmp_path)
-        task.rows = None
-        with pytest.raises(AirflowFailException, match="rows: the upstream task gave None"):
+        task.source = None
+        with pytest.raises(AirflowFailException, match="source is None: the upstream task or the template returned"):
             task.execute(context())
 
     def test_a_storage_without_its_provider(self, tmp_path, responses_sandbox):
@@ -578,7 +589,7 @@ with DAG("sharded", schedule=None, user_defined_macros={"quoted": "<{}>".format}
 
     shards = ResponsesEnrichOperator.partial(
         task_id="label",
-        rows=row.expand(number=[1, 2, 3]),
+        source=row.expand(number=[1, 2, 3]),
         input="{{ quoted(row.text) }} {{ params.who }} {{ var.value.get('none', '-') }} {{ macros.uuid is defined }}",
         model="vendor/m",
         key="id",

@@ -62,7 +62,7 @@ def test_what_stands_in_the_file_is_refused_at_parse(wrong, said, expand):
 def test_so_it_is_of_an_enrichment(wrong, said, tmp_path):
     given = {"task_id": "ask", "model": MODEL, "input": "{{ row.a }}", "output_path": str(tmp_path)}
     with DAG("d", **KNOWN), pytest.raises(ResponsesError, match="Task 'ask': ") as caught:
-        ResponsesEnrichOperator.partial(**given, **wrong).expand(rows=[[{"a": 1}]])
+        ResponsesEnrichOperator.partial(**given, **wrong).expand(source=[[{"a": 1}]])
     assert said in str(caught.value)
 
 
@@ -138,7 +138,7 @@ def test_a_mapped_task_is_refused_when_it_runs(given, said, deferrable, response
 def test_so_is_a_mapped_enrichment(tmp_path, responses_sandbox):
     made = ResponsesEnrichOperator(
         task_id="ask",
-        rows=[{"a": 1}],
+        source=[{"a": 1}],
         input="{{ row.a }}",
         output_path=str(tmp_path / "out"),
         request={"temprature": 1},

@@ -91,7 +91,7 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 with DAG("progress", schedule=None):
     ResponsesEnrichOperator(
         task_id="label",
-        rows=[{"text": "a"}, {"text": "b"}],
+        source=[{"text": "a"}, {"text": "b"}],
         input="{{ row.text }}",
         model="vendor/m",
         output_path="FOLDER",

@@ -31,7 +31,7 @@ ROWS = [{"id": "r0", "text": "Fine. {{ ds }}"}]
 with DAG("audited", schedule=None, params={"model": "vendor/m"}):
     ResponsesEnrichOperator(
         task_id="label",
-        rows=ROWS,
+        source=ROWS,
         input="Mood of: {{ row.text }}",
         instructions="Today is {{ params.model }}.",
         model="{{ params.model }}",
@@ -40,16 +40,16 @@ with DAG("audited", schedule=None, params={"model": "vendor/m"}):
     )
 
     ResponsesEnrichOperator.partial(
-        task_id="mapped", rows=ROWS, input="Mood of: {{ row.text }}", model="vendor/m", output_path="FOLDER/mapped"
+        task_id="mapped", source=ROWS, input="Mood of: {{ row.text }}", model="vendor/m", output_path="FOLDER/mapped"
     ).expand(shard=[(0, 1)])
 
-    @task.responses_enrich(rows=ROWS, model="vendor/m", output_path="FOLDER/ask")
+    @task.responses_enrich(source=ROWS, model="vendor/m", output_path="FOLDER/ask")
     def ask(row):
         return "Mood of: " + row["text"]
 
     ask()
 
-    @task.responses_enrich(rows=ROWS, model="vendor/m", output_path="FOLDER/each/{{ ti.map_index }}")
+    @task.responses_enrich(source=ROWS, model="vendor/m", output_path="FOLDER/each/{{ ti.map_index }}")
     def each(row, tone):
         return f"Mood of: {row['text']} {tone}"
 
@@ -57,10 +57,10 @@ with DAG("audited", schedule=None, params={"model": "vendor/m"}):
 """
 CHANGES = [
     (
-        'task_id="label",\n        rows=ROWS,\n        input="Mood',
-        'task_id="label",\n        rows=ROWS,\n        input="Tone',
+        'task_id="label",\n        source=ROWS,\n        input="Mood',
+        'task_id="label",\n        source=ROWS,\n        input="Tone',
     ),
-    ('task_id="mapped", rows=ROWS, input="Mood', 'task_id="mapped", rows=ROWS, input="Tone'),
+    ('task_id="mapped", source=ROWS, input="Mood', 'task_id="mapped", source=ROWS, input="Tone'),
     ('return "Mood of: " +', 'return "Tone of: " +'),
     ('return f"Mood', 'return f"Tone'),
     ("    mood: str", "    mood: str\n    why: str"),

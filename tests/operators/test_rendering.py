@@ -111,17 +111,17 @@ with DAG(
 
     @task
     def enrichments():
-        return [dict(rows=[dict(text=DATA)], instructions=DATA)]
+        return [dict(source=[dict(text=DATA)], instructions=DATA)]
 
-    ResponsesEnrichOperator(task_id="rows_upstream", rows=rows(), input=ROW, **ENRICH)
-    ResponsesEnrichOperator(task_id="rows_here", rows=[dict(text=DATA)], input=ROW, **ENRICH)
-    ResponsesEnrichOperator(task_id="rows_within", rows=[dict(text=text())], input=ROW, **ENRICH)
+    ResponsesEnrichOperator(task_id="rows_upstream", source=rows(), input=ROW, **ENRICH)
+    ResponsesEnrichOperator(task_id="rows_here", source=[dict(text=DATA)], input=ROW, **ENRICH)
+    ResponsesEnrichOperator(task_id="rows_within", source=[dict(text=text())], input=ROW, **ENRICH)
     ResponsesEnrichOperator.partial(task_id="rows_kwargs", input=ROW, **ENRICH).expand_kwargs(enrichments())
     ResponsesEnrichOperator.partial(task_id="rows_expand", input=ROW, **ENRICH).expand(
-        rows=rows().map(lambda row: [row])
+        source=rows().map(lambda row: [row])
     )
 
-    @task.responses_enrich(**ENRICH, rows=[dict(text="x")])
+    @task.responses_enrich(**ENRICH, source=[dict(text="x")])
     def about(row, more, word):
         return dict(input=more, user=word)
 
@@ -158,7 +158,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 
-KNOWN = dict(rows=[dict(text="T")], model="vendor/m", output_path="FOLDER/{{ task.task_id }}", retries=0)
+KNOWN = dict(source=[dict(text="T")], model="vendor/m", output_path="FOLDER/{{ task.task_id }}", retries=0)
 
 with DAG("inputs", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 
@@ -190,7 +190,7 @@ def test_a_template_for_rows_never_comes_from_another_task(run_dag, responses_sa
 def test_a_template_for_rows_from_another_task_is_refused_with_a_sentence(tmp_path, responses_sandbox):
     task = ResponsesEnrichOperator(
         task_id="ask",
-        rows=[{"text": "T"}],
+        source=[{"text": "T"}],
         input="{{ row.text }}",
         output_path=str(tmp_path / "out"),
         model="vendor/m",
@@ -268,12 +268,12 @@ class TestNativeRendering:
     def test_gives_rows_and_limits(self):
         task = rendered(
             ResponsesEnrichOperator,
-            rows="{{ [params.data] }}",
+            source="{{ [params.data] }}",
             limits="{'concurrency': {{ 2 }}}",
             input="{{ row.a }}",
             output_path="{{ params.version }}",
         )
-        assert (task.rows, task.limits, task.output_path) == ([{"a": [1]}], {"concurrency": 2}, "3.10")
+        assert (task.source, task.limits, task.output_path) == ([{"a": [1]}], {"concurrency": 2}, "3.10")
 
 
 class TestMembersOfEnums:

@@ -59,7 +59,7 @@ class TestLoading:
         with pytest.raises(
             Exception, match="two columns of the result, 'ID' and another, have the same name in the table"
         ):
-            self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows, key="ID")
+            self.enrich(tmp_path, SqlTable("warehouse", "labels"), source=rows, key="ID")
         assert not responses_sandbox.ledger
 
     def test_a_column_of_the_source_that_is_not_chosen(self, tmp_path, database, responses_sandbox):
@@ -74,7 +74,7 @@ class TestLoading:
         rows = [{"id": f"r{n}", "about": "the same"} for n in range(1500)]
         rows[-1]["text"] = "late"
         table = SqlTable("warehouse", "labels", columns=["text"])
-        self.enrich(tmp_path, table, rows=rows, input="{{ row.about }}")
+        self.enrich(tmp_path, table, source=rows, input="{{ row.about }}")
         assert self.rows(database, "SELECT count(*), max(id), max(text) FROM labels") == [(1500, "r999", "late")]
 
     @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
@@ -82,21 +82,21 @@ class TestLoading:
     @pytest.mark.parametrize("columns", [None, ["text", "mood"]])
     def test_no_rows(self, mode, columns, output_format, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "labels", columns, mode=mode)
-        assert self.enrich(tmp_path, table, rows=[], output_format=output_format)["rows"] == 0
+        assert self.enrich(tmp_path, table, source=[], output_format=output_format)["rows"] == 0
         assert self.rows(database, "SELECT count(*) FROM labels") == [(0,)]
 
     @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
     @pytest.mark.parametrize("mode", ["insert", "upsert"])
     def test_a_shard_without_rows(self, mode, output_format, tmp_path, database, responses_sandbox):
         table = SqlTable("warehouse", "labels", mode=mode)
-        given = {"rows": ROWS[:1], "output_format": output_format}
+        given = {"source": ROWS[:1], "output_format": output_format}
         loaded = [self.enrich(tmp_path, table, shard=(number, 2), **given)["rows"] for number in range(2)]
         assert sorted(loaded) == [0, 1]
         assert self.rows(database, "SELECT id FROM labels") == [("r0",)]
 
     def test_a_nul_becomes_what_it_becomes_in_answers(self, tmp_path, database, responses_sandbox):
         rows = [{"id": "r0", "text": "a\0b"}, {"id": "r1", "text": {"deep": ["a\0b"]}}]
-        self.enrich(tmp_path, SqlTable("warehouse", "labels"), rows=rows)
+        self.enrich(tmp_path, SqlTable("warehouse", "labels"), source=rows)
         assert self.rows(database, "SELECT text FROM labels") == [("a\ufffdb",), ('{"deep": ["a\ufffdb"]}',)]
         assert result(tmp_path)[0]["text"] == "a\0b"
 
@@ -105,7 +105,7 @@ class TestLoading:
             connection.execute("CREATE TABLE few (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r1999'))")
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
         with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
-            self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), rows=rows)
+            self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), source=rows)
         assert self.rows(database, "SELECT count(*) FROM few") == [(0,)]
 
     @pytest.fixture
@@ -120,7 +120,7 @@ class TestLoading:
     def fill(self, folder, mode, first):
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(first, 2500)]
         with pytest.raises(ConfigurationError, match="CHECK constraint failed"):
-            self.enrich(folder, SqlTable("warehouse", "few", mode=mode), rows=rows)
+            self.enrich(folder, SqlTable("warehouse", "few", mode=mode), source=rows)
 
     def test_another_database_replaces_rows_as_its_hook_does(
         self, tmp_path, database, few, responses_sandbox, monkeypatch
@@ -185,4 +185,4 @@ class TestLoading:
     )
     def test_a_query_that_fails(self, sql, said, tmp_path, database, responses_sandbox):
         with pytest.raises(Exception, match=said):
-            enrich(tmp_path, rows=None, source=SqlQuery("warehouse", sql), key="id").execute(context())
+            enrich(tmp_path, source=SqlQuery("warehouse", sql), key="id").execute(context())

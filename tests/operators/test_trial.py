@@ -34,10 +34,10 @@ class TestTrial:
         path = tmp_path / "in.csv"
         path.write_text("id,text,stars\n" + "".join(f"r{n},the same,{n}\n" for n in range(1200)) + "last,x,\n")
         with pytest.raises(AirflowFailException, match="row 1200: column 'stars' holds an empty text, which") as caught:
-            self.load(tmp_path, rows=None, source=str(path))
+            self.load(tmp_path, source=str(path))
         assert "null_values=['']" in str(caught.value)
         assert not responses_sandbox.ledger
-        self.load(tmp_path, rows=None, source=CsvFile(str(path), null_values=[""]))
+        self.load(tmp_path, source=CsvFile(str(path), null_values=[""]))
         assert execute("SELECT count(*), count(stars), max(stars) FROM strict_labels") == [(1201, 1200, 1199)]
 
     def test_rows_that_are_answered_are_not_tried_again(self, tmp_path, execute, responses_sandbox):
@@ -74,7 +74,7 @@ class TestTrial:
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, text TEXT UNIQUE, mood TEXT)")
         rows = [{"id": f"r{n}", "text": f"{n % 4}"} for n in range(5)]
         with pytest.raises(AirflowFailException, match="load_to: rows 0 to 4 together: do not fit table"):
-            self.load(tmp_path, rows=rows)
+            self.load(tmp_path, source=rows)
         assert not responses_sandbox.ledger
 
     def test_a_column_that_is_not_loaded_and_needs_a_value(self, tmp_path, execute, responses_sandbox):
@@ -140,7 +140,7 @@ class TestCreateTable:
         statement = table.create_table_sql(CsvFile(path, null_values=[""]), output_type=Label, key="id")
         with sqlite3.connect(database) as connection:
             connection.execute(statement)
-        given = {"rows": None, "source": str(path), "key": "id", "output_type": Label, "load_to": table}
+        given = {"source": str(path), "key": "id", "output_type": Label, "load_to": table}
         enrich(tmp_path, **given).execute(context())
         with sqlite3.connect(database) as connection:
             assert connection.execute("SELECT id, text, _status FROM fitting").fetchall() == [("r0", "fine", "ok")]

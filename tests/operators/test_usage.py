@@ -174,7 +174,7 @@ with DAG("silent", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
     ResponsesOperator.partial(task_id="mapped", **KNOWN).expand(input=["d"])
     ResponsesOperator(task_id="refused", input="e", request=dict(temperature="{{ 'warm' }}"), **KNOWN)
     ResponsesEnrichOperator(
-        task_id="rows", rows=[dict(a=1)], input="{{ row.a }}", output_path="FOLDER", **KNOWN
+        task_id="rows", source=[dict(a=1)], input="{{ row.a }}", output_path="FOLDER", **KNOWN
     )
 
     @task.responses(output_type=Label, multiple_outputs=True, **KNOWN)

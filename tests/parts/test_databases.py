@@ -195,7 +195,7 @@ class TestQuery:
         kind = {"postgres": "bytea", "mysql": "blob", "duckdb": "blob"}[warehouse.kind]
         warehouse.run(f"CREATE TABLE t (id int, raw {kind})")
         warehouse.run("INSERT INTO t VALUES (1, 'ab')")
-        given = {"rows": None, "source": SqlQuery("warehouse", "SELECT * FROM t"), "key": "id"}
+        given = {"source": SqlQuery("warehouse", "SELECT * FROM t"), "key": "id"}
         for text in ("{{ row.raw }}", "{{ row.raw ~ '' }}", "{{ [row.raw] }}", "{{ row.raw | upper }}", "{{ row }}"):
             with pytest.raises(AirflowFailException, match=r"no row can be sent.* holds bytes \(2\) and no text"):
                 enrich(tmp_path, input=text, **given).execute(context())
@@ -213,7 +213,7 @@ class TestLoading:
     def enrich(self, folder, table=None, **given):
         rows = [{"id": f"r{n}", "text": f"review {n}", "stars": n} for n in range(5)]
         table = table or SqlTable("warehouse", "labels")
-        defaults = {"rows": rows, "key": "id", "output_type": Label, "load_to": table}
+        defaults = {"source": rows, "key": "id", "output_type": Label, "load_to": table}
         return enrich(folder, **(defaults | given)).execute(context())
 
     @pytest.fixture
@@ -245,7 +245,7 @@ class TestLoading:
         columns = ", ".join(f"{quote}{name}{quote} VARCHAR(20)" for name in names)
         warehouse.run(f"CREATE TABLE odd (id VARCHAR(20) PRIMARY KEY, {columns})")
         rows = [{"id": "r0", "text": "x", **dict.fromkeys(names, "y")}]
-        self.enrich(tmp_path, SqlTable("warehouse", "odd", columns=["id", *names]), rows=rows)
+        self.enrich(tmp_path, SqlTable("warehouse", "odd", columns=["id", *names]), source=rows)
         assert [tuple(row) for row in warehouse.run("SELECT * FROM odd")] == [("r0", *["y"] * 4)]
 
     def test_a_table_without_a_unique_key_is_refused(self, warehouse, tmp_path, responses_sandbox):
@@ -287,12 +287,12 @@ class TestLoading:
         with pytest.raises(
             AirflowFailException, match=r"row 1400: column 'stars' holds an empty text, which"
         ) as caught:
-            self.enrich(tmp_path, rows=rows)
+            self.enrich(tmp_path, source=rows)
         assert "null_values=['']" in str(caught.value)
         assert "Nothing was sent" in str(caught.value)
         rows[1400]["stars"] = "secret words"
         with pytest.raises(AirflowFailException, match="row 1400: column 'stars' holds a text of 12 char") as caught:
-            self.enrich(tmp_path, rows=rows)
+            self.enrich(tmp_path, source=rows)
         assert "secret" not in str(caught.value)
         assert not responses_sandbox.ledger
         assert warehouse.run("SELECT * FROM labels") == []
@@ -309,7 +309,7 @@ class TestLoading:
         warehouse.run("CREATE TABLE labels (id VARCHAR(20) PRIMARY KEY, stars INTEGER NOT NULL, mood VARCHAR(20))")
         rows = [{"id": f"r{n}", "text": "x", "stars": value if n == 3 else n} for n in range(5)]
         with pytest.raises(AirflowFailException, match=said):
-            self.enrich(tmp_path, rows=rows)
+            self.enrich(tmp_path, source=rows)
         assert not responses_sandbox.ledger
 
     @only(*DRIVERS)
@@ -332,12 +332,12 @@ class TestLoading:
             Number: "a response: 'stars' of output_type may be a text of 4 characters, which",
         }.items():
             with pytest.raises(AirflowFailException, match=said):
-                self.enrich(tmp_path, output_type=kind, rows=rows)
+                self.enrich(tmp_path, output_type=kind, source=rows)
         if warehouse.kind != "duckdb":  # which ignores lengths
             with pytest.raises(
                 AirflowFailException, match="'mood' of output_type may be a text of 20 characters, which"
             ):
-                self.enrich(tmp_path, output_type=Wide, rows=rows)
+                self.enrich(tmp_path, output_type=Wide, source=rows)
         assert not responses_sandbox.ledger
 
     @only("postgres", "mariadb", "duckdb")
@@ -351,7 +351,7 @@ class TestLoading:
                 tmp_path,
                 SqlTable("warehouse", "labels", mode="insert"),
                 model="openai/gpt-4o-mini",
-                rows=[
+                source=[
                     {"id": "r0", "text": "x"},
                     {"id": "r1", "text": "x"},
                 ],
@@ -368,14 +368,14 @@ class TestLoading:
     def test_without_a_trial_nothing_is_tried(self, warehouse, labels, tmp_path, responses_sandbox):
         rows = [{"id": "r0", "text": "x", "stars": ""}]
         with pytest.raises(ConfigurationError, match="the rows could not be loaded into table"):
-            self.enrich(tmp_path, SqlTable("warehouse", "labels", trial=False), rows=rows)
+            self.enrich(tmp_path, SqlTable("warehouse", "labels", trial=False), source=rows)
         assert len(responses_sandbox.billed) == 1
 
     def test_all_rows_or_none(self, warehouse, tmp_path, responses_sandbox):
         warehouse.run("CREATE TABLE few (id VARCHAR(20) PRIMARY KEY, mood VARCHAR(99), CHECK (id <> 'r1999'))")
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
         with pytest.raises(ConfigurationError, match="the rows could not be loaded into table"):
-            self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), rows=rows)
+            self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), source=rows)
         assert warehouse.run("SELECT * FROM few") == []
 
     @only("postgres", "mariadb", "duckdb")
@@ -410,7 +410,7 @@ class TestLoading:
         print(statement)
         warehouse.run(statement.removesuffix(";"))
         for _ in range(2):
-            self.enrich(tmp_path, SqlTable("warehouse", "fitting"), rows=rows, output_type=Rich)
+            self.enrich(tmp_path, SqlTable("warehouse", "fitting"), source=rows, output_type=Rich)
         [found] = warehouse.run("SELECT count(*), count(day), count(tags), min(n), count(_model) FROM fitting")
         assert tuple(found) == (5, 5, 5, 0, 5)
         [found] = warehouse.run("SELECT price, seen, due, share FROM fitting WHERE id = 'r3'")

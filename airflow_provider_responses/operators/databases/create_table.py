@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.answers import fields_of, type_of
 from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of
-from airflow_provider_responses.enrich.sources import CHUNK, CsvFile, Row, read_file, read_rows
+from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.operators.databases.database import KnownDatabase
 from airflow_provider_responses.operators.databases.lookup import KNOWN, find_database, get_db_hook
-from airflow_provider_responses.operators.databases.query import read_query
-from airflow_provider_responses.operators.paths import open_path
-from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
+from airflow_provider_responses.operators.source_argument import check_source, read_source
+from airflow_provider_responses.operators.sql import SqlTable
 from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.validation import check_choice
 
@@ -35,9 +34,10 @@ def create_table_sql(
 ) -> str:
     """Return the statement; see ``SqlTable.create_table_sql``."""
     known = _database_class(table, database)
+    check_source(source, rendered=True)
     request = TaskRequest(fields={}, output_type=output_type, stream=False)
     responses = columns_of(type_of(request), fields_of(request), nullable=False)
-    columns = source_columns(next(_chunks(source), []))
+    columns = source_columns(next(read_source(source), []))
     columns |= {column.name: column.kind for column in responses}
     columns |= {name: kind for name, (kind, _) in OWN_COLUMNS.items()}
     if key is not None and key not in columns:
@@ -64,17 +64,6 @@ def _database_class(table: SqlTable, name: str | None) -> type[KnownDatabase]:
             f"to one of {', '.join(map(repr, KNOWN))}"
         )
     return found
-
-
-def _chunks(source: Any) -> Iterator[list[Row]]:
-    if isinstance(source, SqlQuery):
-        return read_query(source)
-    if isinstance(source, CsvFile):
-        source.check()
-        return read_file(open_path(source.path), csv_options=source)
-    if isinstance(source, (list, tuple)):
-        return read_rows(source)
-    return read_file(open_path(source))
 
 
 def source_columns(rows: Iterable[Row]) -> dict[str, str]:
