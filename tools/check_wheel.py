@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def fail(reason: str) -> int:
-    """Tell what is wrong and return the exit code."""
+    """Print the reason and return the exit code."""
     print(f"{sys.argv[1]}: {reason}", file=sys.stderr)
     return 1
 

@@ -18,7 +18,7 @@ from airflow_provider_responses.sandbox.model.regex_strings import matching_stri
 from airflow_provider_responses.sandbox.model.schema_numbers import make_number
 from airflow_provider_responses.sandbox.model.sentences import sentence, title, words_of
 
-# Parts of the names of properties that become a sentence, or a title.
+# Parts of the names of properties, as users choose them, that become a sentence or a title.
 SENTENCES: Final = (
     "summary",
     "text",
