@@ -1,10 +1,10 @@
 """
-What can go wrong, and what to do about it.
+The errors of this package.
 
 ResponsesError
-    ConfigurationError                    the connection or the client's settings
-    RequestValidationError                the request, before it was sent
-    APIError                              the service said no (any other 4XX, 5XX)
+    ConfigurationError                    the connection or a setting is wrong
+    RequestValidationError                the request is wrong; nothing was sent
+    APIError                              the service reported an error (any other 4XX, 5XX)
         BadRequestResponseError           400
         UnauthorizedResponseError         401
         PaymentRequiredResponseError      402
@@ -19,14 +19,14 @@ ResponsesError
         ServiceUnavailableResponseError   503  retryable
         EdgeNetworkTimeoutResponseError   524  retryable
         ProviderOverloadedResponseError   529  retryable
-    IncompleteResponseError               the answer was cut off
+    IncompleteResponseError               the response was truncated
     RefusalError                          the model refused
-    OutputValidationError                 the answer is not what `output_type` says
-    StreamInterruptedError                the stream ended before the answer did; retryable
-    TransportError                        no answer arrived (connect, read, timeout); retryable
-    RequestCancelledError                 the task was killed while the call was under way
-    BudgetExceededError                   a limit of the user's own is spent
-    TooManyFailuresError                  more rows of a table have failed than allowed
+    OutputValidationError                 the response does not match `output_type`
+    StreamInterruptedError                the stream ended before the response did; retryable
+    TransportError                        no response arrived (connect, read, timeout); retryable
+    RequestCancelledError                 the task was killed during the call
+    BudgetExceededError                   a limit that the user set is used up
+    TooManyFailuresError                  more rows of a table failed than allowed
     SourceError                           the source of a table cannot be read; retryable
     OutputError                           the output of a table cannot be used now; retryable
         OutputLockedError                 another attempt writes it; retryable
@@ -82,19 +82,26 @@ __all__ = [
 
 class ResponsesError(Exception):
     """
-    Base of everything that this package raises.
+    Base of all errors of this package.
 
-    :param message: what happened, to which request, and what to do.
-    :param retryable: whether the same request may succeed later; by default what the class says.
-    :param ambiguous: whether the request may have been served, and so billed, all the same.
+    :param message: the cause, then the advice, then the request.
+    :param retryable: whether the same request may succeed later; by default the class decides.
+    :param ambiguous: whether the service may have served, and so billed, the request although it failed.
+    :param status_code: HTTP status, or the status that stands for a failure inside a 200.
+    :param code: the service's own code.
+    :param error_type: stable name of the failure, such as ``rate_limit_exceeded``.
+    :param metadata: further facts from the service, such as the provider's own message.
+    :param availability: the service's report on a shortage (OpenRouter).
     :param retry_after: seconds that the service asked to wait.
-    :param response: the answer that came after all (incomplete, refused, not as typed), with its usage.
-    :param previous: errors of the tries before this one, oldest first.
+    :param generation_id: id under which the price can be looked up.
+    :param openrouter_metadata: routing metadata, if the request asked for it.
+    :param response: the response, if one arrived (truncated, refused or invalid), with its usage.
+    :param previous: errors of the sends before this one, oldest first.
     """
 
     default_retryable: ClassVar[bool] = False
-    wait: float | None = None  # seconds between the send that failed and the next, if one followed
-    account_reset: float | None = None  # seconds until a limit of the account, which is used up, is reset
+    wait: float | None = None  # seconds from the failed send to the next one, if there was a next one
+    account_reset: float | None = None  # seconds until the account's limit, if it is used up, is reset
 
     def __init__(
         self,
@@ -129,18 +136,18 @@ class ResponsesError(Exception):
         self.previous = previous
 
     @property
-    def tries(self) -> int:
-        """How many requests were sent, this one included."""
+    def sends(self) -> int:
+        """Number of requests that were sent, this one included."""
         return len(self.previous) + 1
 
     @property
     def may_have_been_billed(self) -> bool:
-        """Whether the request that failed may be on the bill: it may have been served, or a response came of it."""
+        """Whether the failed request may be on the bill: it may have been served, or a response arrived."""
         response = self.response
-        return self.ambiguous or (response is not None and response.was_made)
+        return self.ambiguous or (response is not None and response.was_generated)
 
-    def after(self, previous: Iterable[Exception]) -> Self:
-        """Enter the failed sends before this one, oldest first; the message names those that may have been billed."""
+    def set_previous(self, previous: Iterable[Exception]) -> Self:
+        """Set the failed sends before this one, oldest first; the message lists those that may have been billed."""
         self.message = self.message.removesuffix(_billed_before(self.previous))
         self.previous = tuple(previous)
         self.message += _billed_before(self.previous)
@@ -148,29 +155,33 @@ class ResponsesError(Exception):
         return self
 
     def redact(self, secrets: Iterable[str]) -> None:
-        """Replace secrets in everything that may be shown: a server may send back what it was sent."""
+        """Replace secrets in all fields that may be shown: a server may repeat the request in its error."""
         for secret in secrets:
             self.message = self.message.replace(secret, "***")
         self.args = (self.message,)
-        self.metadata = _without(self.metadata, secrets)
-        self.availability = _without(self.availability, secrets)
+        self.metadata = _redacted(self.metadata, secrets)
+        self.availability = _redacted(self.availability, secrets)
         if self.response is not None and "error" in self.response.raw:
-            self.response.raw["error"] = _without(self.response.raw["error"], secrets)
+            self.response.raw["error"] = _redacted(self.response.raw["error"], secrets)
 
-    def about(self, what: str) -> Self:
-        """Begin the message with what it is about, a task or a connection, unless it does already."""
-        if not self.message.startswith(f"{what}: "):
-            self.message = f"{what}: {self.message}" if self.message else what
+    def about(self, subject: str) -> Self:
+        """Put a subject, such as a connection or a row, before the message, unless it is there already."""
+        if not self.message.startswith(f"{subject}: "):
+            self.message = f"{subject}: {self.message}" if self.message else subject
             self.args = (self.message,)
         return self
 
 
 class ConfigurationError(ResponsesError, ValueError):
-    """The connection or a setting cannot be used as it is."""
+    """The connection or a setting is wrong."""
 
 
 class RequestValidationError(ResponsesError, ValueError):
-    """The request is refused before it is sent; ``fields`` names what is wrong."""
+    """
+    The request is wrong; nothing was sent.
+
+    :param fields: the wrong fields or arguments.
+    """
 
     def __init__(self, message: str = "", *, fields: tuple[str, ...] = (), **details: Any) -> None:
         super().__init__(message, **details)
@@ -178,11 +189,11 @@ class RequestValidationError(ResponsesError, ValueError):
 
 
 class APIError(ResponsesError):
-    """The service answered with an error."""
+    """The service reported an error."""
 
 
 class BadRequestResponseError(APIError):
-    """400: the request is wrong as it stands."""
+    """400: the request is wrong."""
 
 
 class UnauthorizedResponseError(APIError):
@@ -194,7 +205,7 @@ class PaymentRequiredResponseError(APIError):
 
 
 class ForbiddenResponseError(APIError):
-    """403: a guardrail, moderation or missing permission; ``kind`` tells which."""
+    """403: blocked by a guardrail or moderation, or a permission is missing; see ``kind``."""
 
     @property
     def kind(self) -> str:
@@ -205,22 +216,22 @@ class ForbiddenResponseError(APIError):
 
     @property
     def patterns(self) -> list[Any]:
-        """What a guardrail found."""
+        """Patterns that a guardrail found in the input."""
         return _list(self.metadata.get("patterns"))
 
     @property
     def pipeline(self) -> list[Any]:
-        """The stages that the request went through, with what each did."""
+        """The stages that the request passed, each with its outcome."""
         return _list((self.openrouter_metadata or {}).get("pipeline"))
 
     @property
     def reasons(self) -> list[Any]:
-        """Why a moderation blocked the request."""
+        """Reasons for which a moderation blocked the request."""
         return _list(self.metadata.get("reasons"))
 
     @property
     def flagged_input(self) -> str | None:
-        """The part of the input that a moderation blocked; it is in no message, since it is content."""
+        """The part of the input that a moderation blocked. No message quotes it, since it is content."""
         text = self.metadata.get("flagged_input")
         return text if isinstance(text, str) else None
 
@@ -230,7 +241,7 @@ class NotFoundResponseError(APIError):
 
 
 class RequestTimeoutResponseError(APIError):
-    """408: the service gave up waiting."""
+    """408: the service timed out."""
 
     default_retryable = True
 
@@ -240,7 +251,7 @@ class PayloadTooLargeResponseError(APIError):
 
 
 class UnprocessableEntityResponseError(APIError):
-    """422: well-formed, but not to be processed."""
+    """422: the request is well-formed, but cannot be processed."""
 
 
 class TooManyRequestsResponseError(APIError):
@@ -268,7 +279,7 @@ class ServiceUnavailableResponseError(APIError):
 
 
 class EdgeNetworkTimeoutResponseError(APIError):
-    """524: the edge network gave up waiting."""
+    """524: the edge network timed out."""
 
     default_retryable = True
 
@@ -280,19 +291,23 @@ class ProviderOverloadedResponseError(APIError):
 
 
 class IncompleteResponseError(ResponsesError):
-    """The answer was cut off; what there is of it is in ``response``."""
+    """The response was truncated; ``response`` holds the part that arrived."""
 
 
 class RefusalError(ResponsesError):
-    """The model refused; what it said is in ``response.refusal``."""
+    """The model refused; ``response.refusal`` holds its words."""
 
 
 class OutputValidationError(ResponsesError):
-    """The answer does not validate as ``output_type``."""
+    """The response does not match ``output_type``."""
 
 
 class StreamInterruptedError(ResponsesError):
-    """The stream broke, ended early or was malformed; ``text`` holds what had arrived."""
+    """
+    The stream broke, ended early or was malformed.
+
+    :param text: the text that had arrived.
+    """
 
     default_retryable = True
 
@@ -303,9 +318,9 @@ class StreamInterruptedError(ResponsesError):
 
 class TransportError(ResponsesError):
     """
-    No answer arrived.
+    No response arrived.
 
-    :param kind: ``connect``, ``read``, ``timeout`` (a read that took too long) or ``deadline`` (the total).
+    :param kind: ``connect``, ``read``, ``timeout`` (a read took too long) or ``deadline`` (the whole call did).
     """
 
     default_retryable = True
@@ -318,20 +333,20 @@ class TransportError(ResponsesError):
 class RequestCancelledError(ResponsesError):
     """The call was cancelled and its connection dropped."""
 
-    # A killed worker is replaced: whether the task runs again is Airflow's to say.
+    # A killed worker is replaced: Airflow decides whether the task runs again.
     default_retryable = True
 
 
 class BudgetExceededError(ResponsesError):
-    """A limit that the user set is spent."""
+    """A limit that the user set is used up."""
 
 
 class TooManyFailuresError(ResponsesError):
-    """More rows have failed than ``limits.max_failures`` allows. What is done stays."""
+    """More rows failed than ``limits.max_failures`` allows. Responses that are written remain."""
 
 
 class SourceError(ResponsesError):
-    """The source of a table cannot be read. Not retryable where the file itself is missing or damaged."""
+    """The source of a table cannot be read. Not retryable if the file is missing or damaged."""
 
     default_retryable = True
 
@@ -347,13 +362,17 @@ class OutputLockedError(OutputError):
 
 
 class LeaseLostError(OutputError):
-    """Another attempt has taken the output over, or may have: the lease could not be renewed in time (retryable)."""
+    """Another attempt has taken the output over, or may have: the lease was not renewed in time (then retryable)."""
 
     default_retryable = False
 
 
 class StorageError(OutputError):
-    """A file of the output, or a temporary one on the worker, cannot be read or written; ``path`` names it."""
+    """
+    A file of the output, or a temporary one on the worker, cannot be read or written.
+
+    :param path: the file.
+    """
 
     def __init__(self, message: str = "", *, path: str = "", **details: Any) -> None:
         super().__init__(message, **details)
@@ -384,14 +403,14 @@ _BY_STATUS: dict[int, type[APIError]] = {
 }
 
 
-def _without(value: Any, secrets: Iterable[str]) -> Any:
+def _redacted(value: Any, secrets: Iterable[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "***")
         return value
     if isinstance(value, Mapping):
-        return {key: _without(item, secrets) for key, item in value.items()}
-    return [_without(item, secrets) for item in value] if isinstance(value, list) else value
+        return {key: _redacted(item, secrets) for key, item in value.items()}
+    return [_redacted(item, secrets) for item in value] if isinstance(value, list) else value
 
 
 def _billed_before(previous: Iterable[Exception]) -> str:
@@ -400,11 +419,11 @@ def _billed_before(previous: Iterable[Exception]) -> str:
     if not billed:
         return ""
     count = "1 earlier send" if len(billed) == 1 else f"{len(billed)} earlier sends"
-    return f". Before it, {count} may have been billed: {', '.join(map(_send, billed))}"
+    return f". Before it, {count} may have been billed: {', '.join(map(_describe_send, billed))}"
 
 
-def _send(error: ResponsesError) -> str:
-    """Name a failed send: its class, what kind of failure, and under which id its price can be looked up."""
+def _describe_send(error: ResponsesError) -> str:
+    """Return a failed send's class, kind or status, and the id under which its price can be looked up."""
     kind = getattr(error, "kind", None) if isinstance(error, TransportError) else error.status_code
     details = ", ".join(str(part) for part in (kind, error.generation_id) if part)
     return f"{type(error).__name__} ({details})" if details else type(error).__name__
@@ -415,7 +434,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def error_class_for_status(status: int) -> tuple[type[APIError], bool]:
-    """Give the class for a status, and whether the status may be tried again."""
+    """Return the class for a status, and whether a request with this status may be retried."""
     if cls := _BY_STATUS.get(status):
         return cls, cls.default_retryable
     return APIError, status in {409, 425} or status >= 500

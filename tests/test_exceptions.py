@@ -1,4 +1,4 @@
-"""The error tree is as drawn, and errors keep their fields wherever they travel."""
+"""The drawn tree is that of the classes, and errors keep their fields when they are copied or pickled."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
 
 
 def drawn() -> dict[str, tuple[str | None, str]]:
-    """The tree of the module's docstring: name → its parent's name and the line."""
+    """Return the tree of the module's docstring: each name with its parent's name and its line."""
     parents: list[str] = []
     found: dict[str, tuple[str | None, str]] = {}
     for line in (exceptions.__doc__ or "").splitlines():
@@ -60,9 +60,9 @@ def test_the_drawn_tree_is_the_tree() -> None:
             assert re.search(rf" {statuses[0]}\b", line)
 
 
-def test_retryable_is_drawn_where_the_class_says_so() -> None:
+def test_the_drawn_tree_marks_the_retryable_classes() -> None:
     for name, (_, line) in drawn().items():
-        # Whether a killed task runs again is Airflow's to say, which the tree leaves out.
+        # Airflow decides whether a killed task runs again, which the tree leaves out.
         if name != "RequestCancelledError":
             assert getattr(exceptions, name).default_retryable == ("retryable" in line), name
 
@@ -72,11 +72,11 @@ def test_every_class_is_public() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_class_has_a_docstring_and_starts_from_a_message_alone(cls: type[ResponsesError]) -> None:
+def test_every_class_has_a_docstring_and_needs_only_a_message(cls: type[ResponsesError]) -> None:
     assert cls.__doc__
     error = cls("what happened")
     assert (str(error), error.message, error.retryable) == ("what happened", "what happened", cls.default_retryable)
-    assert (error.metadata, error.availability, error.previous, error.tries) == ({}, {}, (), 1)
+    assert (error.metadata, error.availability, error.previous, error.sends) == ({}, {}, (), 1)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -94,10 +94,10 @@ def test_every_class_can_be_pickled_and_copied_with_its_fields(cls: type[Respons
         for name, value in (FIELDS | own).items():
             if name != "previous":
                 assert getattr(again, name) == value, name
-        assert again.tries == 2
+        assert again.sends == 2
 
 
-def test_the_generation_is_the_responses_where_none_is_given() -> None:
+def test_the_generation_id_defaults_to_that_of_the_response() -> None:
     response = Response(raw={}, headers={"x-generation-id": "gen-1"})
     assert ResponsesError("x", response=response).generation_id == "gen-1"
 
@@ -108,10 +108,10 @@ def test_wrong_settings_and_wrong_requests_are_value_errors() -> None:
 
 
 @pytest.mark.parametrize("status", [409, 425, 501, 504, 520, 599])
-def test_other_statuses_that_may_pass_are_retryable(status: int) -> None:
+def test_other_temporary_statuses_are_retryable(status: int) -> None:
     assert error_class_for_status(status) == (exceptions.APIError, True)
 
 
 @pytest.mark.parametrize("status", [301, 307, 405, 410, 412, 418, 451])
-def test_other_statuses_that_stay_are_not_retryable(status: int) -> None:
+def test_other_permanent_statuses_are_not_retryable(status: int) -> None:
     assert error_class_for_status(status) == (exceptions.APIError, False)

@@ -66,7 +66,7 @@ def test_the_package_imports_nothing():
     assert python(code).strip() == "{'airflow_provider_responses'}"
 
 
-def test_the_operator_brings_in_neither_the_client_nor_the_models():
+def test_importing_the_operator_imports_neither_the_client_nor_the_models():
     code = """
 import sys
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -86,7 +86,7 @@ print(*sorted(set(sys.modules) - before))
     }
 
 
-def test_the_cheap_list_of_fields_is_the_models_own():
+def test_the_list_of_fields_for_parsing_is_that_of_the_model():
     assert (*REQUEST_FIELDS, "extra_body") == tuple(ResponsesRequest.model_fields)
 
 

@@ -81,7 +81,7 @@ def test_every_invalid_request_is_named_with_its_task():
     assert set(problems) == {
         *("limits", "metadata", "no_model", "no_input", "empty", "stored", "mapped", "decorated"),
     }
-    assert "service_tier: must be 'auto'" in problems["limits"]
+    assert "service_tier must be 'auto'" in problems["limits"]
 
 
 def test_the_default_model_and_dialect_of_a_connection_can_be_given():

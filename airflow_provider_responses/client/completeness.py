@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from airflow_provider_responses.client.bodies import parse_json
-from airflow_provider_responses.models.messages import LOST, covers, parts_of, refusal_in, squeeze, text_in, text_of
+from airflow_provider_responses.models.messages import (
+    CUT_CHARACTER,
+    extends,
+    parts_of,
+    refusal_in,
+    text_in,
+    text_of,
+    without_space,
+)
 
 TEXTS: Final[Mapping[str, str]] = {
     "output_text": "text",
@@ -62,7 +70,7 @@ def choose(deltas: Sequence[str], wholes: Iterable[str], *, times: int = 1) -> s
         return _longest(agreed, present)
     fitting = [whole for whole in present if not pieced or _fits(deltas, pieced, whole, times)]
     whole = _longest(fitting[0], fitting) if fitting else pieced
-    has_more_space = len(pieced) > len(whole) and squeeze(pieced) == squeeze(whole)
+    has_more_space = len(pieced) > len(whole) and without_space(pieced) == without_space(whole)
     return pieced if has_more_space else whole
 
 
@@ -80,11 +88,11 @@ def choose_arguments(deltas: Sequence[str], wholes: Iterable[str]) -> str:
 
 def is_superset(texts: Sequence[str], others: Sequence[str]) -> bool:
     """Whether some texts hold all of some others, in their order and each from its beginning."""
-    if covers("".join(texts), "".join(others)):
+    if extends("".join(texts), "".join(others)):
         return True
     left = deque(others)
     for text in texts:
-        if left and covers(text, left[0]):
+        if left and extends(text, left[0]):
             left.popleft()
     return not left
 
@@ -139,7 +147,7 @@ def _agreed(present: Sequence[str]) -> str:
     """Return the text that most wholes have, if two of them have it; the longest form of it."""
     votes: dict[str, list[str]] = {}
     for whole in present:
-        votes.setdefault(squeeze(whole), []).append(whole)
+        votes.setdefault(without_space(whole), []).append(whole)
     most = max(votes.values(), key=len)
     return max(most, key=len) if len(most) > 1 else ""
 
@@ -147,16 +155,16 @@ def _agreed(present: Sequence[str]) -> str:
 def _longest(text: str, others: Iterable[str]) -> str:
     """Return a text, or the longest extension of it."""
     for other in others:
-        if len(other) > len(text) and covers(other, text):
+        if len(other) > len(text) and extends(other, text):
             text = other
     return text
 
 
 def _fits(deltas: Sequence[str], pieced: str, whole: str, times: int) -> bool:
     """Whether a whole is the text of its deltas, or extends it."""
-    if covers(whole, pieced):
+    if extends(whole, pieced):
         return True
-    streamed, ended = squeeze(pieced), squeeze(whole)
+    streamed, ended = without_space(pieced), without_space(whole)
     if not ended:
         return False
     if streamed in ended or (times > 1 and streamed == ended * (len(streamed) // len(ended))):
@@ -164,7 +172,7 @@ def _fits(deltas: Sequence[str], pieced: str, whole: str, times: int) -> bool:
     # Deltas were lost: the others stand in the whole one after another, and are most of it.
     place = 0
     for piece in deltas:
-        for known in squeeze(piece).split(LOST):
+        for known in without_space(piece).split(CUT_CHARACTER):
             place = ended.find(known, place) + len(known)
             if place < len(known):
                 return False
@@ -228,16 +236,16 @@ def _add(known: Sequence[Source], matched: list[list[Source]], stream: Sequence[
     by_place = {one.place: number for number, one in enumerate(known)}
     by_text: dict[tuple[str, str], deque[int]] = {}
     for number, one in enumerate(known):
-        by_text.setdefault((one.kind, squeeze(one.wholes[0])), deque()).append(number)
+        by_text.setdefault((one.kind, without_space(one.wholes[0])), deque()).append(number)
     taken: set[int] = set()
     left: list[Source] = []
     for source in stream:
-        key = (source.kind, squeeze(source.text))
+        key = (source.kind, without_space(source.text))
         same = by_text.get(key, deque())
         while same and same[0] in taken:
             same.popleft()
         here = by_place.get(source.place)
-        if here is None or here in taken or (known[here].kind, squeeze(known[here].wholes[0])) != key:
+        if here is None or here in taken or (known[here].kind, without_space(known[here].wholes[0])) != key:
             here = same[0] if same else None
         if here is None:
             left.append(source)

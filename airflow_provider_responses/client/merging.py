@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_responses.client.completeness import is_superset
 from airflow_provider_responses.client.pieces import Item, output_text
-from airflow_provider_responses.models.messages import is_message, items_of, parts_of, squeeze, text_in, text_of
+from airflow_provider_responses.models.messages import is_message, items_of, parts_of, text_in, text_of, without_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     texts = {number: text for number, built in enumerate(streamed) if (text := output_text(built))}
     finals = [text for item in final if (text := output_text(item))]
     final_wins = bool(finals) and is_superset(finals, [*texts.values()])
-    known = {squeeze(text) for text in finals}
+    known = {without_space(text) for text in finals}
     places = {place: number for number, place in _pair(final, items, streamed).items()}
     paired = {*places.values()}
     # The items that the terminal response lacks; its messages may have the same text in another form.
@@ -50,7 +50,7 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
         for number, built in enumerate(streamed)
         if number not in paired
         and items[number].has_content
-        and not (is_message(built) and (final_wins or squeeze(texts.get(number, "")) in known))
+        and not (is_message(built) and (final_wins or without_space(texts.get(number, "")) in known))
     )
     consistent = final_wins or not finals or not any(number in texts for number in left)
     merged: list[dict[str, Any]] = []
@@ -66,7 +66,7 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
             if final_wins:
                 filled["content"] = item.get("content")
             elif ended := _words(item):
-                consistent = consistent and squeeze(_words(filled)) == squeeze(ended)
+                consistent = consistent and without_space(_words(filled)) == without_space(ended)
         merged.append(filled)
     return Merged(merged + [streamed[number] for number in left], consistent=consistent)
 
@@ -87,7 +87,7 @@ class _Places:
             kind, name = _type(item), text_of(item.get("name"))
             for key in (("all", kind), ("name", kind, name), *(("id", kind, one) for one in _names(item))):
                 self._by.setdefault(key, deque()).append(place)
-            if kind == "message" and (text := squeeze(output_text(item))):
+            if kind == "message" and (text := without_space(output_text(item))):
                 self._by.setdefault(("text", text), deque()).append(place)
 
     def first(self, *key: Any) -> int | None:
@@ -130,7 +130,9 @@ def _pair(
         pair(number, (places.first("id", _type(built), name) for name in names))
     for number, built in enumerate(streamed):
         if number not in pairs and is_message(built):
-            pair(number, (places.first("text", text) for text in {squeeze(one) for one in items[number].wholes()}))
+            pair(
+                number, (places.first("text", text) for text in {without_space(one) for one in items[number].wholes()})
+            )
     for number, one in enumerate(items):
         pair(number, (one.index,))
     for number, built in enumerate(streamed):

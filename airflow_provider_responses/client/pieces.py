@@ -16,7 +16,7 @@ from airflow_provider_responses.client.completeness import (
     text_within,
     texts_within,
 )
-from airflow_provider_responses.models.messages import covers, parts_of, refusal_in, text_in, text_of
+from airflow_provider_responses.models.messages import extends, parts_of, refusal_in, text_in, text_of
 
 # The fields of an item that hold its parts, and of items without parts the field that holds their content.
 WITH_PARTS: Final = ("content", "summary")
@@ -72,7 +72,7 @@ class Piece:
     @property
     def streamed(self) -> Sequence[str]:
         """The deltas, after the content that the part was announced with."""
-        if not self.begin or (self.deltas and covers("".join(self.deltas), self.begin)):
+        if not self.begin or (self.deltas and extends("".join(self.deltas), self.begin)):
             return self.deltas
         return [self.begin, *self.deltas]
 
@@ -197,7 +197,7 @@ class Item:
     def is_again(self, item: Item) -> bool:
         """Whether it is the beginning of another item, or all of it."""
         name, other = self.fields.get("name"), item.fields.get("name")
-        return (name == other or name is None) and covers(item.all_text, self.all_text)
+        return (name == other or name is None) and extends(item.all_text, self.all_text)
 
     def build(self, status: str, final: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """
@@ -280,4 +280,4 @@ def output_text(item: Mapping[str, Any]) -> str:
 
 def are_related(text: str, other: str) -> bool:
     """Whether one of two texts is the beginning of the other, or all of it."""
-    return covers(text, other) or covers(other, text)
+    return extends(text, other) or extends(other, text)

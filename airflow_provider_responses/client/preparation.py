@@ -1,4 +1,4 @@
-"""A request is checked against the server it goes to, and completed, before it is sent. No I/O."""
+"""Checks a request against the rules of its server, and completes it, before it is sent. No I/O."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import Any
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import MAX_TOOL_CALLS
-from airflow_provider_responses.models.history import filled
+from airflow_provider_responses.models.history import fill_required
 from airflow_provider_responses.models.request import ResponsesRequest
+from airflow_provider_responses.validation import wrong_value
 
 
 def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig) -> ResponsesRequest:
     """
-    Check a request against the server it goes to, and add the connection's default model if it names none.
+    Check a request against the rules of its server, and add the connection's default model if it names none.
 
-    The fields in ``extra_body`` are not checked, and count as given: the model and the input may stand there.
+    Fields in ``extra_body`` are not checked, but count as given: the model and the input may be there.
 
     :raises RequestValidationError: naming the field and what to do.
     """
     request = ResponsesRequest.parse(request, dialect="openrouter" if config.is_openrouter else "open")
     if request.background:
         raise RequestValidationError(
-            "background: true would return before the response is there; leave it out, the task waits for the response",
+            "background must not be true: the call would return without a response; leave it out",
             fields=("background",),
         )
     if config.is_openrouter:
         _check_openrouter(request)
-    request = request.settled()
+    request = request.with_merged_extra_body()
     if "stream" in request.extra_body:
         raise RequestValidationError(
-            "extra_body.stream: must be true or false, since the response is read by it", fields=("extra_body.stream",)
+            "extra_body.stream must be true or false, since it decides how the response is read",
+            fields=("extra_body.stream",),
         )
     request = _with_model(request, config)
     if config.is_openrouter:
         return _for_openrouter(request)
     if not _has(request, "input", "prompt", "previous_response_id", "conversation"):
         raise RequestValidationError(
-            "input: missing; give `input`, or `prompt`, `previous_response_id` or `conversation`", fields=("input",)
+            "input is missing: give `input`, or `prompt`, `previous_response_id` or `conversation`", fields=("input",)
         )
     return request
 
@@ -49,36 +51,35 @@ def _has(request: ResponsesRequest, *names: str) -> bool:
 
 def _with_model(request: ResponsesRequest, config: ClientConfig) -> ResponsesRequest:
     if _has(request, "model", "models") or (_has(request, "prompt") and not config.is_openrouter):
-        return request  # on other servers a stored prompt holds the model
+        return request  # on other servers a stored prompt may hold the model
     if not config.default_model:
         raise RequestValidationError(
-            "model: missing; give `model` or `models`, or set a default model on the connection", fields=("model",)
+            "model is missing: give `model` or `models`, or set a default model on the connection", fields=("model",)
         )
     return request.replace(model=config.default_model)
 
 
 def _for_openrouter(request: ResponsesRequest) -> ResponsesRequest:
     if not _has(request, "input", "prompt"):
-        raise RequestValidationError("input: missing; give `input`, or `prompt` for a stored prompt", fields=("input",))
+        raise RequestValidationError(
+            "input is missing: give `input`, or `prompt` for a stored prompt", fields=("input",)
+        )
     if not isinstance(request.input, list):
         return request
-    items = filled(request.input)
+    items = fill_required(request.input)
     return request if items == request.input else request.model_copy(update={"input": items})
 
 
 def _check_openrouter(request: ResponsesRequest) -> None:
     if request.store:
         raise RequestValidationError(
-            "store: true is refused by OpenRouter, which stores no responses; leave it out", fields=("store",)
+            "store must not be true: OpenRouter stores no responses; leave it out", fields=("store",)
         )
     if request.previous_response_id is not None:
         raise RequestValidationError(
-            "previous_response_id: OpenRouter stores no responses; send the whole history in `input` "
+            "previous_response_id must not be set: OpenRouter stores no responses; send the whole history in `input` "
             "(Response.to_input() returns a response's part of it)",
             fields=("previous_response_id",),
         )
     if (request.max_tool_calls or 0) > MAX_TOOL_CALLS:
-        raise RequestValidationError(
-            f"max_tool_calls: must be at most {MAX_TOOL_CALLS}, got {request.max_tool_calls}",
-            fields=("max_tool_calls",),
-        )
+        raise wrong_value("max_tool_calls", f"at most {MAX_TOOL_CALLS}", request.max_tool_calls)

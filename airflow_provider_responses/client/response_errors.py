@@ -43,7 +43,7 @@ def not_ready(response: Response, *, request: RequestSummary) -> APIError:
             "Leave out `background`, or send the request again",
         ),
         retryable=is_cancelled,
-        ambiguous=is_cancelled and (has_output(response) or response.was_made),
+        ambiguous=is_cancelled and (has_output(response) or response.was_generated),
         response=response,
     )
 

@@ -109,13 +109,13 @@ class Retries:
 
     def add_history(self, response: Response) -> Response:
         """Return a response with the failed sends before it, and the seconds that the call took."""
-        return response.settled(tuple(self.errors), self.clock() - self.started)
+        return response.with_history(tuple(self.errors), self.clock() - self.started)
 
     def add_history_to_error(self, error: ResponsesError) -> None:
         """Add the failed sends before it to a final error, and to the response that came with it."""
-        error.after(e for e in self.errors if e is not error)
+        error.set_previous(e for e in self.errors if e is not error)
         if error.response is not None:
             error.response = replace(error.response, previous=error.previous, seconds=self.clock() - self.started)
         if error.previous:
             kinds = ", ".join(type(e).__name__ for e in error.previous)
-            error.add_note(f"{error.tries} requests were sent; the earlier ones failed with: {kinds}")
+            error.add_note(f"{error.sends} requests were sent; the earlier ones failed with: {kinds}")

@@ -1,7 +1,7 @@
 """
-The wire as models: request, response, stream events, typed output.
+Requests, responses, stream events and typed outputs of the Responses API.
 
-No I/O and no Airflow. The names load on first use, so that importing a neighbour stays cheap.
+No I/O and no Airflow. The names load on first use, so that importing a single module stays cheap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response as Response
     from airflow_provider_responses.models.response import Usage as Usage
 
-_HOMES = {
+_MODULES = {
     "Response": "response",
     "ResponseMessage": "messages",
     "ResponsesRequest": "request",
@@ -39,6 +39,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""A request as bytes: the same request is always the same bytes."""
+"""Serializes requests: the same request is always the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def merged(base: Any, over: Any) -> Any:
 
 def to_bytes(body: Mapping[str, Any]) -> bytes:
     """
-    Return a body as UTF-8 JSON without white space, with its keys in the order that they have.
+    Return a body as UTF-8 JSON without white space; the order of its keys is kept.
 
     :raises RequestValidationError: naming the path of a value that JSON cannot hold.
     """
@@ -27,7 +27,7 @@ def to_bytes(body: Mapping[str, Any]) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         path, reason = _first_unserializable(body) or ("", str(error))
-        raise RequestValidationError(f"the request cannot be sent as JSON: {path}: {reason}", fields=(path,)) from error
+        raise RequestValidationError(f"the request cannot be sent as JSON: {path} {reason}", fields=(path,)) from error
 
 
 def _as_dict(value: Any) -> dict[Any, Any]:
@@ -44,9 +44,9 @@ def _first_unserializable(value: Any, path: str = "", depth: int = 0) -> tuple[s
         items = value.items()
         for key in value:
             if wrong := _no_json_form(key, path):
-                return path, f"a key {wrong[1]}"
+                return path, f"has a key that {wrong[1]}"
             if isinstance(key, tuple):
-                return path, "a key is a tuple: keys are text"
+                return path, "has a key that is a tuple: keys must be text"
     elif isinstance(value, (list, tuple)):
         items = enumerate(value)
     else:
@@ -64,7 +64,7 @@ def _no_json_form(value: Any, path: str) -> tuple[str, str] | None:
             f"is a {type(value).__name__}, which has no JSON form: convert it to text, a number, a list or a dict",
         )
     except UnicodeEncodeError:
-        return path, "holds half of a surrogate pair, which is no text: decode the source as what it is"
+        return path, "holds half of a surrogate pair, which is not text: decode the source with its own encoding"
     except ValueError:
         return path, f"is {value!r}, which has no JSON form"
     return None

@@ -19,7 +19,7 @@ class StreamEvent:
     One event of a stream.
 
     :param type: for example ``response.output_text.delta``.
-    :param data: the event's JSON object, as it arrived.
+    :param data: the JSON object, as it arrived.
     """
 
     type: str
@@ -27,24 +27,24 @@ class StreamEvent:
 
     @property
     def sequence_number(self) -> int | None:
-        """The event's place in the stream."""
+        """The event's number in the stream."""
         value = self.data.get("sequence_number")
         return value if isinstance(value, int) else None
 
     @property
     def delta(self) -> str:
-        """The piece of text that a delta event brings, else an empty string."""
+        """The piece of text in a delta event, else an empty string."""
         value = self.data.get("delta")
         return value if isinstance(value, str) else ""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether this is the last event: the response ends with it."""
+        """Whether the response ends with this event."""
         return self.type in TERMINAL_EVENTS
 
     @property
     def response(self) -> Response | None:
-        """The response inside ``response.created`` and its like; of the last event, as ``send`` returns it."""
+        """The response inside events such as ``response.created``; in the last event, as ``send`` returns it."""
         value = self.data.get("response")
         return Response(raw=value) if isinstance(value, dict) else None
 
@@ -54,14 +54,14 @@ class LastEvent(StreamEvent):
     """
     The event that ends a stream.
 
-    :param assembled: the response with all that the stream brought, also where the server left it out at the end.
+    :param assembled: the response with the output of all events, also if the server left it out at the end.
     """
 
     assembled: Response = field(repr=False)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether this is the last event: it is."""
+        """True: the response ends with this event."""
         return True
 
     @property

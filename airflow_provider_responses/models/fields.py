@@ -1,4 +1,4 @@
-"""Names and limits of the wire that must be known without building a model (DAG files are parsed often)."""
+"""Names and limits of the API that are needed while DAG files are parsed, without building a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from airflow_provider_responses.validation import closest
 
-# Whose rules a request is checked by: OpenRouter's, or those that all servers of the API share.
+# The rules that a request is checked by: OpenRouter's, or those that all servers of the API share.
 Dialect = Literal["openrouter", "open"]
 
 # The order is the order on the wire: the same request must always be the same bytes.
@@ -68,19 +68,19 @@ OTHERS_FIELDS: Final = frozenset(
     | {"prompt_cache_retention", "stream_options"}
 )
 
-# Fields of which a server, or waiting for the response, rules out some values.
+# Fields of which some values are refused before sending: OpenRouter has no such feature, or no response would arrive.
 REFUSED_FIELDS: Final = frozenset({"background", "store", "previous_response_id", "max_tool_calls"})
 
 METADATA_MAX_PAIRS: Final = 16
 METADATA_MAX_KEY: Final = 64
 METADATA_MAX_VALUE: Final = 512
 MAX_TOOL_CALLS: Final = 30
-SECRETS: Final = frozenset({"headers", "authorization"})  # what a field so named may hold, however deep it is
+SECRETS: Final = frozenset({"headers", "authorization"})  # fields, at any depth, that may hold secrets
 
-NEWER: Final = "A field or value that this version does not know goes into `extra_body`, which is not checked"
+NEWER: Final = "Put a field or value that this version does not know into `extra_body`, which is not checked"
 
 
 def unknown_field(name: str, known: Collection[str], owner: str = "a request") -> str:
-    """Return what an error says of a name that is not among the known ones."""
+    """Return the part of an error that follows an unknown name, with the known name that is near to it."""
     close = closest(name, known)
-    return f"is no field of {owner}{f'; did you mean {close!r}?' if close else ''}"
+    return f"is not a field of {owner}{f' (did you mean {close!r}?)' if close else ''}"

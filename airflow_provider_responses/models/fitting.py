@@ -1,4 +1,4 @@
-"""An item of a response, made to fit the types of an ``input``: what has another type is made to fit, or left out."""
+"""Converts an item of a response to a valid item of an ``input``: values of another type are converted or removed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_provider_responses.models.items import InputItem
 
 Path = tuple[int | str, ...]
 MOST_ROUNDS: Final = 100
-_GONE: Final = object()  # stands where something was taken out, so that paths stay right until all are used
+_REMOVED: Final = object()  # stands in for a removed value, so that the paths of all problems stay valid
 
 
-class _Made(dict[str, Any]):
-    """An object that a server left out; it holds nothing, so it cannot be what needs fields."""
+class _FilledIn(dict[str, Any]):
+    """An empty object in place of a missing one. If it turns out to need fields, the part around it is removed."""
 
 
 class _MisfitError(Exception):
-    """Nothing is left of the item that could be sent."""
+    """No part of the item can be sent."""
 
 
 @cache
@@ -32,76 +32,76 @@ def _validator() -> Callable[[Any], Any]:
     return validate
 
 
-def fitted(item: dict[str, Any], stand_ins: Mapping[str, Any]) -> dict[str, Any] | None:
+def fit_item(item: dict[str, Any], stand_ins: Mapping[str, Any]) -> dict[str, Any] | None:
     """
-    Return an item that is valid towards OpenRouter, and so towards others; what is valid stays as it came.
+    Return an item that is valid for OpenRouter, and so for other servers; valid values are not changed.
 
-    A value in place of a text becomes its JSON, a text in place of a list its only entry. A text or a list that is
-    missing is empty. Else the smallest part around a wrong value that may be missing is left out. The same item
-    always gives the same result.
+    A value in place of a text becomes its JSON, a text in place of a list its only entry. A missing text or list is
+    filled in as an empty one. Otherwise the smallest optional part around a wrong value is removed. The same item
+    always has the same result. None is returned if no part of the item can be sent.
 
     :param item: is changed.
-    :param stand_ins: the item's own fields that must not be missing, with what stands for a wrong value.
+    :param stand_ins: the item's own required fields, each with the value that replaces a wrong one.
     """
     for _ in range(MOST_ROUNDS):
         try:
-            found: dict[str, Any] = _swept(_validator()(item))
+            found: dict[str, Any] = _without_removed(_validator()(item))
         except ValidationError as error:
             try:
                 for problem in error.errors(include_url=False, include_context=False):
-                    _fit(item, problem, stand_ins)
+                    _fit_value(item, problem, stand_ins)
             except _MisfitError:
                 return None
-            item = _swept(item, made=True)
+            item = _without_removed(item, keep_filled_in=True)
         else:
             return found
     return None
 
 
-def _fit(item: dict[str, Any], problem: ErrorDetails, stand_ins: Mapping[str, Any]) -> None:
+def _fit_value(item: dict[str, Any], problem: ErrorDetails, stand_ins: Mapping[str, Any]) -> None:
     path, kind, value = problem["loc"], problem["type"], problem["input"]
-    around = _around(item, path)
-    if around is None:
+    container = _container_of(item, path)
+    if container is None:
         return
     name = path[-1]
-    if isinstance(around, _Made):
-        _take_out(item, path[:-2], stand_ins)
+    if isinstance(container, _FilledIn):
+        _remove(item, path[:-2], stand_ins)
     elif kind == "missing":
-        around[name] = None  # the next round says what it has to be
+        container[name] = None  # the error of the next round has the expected type
     elif kind in {"kind", "no_kind"}:
-        _take_out(item, path[:-1], stand_ins)
+        _remove(item, path[:-1], stand_ins)
     elif value is None and isinstance(name, str):
         if len(path) == 1 and name in stand_ins:
-            _take_out(item, path, stand_ins)
+            _remove(item, path, stand_ins)
         elif (empty := _empty(kind)) is None:
-            _take_out(item, path[:-1], stand_ins)
+            _remove(item, path[:-1], stand_ins)
         else:
-            around[name] = empty
+            container[name] = empty
     elif kind == "string_type" and value is not None:
-        around[name] = json.dumps(value, ensure_ascii=False)
+        container[name] = json.dumps(value, ensure_ascii=False)
     elif kind == "list_type" and isinstance(value, str) and value:
-        around[name] = [value]
+        container[name] = [value]
     else:
-        _take_out(item, path, stand_ins)
+        _remove(item, path, stand_ins)
 
 
 def _empty(kind: str) -> Any:
-    """Return the value of a type that says nothing; None if it has none: 0 would be a claim."""
-    makers: dict[str, Callable[[], Any]] = {"string_type": str, "list_type": list, "dict_type": _Made}
+    """Return the empty value of a type, None if it has none: 0 would be a claim."""
+    makers: dict[str, Callable[[], Any]] = {"string_type": str, "list_type": list, "dict_type": _FilledIn}
     return makers[kind]() if kind in makers else None
 
 
-def _take_out(item: dict[str, Any], path: Path, stand_ins: Mapping[str, Any]) -> None:
+def _remove(item: dict[str, Any], path: Path, stand_ins: Mapping[str, Any]) -> None:
     if not path:
         raise _MisfitError
-    around, name = _around(item, path), path[-1]
-    if around is not None:
-        stands_in = len(path) == 1 and name in stand_ins
-        around[name] = copy.deepcopy(stand_ins[str(name)]) if stands_in else _GONE
+    container, name = _container_of(item, path), path[-1]
+    if container is not None:
+        has_stand_in = len(path) == 1 and name in stand_ins
+        container[name] = copy.deepcopy(stand_ins[str(name)]) if has_stand_in else _REMOVED
 
 
-def _around(item: dict[str, Any], path: Path) -> Any:
-    """Return the object or list that holds what a path leads to; None if it was taken out already."""
+def _container_of(item: dict[str, Any], path: Path) -> Any:
+    """Return the object or list around the value at a path, None if it was removed already."""
     value: Any = item
     for step in path[:-1]:
         try:
@@ -111,11 +111,15 @@ def _around(item: dict[str, Any], path: Path) -> Any:
     return value if isinstance(value, (dict, list)) else None
 
 
-def _swept(value: Any, *, made: bool = False) -> Any:
-    """Copy a value without what was taken out of it; unless ``made``, what was made are plain objects."""
+def _without_removed(value: Any, *, keep_filled_in: bool = False) -> Any:
+    """Copy a value without the removed parts; objects that were filled in become plain ones, unless they are kept."""
     if isinstance(value, dict):
-        kept = {name: _swept(entry, made=made) for name, entry in value.items() if entry is not _GONE}
-        return _Made(kept) if made and isinstance(value, _Made) else kept
+        left = {
+            name: _without_removed(entry, keep_filled_in=keep_filled_in)
+            for name, entry in value.items()
+            if entry is not _REMOVED
+        }
+        return _FilledIn(left) if keep_filled_in and isinstance(value, _FilledIn) else left
     if isinstance(value, list):
-        return [_swept(entry, made=made) for entry in value if entry is not _GONE]
+        return [_without_removed(entry, keep_filled_in=keep_filled_in) for entry in value if entry is not _REMOVED]
     return value

@@ -1,7 +1,7 @@
 """
-Items that a model or a server made, as they are sent back in an ``input``, with what a server left out filled in.
+Items of a response as items of the next ``input``. Required fields that a server left out are filled in.
 
-Ids that are made are the same for the same items: an attempt that is repeated must be the same bytes.
+Generated ids are the same for the same items: a request that is sent again must have the same bytes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_provider_responses.models.content import OUTPUT_PARTS
-from airflow_provider_responses.models.fitting import fitted
-from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of, with_ids_apart
+from airflow_provider_responses.models.fitting import fit_item
+from airflow_provider_responses.models.messages import NO_OUTPUT, TEXT_PARTS, is_message, parts_of, with_unique_ids
 
 ID: Final = "id"
 ROLES: Final = ("user", "system", "assistant", "developer")
 _COMPLETED: Final = {"status": "completed"}
 _NAMED: Final = {"name": "", "arguments": "{}"}
-# What an item of the history must have, and what stands for it where a server left it out; "id" is made.
+# The required fields of an item, each with the value that is filled in if a server left it out; "id" is generated.
 REQUIRED: Final[Mapping[str, Mapping[str, Any]]] = {
     "reasoning": {"id": ID, "summary": []},
     "function_call": {"call_id": ID, **_NAMED},
@@ -74,30 +74,30 @@ def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> 
     """
     Return items of a response as items of an ``input``.
 
-    What is there stays as it came, except for what has a type that the API does not take back: see ``fitted``. Ids
-    that are missing are made of the item, so the same response always gives the same history. An item that is sent
-    twice under one id is sent back once.
+    Values that the API does not accept as input are converted or removed (see ``fit_item``), the others stay as they
+    are. Missing ids are generated from the item, so the same response always gives the same history. An item that
+    occurs twice under one id is returned once.
 
-    :param response_id: tells the ids of two responses with the same text apart.
+    :param response_id: makes the generated ids of two responses with the same text differ.
     """
-    items = with_ids_apart(items)
-    sent: dict[Any, dict[str, Any]] = {}
+    items = with_unique_ids(items)
+    found: dict[Any, dict[str, Any]] = {}
     for place, item in enumerate(items):
-        whole = _whole(_plain(item), _digest(response_id, place, item))
-        if whole is not None:
-            sent[whole["type"], whole.get("id") or place] = whole
-    return list(sent.values())
+        complete = _complete_item(_plain(item), _digest(response_id, place, item))
+        if complete is not None:
+            found[complete["type"], complete.get("id") or place] = complete
+    return list(found.values())
 
 
-def filled(items: Sequence[Any]) -> list[Any]:
-    """Return the items of a request with what OpenRouter requires of a model's own, and other servers leave out."""
-    return [_required(item, place) if isinstance(item, Mapping) else item for place, item in enumerate(items)]
+def fill_required(items: Sequence[Any]) -> list[Any]:
+    """Return the items of a request; fields that OpenRouter requires of a model's output are filled in."""
+    return [_fill_required(item, place) if isinstance(item, Mapping) else item for place, item in enumerate(items)]
 
 
-def _required(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
+def _fill_required(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
     if item.get("type") == "reasoning":
         wanted = {"id": f"rs_{_digest(place, item)}", "summary": []}
-    elif _is_of_a_model(item):
+    elif _is_model_message(item):
         wanted = {"type": "message", "id": f"msg_{_digest(place, item)}", "status": "completed"}
     else:
         return item
@@ -105,7 +105,7 @@ def _required(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
     return {**item, **missing} if missing else item
 
 
-def _is_of_a_model(item: Mapping[str, Any]) -> bool:
+def _is_model_message(item: Mapping[str, Any]) -> bool:
     content = item.get("content")
     return (
         item.get("role") == "assistant"
@@ -120,12 +120,12 @@ def _digest(*seed: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _whole(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
-    whole = _filled(item, digest)
-    if whole is None:
+def _complete_item(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    filled = _filled(item, digest)
+    if filled is None:
         return None
-    stand_ins = {name: default for name, default in _required_of(whole["type"]).items() if default is not ID}
-    return fitted(whole, stand_ins)
+    stand_ins = {name: default for name, default in _required_of(filled["type"]).items() if default is not ID}
+    return fit_item(filled, stand_ins)
 
 
 def _required_of(kind: str) -> Mapping[str, Any]:
@@ -138,14 +138,14 @@ def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
         return _message(item, f"msg_{digest}") if "role" in item or "content" in item else None
     if not isinstance(kind, str):
         return None
-    made = item.get("id") if _is_text(item.get("id")) else f"{_PREFIX.get(kind, 'item')}_{digest}"
-    for name, stands_in in (("id", made), ("call_id", made), ("status", "completed")):
+    generated = item.get("id") if _is_text(item.get("id")) else f"{_PREFIX.get(kind, 'item')}_{digest}"
+    for name, stand_in in (("id", generated), ("call_id", generated), ("status", "completed")):
         if item.get(name) is not None and not isinstance(item[name], str):
-            item[name] = stands_in
+            item[name] = stand_in
     for name, default in _required_of(kind).items():
         value = item.get(name)
         if default is ID:
-            item[name] = value if _is_text(value) else made
+            item[name] = value if _is_text(value) else generated
         elif value is None or (isinstance(default, str) and not isinstance(value, str)):
             item[name] = json.dumps(value) if name in _TEXTS and value is not None else copy.deepcopy(default)
     if kind == "reasoning":
@@ -156,65 +156,67 @@ def _filled(item: dict[str, Any], digest: str) -> dict[str, Any] | None:
 
 
 def _of_kind(part: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A piece of reasoning, under whatever name a server gives it."""
+    """Return a piece of reasoning under the API's name for it; servers have other names."""
     known = not isinstance(part.get("type"), str) or part["type"] in {kind, *TEXT_PARTS, *NO_OUTPUT}
     return {**part, "type": kind, "text": _text(part.get("text"))} if known else part
 
 
-def _message(item: dict[str, Any], made: str) -> dict[str, Any]:
+def _message(item: dict[str, Any], generated_id: str) -> dict[str, Any]:
     item["type"] = "message"
     if item.get("role") not in ROLES:
         item["role"] = "assistant"
     if not _is_text(item.get("id")):
-        item["id"] = made
+        item["id"] = generated_id
     if not _is_text(item.get("status")):
         item["status"] = "completed"
     if not isinstance(item.get("content"), str):
         parts = _parts(item.get("content"), _content_part if item["role"] == "assistant" else _input_part)
-        item["content"] = [part for part in parts if part.get("type") not in (*NO_OUTPUT,)]  # no place for reasoning
+        item["content"] = [
+            part for part in parts if part.get("type") not in (*NO_OUTPUT,)
+        ]  # a message may not hold reasoning
     return item
 
 
 def _content_part(part: dict[str, Any]) -> dict[str, Any]:
-    """A model's own text under any of the names that servers give it; what has another content stays as it is."""
+    """Return text of a model under the API's name for it; parts with other content are not changed."""
     kind = part.get("type") if isinstance(part.get("type"), str) else None
     if kind == "refusal" or (kind is None and "refusal" in part):
         words = part.get("refusal", part.get("text"))
         return {**part, "type": "refusal", "refusal": _text(words)}
     if kind in (None, "input_text", *TEXT_PARTS):
-        said = {**part, "type": "output_text", "text": _text(part.get("text"))}
-        if "annotations" in said:
-            said["annotations"] = [note for note in _list(said["annotations"]) if isinstance(note, dict)]
-        return said
+        output = {**part, "type": "output_text", "text": _text(part.get("text"))}
+        if "annotations" in output:
+            output["annotations"] = [note for note in _list(output["annotations"]) if isinstance(note, dict)]
+        return output
     return part
 
 
 def _input_part(part: dict[str, Any]) -> dict[str, Any]:
-    """Text of a message of another role than the assistant's."""
+    """Return text of a message with another role than the assistant's."""
     if part.get("type") not in (None, *TEXT_PARTS):
         return dict(part)
     return {"type": "input_text", "text": _text(part.get("text"))}
 
 
-def _parts(content: Any, named: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the parts of a ``content`` or a ``summary``; a text in place of a part is one."""
+def _parts(content: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of a ``content`` or a ``summary``, which may be or hold plain texts."""
     values = _list(content) or [content]
     parts = ({"text": value} if isinstance(value, str) else value for value in values)
-    return [named(part) for part in parts_of(list(parts))]
+    return [convert(part) for part in parts_of(list(parts))]
 
 
 def _plain(value: Any) -> Any:
-    """Copy a value; of what JSON in UTF-8 cannot hold, NaN and infinity become null, half a surrogate pair U+FFFD."""
+    """Copy a value as JSON in UTF-8 can hold it: NaN and infinity become null, half of a surrogate pair U+FFFD."""
     if isinstance(value, Mapping):
         return {_plain(name): _plain(item) for name, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str):
-        return value if _SURROGATE.search(value) is None else _paired(value)
+        return value if _SURROGATE.search(value) is None else _with_valid_surrogates(value)
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _paired(text: str) -> str:
+def _with_valid_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

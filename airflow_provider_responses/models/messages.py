@@ -1,4 +1,8 @@
-"""Which of a response's items are messages, what they hold, and which of them are the output. No shape raises."""
+"""
+The messages among a response's items, their texts, and the choice of the output among them.
+
+No shape of an item raises: the response is paid for.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from typing import Any, Final
 
 SEPARATOR: Final = "\n\n"  # between two messages
 TEXT_PARTS: Final = frozenset({"output_text", "text"})
-# Parts that hold text which is not the output. Any other part with a `text` is output, whatever its type is called.
+# Parts whose text is not output. Any other part with a `text` is output, whatever its type.
 NO_OUTPUT: Final = frozenset({"reasoning_text", "summary_text", "reasoning", "thinking"})
-LOST: Final = "\ufffd"  # stands for half a character, at the end of a delta
+CUT_CHARACTER: Final = "\ufffd"  # replaces a character of which a delta holds only the beginning
 # Items that are neither messages nor calls of tools.
-SILENT: Final = frozenset({"reasoning", "compaction", "context_compaction", "item_reference"})
+OTHER_ITEMS: Final = frozenset({"reasoning", "compaction", "context_compaction", "item_reference"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,7 @@ class ResponseMessage:
     """
     One message of a response.
 
-    :param phase: ``commentary`` or ``final_answer``, where the model names one.
+    :param phase: ``commentary`` or ``final_answer``, if the model names one.
     :param status: ``completed``, ``incomplete`` or ``in_progress``.
     :param text: its text parts, joined.
     :param refusal: the words of a refusal; None if the model did not refuse.
@@ -35,9 +39,9 @@ class ResponseMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMessage:
     """
-    A message, with its item and its place.
+    A message and its item.
 
     :param turn: number of tool calls before it; messages of one turn belong together.
     """
@@ -74,9 +78,9 @@ def is_message(item: Mapping[str, Any]) -> bool:
 
 
 def is_tool_call(item: Mapping[str, Any]) -> bool:
-    """Whether an item is a call of a tool, or what came of one."""
+    """Whether an item is a call of a tool or its output."""
     kind = item.get("type")
-    return isinstance(kind, str) and kind != "message" and kind not in SILENT
+    return isinstance(kind, str) and kind != "message" and kind not in OTHER_ITEMS
 
 
 def parts_of(content: Any) -> list[dict[str, Any]]:
@@ -87,7 +91,7 @@ def parts_of(content: Any) -> list[dict[str, Any]]:
 
 
 def text_in(part: Mapping[str, Any]) -> str | None:
-    """Return the output text of a part, None if it holds something else."""
+    """Return the output text of a part, None if it has none."""
     kind = part.get("type")
     if not (kind is None or isinstance(kind, str)) or kind in NO_OUTPUT or kind == "refusal":
         return None
@@ -96,7 +100,7 @@ def text_in(part: Mapping[str, Any]) -> str | None:
 
 
 def refusal_in(part: Mapping[str, Any]) -> str | None:
-    """Return a part's words of a refusal, None if it holds something else."""
+    """Return the words of a refusal in a part, None if it has none."""
     kind = part.get("type")
     if kind == "refusal":
         return text_of(part.get("refusal")) or text_of(part.get("text")) or ""
@@ -114,15 +118,15 @@ def is_refused(item: Mapping[str, Any]) -> bool:
     return text_of(item.get("refusal")) is not None  # as in chat completions
 
 
-def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
+def find_messages(items: Iterable[Mapping[str, Any]]) -> list[FoundMessage]:
     """
     Return the messages in their order.
 
-    The same id counts once, with the most complete of its contents. But two contents of which neither extends the
-    other are two messages, whatever their ids.
+    Messages with the same id count once, and the most complete one counts. But if neither content extends the other,
+    they are two messages, whatever their ids.
     """
-    found: list[Found] = []
-    places: dict[str, int] = {}
+    found: list[FoundMessage] = []
+    known: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()
     turn = 0
     for item in items:
@@ -132,75 +136,75 @@ def find_messages(items: Iterable[Mapping[str, Any]]) -> list[Found]:
             continue
         message = _read(item)
         name, words = message.id or "", _words(message)
-        place = places.get(name)
-        if place is not None and covers(words, old := _words(found[place].message)):
+        number = known.get(name)
+        if number is not None and extends(words, old := _words(found[number].message)):
             if len(words) >= len(old):
-                found[place] = Found(message, item, found[place].turn)
-        elif place is None or not ((name, words) in seen or covers(_words(found[place].message), words)):
+                found[number] = FoundMessage(message, item, found[number].turn)
+        elif number is None or not ((name, words) in seen or extends(_words(found[number].message), words)):
             if name:
-                places[name] = len(found)
-            found.append(Found(message, item, turn))
+                known[name] = len(found)
+            found.append(FoundMessage(message, item, turn))
         seen.add((name, words))
     return found
 
 
-def with_ids_apart(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return items in which an id stands for one message: others that a server gave the same id have none."""
-    among = list(items)
-    found = find_messages(among)
+def with_unique_ids(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return items in which each id belongs to one message; other messages with the same id have none."""
+    given = list(items)
+    found = find_messages(given)
     names = [one.message.id for one in found if one.message.id]
     if len(names) == len(set(names)):
-        return among
+        return given
     seen: set[str] = set()
-    kept: dict[int, Mapping[str, Any]] = {}
+    unique: dict[int, Mapping[str, Any]] = {}
     for one in found:
         name = one.message.id or ""
-        kept[id(one.item)] = {**one.item, "id": None} if name in seen else one.item
+        unique[id(one.item)] = {**one.item, "id": None} if name in seen else one.item
         if name:
             seen.add(name)
-    return [kept.get(id(item), item) for item in among if id(item) in kept or not is_message(item)]
+    return [unique.get(id(item), item) for item in given if id(item) in unique or not is_message(item)]
 
 
-def squeeze(text: str) -> str:
+def without_space(text: str) -> str:
     """Return a text without white space."""
     return "".join(text.split())
 
 
-def covers(text: str, part: str) -> bool:
+def extends(text: str, beginning: str) -> bool:
     """
-    Whether a text is another one or an extension of it, white space aside.
+    Whether a text is equal to another one or extends it; white space is ignored.
 
-    A delta may end in the middle of a character, which is U+FFFD in it: that stands for anything.
+    A delta may end inside a character, which becomes U+FFFD in it: this matches any characters.
     """
-    if text.startswith(part):
+    if text.startswith(beginning):
         return True
-    whole, place = squeeze(text), 0
-    first, *others = squeeze(part).split(LOST)
-    if not whole.startswith(first):
+    text = without_space(text)
+    first, *others = without_space(beginning).split(CUT_CHARACTER)
+    if not text.startswith(first):
         return False
-    place = len(first)
+    end = len(first)
     for other in others:
-        place = whole.find(other, place) + len(other)
-        if place < len(other):
+        end = text.find(other, end) + len(other)
+        if end < len(other):
             return False
     return True
 
 
-def choose_output(found: Iterable[Found]) -> list[ResponseMessage]:
+def choose_output(found: Iterable[FoundMessage]) -> list[ResponseMessage]:
     """
     Return the messages whose text is the output.
 
-    These are the ``final_answer`` where the messages carry phases, else the ones after the last tool call. Where those
-    hold no text, an earlier message does: text that came is never passed over for an empty one.
+    These are the messages of phase ``final_answer``, or, if messages have no phases, those after the last tool call.
+    If these have no text, the messages before count: an empty message never replaces one with text.
     """
-    told = _with_text(found)
-    if final := [one.message for one in told if one.message.phase == "final_answer"]:
+    with_text = _with_text(found)
+    if final := [one.message for one in with_text if one.message.phase == "final_answer"]:
         return final
-    told = [one for one in told if one.message.phase != "commentary"] or told
-    return [one.message for one in told if one.turn == told[-1].turn]
+    with_text = [one for one in with_text if one.message.phase != "commentary"] or with_text
+    return [one.message for one in with_text if one.turn == with_text[-1].turn]
 
 
-def candidates(found: Iterable[Found]) -> list[str]:
+def output_candidates(found: Iterable[FoundMessage]) -> list[str]:
     """Return the texts that may hold a typed output: ``final_answer`` first, ``commentary`` last, later ones first."""
     ranks = {"final_answer": 0, "commentary": 2}
     messages = [one.message for one in _with_text(found)][::-1]
@@ -208,14 +212,14 @@ def candidates(found: Iterable[Found]) -> list[str]:
     return list(dict.fromkeys(message.text for message in messages))
 
 
-def _with_text(found: Iterable[Found]) -> list[Found]:
-    """Return the messages that say something; where all are blank, the blank ones."""
-    told = [one for one in found if one.message.text]
-    return [one for one in told if one.message.text.strip()] or told
+def _with_text(found: Iterable[FoundMessage]) -> list[FoundMessage]:
+    """Return the messages with text; if all are blank, the blank ones."""
+    with_text = [one for one in found if one.message.text]
+    return [one for one in with_text if one.message.text.strip()] or with_text
 
 
-def join(texts: Iterable[str]) -> str:
-    """Put the texts of several messages into one."""
+def join_texts(texts: Iterable[str]) -> str:
+    """Return the texts of several messages as one text."""
     return SEPARATOR.join(text for text in texts if text)
 
 

@@ -1,4 +1,4 @@
-"""Typed output: a response's text becomes an instance of a pydantic model, and that becomes plain JSON types."""
+"""Typed output: the text of a response as an instance of a pydantic model, and as plain JSON types."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ json_schema_format = output_schema.json_schema_format
 
 def parse_output(output_type: type[OutputT], text: str) -> OutputT:
     """
-    Read a response's text as ``output_type``; a byte order mark, a code fence or a block of thought may be around it.
+    Read the text of a response as ``output_type``; a byte order mark, a code fence or thoughts may be around it.
 
-    :raises OutputValidationError: naming each field that is not valid; the text itself is not quoted.
+    :raises OutputValidationError: naming each field that is not valid; the text is not quoted.
     """
     try:
         return output_type.model_validate_json(bare_json(text))
@@ -33,24 +33,24 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
             for e in error.errors(include_url=False, include_input=False)
         ]
         raise OutputValidationError(
-            f"the response's text ({len(text)} characters) is no {output_type.__name__}: {'; '.join(problems)}. "
-            "Say in `instructions` what each field holds, allow more tokens, or take a model that supports "
-            "structured outputs"
+            f"the response does not match {output_type.__name__}: {'; '.join(problems)}. Describe the fields in "
+            "`instructions`, raise `max_output_tokens`, or use a model that supports structured outputs. The response "
+            f"has {len(text)} characters"
         ) from None
-    except (Exception, SystemExit) as error:  # an exit would end the whole triggerer
+    except (Exception, SystemExit) as error:  # SystemExit would end the whole triggerer
         raise OutputValidationError(
-            f"the response's text ({len(text)} characters) made a validator of {output_type.__name__} fail with "
-            f"{type(error).__name__}: correct the validator"
+            f"a validator of {output_type.__name__} failed with {type(error).__name__}: correct the validator. The "
+            f"response has {len(text)} characters"
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedOutput:
     """
-    A response's text as an ``output_type``.
+    The output of a response, which matches an ``output_type``.
 
     :param value: plain JSON types.
-    :param repaired: whether the JSON had to be repaired before it could be read.
+    :param repaired: whether the JSON was repaired.
     """
 
     value: Any
@@ -59,11 +59,11 @@ class ParsedOutput:
 
 def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:
     """
-    Read the first of a response's texts that is valid as ``output_type``.
+    Read the first of a response's texts that matches ``output_type``.
 
-    :param texts: in the order in which they are tried; at least one.
-    :param repair: whether broken JSON may be repaired, if none is valid: only of a response that is complete.
-    :raises OutputValidationError: of the first text, if none is valid.
+    :param texts: the likeliest first; at least one.
+    :param repair: whether broken JSON may be repaired if no text matches. Only for a response that is complete.
+    :raises OutputValidationError: that of the first text, if no text matches.
     """
     first: OutputValidationError | None = None
     for text in texts:
@@ -77,17 +77,17 @@ def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: b
         try:
             return ParsedOutput(dump_output(parse_output(output_type, repaired)), repaired=True)
         except OutputValidationError:
-            continue  # the error of the text as it came says more
-    raise first or OutputValidationError(f"the response holds no text to read as {output_type.__name__}")
+            continue  # the error of the original text is more precise
+    raise first or OutputValidationError(f"the response has no text that could match {output_type.__name__}")
 
 
 def dump_output(value: BaseModel) -> dict[str, Any]:
     """
     Return a typed output as plain JSON types.
 
-    A number that is not finite, which JSON does not know, becomes null where the model allows null.
+    A number that is not finite, which JSON cannot hold, becomes null if the model allows null.
 
-    :raises OutputValidationError: if it does not, or if one of the model's own serializers fails.
+    :raises OutputValidationError: if the model does not allow it, or if one of the model's serializers fails.
     """
     try:
         dumped = value.model_dump(mode="json", by_alias=True)
@@ -95,19 +95,19 @@ def dump_output(value: BaseModel) -> dict[str, Any]:
         raise OutputValidationError(
             f"a serializer of {type(value).__name__} failed with {type(error).__name__}: correct the serializer"
         ) from error
-    if not (endless := list(_not_finite(dumped))):
+    if not (not_finite := list(_paths_not_finite(dumped))):
         return dumped
-    nulled: dict[str, Any] = _nulled(dumped)
-    if not (wrong := _without_null(type(value), nulled, endless)):
+    nulled: dict[str, Any] = _with_nulls(dumped)
+    if not (wrong := _paths_without_null(type(value), nulled, not_finite)):
         return nulled
     raise OutputValidationError(
-        f"the response's text is no {type(value).__name__}: {', '.join(wrong)}: must be a finite number, not NaN, "
-        "infinity or a number too large. Say in `instructions` what each field holds, or let the field be None"
+        f"the response does not match {type(value).__name__}: {', '.join(wrong)} must be a finite number, not NaN, "
+        "infinity or a number too large. Describe the fields in `instructions`, or allow None"
     )
 
 
-def _without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -> list[str]:
-    """Return those of the paths at which a model does not allow null; all, where it does not say which."""
+def _paths_without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -> list[str]:
+    """Return the paths at which a model does not allow null; all paths, if the error names none of them."""
     try:
         parse_output(output_type, json.dumps(nulled))
     except OutputValidationError as error:
@@ -118,27 +118,27 @@ def _without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -
     return []
 
 
-def _not_finite(value: Any, path: str = "") -> Iterator[str]:
+def _paths_not_finite(value: Any, path: str = "") -> Iterator[str]:
     """Yield the paths of the numbers that are not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         yield path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, item in inside:
-        yield from _not_finite(item, f"{path}.{name}" if path else str(name))
+        yield from _paths_not_finite(item, f"{path}.{name}" if path else str(name))
 
 
-def _nulled(value: Any) -> Any:
+def _with_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _nulled(item) for name, item in value.items()}
+        return {name: _with_nulls(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_nulled(item) for item in value]
+        return [_with_nulls(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unquoted(error: ErrorDetails) -> str:
-    """Return what is wrong, without the words of the response."""
+    """Return the message of an error without text of the response."""
     if error["type"] == "union_tag_invalid":
         return f"must be of a known kind: {error['ctx']['expected_tags']}"
     if error["type"] in {"value_error", "assertion_error"}:
-        return "refused by a validator of the model's own"
+        return "refused by a validator of the model"
     return error["msg"]

@@ -1,8 +1,8 @@
 """
 A pydantic model as a strict ``json_schema`` format.
 
-Strict modes differ; what goes out is what all of them take. What a keyword of theirs cannot say is said in the
-description, and checked when the response is read.
+Strict modes differ: the schema uses only keywords that all servers accept. Limits without such a keyword are written
+into the description, and checked when the response is read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Final, NoReturn
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models.output_limits import described
+from airflow_provider_responses.models.output_limits import add_limits
 from airflow_provider_responses.models.output_types import LIMITS, REFUSED, TypeSchema
 
 FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )
-UNSAID: Final = frozenset({"binary", "password", "path"})  # formats that limit no text
-MOST_PROPERTIES: Final = 5000  # these are OpenAI's
+UNLIMITED: Final = frozenset({"binary", "password", "path"})  # formats that allow any text
+MOST_PROPERTIES: Final = 5000  # this limit and the next two are OpenAI's
 MOST_LEVELS: Final = 10
 MOST_VALUES: Final = 1000
 
@@ -35,32 +35,32 @@ _KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "array": ("minItems", "maxItems"),
 }
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
-# An escaped character, or a group with a question mark: what is here and not portable, some server refuses or ignores.
+# An escaped character, or a group with a question mark. Some servers refuse or ignore the ones that are not portable.
 _SPECIAL: Final = re.compile(r"\\(?P<escaped>.)|\(\?(?P<group>.)", re.DOTALL)
 _UNPORTABLE_ESCAPES: Final = frozenset("bBAzZGQEkpPhHRKX123456789")
 _REFUSALS: Final = {
     "json": (
-        "is a pydantic Json, which is JSON inside of a text",
+        "is a pydantic Json, which is JSON inside a text",
         "use the type itself, such as `list[int]` for `Json[list[int]]`",
     ),
     "path": (
-        "is read from a path inside of another field (AliasPath), where a strict schema cannot ask for it",
+        "is read from a path inside another field (AliasPath), which a strict schema cannot require",
         "model the field that holds it, give it a plain alias, or set `validate_by_name`",
     ),
-    "value": ("has a value that is not read back as it is written", "use text, whole numbers, booleans or None"),
-    "import": ("is a pydantic ImportString, which imports what a model names", "use `str`"),
+    "value": ("has a value that JSON cannot hold as it is", "use text, whole numbers, booleans or None"),
+    "import": ("is a pydantic ImportString, which would import a name that the model chose", "use `str`"),
     "disk": ("depends on the files of the machine that reads the response", "use `pathlib.Path` or `str`"),
 }
 
 
 def json_schema_format(output_type: type[BaseModel]) -> dict[str, Any]:
     """
-    Build the ``text.format`` that makes a model respond with an instance of ``output_type``.
+    Return the ``text.format`` that makes a model respond with an instance of ``output_type``.
 
-    Strict schemas close every object and require every field, so a field with a default is asked for as well.
+    Strict schemas close every object and require every field, also one with a default.
 
-    :raises RequestValidationError: where a strict schema cannot say what the type says (an open dict, a root that is
-        no object), or where the type cannot read what its own schema asks for, naming the field.
+    :raises RequestValidationError: naming a field that a strict schema cannot describe (a dict with any keys, a root
+        that is not an object), or whose type cannot read values of its own schema.
     """
     made: dict[str, Any] = json.loads(_format_of(output_type))
     return made
@@ -68,7 +68,7 @@ def json_schema_format(output_type: type[BaseModel]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _format_of(output_type: type[BaseModel]) -> str:
-    """Return the format as text, made once for each type: DAG files are parsed again and again."""
+    """Return the format as text; it is cached, since DAG files are parsed again and again."""
     root = _root(output_type)
     for problem in _too_large(root):
         warnings.warn(f"output_type {output_type.__name__}: {problem}", UserWarning, stacklevel=3)
@@ -81,58 +81,58 @@ def _root(output_type: type[BaseModel]) -> dict[str, Any]:
         schema = output_type.model_json_schema(schema_generator=TypeSchema)
     except (PydanticUserError, AttributeError, TypeError) as error:
         raise RequestValidationError(
-            f"output_type {_culprit(output_type)} has no JSON schema: {str(error).splitlines()[0]}",
+            f"output_type {_field_without_schema(output_type)} has no JSON schema: {str(error).splitlines()[0]}",
             fields=("output_type",),
         ) from error
     given = schema.get("$defs", {})
-    definitions = {name: _strict(part, _place(name, part, schema)) for name, part in given.items()}
-    if "$ref" in schema:  # a recursive model refers to itself from the root, and a RootModel to what it holds
-        said = {"description": schema["description"]} if "description" in schema else {}
-        root = {**definitions[_definition_name(schema["$ref"])], **said}
+    definitions = {name: _strict(part, _name_in_errors(name, part, schema)) for name, part in given.items()}
+    if "$ref" in schema:  # the root of a recursive model refers to itself, that of a RootModel to its content
+        described = {"description": schema["description"]} if "description" in schema else {}
+        root = {**definitions[_definition_name(schema["$ref"])], **described}
     else:
         root = _strict(schema, output_type.__name__)
     if root.get("type") != "object":
         raise RequestValidationError(
-            f"output_type {output_type.__name__}: the root must be an object, not {root.get('type', 'a union')!r}: "
-            "wrap it in a model with one field",
+            f"output_type {output_type.__name__} must be an object, got {root.get('type', 'a union')!r}: wrap it in a "
+            "model with one field",
             fields=("output_type",),
         )
-    for name in sorted(_endless(definitions)):
-        _refuse(name, "contains itself without an end", "make the field optional (`| None`), or a list")
+    for name in sorted(_infinite(definitions)):
+        _refuse(name, "contains itself endlessly", "make the field optional (`| None`), or a list")
     return {**root, "$defs": definitions} if definitions else root
 
 
 def _strict(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the part of a schema that strict modes take: closed objects, all fields required, no other keywords."""
+    """Return a schema as strict modes accept it: closed objects, all fields required, no other keywords."""
     if isinstance(parts := schema.get("allOf"), list) and len(parts) == 1:
         schema = {**_without(schema, "allOf"), **parts[0]}
     _refuse_inexpressible(schema, path)
-    said = {name: schema[name] for name in ("title", "description") if isinstance(schema.get(name), str)}
+    texts = {name: schema[name] for name in ("title", "description") if isinstance(schema.get(name), str)}
     if "$ref" in schema:
         alone = {"$ref": schema["$ref"]}  # a reference must stand alone
-        return {**said, "anyOf": [alone]} if "description" in said else alone
+        return {**texts, "anyOf": [alone]} if "description" in texts else alone
     if choices := schema.get("anyOf") or schema.get("oneOf"):
-        return {**said, "anyOf": _different(_strict(choice, path) for choice in choices)}
+        return {**texts, "anyOf": _different(_strict(choice, path) for choice in choices)}
     if "enum" in schema or "const" in schema:
         kinds = _values(schema.get("enum", [schema.get("const")]), path)
         if len(kinds) > 1:
-            return {**said, "anyOf": kinds}
+            return {**texts, "anyOf": kinds}
         schema = {**_without(schema, "enum", "const"), **kinds[0]}
-    return _of_one_type(schema, said, path)
+    return _of_one_type(schema, texts, path)
 
 
-def _of_one_type(schema: Mapping[str, Any], said: dict[str, Any], path: str) -> dict[str, Any]:
+def _of_one_type(schema: Mapping[str, Any], texts: dict[str, Any], path: str) -> dict[str, Any]:
     kind = schema["type"]
     kinds = [kind] if isinstance(kind, str) else list(kind)
-    kept = {name: schema[name] for one in kinds for name in _KEYWORDS.get(one, ()) if name in schema}
-    kept |= {name: schema[name] for name in ("enum", "const") if name in schema}
+    keywords = {name: schema[name] for one in kinds for name in _KEYWORDS.get(one, ()) if name in schema}
+    keywords |= {name: schema[name] for name in ("enum", "const") if name in schema}
     limits = dict(schema.get(LIMITS, {}))
-    _leave_out(kept, limits)
-    if schema.get("uniqueItems") and schema.get("minItems", 0) > 1:  # else a set, made of a list when it is read
+    _move_to_limits(keywords, limits)
+    if schema.get("uniqueItems") and schema.get("minItems", 0) > 1:  # else reading drops duplicates
         limits["uniqueItems"] = True
     if limits:
-        said["description"] = described(said.get("description"), limits)
-    made = {**said, "type": kind, **kept}
+        texts["description"] = add_limits(texts.get("description"), limits)
+    made = {**texts, "type": kind, **keywords}
     if "array" in kinds:
         made["items"] = _strict(schema["items"], path)
     if "object" in kinds:
@@ -145,21 +145,21 @@ def _without(schema: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name not in names}
 
 
-def _leave_out(kept: dict[str, Any], limits: dict[str, Any]) -> None:
-    """Move what not every server takes from the keywords to the limits."""
-    form = kept.get("format")
+def _move_to_limits(keywords: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Move keywords that not every server accepts to the limits."""
+    form = keywords.get("format")
     if form is not None and form not in FORMATS:
-        kept.pop("format")
+        keywords.pop("format")
         if re.fullmatch(r"uuid\d", str(form)):
-            kept["format"] = "uuid"
-        if form not in UNSAID:
+            keywords["format"] = "uuid"
+        if form not in UNLIMITED:
             limits["format"] = form
-    if not is_portable(str(kept.get("pattern", ""))):
-        limits["pattern"] = str(kept.pop("pattern"))
+    if not is_portable(str(keywords.get("pattern", ""))):
+        limits["pattern"] = str(keywords.pop("pattern"))
 
 
 def is_portable(pattern: str) -> bool:
-    """Whether servers take a pattern: look-arounds, references and the like are refused by some, ignored by others."""
+    """Whether all servers accept a pattern: some refuse or ignore look-arounds, references and the like."""
     for found in _SPECIAL.finditer(pattern):
         if found["escaped"] in _UNPORTABLE_ESCAPES or found["group"] not in {None, ":"}:
             return False
@@ -213,12 +213,12 @@ def _refuse_inexpressible(schema: Mapping[str, Any], path: str) -> None:
     if not {"type", "enum", "const", "anyOf", "oneOf", "$ref"} & schema.keys() or (
         schema.get("type") == "array" and "items" not in schema
     ):
-        _refuse(path, "accepts anything", "give it a type")
+        _refuse(path, "accepts any value", "give it a type")
 
 
-def _refuse(path: str, what: str, advice: str) -> NoReturn:
+def _refuse(path: str, reason: str, advice: str) -> NoReturn:
     raise RequestValidationError(
-        f"output_type: {path} {what}, which a strict schema cannot describe: {advice}", fields=("output_type", path)
+        f"output_type {path} {reason}, which a strict schema cannot describe: {advice}", fields=("output_type", path)
     )
 
 
@@ -226,8 +226,8 @@ def _definition_name(reference: str) -> str:
     return reference.rpartition("/")[2]
 
 
-def _place(name: str, definition: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """Return what a definition is called in an error: an enum is found by the field that has it."""
+def _name_in_errors(name: str, definition: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """Return the name of a definition in errors: of an enum, the field that uses it."""
     if "properties" in definition or definition.get("type") == "object":
         return name
     owners = {root.get("title", "the root"): root, **root["$defs"]}
@@ -239,8 +239,8 @@ def _place(name: str, definition: Mapping[str, Any], root: Mapping[str, Any]) ->
     return name
 
 
-def _culprit(output_type: type[BaseModel]) -> str:
-    """Return the field whose type has no schema, after the name of its model."""
+def _field_without_schema(output_type: type[BaseModel]) -> str:
+    """Return the field whose type has no schema, with the name of its model before it."""
     for name, field in getattr(output_type, "model_fields", {}).items():
         try:
             TypeAdapter(field.annotation).json_schema(schema_generator=TypeSchema)
@@ -249,25 +249,25 @@ def _culprit(output_type: type[BaseModel]) -> str:
     return output_type.__name__
 
 
-def _endless(definitions: Mapping[str, Any]) -> set[str]:
-    """Return the definitions of which no instance is finite."""
-    endless = set(definitions)
-    while found := {name for name in endless if _ends(definitions[name], endless)}:
-        endless -= found
-    return endless
+def _infinite(definitions: Mapping[str, Any]) -> set[str]:
+    """Return the definitions without a finite instance."""
+    infinite = set(definitions)
+    while found := {name for name in infinite if _is_finite(definitions[name], infinite)}:
+        infinite -= found
+    return infinite
 
 
-def _ends(schema: Mapping[str, Any], endless: set[str]) -> bool:
+def _is_finite(schema: Mapping[str, Any], infinite: set[str]) -> bool:
     if "$ref" in schema:
-        return _definition_name(schema["$ref"]) not in endless
+        return _definition_name(schema["$ref"]) not in infinite
     if "anyOf" in schema:
-        return any(_ends(choice, endless) for choice in schema["anyOf"])
-    filled = [schema["items"]] if schema.get("minItems") else []
-    return all(_ends(part, endless) for part in (*schema.get("properties", {}).values(), *filled))
+        return any(_is_finite(choice, infinite) for choice in schema["anyOf"])
+    required = [schema["items"]] if schema.get("minItems") else []
+    return all(_is_finite(part, infinite) for part in (*schema.get("properties", {}).values(), *required))
 
 
 def _too_large(root: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which of OpenAI's limits a schema exceeds; other servers may take it."""
+    """Yield the limits of OpenAI that a schema exceeds; other servers may accept it."""
     definitions = root.get("$defs", {})
     nodes = [node for part in (root, *definitions.values()) for node in _nodes(part)]
     sizes = {
@@ -275,9 +275,9 @@ def _too_large(root: Mapping[str, Any]) -> Iterator[str]:
         "levels of objects": (_levels(root, definitions, {}), MOST_LEVELS),
         "values in enums": (sum(len(node.get("enum", ())) for node in nodes), MOST_VALUES),
     }
-    for what, (count, most) in sizes.items():
+    for unit, (count, most) in sizes.items():
         if count > most:
-            yield f"its schema has {count} {what}, and OpenAI takes at most {most}; other servers may take more"
+            yield f"its schema has {count} {unit}, and OpenAI accepts at most {most}; other servers may accept more"
 
 
 def _nodes(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -292,7 +292,7 @@ def _parts(schema: Mapping[str, Any]) -> list[Any]:
 
 
 def _levels(schema: Mapping[str, Any], definitions: Mapping[str, Any], known: dict[str, int]) -> int:
-    """Return how deeply objects are nested; what a recursion repeats is not counted again."""
+    """Return how deeply objects are nested; a recursion counts once."""
     if "$ref" in schema:
         name = _definition_name(schema["$ref"])
         if name not in known:

@@ -1,4 +1,4 @@
-"""The JSON in a response's text: out of what models and servers wrap it in, and repaired where nothing is lost."""
+"""Finds the JSON in a response's text, and repairs it if the repair is no guess."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 BLANK: Final = "\ufeff\u200b\u2060 \t\r\n\f\v"
-MOST_THOUGHTS: Final = 100  # closing tags that are tried
+MOST_THOUGHTS: Final = 100  # closing tags of thoughts that are tried
 LONGEST_PROSE: Final = 300  # characters around the JSON
 LONGEST_REPAIR: Final = 200_000  # characters
 _FENCE: Final = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*[A-Za-z0-9_+-]*[ \t]*")
 _THOUGHT: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]", re.IGNORECASE)
-_MARKUP: Final = frozenset("{}[]<>")  # what is no prose
-_QUOTES: Final = {'"': '"', "'": "'", "“": "”“", "”": "”“", "„": "”“"}  # what opens, and what closes it
+_MARKUP: Final = frozenset("{}[]<>")  # characters that do not occur in prose around the JSON
+_QUOTES: Final = {'"': '"', "'": "'", "“": "”“", "”": "”“", "„": "”“"}  # an opening quote, and the quotes that close it
 _SPACE: Final = re.compile(r"\s+")
-_END: Final = re.compile(r"""\s*(?:[,:\]}"'“”„]|//|/\*|#|$)""")  # what comes after the quote that ends a string
-_QUOTE_OPENS: Final = re.compile(r"(?:^|(?<=[\s(\[])).(?=\w)")  # inside of a string
+_END: Final = re.compile(r"""\s*(?:[,:\]}"'“”„]|//|/\*|#|$)""")  # follows the quote that ends a string
+_QUOTE_OPENS: Final = re.compile(r"(?:^|(?<=[\s(\[])).(?=\w)")  # inside a string
 _QUOTE_CLOSES: Final = re.compile(r"(?<=[\w.!?)]).(?=[\s.;!?)])")
 _APOSTROPHE: Final = re.compile(r"(?<=\w)'(?=\w)")
 _ELLIPSIS: Final = re.compile(r"[\s.…]*(?:\.\.|…)[\s.…]*")
-_OMITTED: Final = re.compile(r"\s*(?://|/\*|\.\.|…)")  # says behind the JSON that it is not all
+_OMITTED: Final = re.compile(r"\s*(?://|/\*|\.\.|…)")  # after the JSON: a part of it was left out
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<power>[eE][+-]?\d+)?(?![\w.+-])")
 _NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?=\s*:)")
 _WORD: Final = re.compile(r"(?:true|True|false|False|null|None)(?!\w)")
@@ -35,9 +35,9 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '
 
 def bare_json(text: str) -> str:
     """
-    Return the JSON without a byte order mark, a code fence and a block of thought around it.
+    Return the JSON without a byte order mark, a code fence and thoughts around it.
 
-    What is JSON already is returned as it is, whatever its strings hold.
+    A text that is JSON is returned as it is, whatever its strings hold.
     """
     if is_json(text):
         return text
@@ -47,18 +47,18 @@ def bare_json(text: str) -> str:
 
 def repaired_json(text: str) -> str | None:
     """
-    Return the JSON of a text that is none; None where a repair would be a guess.
+    Return the JSON that a text with errors stands for, None if a repair would be a guess.
 
-    Wrong may be a comma after the last entry, or none before a name or between objects, the kind of quotes, pairs of
-    quotes and line ends inside of strings, Python's words for null and booleans; there may be a few words around the
-    JSON. All brackets, strings, numbers and words of the text are those of the result. What is open at the end of the
-    text was cut off, and is not closed. Comments, ellipses, entries that are empty and operators may stand for what
-    was left out or has to be worked out: such a text is not repaired.
+    Repaired are: a comma after the last entry, a missing comma before a name or between objects, other quotes, pairs
+    of quotes and line ends inside strings, Python's words for null and booleans, a few words around the JSON. The
+    result has all brackets, strings, numbers and words of the text. A text is not repaired if a bracket or a string is
+    still open at its end, since it is truncated, or if it holds comments, ellipses, empty entries or operators, which
+    may replace something that the model left out.
     """
     if len(text) > LONGEST_REPAIR:
         return None
-    *others, whole = _unwrapped(text)
-    for candidate in [whole] if whole.startswith("{") else [*others, whole]:  # what begins as JSON is no thought
+    *others, plain = _unwrapped(text)
+    for candidate in [plain] if plain.startswith("{") else [*others, plain]:  # thoughts do not begin with a bracket
         start, end = candidate.find("{"), candidate.rfind("}") + 1
         core, around = candidate[start:end], candidate[:start] + candidate[end:]
         if start < 0 or not core or len(around) > LONGEST_PROSE or _MARKUP & set(around):
@@ -82,14 +82,14 @@ def is_json(text: str) -> bool:
 
 
 def _unwrapped(text: str) -> Iterator[str]:
-    """Yield what may be the JSON in a text, the likeliest first."""
-    whole = _without_fence(text)
+    """Yield the parts of a text that may be the JSON, the likeliest first; the last one is the whole text."""
+    plain = _without_fence(text)
     for thought in islice(_THOUGHT.finditer(text), MOST_THOUGHTS):
         rest = _without_fence(text[thought.end() :])
-        is_string = whole.startswith("{") and text.count('"', 0, thought.start()) % 2
+        is_string = plain.startswith("{") and text.count('"', 0, thought.start()) % 2
         if rest.startswith("{") and not is_string:
             yield rest
-    yield whole
+    yield plain
 
 
 def _without_fence(text: str) -> str:
@@ -101,56 +101,56 @@ def _without_fence(text: str) -> str:
 
 
 def _repaired(text: str) -> str | None:
-    """Return what json-repair makes of a text, if it is what the text says."""
+    """Return the result of json-repair, None if it has other tokens than the text."""
     try:
-        said = list(_tokens(text))
+        tokens = list(_tokens(text))
     except ValueError:
         return None
-    from json_repair import loads  # here, since few responses need it
+    from json_repair import loads  # imported here: few responses need it
 
     try:
         value = loads(text, skip_json_loads=True)
-        return json.dumps(value) if said == list(_written(value)) else None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # it fails in many ways
+        return json.dumps(value) if tokens == list(_tokens_of(value)) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # json-repair raises all of them
         return None
 
 
 class _Grammar:
-    """What may follow what in JSON that is repaired."""
+    """Checks the order of tokens in JSON that may be repaired; its methods raise ValueError for a wrong order."""
 
     def __init__(self) -> None:
         self.opened: list[str] = []
-        self.before = ""  # the last of , : { [ or an "end" of brackets, a "name", a "value"
+        self.before = ""  # the last token: one of , : { [ or "end" (of brackets), "name", "value"
 
-    def opens(self, bracket: str) -> None:
-        beside = self.before == "end" and self.opened[-1] == "["  # a comma is missing
-        self._need(self.before in ({"", ":", "[", ","} if self._in_list() else {"", ":"}) or beside)
+    def open(self, bracket: str) -> None:
+        lacks_comma = self.before == "end" and self.opened[-1] == "["
+        self._require(self.before in ({"", ":", "[", ","} if self._in_list() else {"", ":"}) or lacks_comma)
         self.opened.append(bracket)
         self.before = bracket
 
-    def closes(self, bracket: str) -> None:
-        self._need(bool(self.opened) and {"{": "}", "[": "]"}[self.opened.pop()] == bracket)
-        self._need(self.before not in {":", "name"})
+    def close(self, bracket: str) -> None:
+        self._require(bool(self.opened) and {"{": "}", "[": "]"}[self.opened.pop()] == bracket)
+        self._require(self.before not in {":", "name"})
         self.before = "end"
 
-    def separates(self, letter: str) -> None:
-        self._need(self.before in ({"value", "end"} if letter == "," else {"name"}))
+    def separate(self, letter: str) -> None:
+        self._require(self.before in ({"value", "end"} if letter == "," else {"name"}))
         self.before = letter
 
-    def says(self, token: str) -> None:
-        self._need(bool(self.opened) and not _ELLIPSIS.fullmatch(token[1:]))
+    def add(self, token: str) -> None:
+        self._require(bool(self.opened) and not _ELLIPSIS.fullmatch(token[1:]))
         is_name = not self._in_list() and self.before != ":"
-        if is_name:  # before it a comma may be missing: what follows a name says that it is one
-            self._need(self.before != "name" and token[0] == '"')
+        if is_name:  # a comma may be missing before a name
+            self._require(self.before != "name" and token[0] == '"')
         else:
-            self._need(self.before in {"[", ",", ":"})
+            self._require(self.before in {"[", ",", ":"})
         self.before = "name" if is_name else "value"
 
     def _in_list(self) -> bool:
         return self.opened[-1:] == ["["]
 
     @staticmethod
-    def _need(is_right: bool) -> None:
+    def _require(is_right: bool) -> None:
         if not is_right:
             raise ValueError
 
@@ -159,8 +159,8 @@ def _tokens(text: str) -> Iterator[str]:
     """
     Yield brackets, strings (after a quote), numbers and words.
 
-    :raises ValueError: at whatever else there is, at brackets that do not pair, at what is open at the end, and where
-        something may have been left out.
+    :raises ValueError: at any other character, at brackets that do not match, at the end of a truncated text, and
+        where something may have been left out.
     """
     grammar = _Grammar()
     place = 0
@@ -170,26 +170,26 @@ def _tokens(text: str) -> Iterator[str]:
             place = space.end()
             continue
         if letter in ",:":
-            grammar.separates(letter)
+            grammar.separate(letter)
             place += 1
             continue
         if letter in "{[":
-            grammar.opens(letter)
+            grammar.open(letter)
             token, place = letter, place + 1
         elif letter in "}]":
-            grammar.closes(letter)
+            grammar.close(letter)
             if not grammar.opened and place != len(text) - 1:
                 raise ValueError(letter)
             token, place = letter, place + 1
         else:
-            token, place = _string(text, place) if letter in _QUOTES else _bare(text, place)
-            grammar.says(token)
+            token, place = _read_string(text, place) if letter in _QUOTES else _read_bare(text, place)
+            grammar.add(token)
         yield token
     if grammar.opened:
         raise ValueError(grammar.opened)
 
 
-def _string(text: str, place: int) -> tuple[str, int]:
+def _read_string(text: str, place: int) -> tuple[str, int]:
     closing = _QUOTES[text[place]]
     end = start = place + 1
     inner: list[int] = []
@@ -209,9 +209,9 @@ def _string(text: str, place: int) -> tuple[str, int]:
 
 def _check_quotes(content: str, places: list[int]) -> None:
     """
-    Check that quotes inside of a string are around words of it: else two strings are joined there.
+    Check that quotes inside a string enclose words of it; otherwise they end one string and begin another.
 
-    :raises ValueError: if they are not.
+    :raises ValueError: if they do not.
     """
     quotes = [place for place in places if not _APOSTROPHE.match(content, place)]
     for number, place in enumerate(quotes):
@@ -221,7 +221,7 @@ def _check_quotes(content: str, places: list[int]) -> None:
         raise ValueError(content[:0])
 
 
-def _bare(text: str, place: int) -> tuple[str, int]:
+def _read_bare(text: str, place: int) -> tuple[str, int]:
     if number := _NUMBER.match(text, place):
         read = float if number["fraction"] or number["power"] else int
         return json.dumps(read(number[0]), allow_nan=False), number.end()
@@ -235,23 +235,23 @@ def _bare(text: str, place: int) -> tuple[str, int]:
 def _unescaped(found: re.Match[str]) -> str:
     if found[1]:
         return chr(int(found[1], 16))
-    if found[2] not in _ESCAPES:  # one of Python's, or the backslash of a path?
+    if found[2] not in _ESCAPES:  # an escape of Python, or a backslash in a path
         raise ValueError(found[0])
     return _ESCAPES[found[2]]
 
 
-def _written(value: Any) -> Iterator[str]:
-    """Yield the tokens of a value."""
+def _tokens_of(value: Any) -> Iterator[str]:
+    """Yield the tokens of a value, as ``_tokens`` does."""
     if isinstance(value, dict):
         yield "{"
         for name, item in value.items():
             yield f'"{name}'
-            yield from _written(item)
+            yield from _tokens_of(item)
         yield "}"
     elif isinstance(value, list):
         yield "["
         for item in value:
-            yield from _written(item)
+            yield from _tokens_of(item)
         yield "]"
     else:
         yield f'"{value}' if isinstance(value, str) else json.dumps(value)

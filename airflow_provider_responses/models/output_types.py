@@ -1,8 +1,8 @@
 """
-What pydantic knows of a type, as JSON schema: the same under every version of pydantic, and with all limits.
+The JSON schema of a type by pydantic: the same for every version of pydantic, and with all limits.
 
-Two keywords of our own go from here to ``output_schema``, which takes them out again: `LIMITS` holds what JSON
-Schema has no keyword for, `REFUSED` the reason why a part could not be read back.
+Two additional keywords are for ``output_schema``, which removes them: `LIMITS` holds limits that JSON Schema has no
+keyword for, `REFUSED` the reason why a value of a part could not be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, SchemaValidator, core_schema, to_json, to_
 
 LIMITS: Final = "x-limits"
 REFUSED: Final = "x-refused"
-EXACT_DIGITS: Final = 15  # of a JSON number: with more, it is rounded when it is read
+EXACT_DIGITS: Final = 15  # a JSON number with more digits is rounded when it is read
 WITHOUT_ZONE: Final = "date-time without a time zone"
 TIME_WITHOUT_ZONE: Final = "time without a time zone"
 
@@ -27,7 +27,7 @@ _CLOCK: Final = r"\d{2}:\d{2}:\d{2}(\.\d{1,6})?$"
 
 
 class TypeSchema(GenerateJsonSchema):
-    """pydantic's generator, with what it leaves out or decides from version to version."""
+    """Pydantic's generator, with the limits that it leaves out; results do not depend on pydantic's version."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -36,11 +36,11 @@ class TypeSchema(GenerateJsonSchema):
 
     @property
     def mode(self) -> JsonSchemaMode:
-        """What is read, whatever a model's configuration says about the schema of what is written."""
+        """The schema for reading, also if the model's configuration prefers that for writing."""
         return "validation"
 
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
-        if (reason := _unreadable(schema)) is not None:
+        if (reason := _why_not_readable(schema)) is not None:
             return {REFUSED: reason}
         return super().generate_inner(schema)
 
@@ -59,23 +59,23 @@ class TypeSchema(GenerateJsonSchema):
         return {"type": "number", **bounds, **step, LIMITS: limits}
 
     def date_schema(self, schema: core_schema.DateSchema) -> JsonSchemaValue:
-        return {**super().date_schema(schema), LIMITS: _moments(schema)}
+        return {**super().date_schema(schema), LIMITS: _time_limits(schema)}
 
     def time_schema(self, schema: core_schema.TimeSchema) -> JsonSchemaValue:
         made = super().time_schema(schema)
         if schema.get("tz_constraint") == "naive":  # the format `time` has a time zone
             made = {"type": "string", "pattern": f"^{_CLOCK}", LIMITS: {"format": TIME_WITHOUT_ZONE}}
-        return {**made, LIMITS: {**made.get(LIMITS, {}), **_moments(schema)}}
+        return {**made, LIMITS: {**made.get(LIMITS, {}), **_time_limits(schema)}}
 
     def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
         made = super().datetime_schema(schema)
         if schema.get("tz_constraint") == "naive":  # the format `date-time` has a time zone
             pattern = rf"^\d{{4}}-\d{{2}}-\d{{2}}T{_CLOCK}"
             made = {"type": "string", "pattern": pattern, LIMITS: {"format": WITHOUT_ZONE}}
-        return {**made, LIMITS: {**made.get(LIMITS, {}), **_moments(schema)}}
+        return {**made, LIMITS: {**made.get(LIMITS, {}), **_time_limits(schema)}}
 
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
-        return {**super().timedelta_schema(schema), LIMITS: _moments(schema)}
+        return {**super().timedelta_schema(schema), LIMITS: _time_limits(schema)}
 
     def fraction_schema(self, _: Any) -> JsonSchemaValue:
         return {"type": "string", "format": "fraction"}
@@ -90,10 +90,10 @@ class TypeSchema(GenerateJsonSchema):
         return {**super().multi_host_url_schema(schema), LIMITS: _schemes(schema)}
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
-        return _of_readable_values(super().literal_schema(schema), schema)
+        return _refuse_unreadable_values(super().literal_schema(schema), schema)
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        return _of_readable_values(super().enum_schema(schema), schema)
+        return _refuse_unreadable_values(super().enum_schema(schema), schema)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         with self._configured(schema):
@@ -105,14 +105,14 @@ class TypeSchema(GenerateJsonSchema):
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
         with self._configured(schema):
-            return self._by_readable_names(super().typed_dict_schema(schema), schema["fields"])
+            return self._with_readable_names(super().typed_dict_schema(schema), schema["fields"])
 
     def model_fields_schema(self, schema: core_schema.ModelFieldsSchema) -> JsonSchemaValue:
-        return self._by_readable_names(super().model_fields_schema(schema), schema["fields"])
+        return self._with_readable_names(super().model_fields_schema(schema), schema["fields"])
 
     def dataclass_args_schema(self, schema: core_schema.DataclassArgsSchema) -> JsonSchemaValue:
         fields = {field["name"]: field for field in schema["fields"]}
-        return self._by_readable_names(super().dataclass_args_schema(schema), fields)
+        return self._with_readable_names(super().dataclass_args_schema(schema), fields)
 
     @contextmanager
     def _configured(self, schema: Any) -> Iterator[None]:
@@ -120,15 +120,15 @@ class TypeSchema(GenerateJsonSchema):
         yield
         self._configs.pop()
 
-    def _by_readable_names(self, made: JsonSchemaValue, fields: Mapping[str, Any]) -> JsonSchemaValue:
-        """Ask for each field under a name that validation reads; pydantic's own choice depends on its version."""
+    def _with_readable_names(self, made: JsonSchemaValue, fields: Mapping[str, Any]) -> JsonSchemaValue:
+        """Name each field so that validation reads it; pydantic's own choice depends on its version."""
         readable = {name: _readable_name(name, field, self._configs[-1]) for name, field in fields.items()}
-        asked = made["properties"]
-        if unreadable := [name for name, alias in readable.items() if alias is None]:
-            asked = {**asked, **{name: {REFUSED: "path"} for name in unreadable}}
-        elif len(asked) == len(readable):
-            asked = dict(zip(readable.values(), asked.values(), strict=True))
-        return {**made, "properties": asked}
+        properties = made["properties"]
+        if nameless := [name for name, alias in readable.items() if alias is None]:
+            properties = {**properties, **{name: {REFUSED: "path"} for name in nameless}}
+        elif len(properties) == len(readable):
+            properties = dict(zip(readable.values(), properties.values(), strict=True))
+        return {**made, "properties": properties}
 
 
 def _readable_name(name: str, field: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
@@ -144,8 +144,8 @@ def _readable_name(name: str, field: Mapping[str, Any], config: Mapping[str, Any
     return name if by_name or not config.get("validate_by_alias", True) else None
 
 
-def _unreadable(schema: Any) -> str | None:
-    """Return why no text of a model should be read as this, if that is so."""
+def _why_not_readable(schema: Any) -> str | None:
+    """Return why text of a model must not be read as this type, None if it may."""
     if schema["type"] == "json":
         return "json"
     function = schema.get("function")
@@ -155,8 +155,8 @@ def _unreadable(schema: Any) -> str | None:
     return "disk" if name.startswith("PathType.validate_") else None
 
 
-def _of_readable_values(made: JsonSchemaValue, schema: CoreSchema) -> JsonSchemaValue:
-    """Refuse values that are written otherwise than they are read: tuples, bytes."""
+def _refuse_unreadable_values(made: JsonSchemaValue, schema: CoreSchema) -> JsonSchemaValue:
+    """Refuse values whose JSON is not read as the same value: tuples, bytes."""
     validator = SchemaValidator(schema)
     for value in made.get("enum", [made.get("const")]):
         try:
@@ -166,7 +166,7 @@ def _of_readable_values(made: JsonSchemaValue, schema: CoreSchema) -> JsonSchema
     return made
 
 
-def _moments(schema: Any) -> dict[str, Any]:
+def _time_limits(schema: Any) -> dict[str, Any]:
     """Return the limits of a date, a time or a duration."""
     bounds = {keyword: to_jsonable_python(schema[name]) for name, keyword in _BOUNDS.items() if name in schema}
     limits = {keyword: bound for keyword, bound in bounds.items() if bound is not None}

@@ -1,4 +1,4 @@
-"""How a part of a request is read: its kind is found, its values are checked, its own order of keys is kept."""
+"""Reads an object inside a request: finds its type by its kind, checks its values, keeps the order of its keys."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Val
 from typing_extensions import TypedDict, is_typeddict
 
 from airflow_provider_responses.models.relaxed import OPEN, is_open, relaxed_validator
+from airflow_provider_responses.validation import either
 
 T = TypeVar("T")
-MANY: Final = 14  # kinds; a longer list helps nobody
+MOST_KINDS: Final = 14  # that an error lists
 
 
 def _number(value: Any) -> Any:
-    """Read a number; its kind is kept (1 stays 1, 1.0 stays 1.0). A template renders text, so text is read as well."""
+    """Read a number: 1 stays 1 and 1.0 stays 1.0. A template renders text, so text is read as well."""
     if isinstance(value, str):
         for kind in (int, float):
             with contextlib.suppress(ValueError):
                 return _number(kind(value))
-    is_float = isinstance(value, float)  # a whole number may be too large to ask whether it is finite
+    is_float = isinstance(value, float)  # `isfinite` fails for a very large int
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (is_float and not math.isfinite(value)):
         raise PydanticCustomError("number", "must be a finite number")
     return value
@@ -47,10 +48,10 @@ def _integer(value: Any) -> int:
     return int(number)
 
 
-def _ordered(value: Any) -> Any:
-    """Refuse sets: they have another order in each process, and the same request must always be the same bytes."""
+def _refuse_set(value: Any) -> Any:
+    """Refuse sets: their order differs between processes, and the same request must always be the same bytes."""
     if isinstance(value, (set, frozenset)):
-        raise PydanticCustomError("list", "must be a list; a set has no order")
+        raise PydanticCustomError("list", "must be a list, not a set, which has no order")
     return value
 
 
@@ -61,13 +62,13 @@ Number = Annotated[int | float, READ_NUMBER]
 # A boolean from a template is text as well; pydantic's lax mode would also read 1, "on" and "y".
 Boolean = Annotated[StrictBool, BeforeValidator(lambda v: {"true": True, "false": False}.get(str(v).lower(), v))]
 Text = StrictStr
-Items = Annotated[list[T], BeforeValidator(_ordered)]
+Items = Annotated[list[T], BeforeValidator(_refuse_set)]
 JsonObject = dict[StrictStr, Any]
 
 
 @with_config(ConfigDict(extra="allow"))
 class Part(TypedDict):
-    """An object inside a request. Keys that this version does not know are sent as they are."""
+    """An object inside a request. Unknown keys are sent as they are."""
 
 
 Choice = type[Any] | Callable[[dict[str, Any]], type[Any]]
@@ -81,11 +82,11 @@ def _build(part: Any, for_others: bool) -> Callable[[Any], Any]:
     return validate
 
 
-_validator = cache(_build)  # made on first use: there are more than a hundred types, of which a request has a few
+_validator = cache(_build)  # built on first use: a request has a few of more than a hundred types
 
 
 class Checked:
-    """Annotates a dict that is checked as ``part``, and passed on as it was given."""
+    """Annotates a dict that is checked as ``part``, and keeps its form."""
 
     def __init__(self, part: Any) -> None:
         self.part = part
@@ -94,27 +95,27 @@ class Checked:
         return core_schema.with_info_after_validator_function(self.read, handler(source))
 
     def read(self, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Check ``given`` and return it, with numbers and booleans in place of texts that spell them."""
+        """Check ``given`` and return it; texts that hold numbers and booleans are converted."""
         for_others = is_open(info)
         part: Any = self.choose(given, for_others=for_others)
         if part is None:
             return given
         read = _validator(part, for_others)(given)
-        return given if read == given else _as_given(given, read)
+        return given if read == given else _in_given_order(given, read)
 
     def choose(self, _given: dict[str, Any], *, for_others: bool) -> type[Any] | None:  # noqa: ARG002  kinds need it
-        """Return the type that a dict must be, or ``None`` for a kind that only the server may know."""
+        """Return the type that a dict must have, None for a kind that is left to the server."""
         part: type[Any] = self.part
         return part
 
 
 class Kinds(Checked):
     """
-    Annotates a dict whose ``key`` says which of several types it is.
+    Annotates a dict whose ``key`` holds its kind, and so decides its type.
 
-    :param known: the kinds that may stand here; a function chooses among several types of one kind.
-    :param elsewhere: kinds of the API that may not stand here, and so are no kinds of tomorrow.
-    :param closed: whether other kinds are refused instead of left to the server.
+    :param known: the types by kind; a function chooses among several types of one kind.
+    :param elsewhere: kinds that the API has in other places only, and that are refused here.
+    :param closed: whether unknown kinds are refused instead of left to the server.
     """
 
     def __init__(
@@ -143,18 +144,20 @@ class Kinds(Checked):
         return self.closed or not isinstance(kind, str) or kind in self.refused
 
     def kind_of(self, given: dict[str, Any]) -> Any:
-        """Give what the object says that it is."""
+        """Return the kind of an object."""
         return given.get(self.key)
 
     def _refuse(self, given: dict[str, Any]) -> NoReturn:
         kinds = [repr(kind) for kind in self.known]
-        allowed = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if 1 < len(kinds) <= MANY else kinds[0]
+        allowed = either(kinds)
         if self.key in given:
-            wanted = f"Input should be {allowed}" if len(kinds) <= MANY else "Input should be the name of a kind"
-            problem = PydanticCustomError("kind", wanted)
+            expected = (
+                f"Input should be {allowed}" if len(kinds) <= MOST_KINDS else "Input should be the name of a kind"
+            )
+            problem = PydanticCustomError("kind", expected)
         else:
-            wanted = f"is required: {allowed}" if len(kinds) <= MANY else "is required: it says of which kind this is"
-            problem = PydanticCustomError("no_kind", wanted)
+            expected = allowed if len(kinds) <= MOST_KINDS else "the name of a kind"
+            problem = PydanticCustomError("no_kind", f"is required: {expected}")
         value = given.get(self.key)
         raise ValidationError.from_exception_data(
             "part", [InitErrorDetails(type=problem, loc=(self.key,), input=value)]
@@ -163,9 +166,9 @@ class Kinds(Checked):
 
 class OneOf:
     """
-    Annotates a union of JSON types: the branch is chosen by the type of what was given.
+    Annotates a union of JSON types: the type of the given value chooses the branch.
 
-    Pydantic's own unions try all branches, so that an error would speak of branches that nobody meant.
+    Pydantic's own unions try all branches, so that an error would list problems of branches that nobody meant.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -190,14 +193,13 @@ class _Branches:
 
     def _shape(self, value: Any) -> Shape | None:
         shape = _SHAPES.get(type(value)) or _shape_of_other(value)
-        if shape == "a string" and shape not in self.types:  # a template may have rendered what is meant
+        if shape == "a string" and shape not in self.types:  # a template may have rendered a number or a boolean
             return next((other for other in ("a number", "a boolean") if other in self.types), None)
         return shape
 
     def _branch(self, shape: Shape | None) -> Any:
         if shape is None or shape not in self.types:
-            *others, last = self.types
-            raise PydanticCustomError("shape", f"Input should be {', '.join(others)} or {last}")
+            raise PydanticCustomError("shape", f"Input should be {either(self.types)}")
         return self.types[shape]
 
 
@@ -221,7 +223,7 @@ def _shape_of_type(branch: Any) -> Shape:
         return "a string"
     if is_typeddict(origin):
         return "a dictionary"
-    return _SHAPES.get(origin, "a number")  # `int | float` is all that is left
+    return _SHAPES.get(origin, "a number")  # `int | float`, the only other one
 
 
 def _shape_of_other(value: Any) -> Shape | None:
@@ -231,12 +233,12 @@ def _shape_of_other(value: Any) -> Shape | None:
     return next((_SHAPES[kind] for kind in kinds if isinstance(value, kind)), None)
 
 
-def _as_given(given: Any, read: Any) -> Any:
-    """Give ``read`` with the keys in the order of ``given``; what says the same as before stays what it was."""
+def _in_given_order(given: Any, read: Any) -> Any:
+    """Return ``read`` with the keys in the order of ``given``; values that did not change are the given ones."""
     if read == given:
         return given
     if isinstance(read, dict):
-        return {key: _as_given(value, read[key]) for key, value in given.items()}
+        return {key: _in_given_order(value, read[key]) for key, value in given.items()}
     if isinstance(read, list):
-        return [_as_given(*pair) for pair in zip(given, read, strict=True)]
+        return [_in_given_order(*pair) for pair in zip(given, read, strict=True)]
     return read

@@ -1,8 +1,8 @@
 """
-The checks of a request that goes to another server than OpenRouter.
+The checks of a request to another server than OpenRouter.
 
-Other servers share the API's names and types, but not OpenRouter's choices, limits, required fields and what may be
-null: those are taken out of the schemas that pydantic made.
+Other servers have the API's names and types, but not OpenRouter's choices, limits and required fields. These are
+removed from the schemas that pydantic built, and every field may be null.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def relaxed_validator(schema: CoreSchema) -> SchemaValidator:
 
 def relaxed_fields(schema: CoreSchema) -> SchemaValidator:
     """
-    Return the same for a model: the validator of its fields, which gives their values and which of them are set.
+    Return the same for a model: a validator of its fields, which returns their values and the names of those set.
 
-    Of the model itself it would not be another validator: pydantic takes the one that the class already has.
+    A validator of the model itself would not be relaxed: pydantic would use the one that the class has.
     """
     found = _relaxed(schema)
     model = found["schema"] if found["type"] == "definitions" else found
@@ -46,7 +46,7 @@ def _relaxed(schema: Any) -> Any:
         return schema
     if schema["type"] == "literal":
         return _any_text(schema["expected"])
-    if schema["type"] == "function-after" and _is_pydantics(schema["function"]["function"]):
+    if schema["type"] == "function-after" and _is_from_pydantic(schema["function"]["function"]):
         return _relaxed(schema["schema"])
     found = {word: value for word, value in schema.items() if word not in _LIMITS}
     found |= {word: _relaxed(value) for word, value in found.items() if word in _INSIDE}
@@ -61,8 +61,8 @@ def _relaxed(schema: Any) -> Any:
     return found
 
 
-def _is_pydantics(function: Any) -> bool:
-    """Whether pydantic made a validator, for a limit that it cannot put into the schema itself."""
+def _is_from_pydantic(function: Any) -> bool:
+    """Whether a validator is pydantic's own, for a limit that the schema cannot hold."""
     return str(getattr(getattr(function, "func", function), "__module__", "")).startswith("pydantic.")
 
 

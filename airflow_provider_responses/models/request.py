@@ -1,4 +1,4 @@
-"""The request of ``POST /responses``: every top-level field under its own name, checked before it is sent."""
+"""The request of ``POST /responses``: each top-level field under its own name, checked before it is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, SchemaValidator
 
-from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import canonical
 from airflow_provider_responses.models.fields import (
     METADATA_MAX_KEY,
@@ -22,9 +21,9 @@ from airflow_provider_responses.models.fields import (
 )
 from airflow_provider_responses.models.items import InputItem
 from airflow_provider_responses.models.plugins import Plugin, StopCondition
-from airflow_provider_responses.models.problems import refusal
 from airflow_provider_responses.models.reading import ONE_OF, Boolean, Integer, Items, JsonObject, Number, Text
 from airflow_provider_responses.models.relaxed import OPEN, is_open, relaxed_fields
+from airflow_provider_responses.models.request_errors import to_request_error
 from airflow_provider_responses.models.settings import (
     CacheSettings,
     Conversation,
@@ -38,6 +37,7 @@ from airflow_provider_responses.models.settings import (
     Trace,
 )
 from airflow_provider_responses.models.tools import DeferredTools, Tool, ToolChoice
+from airflow_provider_responses.validation import check_type
 
 ResponseInclude = Literal[
     "file_search_call.results",
@@ -52,10 +52,11 @@ class ResponsesRequest(BaseModel):
     """
     One request of the Responses API.
 
-    Fields left out are not sent; a field set to ``None`` is sent as ``null``. ``extra_body`` sets any field or
-    nested value, known or not: it is merged over the rest, key by key, and is not checked.
+    Fields that are left out are not sent; a field set to ``None`` is sent as ``null``. ``extra_body`` sets any field
+    or nested value, known or not: it is merged over the rest, key by key, and is not checked.
 
-    It is checked by OpenRouter's rules. For another server, use ``ResponsesRequest.parse(..., dialect="open")``.
+    The constructor checks by OpenRouter's rules. For another server, use
+    ``ResponsesRequest.parse(..., dialect="open")``.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
@@ -123,7 +124,8 @@ class ResponsesRequest(BaseModel):
     @classmethod
     def _input_is_not_empty(cls, value: str | list[JsonObject] | None, info: ValidationInfo) -> Any:
         if not is_open(info) and value is not None and not (value.strip() if isinstance(value, str) else value):
-            raise ValueError("is empty: give the text, or a list with at least one item, that the model answers")
+            kind = "text" if isinstance(value, str) else "list"
+            raise ValueError(f"must not be empty, got an empty {kind}: give a text, or a list with at least one item")
         return value
 
     @field_validator("metadata")
@@ -132,44 +134,43 @@ class ResponsesRequest(BaseModel):
         pairs = {} if value is None or is_open(info) else value
         if len(pairs) > METADATA_MAX_PAIRS:
             raise ValueError(
-                f"has {len(pairs)} pairs, at most {METADATA_MAX_PAIRS} are allowed: drop {list(pairs)[-1]!r}"
+                f"must have at most {METADATA_MAX_PAIRS} pairs, got {len(pairs)}: drop {list(pairs)[-1]!r}"
             )
         for key, text in pairs.items():
             if len(key) > METADATA_MAX_KEY or "[" in key or "]" in key:
-                raise ValueError(f"key {key!r}: at most {METADATA_MAX_KEY} characters, without brackets, are allowed")
+                raise ValueError(
+                    f"must have keys of at most {METADATA_MAX_KEY} characters, without brackets, got {key!r}"
+                )
             if len(text) > METADATA_MAX_VALUE:
                 raise ValueError(
-                    f"value of {key!r} has {len(text)} characters, at most {METADATA_MAX_VALUE} are allowed"
+                    f"must have values of at most {METADATA_MAX_VALUE} characters, got {len(text)} in {key!r}"
                 )
         return value
 
     @classmethod
     def parse(cls, data: ResponsesRequest | Mapping[str, Any], *, dialect: Dialect = "openrouter") -> Self:
         """
-        Validate a request that is a model already or a mapping of its fields.
+        Validate a request, or a mapping of its fields.
 
-        :param dialect: ``openrouter``, or ``open`` for a request that goes to another server.
-        :raises RequestValidationError: naming each wrong field, what was given and what is allowed.
+        :param dialect: ``openrouter``, or ``open`` for a request to another server.
+        :raises RequestValidationError: naming each wrong field, its expected value and the given one.
         """
         if isinstance(data, cls):
-            if dialect in {"open", data._dialect}:  # what OpenRouter takes, others take
+            if dialect in {"open", data._dialect}:  # a request that is valid for OpenRouter is valid for others
                 return data
             data = {name: getattr(data, name) for name in data.model_fields_set}
-        if not isinstance(data, Mapping):
-            raise RequestValidationError(
-                f"a request is a ResponsesRequest or a dict of its fields, not {type(data).__name__}"
-            )
+        check_type("request", data, Mapping, expected="a ResponsesRequest or a dict of its fields", type_only=True)
         try:
             if dialect == "openrouter":
                 return cls.model_validate(dict(data))
-            values, _, given = _for_others(cls).validate_python(dict(data), context=OPEN)
+            values, _, given = _open_validator(cls).validate_python(dict(data), context=OPEN)
         except ValidationError as error:
-            raise refusal(error) from None
-        return cls._made(values, given, dialect)
+            raise to_request_error(error) from None
+        return cls._from_checked(values, given, dialect)
 
     @classmethod
-    def _made(cls, values: dict[str, Any], given: set[str], dialect: Dialect) -> Self:
-        """Return a request of values that are checked; as `model_construct`, which takes a tenth of a call for it."""
+    def _from_checked(cls, values: dict[str, Any], given: set[str], dialect: Dialect) -> Self:
+        """Return a request of checked values; `model_construct` does the same, and takes a tenth of a call's time."""
         request = cls.__new__(cls)
         for name, value in (
             ("__dict__", values),
@@ -181,27 +182,26 @@ class ResponsesRequest(BaseModel):
         return request
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with these fields set; they are validated like any other, the rest stays as it is."""
+        """Return a copy with these fields set. They are validated; the other fields stay as they are."""
         changed = type(self).parse(changes, dialect=self._dialect)
         return self.model_copy(update={name: getattr(changed, name) for name in changed.model_fields_set})
 
-    def settled(self) -> Self:
+    def with_merged_extra_body(self) -> Self:
         """
-        Return the same request, byte for byte, with ``extra_body`` in its place.
+        Return a request with the same bytes, in which values of ``extra_body`` are moved to the fields they set.
 
-        What ``extra_body`` says of a known field becomes the field's value, so that whoever reads the request reads
-        what is sent. What has another type than the field stays in ``extra_body``, and so do the fields of which some
-        values are refused before a request is sent: what ``extra_body`` says is not checked, then as now.
+        Readers of the fields then see the values that are sent. A value stays in ``extra_body``, unchecked, if its type
+        is not the field's, or if the field is one of which some values are refused before sending.
         """
         if not self.extra_body:
             return self
         sent = self.to_dict()
         known = {name: sent[name] for name in self.extra_body if name in REQUEST_FIELDS and name not in REFUSED_FIELDS}
-        taken = {name: value for name, value in known.items() if _has_the_type(type(self), name, value)}
-        if not taken:
+        moved = {name: value for name, value in known.items() if _has_type_of_field(type(self), name, value)}
+        if not moved:
             return self
-        rest = {name: value for name, value in self.extra_body.items() if name not in taken}
-        return self.model_copy(update={**taken, "extra_body": rest})
+        rest = {name: value for name, value in self.extra_body.items() if name not in moved}
+        return self.model_copy(update={**moved, "extra_body": rest})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON body: the fields that are set, always in the same order, with ``extra_body`` merged over."""
@@ -222,13 +222,13 @@ class ResponsesRequest(BaseModel):
 
 
 @cache
-def _for_others(model: type[ResponsesRequest]) -> SchemaValidator:
+def _open_validator(model: type[ResponsesRequest]) -> SchemaValidator:
     return relaxed_fields(model.__pydantic_core_schema__)
 
 
-def _has_the_type(model: type[ResponsesRequest], name: str, value: Any) -> bool:
+def _has_type_of_field(model: type[ResponsesRequest], name: str, value: Any) -> bool:
     try:
-        values, _, _ = _for_others(model).validate_python({name: value}, context=OPEN)
+        values, _, _ = _open_validator(model).validate_python({name: value}, context=OPEN)
     except ValidationError:
         return False
     return bool(values[name] == value)

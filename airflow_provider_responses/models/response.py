@@ -1,8 +1,8 @@
 """
 The response of ``POST /responses``.
 
-Plain classes over the raw body instead of pydantic models: a response has been paid for, so no shape of it
-may raise. What has an unexpected type reads as missing, and ``raw`` keeps everything.
+Plain classes over the raw body instead of pydantic models: a response is paid for, so no shape of it may raise. A
+value of an unexpected type counts as missing; ``raw`` holds the whole body.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from airflow_provider_responses.models import messages
-from airflow_provider_responses.models.messages import Found, ResponseMessage
+from airflow_provider_responses.models.messages import FoundMessage, ResponseMessage
 
 COST_HEADER: Final = "x-litellm-response-cost"  # LiteLLM's price of a response, in US dollars
-NO_DETAILS: Final = ("", "none", "null")  # details that are a text, of a server that sends them always
-LARGEST_COUNT: Final = 2**53  # of tokens; what is larger is none, and neither JSON nor Airflow carries it
+NO_DETAILS: Final = ("", "none", "null")  # texts that some servers send as `incomplete_details` of every response
+LARGEST_COUNT: Final = 2**53  # tokens; JSON and Airflow cannot hold a larger number
 
 
 def _get(source: Any, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -33,7 +33,7 @@ def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
 
 
 def _count(source: Any, *keys: str) -> int | None:
-    """Return the first count that is not 0 under one of its names, else 0 if there is one."""
+    """Return the first count under these names that is not 0; else 0 if one of them is, None if there is none."""
     found: int | None = None
     for key in keys:
         if _is_count(value := _get(source, key, (int, float))):
@@ -44,7 +44,7 @@ def _count(source: Any, *keys: str) -> int | None:
 
 
 def _is_count(value: float | None) -> bool:
-    return value is not None and abs(value) <= LARGEST_COUNT  # which NaN is not, either
+    return value is not None and abs(value) <= LARGEST_COUNT  # false for NaN as well
 
 
 def _price(value: Any) -> float | None:
@@ -57,7 +57,7 @@ def _price(value: Any) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and price of one response. ``cost`` is in US dollars; ``None`` is unknown, which is not 0."""
+    """Tokens and price of one response. ``cost`` is in US dollars; ``None`` means unknown, not 0."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -70,7 +70,7 @@ class Usage:
 
     @classmethod
     def from_raw(cls, raw: Any) -> Usage:
-        """Read a ``usage`` object, also one of chat completions; anything missing or of another type is ``None``."""
+        """Read a ``usage`` object, also one of chat completions. Missing and unexpected values are ``None``."""
         inputs, outputs = (
             _get(raw, f"{new}_tokens_details", dict) or _get(raw, f"{old}_tokens_details", dict)
             for new, old in (("input", "prompt"), ("output", "completion"))
@@ -87,7 +87,7 @@ class Usage:
         )
 
     def without_tokens(self) -> Usage:
-        """Return the same with unknown numbers of tokens, for a server that does not count."""
+        """Return the same usage with unknown numbers of tokens, for a server that does not count them."""
         unknown = dict.fromkeys(
             ("input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"), None
         )
@@ -97,14 +97,14 @@ class Usage:
 @dataclass(frozen=True, kw_only=True)
 class Response:
     """
-    One response: the whole body as ``raw``, and what is commonly needed of it.
+    One response: the whole body as ``raw``, and its most used parts as properties.
 
-    :param raw: the JSON body as it arrived; of a stream, what its end held, with the output that its events brought.
+    :param raw: the JSON body as it arrived; of a stream, the body in its last event, with the output of its events.
     :param headers: response headers, names in lower case.
-    :param previous: errors of the sends that came before this response, oldest first.
-    :param seconds: from the first send to the response.
-    :param inconsistent: whether the end of the stream held another text than its events, whose text was used.
-    :param maybe_truncated: whether it is as long as ``max_output_tokens`` allows although its status is completed.
+    :param previous: errors of the failed sends before this response, oldest first.
+    :param seconds: from the first send to the end of the response.
+    :param inconsistent: whether the last event of the stream held another text than the events before it, which count.
+    :param maybe_truncated: whether it has as many tokens as ``max_output_tokens`` allows, although it is completed.
     """
 
     raw: dict[str, Any] = field(repr=False)
@@ -129,15 +129,15 @@ class Response:
         """
         One of completed, incomplete, failed, cancelled, queued, in_progress.
 
-        It is incomplete, also where the server calls it completed, if there are ``incomplete_details``, if a message
-        or a function call in it is incomplete, or if it holds reasoning and nothing else.
+        A response that the server calls completed is incomplete if there are ``incomplete_details``, if a message or a
+        function call in it is incomplete, or if it holds nothing but reasoning.
         """
         value: str | None = _get(self.raw, "status", str)
-        return "incomplete" if value in (None, "completed") and self._is_cut_off else value
+        return "incomplete" if value in (None, "completed") and self._is_truncated else value
 
     @property
     def model(self) -> str | None:
-        """The model that really served."""
+        """The model that generated the response."""
         value: str | None = _get(self.raw, "model", str)
         return value
 
@@ -148,7 +148,7 @@ class Response:
 
     @functools.cached_property
     def usage(self) -> Usage:
-        """Tokens and cost. 0 + 0 tokens are the count of a server that does not count, except for a cached response."""
+        """Tokens and cost. If both counts are 0, the server does not count tokens, unless the response is cached."""
         usage = Usage.from_raw(self.raw.get("usage"))
         if usage.input_tokens == usage.output_tokens == 0 and not self.cached:
             usage = usage.without_tokens()
@@ -158,7 +158,7 @@ class Response:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error inside a failed response. One without any content is none: some servers always send the key."""
+        """The error inside a failed response. An empty object is none: some servers send it with every response."""
         value = _get(self.raw, "error", (dict, str))
         error = {"message": value} if isinstance(value, str) else value
         return error if error and any(error.values()) else None
@@ -171,7 +171,7 @@ class Response:
 
     @property
     def incomplete_reason(self) -> str | None:
-        """Why the response was cut off: ``max_output_tokens``, ``content_filter``."""
+        """The reason why the response was truncated: ``max_output_tokens``, ``content_filter``."""
         value: str | None = _get(self.incomplete_details, "reason", str)
         return value or None
 
@@ -186,73 +186,73 @@ class Response:
 
     @property
     def openrouter_metadata(self) -> dict[str, Any] | None:
-        """Routing metadata, where it was asked for."""
+        """Routing metadata, if the request asked for it."""
         value: dict[str, Any] | None = _get(self.raw, "openrouter_metadata", dict)
         return value
 
     @property
     def messages(self) -> list[ResponseMessage]:
-        """All messages, in their order; one that is sent twice under the same id counts once."""
+        """All messages, in their order; a message that occurs twice under one id counts once."""
         return [one.message for one in self._found]
 
     @property
     def output_text(self) -> str:
         """
-        The text of the output: of the ``final_answer``, or of the messages after the last tool call.
+        The text of the messages of phase ``final_answer``, or of those after the last tool call.
 
-        Several messages are separated by a blank line. The others are in ``messages``.
+        A blank line separates several messages. ``messages`` has the other ones.
         """
         chosen = messages.choose_output(self._found)
-        return messages.join(message.text for message in chosen) or self._plain_text
+        return messages.join_texts(message.text for message in chosen) or self._plain_text
 
     @property
     def output_texts(self) -> list[str]:
-        """The texts that may hold a typed output, one of each message, in the order in which they are tried."""
-        return messages.candidates(self._found) or [self._plain_text]
+        """The texts of the messages that may hold a typed output, the likeliest first."""
+        return messages.output_candidates(self._found) or [self._plain_text]
 
     @property
     def refusal(self) -> str | None:
         """The words of the refusal, if the model refused."""
-        if not any(messages.is_refused(item) for item in self.output):  # nearly always
+        if not any(messages.is_refused(item) for item in self.output):  # the usual case
             return None
-        return messages.join(one.message.refusal or "" for one in self._found)
+        return messages.join_texts(one.message.refusal or "" for one in self._found)
 
     @property
     def function_calls(self) -> list[dict[str, Any]]:
-        """Items in which the model asks for a function call."""
+        """The function calls that the model requests."""
         return [item for item in self.output if item.get("type") == "function_call"]
 
     @property
     def citations(self) -> list[dict[str, Any]]:
-        """URL citations of the messages' texts."""
+        """URL citations in the texts of the messages."""
         notes = (note for part in self._text_parts() for note in _dicts(part, "annotations"))
         return [note for note in notes if note.get("type") == "url_citation"]
 
     @property
     def images(self) -> list[str]:
-        """Generated images, as the service gave them (base64 or a data URL)."""
+        """Generated images, as the service sent them (base64 or a data URL)."""
         calls = (item for item in self.output if item.get("type") == "image_generation_call")
         return [image for call in calls if (image := _get(call, "result", str))]
 
     @property
     def generation_id(self) -> str | None:
-        """The generation's id, for ``/generation``."""
+        """The id of the generation, for ``GET /generation``."""
         return self.headers.get("x-generation-id")
 
     @property
     def ended_in_reasoning(self) -> bool:
-        """Whether it holds reasoning and nothing else: the model came to no output."""
+        """Whether the response holds nothing but reasoning: the model produced no output."""
         kinds = [item.get("type") for item in self.output]
         return bool(kinds) and all(kind == "reasoning" for kind in kinds) and not self.output_text
 
     @property
-    def was_made(self) -> bool:
-        """Whether a model has worked for it, whatever came of it: there is output, or tokens were counted."""
+    def was_generated(self) -> bool:
+        """Whether a model worked on the response: it has output, or tokens were counted."""
         usage = self.usage
         if self.cached or usage.cost == 0:
             return False
-        says = any(not messages.is_message(item) or item.get("content") for item in self.output)
-        return says or any((usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.cost))
+        has_output = any(not messages.is_message(item) or item.get("content") for item in self.output)
+        return has_output or any((usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.cost))
 
     @property
     def cached(self) -> bool:
@@ -261,16 +261,16 @@ class Response:
 
     @property
     def cache_source_id(self) -> str | None:
-        """The generation id that made the cached response."""
+        """The id of the generation whose response was cached."""
         return self.headers.get("x-openrouter-cache-source-id")
 
     @property
-    def tries(self) -> int:
-        """The number of requests that were sent for this response."""
+    def sends(self) -> int:
+        """Number of requests that were sent for this response."""
         return len(self.previous) + 1
 
-    def settled(self, previous: tuple[Exception, ...], seconds: float) -> Response:
-        """Return the same response with what came before it, and how long it took; what was read of it stays read."""
+    def with_history(self, previous: tuple[Exception, ...], seconds: float) -> Response:
+        """Return the same response with the failed sends before it and its duration; cached properties are kept."""
         response = object.__new__(type(self))
         response.__dict__.update(self.__dict__, previous=previous, seconds=seconds)
         return response
@@ -279,10 +279,10 @@ class Response:
         """
         Return the response as items of the next turn's ``input``.
 
-        Items stay as they came. Ids and fields that the API wants back, and the server left out, are filled in; what
-        has a type that the API does not take back is made to fit, or left out.
+        Items stay as they arrived. Ids and fields that the API requires, and the server left out, are filled in. Values
+        that the API does not accept as input are converted or removed.
         """
-        # Here, and not above: DAG files import this module, and building the models of items takes its time.
+        # Imported here: DAG files import this module, and building the models of items is slow.
         from airflow_provider_responses.models import history
 
         items = self.output
@@ -291,11 +291,11 @@ class Response:
         return history.to_input(items, response_id=self.id)
 
     @functools.cached_property
-    def _found(self) -> list[Found]:
+    def _found(self) -> list[FoundMessage]:
         return messages.find_messages(self.output)
 
     @functools.cached_property
-    def _is_cut_off(self) -> bool:
+    def _is_truncated(self) -> bool:
         if any((self.incomplete_details or {}).values()) or self.ended_in_reasoning:
             return True
         return any(
@@ -305,7 +305,7 @@ class Response:
 
     @property
     def _plain_text(self) -> str:
-        """The text of servers that send nothing but a text."""
+        """The `output_text` of servers that send no output items."""
         text: str | None = _get(self.raw, "output_text", str)
         return text or ""
 

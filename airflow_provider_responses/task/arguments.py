@@ -205,4 +205,4 @@ def _check_names(request: Mapping[str, Any]) -> None:
     for name in request:
         if name not in REQUEST_FIELDS and name != "extra_body":
             wrong = unknown_field(str(name), REQUEST_FIELDS)
-            raise RequestValidationError(f"request.{name}: {wrong}. {NEWER}", fields=(str(name),))
+            raise RequestValidationError(f"request.{name} {wrong}. {NEWER}", fields=(str(name),))

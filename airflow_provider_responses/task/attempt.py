@@ -89,7 +89,7 @@ class Exchange:
         except OutputValidationError as error:
             if not self._retries_left:
                 error.response = response
-                error.after(response.previous)
+                error.set_previous(response.previous)
                 return Outcome(response=response, error=error, invalid=True)
             self._retries_left -= 1
             error.wait = 0.0
@@ -102,7 +102,7 @@ class Exchange:
         """Return the outcome of a send that failed."""
         if error.response is not None:
             error.response = replace(error.response, previous=(*self._earlier_errors, *error.response.previous))
-        error.after((*self._earlier_errors, *error.previous))
+        error.set_previous((*self._earlier_errors, *error.previous))
         if error.response is not None and self.request.accepts(error):
             if self.request.lacks_output_type:
                 return Outcome(response=error.response, unparsed=True)

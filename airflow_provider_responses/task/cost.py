@@ -143,7 +143,7 @@ def _charge(response: Response, records: Records) -> Charge:
         usage = usage_from_record(records.get(generation or "") or {})
         return Charge(generation, usage, usage.cost, is_cached=True)
     cost = response.usage.cost
-    if cost is None and (response.status == "failed" or response.error is not None) and not response.was_made:
+    if cost is None and (response.status == "failed" or response.error is not None) and not response.was_generated:
         cost = 0.0  # no model has worked for it
     return Charge(generation, response.usage, cost, is_cached=False)
 

@@ -45,7 +45,7 @@ def used_up(reset: str, kind: str = "") -> dict[str, str]:
         ("1m30", None),
     ],
 )
-def test_the_forms_of_a_reset(reset: str, expected: float | None) -> None:
+def test_every_form_of_a_reset_is_read(reset: str, expected: float | None) -> None:
     found = account_reset(used_up(reset))
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-3))
 
@@ -78,7 +78,7 @@ def error(status: int, headers: dict[str, str], body: bytes = b'{"error": {"mess
     return error_from_response(status, httpx.Headers(headers), body, request=OPENROUTER)
 
 
-def test_an_error_has_it_and_waits_for_it() -> None:
+def test_an_error_has_the_reset_and_its_wait() -> None:
     found = error(429, used_up("47"))
     assert (found.account_reset, found.retry_after) == (47.0, 47.0)
     assert "The service asks to wait 47 s" in str(found)
@@ -88,7 +88,7 @@ def test_an_error_has_it_and_waits_for_it() -> None:
         assert other.account_reset is None
 
 
-def test_openrouter_repeats_the_headers_in_the_body() -> None:
+def test_a_reset_in_the_body_of_openrouter_is_read() -> None:
     reset = (datetime.now(UTC).timestamp() + 100) * 1000
     headers = f'{{"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{reset:.0f}"}}'
     body = f'{{"error": {{"message": "slow", "code": 429, "metadata": {{"headers": {headers}}}}}}}'.encode()

@@ -131,7 +131,7 @@ def test_many_items_are_read_in_linear_time(flood: str) -> None:
     assert time.monotonic() - began < BUSY
 
 
-def test_a_foreign_end_keeps_nothing_of_the_other_response() -> None:
+def test_an_end_of_another_response_is_not_mixed_with_this_one() -> None:
     other = body(message("of somebody else", "msg_9"), id="resp_9", model="maker/other-1")
     response = read(sse(*USUAL, event("completed", response=other)))
     assert response.id == "resp_1"
@@ -142,7 +142,7 @@ def test_a_foreign_end_keeps_nothing_of_the_other_response() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 99, 5000])
-def test_after_an_error_only_so_much_is_read(flavour: Flavour, after: int) -> None:
+def test_after_an_error_reading_stops_at_a_limit(flavour: Flavour, after: int) -> None:
     """The terminal event that follows holds id, model and usage; a server that never stops is left."""
     failed = end(kind="failed", id="resp_7", model="maker/large-1", usage={"input_tokens": 8, "output_tokens": 1})
     error = {"type": "error", "code": "invalid_prompt", "message": "no"}
@@ -158,7 +158,7 @@ def test_after_an_error_only_so_much_is_read(flavour: Flavour, after: int) -> No
         assert (response.id, response.model, response.usage.input_tokens) == ("resp_1", "maker/small-1", None)
 
 
-def test_a_server_that_goes_on_sending_after_an_error_is_left(
+def test_the_connection_to_a_server_that_keeps_sending_after_an_error_is_closed(
     flavour: Flavour, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "END_SECONDS_AFTER_ERROR", 0.1)
@@ -196,9 +196,7 @@ class Late(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 @pytest.mark.parametrize("method", ["send", "stream"])
-def test_the_end_that_comes_late_after_an_error_is_read(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_a_late_end_after_an_error_is_read(flavour: Flavour, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(streams, "END_SECONDS", 0.0)
     wire = Wire()
     error = sse(created(), {"type": "error", "code": "invalid_prompt", "message": "no"}, done=False)
@@ -225,7 +223,7 @@ def test_an_error_has_the_text_before_it_and_may_be_billed(flavour: Flavour) -> 
     wire = Wire(*[httpx.Response(200, headers=EVENT_STREAM, stream=Chunks(data)) for _ in range(2)])
     with pytest.raises(ResponsesError) as caught:
         flavour.on(wire).send(STREAMED)
-    assert (caught.value.ambiguous, caught.value.tries) == (True, 2)
+    assert (caught.value.ambiguous, caught.value.sends) == (True, 2)
     assert caught.value.response is not None
     assert caught.value.response.output_text == "Hello"
     assert "Hello" not in str(caught.value)

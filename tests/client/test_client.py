@@ -65,7 +65,7 @@ def test_every_send_has_the_same_bytes_and_headers(flavour: Flavour) -> None:
     assert len({str(sorted(request.headers.items())) for request in wire.requests}) == 1
 
 
-def test_headers_are_as_promised(flavour: Flavour) -> None:
+def test_headers_are_as_documented(flavour: Flavour) -> None:
     wire = Wire(good())
     flavour.on(
         wire, app_title="My app", app_url="https://example.org", extra_headers={"X-Team": "data", "X-Other": "kept"}
@@ -138,7 +138,7 @@ def test_cookies_are_not_carried_from_call_to_call(flavour: Flavour) -> None:
     ],
     ids=str,
 )
-def test_the_default_model_serves_only_when_none_is_given(
+def test_the_default_model_is_used_only_if_none_is_given(
     flavour: Flavour, request_fields: dict[str, Any], model: str | None
 ) -> None:
     wire = Wire(good())
@@ -180,7 +180,7 @@ def test_valid_fields_pass_on_openrouter(flavour: Flavour) -> None:
     assert wire.sent[0] == {**REQUEST, **fields, "stream": False}
 
 
-def test_on_other_servers_what_the_user_set_is_sent_as_it_is(flavour: Flavour) -> None:
+def test_towards_other_servers_the_users_fields_are_sent_unchanged(flavour: Flavour) -> None:
     wire = Wire(good())
     fields = {"store": True, "previous_response_id": "resp_0", "max_tool_calls": 99, "provider": {"zdr": True}}
     flavour.on(wire, base_url=LOOPBACK).send({**REQUEST, **fields})
@@ -223,7 +223,7 @@ def test_a_response_has_its_headers_sends_and_seconds(flavour: Flavour) -> None:
     wire = Wire(failure(503), good(headers={"X-Generation-Id": "gen-1", "X-OpenRouter-Cache-Status": "HIT"}))
     response = flavour.on(wire).send()
     assert (response.output_text, response.generation_id, response.cached) == ("Hello", "gen-1", True)
-    assert response.tries == 2
+    assert response.sends == 2
     assert [type(error) for error in response.previous] == [ServiceUnavailableResponseError]
     assert response.seconds == pytest.approx(sum(wire.waits))
 
@@ -239,7 +239,7 @@ def test_a_redirect_is_not_followed(flavour: Flavour) -> None:
 def test_a_failure_inside_a_200_is_retried_if_its_class_is_retryable(flavour: Flavour) -> None:
     overloaded = good(status="failed", error={"code": "server_error", "message": "m"}, error_type="provider_overloaded")
     wire = Wire(overloaded, good())
-    assert flavour.on(wire).send().tries == 2
+    assert flavour.on(wire).send().sends == 2
     wrong = good(status="failed", error={"code": "invalid_prompt", "message": "m"})
     wire = Wire(wrong)
     with pytest.raises(BadRequestResponseError) as caught:
@@ -264,7 +264,7 @@ def test_a_paid_response_is_not_requested_again(
         flavour.on(wire).send()
     error = caught.value
     assert error.response is not None
-    assert (error.response.usage.cost, error.generation_id, error.tries) == (0.5, "gen-1", 2)
+    assert (error.response.usage.cost, error.generation_id, error.sends) == (0.5, "gen-1", 2)
 
 
 def test_numbers_of_the_key_the_generation_and_the_models_are_read(flavour: Flavour) -> None:
@@ -359,9 +359,9 @@ def test_responses_and_errors_can_be_pickled(flavour: Flavour) -> None:
     with pytest.raises(IncompleteResponseError) as caught:
         client.send()
     again = pickle.loads(pickle.dumps(response))  # noqa: S301  its own bytes
-    assert (again.raw, again.generation_id, again.tries) == (response.raw, "gen-1", 2)
+    assert (again.raw, again.generation_id, again.sends) == (response.raw, "gen-1", 2)
     error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  its own bytes
-    assert (error.response.usage.cost, error.tries, error.__notes__) == (0.5, 2, caught.value.__notes__)
+    assert (error.response.usage.cost, error.sends, error.__notes__) == (0.5, 2, caught.value.__notes__)
 
 
 # --- cancelling

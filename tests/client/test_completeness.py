@@ -41,7 +41,7 @@ def test_the_most_complete_text_is_chosen(deltas: list[str], wholes: list[str], 
     assert choose(deltas, wholes) == text
 
 
-def test_a_text_that_came_as_often_as_it_was_ended_counts_once() -> None:
+def test_a_text_that_arrived_once_for_each_end_counts_once() -> None:
     assert choose(["hello", "hello"], ["hello"], times=2) == "hello"
     assert choose(["hello", "hello"], ["hello"], times=1) == "hellohello"
 
@@ -59,11 +59,11 @@ def test_a_text_that_came_as_often_as_it_was_ended_counts_once() -> None:
         ([], ["{}"], "{}"),
     ],
 )
-def test_arguments_that_are_none_never_win(deltas: list[str], wholes: list[str], text: str) -> None:
+def test_missing_arguments_are_never_chosen(deltas: list[str], wholes: list[str], text: str) -> None:
     assert choose_arguments(deltas, wholes) == text
 
 
-def test_texts_that_no_source_holds_alone_are_assembled() -> None:
+def test_texts_that_no_single_source_holds_are_assembled() -> None:
     first = [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "no"}]
     last = [{"type": "output_text", "text": "ab"}, {"type": "output_text", "text": "c"}]
     parts: Any = resolve((), (first, last))

@@ -27,7 +27,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = client.Nonsense
 
 
-def test_defaults_are_as_promised() -> None:
+def test_defaults_are_as_documented() -> None:
     config = made()
     assert (config.base_url, config.dialect) == ("https://openrouter.ai/api/v1", "openrouter")
     assert (config.max_retries, config.max_ambiguous_retries, config.max_retry_wait) == (3, 1, 60.0)
@@ -59,12 +59,12 @@ def test_the_base_url_is_normalized(given: str, normalized: str) -> None:
         ("http://localhost:8642/v1", "open"),
     ],
 )
-def test_the_dialect_is_the_hosts(url: str, dialect: str) -> None:
+def test_the_host_decides_the_dialect(url: str, dialect: str) -> None:
     assert made(base_url=url).dialect == dialect
     assert made(base_url=url).is_openrouter == (dialect == "openrouter")
 
 
-def test_a_given_dialect_wins() -> None:
+def test_a_given_dialect_overrides_the_host() -> None:
     assert made(base_url="http://localhost:1/v1", dialect="openrouter").is_openrouter
     assert not made(dialect="open").is_openrouter
 
@@ -216,12 +216,12 @@ def test_a_wrong_option_is_refused_by_name(given: Any, message: str) -> None:
         RequestOptions.parse(given)
 
 
-def test_options_win_over_the_connection() -> None:
+def test_options_override_the_connection() -> None:
     config = made(timeout=100, max_retries=3).for_call(RequestOptions(timeout=5, max_retries=0))
     assert (config.timeout, config.max_retries, config.api_key) == (5, 0, KEY)
 
 
-def test_headers_put_beneath_do_not_override_the_users() -> None:
+def test_added_headers_do_not_override_the_users() -> None:
     options = RequestOptions(headers={"X-A": "mine"}).with_headers(
         {"x-a": "theirs", "x-b": "added", "x-c": "theirs"}, but_not={"X-C": "the connection's"}
     )

@@ -69,12 +69,12 @@ def test_a_large_head_of_a_response_is_read(flavour: Flavour, server: Server, he
 
     server.script = sends_a_large_head
     response = flavour.network(base_url=server.url).send()
-    assert (response.output_text, response.tries, len(server.heads)) == ("Hello", 1, 1)
+    assert (response.output_text, response.sends, len(server.heads)) == ("Hello", 1, 1)
     name, _, value = headers[-1].partition(": ")
     assert response.headers[name] == value
 
 
-def test_the_number_of_headers_is_no_setting_of_older_aiohttps() -> None:
+def test_older_aiohttp_has_no_setting_for_the_number_of_headers() -> None:
     def older(*, max_line_size: int = 8190, max_field_size: int = 8190) -> None: ...
 
     assert async_pool.header_limits(older).keys() == {"max_line_size", "max_field_size"}
@@ -90,7 +90,7 @@ def test_a_refused_connection_has_sent_nothing(flavour: Flavour) -> None:
     client = flavour.network(base_url=f"http://127.0.0.1:{port}/v1")
     with pytest.raises(TransportError, match="Nothing was sent") as caught:
         client.send()
-    assert (caught.value.kind, caught.value.ambiguous, caught.value.tries) == ("connect", False, 4)
+    assert (caught.value.kind, caught.value.ambiguous, caught.value.sends) == ("connect", False, 4)
 
 
 def hangs_up(connection: Connection) -> None:
@@ -138,7 +138,7 @@ def test_a_failure_after_the_request_was_sent_may_have_been_billed(
     server.script = script
     error = failing(flavour, server)
     assert (error.kind, error.ambiguous, error.retryable) == ("read", True, True)
-    assert len(server.heads) == error.tries == 2
+    assert len(server.heads) == error.sends == 2
     assert error.__cause__ is not None
     assert KEY not in str(error) + repr(error.__cause__)
 

@@ -30,7 +30,7 @@ REPORTS: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("body", "status", "words"), REPORTS, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("method", ["an event", "a body", "a body that should stream"])
-def test_an_error_in_place_of_a_response_or_an_event(
+def test_an_error_in_place_of_a_response_or_an_event_is_raised(
     flavour: Flavour, body: dict[str, Any], status: int, words: str, method: str
 ) -> None:
     response = streamed(sse(body)) if method == "an event" else httpx.Response(200, json=body)
@@ -44,7 +44,7 @@ def test_a_detail_without_a_code_has_the_servers_words(flavour: Flavour) -> None
     body = {"detail": "it does not work"}
     with pytest.raises(APIError, match="it does not work") as caught:
         flavour.on(Wire(httpx.Response(200, json=body))).send()
-    assert (caught.value.retryable, caught.value.tries) == (False, 1)
+    assert (caught.value.retryable, caught.value.sends) == (False, 1)
     with pytest.raises(APIError, match="it does not work") as caught:
         flavour.on(Wire(streamed(sse(body))), max_retries=0).send(STREAMED)
     assert (caught.value.status_code, caught.value.ambiguous) == (500, False)
@@ -143,7 +143,7 @@ def test_a_status_counts_although_its_body_breaks_off(
     assert ("no such gra" in str(caught.value)) is (len(pieces) > 1)
 
 
-def test_a_status_whose_body_breaks_off_on_the_wire(flavour: Flavour, server: Server) -> None:
+def test_a_status_counts_although_its_body_breaks_off_on_a_real_connection(flavour: Flavour, server: Server) -> None:
     def script(connection: Connection) -> None:
         connection.read_request()
         connection.send('HTTP/1.1 400 Bad Request\r\ncontent-length: 900\r\n\r\n{"error": {"message": "no grammar"}}')
@@ -155,7 +155,7 @@ def test_a_status_whose_body_breaks_off_on_the_wire(flavour: Flavour, server: Se
 
 def test_a_busy_server_whose_body_breaks_off_gets_a_retry(flavour: Flavour) -> None:
     wire = Wire(httpx.Response(503, stream=Body(b"{", httpx.ReadError("dropped"))), good())
-    assert flavour.on(wire, max_ambiguous_retries=0).send().tries == 2
+    assert flavour.on(wire, max_ambiguous_retries=0).send().sends == 2
 
 
 @pytest.mark.parametrize(

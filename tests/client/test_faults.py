@@ -332,7 +332,7 @@ def send_until(handle: Handle, method: str, expected: type[ResponsesError]) -> R
 
 
 @pytest.mark.parametrize(("row", "method", "lasts"), CELLS)
-def test_every_fault_ends_as_promised(connect: Connect, sandbox: Sandbox, row: Row, method: str, lasts: bool) -> None:
+def test_every_fault_ends_as_documented(connect: Connect, sandbox: Sandbox, row: Row, method: str, lasts: bool) -> None:
     outcome = row.outcome(method)
     clock = Clock()
     sandbox.script({**row.step, "times": 50 if lasts else 1})
@@ -341,7 +341,7 @@ def test_every_fault_ends_as_promised(connect: Connect, sandbox: Sandbox, row: R
     if lasts:
         assert outcome.error is not None
         error = send_until(handle, method, outcome.error)
-        assert error.tries == 1 + outcome.retries
+        assert error.sends == 1 + outcome.retries
         if isinstance(error, StreamInterruptedError):
             assert TEXT.startswith(error.text)
         expected_posts = 1 + outcome.retries
@@ -378,7 +378,7 @@ def test_both_kinds_of_retries_have_their_own_count(connect: Connect, sandbox: S
     assert len(sandbox.ledger) == 5
     sandbox.reset()
     sandbox.script({"status": 500}, {"drop": True}, {"status": 502}, {"drop": True}, {})
-    assert send_until(connect(sandbox, Clock()), method, TransportError).tries == 4
+    assert send_until(connect(sandbox, Clock()), method, TransportError).sends == 4
     assert len(sandbox.ledger) == 4
 
 
@@ -432,7 +432,7 @@ def test_a_broken_stream_counts_the_sends_before_it(connect: Connect, sandbox: S
     sandbox.script({"status": 500}, fault)
     with pytest.raises(ResponsesError) as raised:
         send(connect(sandbox, Clock()), "stream")
-    assert len(sandbox.ledger) == raised.value.tries == 2
+    assert len(sandbox.ledger) == raised.value.sends == 2
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_missing_fields_are_filled_in(item: Any, expected: dict[str, Any]) -> No
     flavour.close()
 
 
-def test_made_ids_are_of_the_response_the_place_and_the_item() -> None:
+def test_generated_ids_depend_on_the_response_the_place_and_the_item() -> None:
     bare = message(name=None)
     one, two = sent_back(bare, bare)
     assert one["id"] != two["id"]
@@ -174,7 +174,7 @@ def test_made_ids_are_of_the_response_the_place_and_the_item() -> None:
     assert sent_back(message("other", None))[0]["id"] != one["id"]
 
 
-def test_an_item_that_came_twice_goes_back_once() -> None:
+def test_an_item_that_occurs_twice_is_sent_back_once() -> None:
     assert sent_back(message(), CALL, message()) == [message(), {**CALL, "arguments": "{}"}]
 
 

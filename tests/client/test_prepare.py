@@ -100,7 +100,7 @@ def test_wrong_fields_are_refused_for_other_servers_too(fields: dict[str, Any], 
     assert wire.send_count == 0
 
 
-def test_the_servers_own_model_of_a_prompt_is_not_replaced_by_the_default(flavour: Flavour) -> None:
+def test_the_default_model_does_not_replace_that_of_a_stored_prompt(flavour: Flavour) -> None:
     wire = Wire(good(), good())
     prompt = {"prompt": {"id": "pmpt_1"}}
     flavour.on(wire, default_model="mine", **OTHERS).send(prompt)
@@ -120,7 +120,7 @@ def test_a_model_made_for_other_servers_is_checked_again_for_openrouter(flavour:
 # --- extra_body
 
 
-def test_extra_body_counts_as_what_is_sent(flavour: Flavour) -> None:
+def test_fields_in_extra_body_count_as_given(flavour: Flavour) -> None:
     wire = Wire(good())
     extra = {"model": "other", "input": "Ho", "background": True, "store": True, "previous_response_id": "r"}
     flavour.on(wire).send({"extra_body": extra})
@@ -175,7 +175,7 @@ def test_a_request_with_stream_is_streamed(flavour: Flavour) -> None:
 
 @pytest.mark.parametrize("value", ["perhaps", 1, {}])
 def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any, flavour: Flavour) -> None:
-    with pytest.raises(RequestValidationError, match=r"extra_body\.stream: must be true or false"):
+    with pytest.raises(RequestValidationError, match=r"extra_body\.stream must be true or false"):
         flavour.on(Wire()).send({**BASE, "extra_body": {"stream": value}})
 
 
@@ -245,7 +245,7 @@ def test_fields_that_openrouter_needs_in_a_history_are_filled_in_alike_each_time
     assert [items[place] for place in (0, 4, 5, 6, 7)] == [MADE[place] for place in (0, 4, 5, 6, 7)]
 
 
-def test_other_servers_get_a_history_as_it_came(flavour: Flavour) -> None:
+def test_other_servers_get_a_history_unchanged(flavour: Flavour) -> None:
     wire = Wire(good())
     flavour.on(wire, **OTHERS).send({"model": "m", "input": MADE})
     assert wire.sent[0]["input"] == MADE

@@ -28,7 +28,7 @@ from .wire import Flavour, Wire
     ],
     ids=str,
 )
-def test_which_responses_show_whether_the_path_exists(
+def test_a_response_shows_whether_the_path_exists(
     flavour: Flavour, response: tuple[int, dict[str, Any]], is_there: bool | None
 ) -> None:
     status, content = response

@@ -105,7 +105,7 @@ async def test_a_socks_proxy_of_the_environment_is_refused_by_its_name(flavour, 
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
-async def test_the_connections_proxy_goes_before_the_environments(flavour, proxy, monkeypatch):
+async def test_the_connections_proxy_overrides_the_environments(flavour, proxy, monkeypatch):
     mine = proxy.url.removesuffix("/direct")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert await send(flavour, "http://llm.example/v1", proxy=mine) == "completed"

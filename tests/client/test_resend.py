@@ -62,10 +62,10 @@ def test_the_resend_brings_the_reason(flavour: Flavour) -> None:
     ],
     ids=["dropped", "ended", "done", "nothing", "dropped at once", "malformed", "announced"],
 )
-def test_a_response_that_comes_unstreamed_is_the_response(flavour: Flavour, first: list[bytes | Exception]) -> None:
+def test_a_response_to_the_unstreamed_resend_is_returned(flavour: Flavour, first: list[bytes | Exception]) -> None:
     wire = Wire(streamed(*first), good())
     response = flavour.on(wire, base_url=OPEN).send(STREAMED)
-    assert (response.output_text, response.tries, streams_sent(wire)) == ("Hello", 2, [True, False])
+    assert (response.output_text, response.sends, streams_sent(wire)) == ("Hello", 2, [True, False])
     assert isinstance(response.previous[0], StreamInterruptedError)
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_only_streams_leaves_the_first_reason(
     assert streams_sent(wire) == [True, False, True][: limit + 1]
     error = caught.value if limit == 1 else caught.value.previous[1]
     assert isinstance(error, StreamInterruptedError)
-    assert (error.retryable, error.ambiguous, caught.value.tries) == (True, True, limit + 1)
+    assert (error.retryable, error.ambiguous, caught.value.sends) == (True, True, limit + 1)
     assert isinstance(error.__cause__, APIError)
     assert "The server only streams: it refuses the same request with stream=False" in str(error)
     for misleading in ("sent again with", "give the reason", "set stream=True"):
@@ -141,7 +141,7 @@ def test_null_for_a_request_that_streams_advises_no_stream(flavour: Flavour) -> 
 
 def test_a_retryable_refusal_does_not_use_the_unstreamed_resend_up(flavour: Flavour) -> None:
     wire = Wire(broken(), failure(503), failure(429), good())
-    assert flavour.on(wire, base_url=OPEN).send(STREAMED).tries == 4
+    assert flavour.on(wire, base_url=OPEN).send(STREAMED).sends == 4
     assert streams_sent(wire) == [True, False, False, False]
 
 
@@ -185,7 +185,7 @@ def test_an_accept_header_of_the_users_own_stays(flavour: Flavour) -> None:
     assert [request.headers["accept"] for request in wire.requests] == ["application/vnd.other+json"] * 2
 
 
-def test_a_deadline_ends_it_as_everything(flavour: Flavour) -> None:
+def test_the_deadline_also_ends_the_unstreamed_resend(flavour: Flavour) -> None:
     def late(_: httpx.Request) -> httpx.Response:
         wire.now += 60
         return broken()
@@ -196,7 +196,7 @@ def test_a_deadline_ends_it_as_everything(flavour: Flavour) -> None:
     assert wire.send_count == 1
 
 
-def test_a_server_that_breaks_off_on_the_wire(flavour: Flavour, server: Server) -> None:
+def test_a_real_connection_that_breaks_off_is_resent(flavour: Flavour, server: Server) -> None:
     def script(connection: Connection) -> None:
         while request := connection.read_request():
             if json.loads(request[1])["stream"]:
@@ -210,4 +210,4 @@ def test_a_server_that_breaks_off_on_the_wire(flavour: Flavour, server: Server) 
     server.script = script
     with pytest.raises(BadRequestResponseError, match="logprobs are off") as caught:
         flavour.network(base_url=server.url).send(STREAMED)
-    assert caught.value.tries == 2
+    assert caught.value.sends == 2

@@ -25,21 +25,21 @@ DROPPED = httpx.ReadError("dropped")
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 524, 529, 599])
-def test_statuses_that_may_pass_are_retried(flavour: Flavour, status: int) -> None:
+def test_temporary_statuses_are_retried(flavour: Flavour, status: int) -> None:
     wire = Wire(failure(status), failure(status), failure(status), good())
-    assert flavour.on(wire).send().tries == 4
+    assert flavour.on(wire).send().sends == 4
     wire = Wire(*[failure(status)] * 4)
     with pytest.raises(APIError) as caught:
         flavour.on(wire).send()
-    assert (wire.send_count, caught.value.tries, caught.value.status_code) == (4, 4, status)
+    assert (wire.send_count, caught.value.sends, caught.value.status_code) == (4, 4, status)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 412, 413, 422, 451])
-def test_statuses_that_stay_are_not(flavour: Flavour, status: int) -> None:
+def test_permanent_statuses_are_not_retried(flavour: Flavour, status: int) -> None:
     wire = Wire(failure(status))
     with pytest.raises(APIError) as caught:
         flavour.on(wire).send()
-    assert (wire.send_count, caught.value.status_code, caught.value.tries) == (1, status, 1)
+    assert (wire.send_count, caught.value.status_code, caught.value.sends) == (1, status, 1)
 
 
 @pytest.mark.parametrize("error", [REFUSED, httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full")])
@@ -72,7 +72,7 @@ def test_failures_that_may_be_billed_have_a_limit_of_their_own(flavour: Flavour,
 
 def test_plain_and_ambiguous_retries_are_counted_separately(flavour: Flavour) -> None:
     wire = Wire(REFUSED, DROPPED, failure(500), failure(500), good())
-    assert flavour.on(wire).send().tries == 5
+    assert flavour.on(wire).send().sends == 5
     wire = Wire(REFUSED, DROPPED, failure(500), DROPPED)
     with pytest.raises(TransportError):
         flavour.on(wire).send()
@@ -154,7 +154,7 @@ def test_the_deadline_spans_all_sends(flavour: Flavour) -> None:
     wire = Wire(*[slow] * 9)
     with pytest.raises(InternalServerResponseError) as caught:
         flavour.on(wire, timeout=9, max_retries=8).send()
-    assert (wire.send_count, caught.value.tries) == (2, 2)  # 4 s, 0.5 s wait, 4 s; the next wait of 1 s would end it
+    assert (wire.send_count, caught.value.sends) == (2, 2)  # 4 s, 0.5 s wait, 4 s; the next wait of 1 s would end it
     assert wire.now <= 1009
 
 
@@ -179,7 +179,7 @@ def test_a_final_error_has_the_sends_before_it(flavour: Flavour) -> None:
         flavour.on(wire).send()
     error = caught.value
     assert [type(before) for before in error.previous] == [TransportError, ServiceUnavailableResponseError]
-    assert error.tries == 3
+    assert error.sends == 3
     assert "3 requests were sent" in error.__notes__[0]
 
 

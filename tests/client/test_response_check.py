@@ -336,7 +336,7 @@ def test_a_truncated_response_keeps_its_output(reason: str | None, advice: str) 
 @pytest.mark.parametrize(
     ("most", "advice"), [(2, "raise `max_output_tokens`"), (3, "change the request"), (None, "change the request")]
 )
-def test_without_a_reason_the_limit_is_one(most: int | None, advice: str) -> None:
+def test_without_a_reason_the_token_limit_is_the_reason(most: int | None, advice: str) -> None:
     request = RequestSummary(label=WHAT, max_output_tokens=most)
     with pytest.raises(IncompleteResponseError, match=advice):
         check_response(Response(raw=result(status="incomplete")), request=request)
@@ -474,7 +474,7 @@ def test_the_kinds_of_403_differ(
         (503, "a_type_of_tomorrow", None, True),
     ],
 )
-def test_availability_goes_before_the_error_type_and_that_before_the_status(
+def test_availability_overrides_the_error_type_which_overrides_the_status(
     status: int, error_type: str, availability: bool | None, retryable: bool
 ) -> None:
     body: dict[str, Any] = {"error": {"message": "no"}, "error_type": error_type}
@@ -490,7 +490,7 @@ def test_a_date_to_wait_for_is_read_without_the_servers_clock_too() -> None:
     assert read_retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
 
 
-def test_a_server_that_only_streams_is_not_paid_again_and_the_error_says_why() -> None:
+def test_a_request_to_a_server_that_only_streams_is_not_sent_again_and_the_error_explains_why() -> None:
     with pytest.raises(APIError, match="set stream=True") as caught:
         read_json(200, {}, b"null", request=REQUEST)
     assert (caught.value.retryable, caught.value.ambiguous) == (False, True)
@@ -520,7 +520,7 @@ def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
     check_response(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
 
 
-def test_a_truncated_body_is_called_the_beginning_of_one() -> None:
+def test_a_truncated_body_is_described_as_the_beginning_of_an_object() -> None:
     with pytest.raises(
         APIError, match="expected a whole JSON object with status 200, got 14 bytes, the beginning of a JSON object"
     ):

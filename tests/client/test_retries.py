@@ -52,7 +52,7 @@ def wait(error: Any, *, plain: int = 0, ambiguous: int = 0, remaining: float = 6
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_which_failures_are_retried(error: Any, again: bool) -> None:
+def test_retryable_failures_are_retried_within_their_limits(error: Any, again: bool) -> None:
     assert (wait(error) is not None) is again
 
 

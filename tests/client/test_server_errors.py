@@ -29,7 +29,7 @@ def error_of(row: Row, **headers: str) -> APIError:
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_the_error_of_a_real_server(row: Row) -> None:
+def test_the_error_of_a_real_server_has_its_class_words_and_advice(row: Row) -> None:
     error = error_of(row)
     assert type(error) is exceptions.error_class_for_status(row.status)[0]
     assert (error.status_code, error.retryable, error.ambiguous) == (row.status, row.retryable, False)
@@ -87,7 +87,7 @@ def test_every_message_begins_with_the_cause_and_ends_with_the_request(
     assert ".." not in text
 
 
-def test_there_are_enough_of_them() -> None:
+def test_the_corpus_of_real_errors_is_large_enough() -> None:
     assert len(ROWS) >= 60
 
 
@@ -134,7 +134,7 @@ def test_a_header_may_set_whether_to_retry(header: str, retryable: bool) -> None
 
 @pytest.mark.parametrize("digits", [400, 404, "400", "404", " 422 "])
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
-def test_digits_inside_a_5xx_are_believed(status: int, digits: Any) -> None:
+def test_digits_inside_a_5xx_count(status: int, digits: Any) -> None:
     assert not error_of(Row(status, {"error": {"message": "m", "code": digits}}, False, "", "")).retryable
 
 
@@ -194,7 +194,7 @@ NAMED = [
 
 @pytest.mark.parametrize(("name", "status"), NAMED, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("place", ["code", "type", "event", "flat event"])
-def test_a_code_or_a_type_that_is_text_is_read(name: Any, status: int, place: str) -> None:
+def test_a_code_or_type_as_text_is_read(name: Any, status: int, place: str) -> None:
     error: dict[str, Any] = {"message": "said so", "type" if place == "type" else "code": name}
     if place in {"code", "type"}:
         made = server_errors.error_from_result(Response(raw={"status": "failed", "error": error}), request=OPEN)
@@ -326,18 +326,18 @@ def test_a_final_error_names_the_earlier_sends_that_may_have_been_billed() -> No
     paid = exceptions.OutputValidationError(
         "invalid", response=Response(raw=result(), headers={"x-generation-id": "gen-2"})
     )
-    error = ResponsesError("the last").after(
+    error = ResponsesError("the last").set_previous(
         [lost("connect"), lost(), exceptions.TooManyRequestsResponseError("x"), paid]
     )
     assert str(error) == (
         "the last. Before it, 2 earlier sends may have been billed: TransportError (timeout), "
         "OutputValidationError (gen-2)"
     )
-    assert error.tries == 5
-    assert str(error.after(error.previous)) == str(error)  # saying it again changes nothing
-    assert str(error.after([lost("connect")])) == "the last"
+    assert error.sends == 5
+    assert str(error.set_previous(error.previous)) == str(error)  # saying it again changes nothing
+    assert str(error.set_previous([lost("connect")])) == "the last"
     assert (
-        str(error.after([lost("read")]))
+        str(error.set_previous([lost("read")]))
         == "the last. Before it, 1 earlier send may have been billed: TransportError (read)"
     )
 

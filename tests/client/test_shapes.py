@@ -78,7 +78,7 @@ def test_every_shape_becomes_its_response(
             check_error(caught.value, shape, len(requests), streaming=method == "stream")
         else:
             response = send(handle, method, {**REQUEST, **shape.request, **text})
-            assert len(requests) == response.tries == 1
+            assert len(requests) == response.sends == 1
             check(response, shape)
             warned = [record for record in caplog.records if record.levelname == "WARNING"]
             assert bool(warned) == (shape.inconsistent or shape.maybe_truncated or shape.ignored)
@@ -102,7 +102,7 @@ def check(response: Response, shape: Shape) -> None:
 def check_error(error: ResponsesError, shape: Shape, sends: int, *, streaming: bool) -> None:
     assert type(error) is shape.error
     assert error.ambiguous is shape.ambiguous
-    assert sends == error.tries == (1 if streaming else shape.sends)
+    assert sends == error.sends == (1 if streaming else shape.sends)
     text = getattr(error, "text", None) if error.response is None else error.response.output_text
     assert (text or "") == (shape.text or "")
 

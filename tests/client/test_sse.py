@@ -116,7 +116,7 @@ def test_a_streamed_request_accepts_a_stream(flavour: Flavour) -> None:
     assert wire.requests[0].content == wire.requests[1].content
 
 
-def test_events_come_with_type_data_and_number(flavour: Flavour) -> None:
+def test_events_have_type_data_and_number(flavour: Flavour) -> None:
     data = sse(*({**event, "sequence_number": n} for n, event in enumerate((CREATED, *deltas("a"), ended("a")))))
     created, delta, last = flavour.on(Wire(streamed(data))).stream()
     assert (created.sequence_number, delta.sequence_number, delta.delta) == (0, 1, "a")
@@ -129,7 +129,7 @@ def test_events_come_with_type_data_and_number(flavour: Flavour) -> None:
 
 def test_the_response_has_the_streams_headers(flavour: Flavour) -> None:
     response = flavour.on(Wire(streamed(WHOLE, headers={"x-generation-id": "gen-1"}))).send(STREAMED)
-    assert (response.generation_id, response.usage.cost, response.tries) == ("gen-1", 0.5, 1)
+    assert (response.generation_id, response.usage.cost, response.sends) == ("gen-1", 0.5, 1)
 
 
 def test_the_older_name_of_the_end_is_read(flavour: Flavour) -> None:
@@ -138,7 +138,7 @@ def test_the_older_name_of_the_end_is_read(flavour: Flavour) -> None:
     assert (response.status, response.output_text) == ("completed", "Hello")
 
 
-def test_events_of_tomorrow_and_without_a_type_pass_through(flavour: Flavour) -> None:
+def test_events_of_unknown_or_no_type_are_passed_on(flavour: Flavour) -> None:
     data = sse({"type": "response.of_tomorrow", "x": 1}, {"x": 2}, {"type": 5}, {"error": None}, ended())
     events = list(flavour.on(Wire(streamed(data))).stream())
     assert [event.type for event in events] == ["response.of_tomorrow", "", "", "", "response.completed"]
@@ -173,7 +173,7 @@ def test_every_shape_of_an_error_is_its_class(flavour: Flavour, event: dict[str,
 def test_an_error_in_a_stream_is_retried_by_send(flavour: Flavour) -> None:
     wire = Wire(*[streamed(sse(CREATED, event)) for event in ERROR_EVENTS[:3]], streamed(WHOLE))
     response = flavour.on(wire).send(STREAMED)
-    assert (response.output_text, response.tries) == (TEXT, 4)
+    assert (response.output_text, response.sends) == (TEXT, 4)
 
 
 def test_a_wrong_request_is_not_retried_for_being_streamed(flavour: Flavour) -> None:
@@ -214,7 +214,7 @@ BROKEN: dict[str, list[bytes | Exception]] = {
 def test_send_starts_over_and_returns_the_whole_response(flavour: Flavour, pieces: list[Any]) -> None:
     wire = Wire(streamed(*pieces), streamed(WHOLE))
     response = flavour.on(wire).send(STREAMED)
-    assert (response.output_text, response.tries) == (TEXT, 2)
+    assert (response.output_text, response.sends) == (TEXT, 2)
     assert isinstance(response.previous[0], StreamInterruptedError)
     assert len({request.content for request in wire.requests}) == 1
 
@@ -224,7 +224,7 @@ def test_send_starts_over_only_as_often_as_may_be_billed(flavour: Flavour, piece
     wire = Wire(streamed(*pieces), streamed(*pieces))
     with pytest.raises(StreamInterruptedError) as caught:
         flavour.on(wire).send(STREAMED)
-    assert (caught.value.ambiguous, caught.value.retryable, caught.value.tries) == (True, True, 2)
+    assert (caught.value.ambiguous, caught.value.retryable, caught.value.sends) == (True, True, 2)
 
 
 @pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
@@ -247,10 +247,10 @@ def test_stream_retries_until_the_stream_begins(flavour: Flavour) -> None:
     wire = Wire(*[failure(503)] * 4)
     with pytest.raises(ServiceUnavailableResponseError) as caught:
         list(flavour.on(wire).stream())
-    assert caught.value.tries == 4
+    assert caught.value.sends == 4
 
 
-def test_a_stream_that_is_left_is_closed(flavour: Flavour) -> None:
+def test_a_stream_that_the_caller_leaves_is_closed(flavour: Flavour) -> None:
     response = streamed(WHOLE)
     body = response.stream
     events = flavour.on(Wire(response)).stream()
@@ -334,12 +334,12 @@ def test_the_reader_keeps_the_text_so_far() -> None:
 # --- odd servers
 
 
-def test_a_response_that_arrived_in_pieces_alone_is_assembled(flavour: Flavour) -> None:
+def test_a_response_that_arrived_only_in_pieces_is_assembled(flavour: Flavour) -> None:
     data = sse(*deltas("Hello"), ended(output=[]))
     assert flavour.on(Wire(streamed(data))).send(STREAMED).output_text == "Hello"
 
 
-def test_items_that_arrived_in_pieces_alone_are_in_the_response(flavour: Flavour) -> None:
+def test_items_that_arrived_only_in_pieces_are_in_the_response(flavour: Flavour) -> None:
     call = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
     data = sse({"type": "response.output_item.done", "item": call}, ended(output=[]))
     assert flavour.on(Wire(streamed(data))).send(STREAMED).function_calls == [call]
@@ -352,7 +352,7 @@ def test_the_event_shows_whether_a_response_is_whole(flavour: Flavour) -> None:
 def test_half_of_a_surrogate_pair_loses_no_response(flavour: Flavour) -> None:
     piece = b'data: {"type": "response.output_text.delta", "delta": "x\\ud83d"}\n\n'
     response = flavour.on(Wire(streamed(piece + sse(ended("x"))))).send(STREAMED)
-    assert (response.output_text, response.tries) == ("x", 1)
+    assert (response.output_text, response.sends) == ("x", 1)
 
 
 def test_an_error_event_whose_error_is_text_has_it_as_message(flavour: Flavour) -> None:

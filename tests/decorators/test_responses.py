@@ -75,7 +75,7 @@ def test_the_function_runs_again_on_a_retry_and_the_response_is_free(returned, r
         (None, "the function must return the input (a str or a list of items) or a whole request (a dict), got None"),
         (5, "or a whole request (a dict), got int"),
         (b"x", "or a whole request (a dict), got bytes"),
-        ("", "input: is empty"),
+        ("", "input must not be empty"),
         ({"input": "x", "model": "y"}, "model is given twice"),
         ({"input": "x", "temperature": 1}, "temperature is given twice"),
         ({"input": "x", "stream": True}, "stream must be an argument of the operator"),

@@ -77,7 +77,7 @@ class Mood(BaseModel):
         pytest.param(
             [{"id": 1, "text": ""}],
             {"ask": lambda row: {"model": MODEL, "input": row["text"]}},
-            r"no row can be sent. The first, row 0 \(key 1\): .*input: is empty",
+            r"no row can be sent. The first, row 0 \(key 1\): .*input must not be empty",
             id="all empty",
         ),
         pytest.param(
@@ -121,7 +121,7 @@ def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
     assert len(responses_sandbox.ledger) == 3
     made = result(tmp_path)
     assert [row["_status"] for row in made] == ["ok", "invalid", "ok", "invalid", "ok"]
-    assert "input: is empty" in made[1]["_error"]
+    assert "input must not be empty" in made[1]["_error"]
     assert "limits.max_request_bytes is 4000" in made[3]["_error"]
     assert (made[3]["text"], made[3]["mood"], made[3]["_cost"], made[3]["_tries"]) == (rows[3]["text"], None, 0.0, 0)
     assert {tuple(row) for row in made} == {tuple(made[0])}
@@ -133,7 +133,7 @@ def test_more_bad_rows_than_may_fail_cost_nothing(most, responses_sandbox, tmp_p
     rows[1]["text"] = rows[3]["text"] = ""
     with pytest.raises(
         RequestValidationError,
-        match=rf"2 of 5 rows cannot be sent, and limits.max_failures is {most}: .* row 1 \(key r1\): .*input: is empty",
+        match=rf"2 of 5 rows cannot be sent, and limits.max_failures is {most}: .* row 1 \(key r1\): .*input must n",
     ):
         enrich(
             responses_sandbox,

@@ -238,7 +238,7 @@ carriers = st.one_of(
 )
 
 
-def test_no_text_that_was_streamed_is_lost() -> None:
+def test_no_streamed_text_is_lost() -> None:
     """Random streams of events that carry content, which end as a whole response does."""
 
     @endless

@@ -1,4 +1,4 @@
-"""Requests by chance, the same for the same seed: valid by the API's schema, or with one thing wrong."""
+"""Random requests, the same for the same seed: valid by the API's schema, or with one invalid value."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.models.schema import OF_TYPE, SCHEMAS, Path_, branches, resolve, type
 from tests.models.schema import REQUEST as OPENROUTER
 
 WORDS = ("rain", "harbour", "Größe", "世界", "a longer text, with a comma", "x-1", "0.5")
-# Refused on purpose though the schema allows it: what is empty, and a response that OpenRouter does not store.
+# Refused on purpose although the schema allows it: OpenRouter stores no responses.
 NOT_GENERATED = {"previous_response_id"}
-# Words of a model or a server in the history of a conversation: they are passed on, newer ones too.
-TOLD = {"status", "phase", "format", "command", "action", "execution"}
+# Fields of output items with words of a model or a server: new words are accepted, since they become input.
+SERVER_WORDS = {"status", "phase", "format", "command", "action", "execution"}
 KINDS = ("type", "choice", "missing", "limit", "field")
 _REGISTRY = Registry().with_resource("urn:api", Resource(contents=CURRENT, specification=DRAFT202012)).crawl()
 _ROOT = "/components/schemas/ResponsesRequest"
@@ -37,7 +37,7 @@ def _judge(place: str) -> Draft202012Validator:
 
 
 def is_valid(request: dict[str, Any], changed: Path_ = ()) -> bool:
-    """Whether the schema allows a request, or what was changed in it: one part is judged in a tenth of the time."""
+    """Whether the schema allows a request. With the path of a change, only that part is checked: ten times faster."""
     place, value = _ROOT, request
     if changed:
         place, value = f"{_ROOT}/properties/{changed[0]}", request[str(changed[0])]
@@ -48,7 +48,7 @@ def is_valid(request: dict[str, Any], changed: Path_ = ()) -> bool:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a request, with the schema of what stands there."""
+    """A path in a request, with the schema of its value."""
 
     path: Path_
     members: list[dict[str, Any]]
@@ -57,7 +57,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A request with one thing wrong."""
+    """A request with one invalid value."""
 
     request: dict[str, Any]
     path: Path_
@@ -67,7 +67,7 @@ class Wrong:
 class Generator:
     def __init__(self, seed: int, request: dict[str, Any] = OPENROUTER, components: dict[str, Any] = SCHEMAS) -> None:
         self.fields, self.components = resolve(request, components)["properties"], components
-        self.random = random.Random(seed)  # noqa: S311  chance that can be repeated is what is wanted
+        self.random = random.Random(seed)  # noqa: S311  random numbers that can be repeated
         self.points: list[Point] = []
 
     def requests(self, count: int) -> list[dict[str, Any]]:
@@ -116,8 +116,8 @@ class Generator:
         found = {name: self._value(fields[name], (*path, name)) for name in names}
         more = schema.get("additionalProperties")
         if more is not False and self.random.random() < 0.2:
-            found["a key of tomorrow"] = (
-                self._value(more, (*path, "a key of tomorrow")) if isinstance(more, dict) and more else {"x": [1, None]}
+            found["an unknown key"] = (
+                self._value(more, (*path, "an unknown key")) if isinstance(more, dict) and more else {"x": [1, None]}
             )
         return found
 
@@ -139,11 +139,11 @@ class Generator:
 
 
 def _changes(point: Point, value: Any) -> Iterator[tuple[str, Any, Path_]]:
-    """Give what may go wrong at a point: the kind, the wrong value, and the path of what is wrong."""
+    """Yield the possible errors at a point: the kind of error, the invalid value, and its path."""
     allowed = set().union(*map(types, point.members))
     if all(types(member) or "enum" in member for member in point.members):
         for kind, other in OF_TYPE.items():
-            # A null says nothing: it is sent as it is.
+            # A null is valid everywhere: it is sent as it is.
             if kind not in {*allowed, "null"} and not (kind == "integer" and "number" in allowed):
                 yield "type", other, point.path
     texts = [member for member in point.members if "string" in types(member)]
@@ -158,11 +158,11 @@ def _changes(point: Point, value: Any) -> Iterator[tuple[str, Any, Path_]]:
 
 
 def _is_open(point: Point) -> bool:
-    """Whether a word that the schema does not know may stand here: a kind, or what a model or server told."""
+    """Whether unknown words are valid here: a kind, or a word of a model or a server."""
     if len(point.path) == 1:
         return False
     item = point.path[:1] == ("input",) and len(point.path) == 3
-    return point.path[-1] in {"type", "id"} or (item and point.path[-1] in TOLD)
+    return point.path[-1] in {"type", "id"} or (item and point.path[-1] in SERVER_WORDS)
 
 
 def _beyond(schema: dict[str, Any], value: Any) -> Iterator[Any]:

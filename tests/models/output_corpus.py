@@ -1,4 +1,4 @@
-"""Types that an `output_type` may have as fields, and models that use them: what people write with pydantic."""
+"""Types that an `output_type` may have as fields, as people write them with pydantic, and models that use them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Colour(enum.StrEnum):
     BLUE = "blue"
 
 
-class Old(str, enum.Enum):  # noqa: UP042  # people still write this
+class Old(str, enum.Enum):  # noqa: UP042  # as in older code
     A = "a"
     B = "b"
 
@@ -303,7 +303,7 @@ class Strict(BaseModel):
 
 
 class Written(BaseModel):
-    """Its schema is asked for as it is written; what counts is how it is read."""
+    """The schema for writing is preferred by its configuration; that for reading counts."""
 
     model_config = ConfigDict(json_schema_mode_override="serialization")
     amount: Decimal
@@ -311,7 +311,7 @@ class Written(BaseModel):
 
 
 class Described(BaseModel):
-    """What it is."""
+    """Its kind."""
 
     amount: Decimal = Field(max_digits=4, decimal_places=2, description="In euros.")
     node: Node = Field(description="The first one.")

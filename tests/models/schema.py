@@ -1,4 +1,4 @@
-"""Values made from the API's schema: every one that is right in its own way, every one that is wrong."""
+"""Values generated from the API's schema: valid ones of every kind, and invalid ones of every kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Path_ = tuple[str | int, ...]
 
 
 def resolve(schema: dict[str, Any], components: dict[str, Any] = SCHEMAS) -> dict[str, Any]:
-    """Follow references and merge `allOf`, whose later parts refine the earlier ones."""
+    """Follow references and merge `allOf`; its later parts refine the earlier ones."""
     if "$ref" in schema:
         return resolve(components[schema["$ref"].rpartition("/")[2]], components)
     if "allOf" not in schema:
@@ -39,7 +39,7 @@ def resolve(schema: dict[str, Any], components: dict[str, Any] = SCHEMAS) -> dic
 
 
 def branches(schema: dict[str, Any], components: dict[str, Any] = SCHEMAS) -> list[dict[str, Any]]:
-    """Give the members of a union, flat; a schema that is none is its own only member."""
+    """Return the members of a union, without nesting; another schema is its own only member."""
     resolved = resolve(schema, components)
     members = resolved.get("anyOf") or resolved.get("oneOf")
     return [branch for member in members for branch in branches(member, components)] if members else [resolved]
@@ -52,15 +52,15 @@ def types(schema: dict[str, Any]) -> set[str]:
 
 @cache
 def _variants(key: str) -> list[Any]:
-    return [value for branch in branches(json.loads(key)) for value in _right(branch)]
+    return [value for branch in branches(json.loads(key)) for value in _valid_values(branch)]
 
 
 def variants(schema: dict[str, Any]) -> list[Any]:
-    """Give values that are right: each kind, each field, each choice and each limit at least once."""
+    """Return valid values: each kind, each field, each choice and each limit at least once."""
     return _variants(json.dumps(schema, sort_keys=True))
 
 
-def _right(schema: dict[str, Any]) -> Iterator[Any]:
+def _valid_values(schema: dict[str, Any]) -> Iterator[Any]:
     if "enum" in schema or "const" in schema:
         yield from schema.get("enum", [schema.get("const")])
         return
@@ -91,7 +91,7 @@ def _scalars(schema: dict[str, Any], kinds: set[str]) -> Iterator[Any]:
 
 
 def minimal(schema: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Give an object with its required fields and these."""
+    """Return an object with its required fields and these."""
     fields = schema.get("properties", {})
     return {name: variants(fields[name])[0] for name in (*schema.get("required", ()), *names) if name in fields}
 
@@ -104,7 +104,7 @@ def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     more = schema.get("additionalProperties")
     if more is not False:
         for value in variants(more or {}):
-            yield minimal(schema) | {"a key of tomorrow": value}
+            yield minimal(schema) | {"an unknown key": value}
 
 
 def _arrays(schema: dict[str, Any]) -> Iterator[list[Any]]:
@@ -117,8 +117,8 @@ def _arrays(schema: dict[str, Any]) -> Iterator[list[Any]]:
         yield [items[0]] * schema["maxItems"]
 
 
-def wrongs(schema: dict[str, Any]) -> Iterator[tuple[Any, Path_]]:
-    """Give values with one thing wrong, and the path of that thing."""
+def invalid_values(schema: dict[str, Any]) -> Iterator[tuple[Any, Path_]]:
+    """Yield values that hold one invalid value, and its path."""
     members = branches(schema)
     for value in _of_wrong_type(members):
         yield value, ()
@@ -127,7 +127,7 @@ def wrongs(schema: dict[str, Any]) -> Iterator[tuple[Any, Path_]]:
         if "object" in types(member):
             yield from _wrong_objects(member)
         if "array" in types(member):
-            for value, path in wrongs(member["items"]):
+            for value, path in invalid_values(member["items"]):
                 yield [value], (0, *path)
 
 
@@ -164,11 +164,11 @@ def _wrong_objects(schema: dict[str, Any]) -> Iterator[tuple[Any, Path_]]:
     for name in schema.get("required", ()):
         yield {key: value for key, value in minimal(schema).items() if key != name}, (name,)
     for name, field in schema.get("properties", {}).items():
-        for value, path in wrongs(field):
+        for value, path in invalid_values(field):
             yield minimal(schema) | {name: value}, (name, *path)
     more = schema.get("additionalProperties")
     if more is False:
         yield minimal(schema) | {"no such field": 1}, ("no such field",)
     elif more:
-        for value, path in wrongs(more):
+        for value, path in invalid_values(more):
             yield minimal(schema) | {"key": value}, ("key", *path)

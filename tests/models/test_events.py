@@ -1,4 +1,4 @@
-"""Events read leniently: whatever a server puts into one."""
+"""No content of an event raises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_repr_shows_no_text() -> None:
     assert "secret" not in repr(event)
 
 
-def test_terminal_and_error_events_are_apart() -> None:
+def test_no_event_is_both_terminal_and_an_error() -> None:
     assert "response.done" in TERMINAL_EVENTS
     assert not TERMINAL_EVENTS & ERROR_EVENTS
 

@@ -31,7 +31,7 @@ def accepts(name: str, value: Any) -> bool:
     return True
 
 
-def test_the_model_has_the_fields_that_are_written() -> None:
+def test_the_model_has_the_fields_of_the_canonical_order() -> None:
     assert set(ResponsesRequest.model_fields) == {*REQUEST_FIELDS, "extra_body"}
     assert len(set(REQUEST_FIELDS)) == len(REQUEST_FIELDS)
 
@@ -46,14 +46,14 @@ def test_fields_are_those_of_the_official_sdk() -> None:
     assert set(REQUEST_FIELDS) - OTHERS_FIELDS == fields
 
 
-def test_fields_of_others_are_those_of_openais_sdk() -> None:
+def test_fields_of_other_servers_are_those_of_openais_sdk() -> None:
     params = pytest.importorskip("openai.types.responses.response_create_params")
     fields = set(typing.get_type_hints(params.ResponseCreateParamsNonStreaming))
     assert fields - set(REQUEST_FIELDS) == set()
     assert fields - OTHERS_FIELDS | OTHERS_FIELDS == fields
 
 
-def test_every_enum_of_the_schema_is_the_models(schemas: dict[str, Any]) -> None:
+def test_every_enum_of_the_schema_is_in_the_model(schemas: dict[str, Any]) -> None:
     checked = 0
     for name, raw in schemas["ResponsesRequest"]["properties"].items():
         schema = resolved(raw, schemas)
@@ -66,7 +66,7 @@ def test_every_enum_of_the_schema_is_the_models(schemas: dict[str, Any]) -> None
     assert checked > 10
 
 
-def test_every_length_limit_of_the_schema_is_the_models(schemas: dict[str, Any]) -> None:
+def test_every_length_limit_of_the_schema_is_in_the_model(schemas: dict[str, Any]) -> None:
     limited = set()
     for name, raw in schemas["ResponsesRequest"]["properties"].items():
         if longest := resolved(raw, schemas).get("maxLength"):
@@ -85,7 +85,7 @@ def test_lists_that_may_not_be_empty_are_refused_empty(schemas: dict[str, Any]) 
 
 @pytest.mark.parametrize("kind", ["string", "integer", "number", "boolean", "array", "object"])
 def test_values_of_another_type_are_refused(schemas: dict[str, Any], kind: str) -> None:
-    # Numeric strings and "true"/"false" are read, because templates render text: "word" is neither.
+    # Texts such as "5" and "true" are read, since templates render text; "word" is neither.
     samples = {"string": "word", "integer": 7, "number": 0.5, "boolean": True, "array": [{}], "object": {}}
     for name, raw in schemas["ResponsesRequest"]["properties"].items():
         declared = resolved(raw, schemas).get("type")

@@ -1,4 +1,4 @@
-"""What a model or a server made is passed on in the next request, whatever newer words are in it."""
+"""Items of a response are valid input of the next request, also with unknown words and fields."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import Response, ResponsesRequest
 from airflow_provider_responses.models.fields import Dialect
-from airflow_provider_responses.models.history import filled
-from tests.models.generator import TOLD
+from airflow_provider_responses.models.history import fill_required
+from tests.models.generator import SERVER_WORDS
 from tests.models.schema import variants
 
 OUTPUT = variants({"$ref": "#/components/schemas/OutputItems"})
-WORD = "of_tomorrow"
+WORD = "unknown_word"
 
 
 def problem(item: dict[str, Any], dialect: Dialect) -> str | None:
@@ -38,35 +38,35 @@ def test_every_output_item_of_the_schema_is_an_input_item(dialect: Dialect) -> N
 
 
 @pytest.mark.parametrize("dialect", ["openrouter", "open"])
-def test_words_and_fields_of_tomorrow_pass_in_it(dialect: Dialect) -> None:
-    newer = [{**item, **dict.fromkeys(TOLD & item.keys() - {"action"}, WORD), WORD: [{}]} for item in OUTPUT]
+def test_unknown_words_and_fields_of_an_output_item_are_accepted(dialect: Dialect) -> None:
+    newer = [{**item, **dict.fromkeys(SERVER_WORDS & item.keys() - {"action"}, WORD), WORD: [{}]} for item in OUTPUT]
     assert [found for item in newer if (found := problem(item, dialect))] == []
     assert sum(WORD in (item.get("status"), item.get("phase"), item.get("format")) for item in newer) > 300
 
 
 @pytest.mark.parametrize("item", [{"type": WORD}, {"type": "openrouter:new", "status": 5, "x": [None]}])
 @pytest.mark.parametrize("dialect", ["openrouter", "open"])
-def test_kinds_of_tomorrow_pass(item: dict[str, Any], dialect: Dialect) -> None:
+def test_unknown_kinds_of_items_are_accepted(item: dict[str, Any], dialect: Dialect) -> None:
     assert problem(item, dialect) is None
 
 
 @given(st.lists(st.sampled_from(OUTPUT), max_size=4))
-def test_what_is_whole_stays_as_it_is(items: list[dict[str, Any]]) -> None:
-    whole = filled(items)
-    assert filled(whole) == whole
-    assert all(item.items() <= found.items() for item, found in zip(items, whole, strict=True))
+def test_a_complete_item_is_not_changed(items: list[dict[str, Any]]) -> None:
+    complete = fill_required(items)
+    assert fill_required(complete) == complete
+    assert all(item.items() <= found.items() for item, found in zip(items, complete, strict=True))
 
 
 @pytest.mark.parametrize("other", ["text", 5, None, [], {}, {"role": "assistant"}, {"role": "user", "content": "x"}])
-def test_what_needs_nothing_gets_nothing(other: Any) -> None:
-    assert filled([other]) == [other]
+def test_an_item_without_missing_fields_is_not_changed(other: Any) -> None:
+    assert fill_required([other]) == [other]
 
 
 def test_two_equal_messages_get_two_ids() -> None:
     message = {"role": "assistant", "content": [{"type": "output_text", "text": "Yes. \ud83d\ude42 Größe"}]}
-    first, second = filled([message, message])
+    first, second = fill_required([message, message])
     assert first["id"] != second["id"]
-    assert filled([message])[0] == first
+    assert fill_required([message])[0] == first
 
 
 DIALECTS: tuple[Dialect, ...] = ("openrouter", "open")
@@ -97,7 +97,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def spoilt(draw: st.DrawFn, items: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
-    """Draw an item of which some fields hold anything, or are missing; it keeps its kind."""
+    """Draw an item with random or missing values in some of its fields; it keeps its kind."""
     item = copy.deepcopy(draw(items))
     for _ in range(draw(st.integers(1, 4))):
         found = [path for path in places(item) if path != ("type",)]
@@ -129,7 +129,7 @@ def check_it_is_accepted(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(spoilt(st.sampled_from(OUTPUT)))
-def test_whatever_a_server_writes_into_an_item_goes_back(item: dict[str, Any]) -> None:
+def test_any_value_in_an_item_becomes_a_valid_item(item: dict[str, Any]) -> None:
     history = check_it_is_accepted(item)
     says_something = item["type"] != "message" or item.keys() & {"role", "content"}
     assert [sent["type"] for sent in history] == ([item["type"]] if says_something else [])
@@ -137,5 +137,5 @@ def test_whatever_a_server_writes_into_an_item_goes_back(item: dict[str, Any]) -
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(spoilt(st.sampled_from(INPUT)))
-def test_no_other_item_stops_the_conversation(item: dict[str, Any]) -> None:
+def test_an_item_of_any_shape_is_converted_or_left_out(item: dict[str, Any]) -> None:
     check_it_is_accepted(item)

@@ -1,4 +1,4 @@
-"""Which messages of a response are its output, whatever their shape."""
+"""The choice of the output among the messages of a response, in every shape of a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
 
 
-def said(text: str, name: str | None = None, **changes: Any) -> dict[str, Any]:
+def message_of(text: str, name: str | None = None, **changes: Any) -> dict[str, Any]:
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
     return item | ({} if name is None else {"id": name}) | changes
 
@@ -27,35 +27,35 @@ def response(*output: Any, **raw: Any) -> Response:
 @pytest.mark.parametrize(
     ("output", "text", "texts"),
     [
-        ([said("a")], "a", ["a"]),
-        ([said("a"), said("b")], "a\n\nb", ["b", "a"]),
-        ([said("a", phase="commentary"), said("b", phase="final_answer")], "b", ["b", "a"]),
-        ([said("b", phase="final_answer"), said("a", phase="commentary")], "b", ["b", "a"]),
-        ([said("a", phase="final_answer"), said("b", phase="final_answer")], "a\n\nb", ["b", "a"]),
-        ([said("b", phase="final_answer"), CALL, said("a")], "b", ["b", "a"]),
-        ([said("a", phase="commentary"), said("b")], "b", ["b", "a"]),
-        ([said("a", phase="commentary")], "a", ["a"]),
-        ([said("a", phase="commentary"), said("", phase="final_answer")], "a", ["a"]),
-        ([said("a"), SEARCH, said("b"), said("c")], "b\n\nc", ["c", "b", "a"]),
-        ([said("a"), CALL], "a", ["a"]),
-        ([said("a"), SEARCH, said("b"), CALL], "b", ["b", "a"]),
-        ([said("a"), {"type": "openrouter:web_search", "status": "completed"}, said("b")], "b", ["b", "a"]),
-        ([said("a"), {"type": "item_of_tomorrow"}, said("b")], "b", ["b", "a"]),
-        ([said("a"), REASONING, said("b")], "a\n\nb", ["b", "a"]),
-        ([said("a"), CALL, said("")], "a", ["a"]),
-        ([said("a", "m"), said("a", "m")], "a", ["a"]),
-        ([said("a", "m", status="in_progress"), said("ab", "m")], "ab", ["ab"]),
-        ([said("a", "m"), said("b", "m")], "a\n\nb", ["b", "a"]),
-        ([said("a", "m"), said("b", "m"), said("a", "m")], "a\n\nb", ["b", "a"]),
-        ([said("ab", "m"), said("a", "m")], "ab", ["ab"]),
-        ([said("a", "m"), said("a", "n")], "a\n\na", ["a"]),
-        ([said("a"), said("a")], "a\n\na", ["a"]),
-        ([said("a", phase="of_tomorrow")], "a", ["a"]),
+        ([message_of("a")], "a", ["a"]),
+        ([message_of("a"), message_of("b")], "a\n\nb", ["b", "a"]),
+        ([message_of("a", phase="commentary"), message_of("b", phase="final_answer")], "b", ["b", "a"]),
+        ([message_of("b", phase="final_answer"), message_of("a", phase="commentary")], "b", ["b", "a"]),
+        ([message_of("a", phase="final_answer"), message_of("b", phase="final_answer")], "a\n\nb", ["b", "a"]),
+        ([message_of("b", phase="final_answer"), CALL, message_of("a")], "b", ["b", "a"]),
+        ([message_of("a", phase="commentary"), message_of("b")], "b", ["b", "a"]),
+        ([message_of("a", phase="commentary")], "a", ["a"]),
+        ([message_of("a", phase="commentary"), message_of("", phase="final_answer")], "a", ["a"]),
+        ([message_of("a"), SEARCH, message_of("b"), message_of("c")], "b\n\nc", ["c", "b", "a"]),
+        ([message_of("a"), CALL], "a", ["a"]),
+        ([message_of("a"), SEARCH, message_of("b"), CALL], "b", ["b", "a"]),
+        ([message_of("a"), {"type": "openrouter:web_search", "status": "completed"}, message_of("b")], "b", ["b", "a"]),
+        ([message_of("a"), {"type": "unknown_item"}, message_of("b")], "b", ["b", "a"]),
+        ([message_of("a"), REASONING, message_of("b")], "a\n\nb", ["b", "a"]),
+        ([message_of("a"), CALL, message_of("")], "a", ["a"]),
+        ([message_of("a", "m"), message_of("a", "m")], "a", ["a"]),
+        ([message_of("a", "m", status="in_progress"), message_of("ab", "m")], "ab", ["ab"]),
+        ([message_of("a", "m"), message_of("b", "m")], "a\n\nb", ["b", "a"]),
+        ([message_of("a", "m"), message_of("b", "m"), message_of("a", "m")], "a\n\nb", ["b", "a"]),
+        ([message_of("ab", "m"), message_of("a", "m")], "ab", ["ab"]),
+        ([message_of("a", "m"), message_of("a", "n")], "a\n\na", ["a"]),
+        ([message_of("a"), message_of("a")], "a\n\na", ["a"]),
+        ([message_of("a", phase="unknown")], "a", ["a"]),
         ([], "", [""]),
         ([CALL], "", [""]),
     ],
 )
-def test_the_output_is_the_final_answer_or_what_follows_the_last_tool_call(
+def test_the_output_is_the_final_answer_or_the_messages_after_the_last_tool_call(
     output: list[Any], text: str, texts: list[str]
 ) -> None:
     made = response(*output)
@@ -66,14 +66,14 @@ def test_the_output_is_the_final_answer_or_what_follows_the_last_tool_call(
 @pytest.mark.parametrize(
     "item",
     [
-        said("a b"),
+        message_of("a b"),
         {"role": "assistant", "content": "a b"},
         {"type": "message", "content": "a b"},
         {"type": None, "content": [{"text": "a b"}]},
         {"type": "message", "content": [{"type": "text", "text": "a b"}]},
         {"type": "message", "content": ["a", " b"]},
         {"type": "message", "content": {"type": "output_text", "text": "a b"}},
-        {"type": "message", "content": [{"type": "of_tomorrow", "text": "a b"}]},
+        {"type": "message", "content": [{"type": "unknown", "text": "a b"}]},
         {"type": "message", "content": [{"type": "reasoning_text", "text": "Hm."}, {"type": "text", "text": "a b"}]},
         {"type": "output_text", "text": "a b"},
         {"type": "text", "text": "a b"},
@@ -86,9 +86,11 @@ def test_every_form_of_a_text_is_read(item: Any) -> None:
     assert Response(raw={"status": "completed", "output": item}).output_text == "a b"
 
 
-def test_messages_gives_all_of_them() -> None:
+def test_messages_has_all_messages() -> None:
     refused = {"type": "message", "id": "m3", "content": [{"type": "refusal", "refusal": "No."}]}
-    made = response(said("a", "m1", phase="commentary"), SEARCH, said("b", "m2", status="in_progress"), refused)
+    made = response(
+        message_of("a", "m1", phase="commentary"), SEARCH, message_of("b", "m2", status="in_progress"), refused
+    )
     assert made.messages == [
         ResponseMessage(id="m1", role="assistant", phase="commentary", text="a"),
         ResponseMessage(id="m2", role="assistant", status="in_progress", text="b"),
@@ -114,7 +116,9 @@ def test_every_form_of_a_refusal_is_read(part: dict[str, Any]) -> None:
 
 
 def test_two_messages_under_one_id_are_both_sent_back() -> None:
-    history = response(said("a", "m"), CALL, said("b", "m"), said("a", "m"), said("b", "m")).to_input()
+    history = response(
+        message_of("a", "m"), CALL, message_of("b", "m"), message_of("a", "m"), message_of("b", "m")
+    ).to_input()
     assert [item["type"] for item in history] == ["message", "function_call", "message"]
     assert [item["content"][0]["text"] for item in history if item["type"] == "message"] == ["a", "b"]
     assert len({item["id"] for item in history}) == 3
@@ -123,28 +127,30 @@ def test_two_messages_under_one_id_are_both_sent_back() -> None:
 def test_a_refusal_beside_the_content_is_read() -> None:
     made = response({"role": "assistant", "content": None, "refusal": "No."})
     assert (made.refusal, made.output_text) == ("No.", "")
-    assert response(said("a", refusal=None)).refusal is None
-    both = said("", refusal="No.", content=[{"type": "refusal", "refusal": "No."}])
+    assert response(message_of("a", refusal=None)).refusal is None
+    both = message_of("", refusal="No.", content=[{"type": "refusal", "refusal": "No."}])
     assert response(both).refusal == "No."
 
 
 def test_citations_of_a_message_that_is_sent_twice_count_once() -> None:
     note = {"type": "url_citation", "url": "https://example.org"}
-    item = said("a", "m", content=[{"type": "output_text", "text": "a", "annotations": [note]}])
+    item = message_of("a", "m", content=[{"type": "output_text", "text": "a", "annotations": [note]}])
     assert response(item, item).citations == [note]
 
 
 words = st.text("ab ", max_size=4)
 phases = st.sampled_from([None, "commentary", "final_answer", "other"])
 items = st.lists(
-    st.builds(lambda text, phase, name: said(text, name, phase=phase), words, phases, st.sampled_from([None, "m", "n"]))
-    | st.sampled_from([CALL, SEARCH, REASONING, {"type": "item_of_tomorrow"}]),
+    st.builds(
+        lambda text, phase, name: message_of(text, name, phase=phase), words, phases, st.sampled_from([None, "m", "n"])
+    )
+    | st.sampled_from([CALL, SEARCH, REASONING, {"type": "unknown_item"}]),
     max_size=6,
 )
 
 
 @given(items)
-def test_no_text_is_passed_over_for_an_empty_one(output: list[Any]) -> None:
+def test_an_empty_message_never_replaces_one_with_text(output: list[Any]) -> None:
     made = response(*output)
     assert bool(made.output_text) == any(message.text for message in made.messages)
     assert made.output_texts
@@ -191,7 +197,7 @@ def test_details_of_chat_completions_are_read() -> None:
     assert (read.cached_tokens, read.reasoning_tokens, read.total_tokens) == (4, 2, 9)
 
 
-def test_no_tokens_are_known_to_be_none_only_of_a_cached_response() -> None:
+def test_zero_tokens_are_unknown_unless_the_response_is_cached() -> None:
     zero = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost": 0}
     fresh = Response(raw={"usage": zero}).usage
     cached = Response(raw={"usage": zero}, headers={"x-openrouter-cache-status": "HIT"}).usage
@@ -203,7 +209,7 @@ def test_no_tokens_are_known_to_be_none_only_of_a_cached_response() -> None:
     ("text", "cost"),
     [("0.25", 0.25), ("1e-05", 1e-05), ("0.0", 0.0), ("None", None), ("", None), ("nan", None), ("soon", None)],
 )
-def test_a_price_in_litellms_header_is_read(text: str, cost: float | None) -> None:
+def test_the_price_in_litellms_header_is_read(text: str, cost: float | None) -> None:
     headers = {"x-litellm-response-cost": text, "x-litellm-response-cost-original": "0.75"}
     assert Response(raw={}, headers=headers).usage.cost == cost
     assert Response(raw={"usage": {"cost": 0.5}}, headers=headers).usage.cost == 0.5
@@ -217,12 +223,12 @@ def test_a_price_in_litellms_header_is_read(text: str, cost: float | None) -> No
 @pytest.mark.parametrize(
     "error", [{}, "", {"code": None, "message": None}, {"message": ""}, {"code": 0}, None], ids=repr
 )
-def test_an_error_without_content_is_none(error: Any) -> None:
+def test_an_empty_error_is_no_error(error: Any) -> None:
     assert response(error=error).error is None
 
 
 @pytest.mark.parametrize("error", ["no", {"message": "no"}, {"code": "x", "message": None}, {"type": "server_error"}])
-def test_an_error_with_content_is_one(error: Any) -> None:
+def test_an_error_with_content_is_returned(error: Any) -> None:
     assert response(error=error).error is not None
 
 
@@ -234,17 +240,19 @@ def test_an_error_with_content_is_one(error: Any) -> None:
         ({"incomplete_details": {"reason": "x"}, "status": None}, "incomplete"),
         ({"incomplete_details": {"reason": None}}, "completed"),
         ({"incomplete_details": {}}, "completed"),
-        ({"output": [said("a", status="incomplete")]}, "incomplete"),
+        ({"output": [message_of("a", status="incomplete")]}, "incomplete"),
         ({"output": [CALL | {"status": "incomplete"}]}, "incomplete"),
-        ({"output": [REASONING | {"status": "incomplete"}, said("a")]}, "completed"),
+        ({"output": [REASONING | {"status": "incomplete"}, message_of("a")]}, "completed"),
         ({"output": [REASONING, REASONING]}, "incomplete"),
         ({"output": [REASONING, CALL]}, "completed"),
         ({"output": [REASONING], "output_text": "a"}, "completed"),
-        ({"output": [said("a", status="in_progress")]}, "completed"),
+        ({"output": [message_of("a", status="in_progress")]}, "completed"),
         ({"status": "failed", "incomplete_details": {"reason": "x"}}, "failed"),
         ({"status": None}, None),
     ],
     ids=str,
 )
-def test_a_response_is_incomplete_whatever_its_status_says(changes: dict[str, Any], status: str | None) -> None:
-    assert Response(raw={"status": "completed", "output": [said("a")], **changes}).status == status
+def test_a_truncated_response_that_is_called_completed_is_incomplete(
+    changes: dict[str, Any], status: str | None
+) -> None:
+    assert Response(raw={"status": "completed", "output": [message_of("a")], **changes}).status == status

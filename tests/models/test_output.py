@@ -1,4 +1,4 @@
-"""A pydantic model becomes a strict schema that its own instances satisfy, and an answer becomes the model."""
+"""A pydantic model becomes a strict schema that its instances match, and a response becomes an instance."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Node(BaseModel):
 
 
 class Described(BaseModel):
-    """A recursive model whose reference has something said beside it."""
+    """A recursive model whose reference has a description."""
 
     name: str
     children: list[Annotated[Described, Field(description="one child")]] = []
@@ -136,7 +136,7 @@ def by_alias(instance: BaseModel) -> Any:
 
 
 @pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
-def test_the_schema_is_valid_and_goes_into_a_request(instance: BaseModel) -> None:
+def test_the_schema_is_valid_and_accepted_in_a_request(instance: BaseModel) -> None:
     made = json_schema_format(type(instance))
     assert (made["type"], made["strict"]) == ("json_schema", True)
     sent = json.loads(ResponsesRequest(input="Hi", text={"format": made}).to_bytes())["text"]["format"]["schema"]
@@ -157,18 +157,18 @@ def test_every_object_is_closed_and_requires_all_its_fields(instance: BaseModel)
 
 
 @pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
-def test_an_instance_satisfies_the_schema_and_comes_back(instance: BaseModel) -> None:
-    answer = by_alias(instance)
-    Draft202012Validator(json_schema_format(type(instance))["schema"]).validate(answer)
-    assert parse_output(type(instance), json.dumps(answer)) == instance
+def test_an_instance_matches_the_schema_and_is_read_back(instance: BaseModel) -> None:
+    output = by_alias(instance)
+    Draft202012Validator(json_schema_format(type(instance))["schema"]).validate(output)
+    assert parse_output(type(instance), json.dumps(output)) == instance
 
 
 @pytest.mark.parametrize("instance", GOOD, ids=lambda value: type(value).__name__)
-def test_the_same_type_gives_the_same_schema_again(instance: BaseModel) -> None:
+def test_the_schema_of_a_type_never_changes(instance: BaseModel) -> None:
     assert str(json_schema_format(type(instance))) == str(json_schema_format(type(instance)))
 
 
-def test_the_order_of_the_fields_is_the_models() -> None:
+def test_the_fields_have_the_order_of_the_model() -> None:
     assert list(json_schema_format(Owner)["schema"]["properties"]) == ["pet", "day", "tags", "size", "limited"]
 
 
@@ -176,7 +176,7 @@ def test_descriptions_are_kept() -> None:
     assert json_schema_format(Nested)["schema"]["properties"]["last"]["description"] == "where it ends"
 
 
-def test_the_name_holds_only_what_the_api_allows() -> None:
+def test_the_name_has_only_characters_that_the_api_allows() -> None:
     assert json_schema_format(Box[Point])["name"] == "Box_Point_"
     long = type("L" * 90, (Point,), {})
     assert len(json_schema_format(long)["name"]) == 64
@@ -217,46 +217,46 @@ def test_an_open_object_is_refused_with_its_path(annotation: Any, path: str) -> 
 
 @pytest.mark.parametrize("annotation", [Any, list, list[Any], tuple[int, str]], ids=str)
 def test_a_field_that_cannot_be_described_is_refused_with_its_path(annotation: Any) -> None:
-    # Servers answer a strict schema that says nothing of a field, or knows its items by place, with a 400.
+    # Servers respond with a 400 to a strict schema without a type for a field, or with items by position.
     with pytest.raises(RequestValidationError) as caught:
         json_schema_format(open_field(annotation))
     assert "Open.inner" in caught.value.message
 
 
 @pytest.mark.parametrize("root", [RootModel[list[int]], RootModel[int], RootModel[Cat | Dog]], ids=str)
-def test_a_root_that_is_no_object_is_refused(root: type[BaseModel]) -> None:
-    with pytest.raises(RequestValidationError, match="root must be an object") as caught:
+def test_a_root_that_is_not_an_object_is_refused(root: type[BaseModel]) -> None:
+    with pytest.raises(RequestValidationError, match=r"must be an object, got .*: wrap it in a model") as caught:
         json_schema_format(root)
     assert caught.value.fields == ("output_type",)
 
 
-ANSWER = "zanzibar"
+OUTPUT = "zanzibar"
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "field"),
     [
-        (Point, f'{{"x": "{ANSWER}"}}', "x"),
-        (Nested, f'{{"start": {{"x": "{ANSWER}"}}}}', "start.x"),
-        (Nested, f'{{"start": {{"x": 1}}, "way": [{{"x": 1}}, {{"x": "{ANSWER}"}}]}}', "way.1.x"),
-        (Nested, f'{{"start": {{"x": 1}}, "colours": ["{ANSWER}"]}}', "colours.0"),
-        (Optionals, f'{{"b": "{ANSWER}"}}', "a"),
-        (Owner, f'{{"pet": {{"kind": "{ANSWER}"}}, "day": "2026-01-01"}}', "pet"),
-        (Owner, f'{{"pet": {{"kind": "cat", "lives": 1}}, "day": "{ANSWER}"}}', "day"),
+        (Point, f'{{"x": "{OUTPUT}"}}', "x"),
+        (Nested, f'{{"start": {{"x": "{OUTPUT}"}}}}', "start.x"),
+        (Nested, f'{{"start": {{"x": 1}}, "way": [{{"x": 1}}, {{"x": "{OUTPUT}"}}]}}', "way.1.x"),
+        (Nested, f'{{"start": {{"x": 1}}, "colours": ["{OUTPUT}"]}}', "colours.0"),
+        (Optionals, f'{{"b": "{OUTPUT}"}}', "a"),
+        (Owner, f'{{"pet": {{"kind": "{OUTPUT}"}}, "day": "2026-01-01"}}', "pet"),
+        (Owner, f'{{"pet": {{"kind": "cat", "lives": 1}}, "day": "{OUTPUT}"}}', "day"),
         (Owner, '{"pet": {"kind": "cat", "lives": 1}, "day": "2026-01-01", "size": 7}', "size"),
-        (Point, ANSWER, "the text"),
+        (Point, OUTPUT, "the text"),
         (Point, "", "the text"),
-        (Point, f'["{ANSWER}"]', "the text"),
-        (Point, f'```json\n{{"{ANSWER}": 1}}\n```', "x"),
-        (Point, f"```json\n{ANSWER}\n```", "the text"),
+        (Point, f'["{OUTPUT}"]', "the text"),
+        (Point, f'```json\n{{"{OUTPUT}": 1}}\n```', "x"),
+        (Point, f"```json\n{OUTPUT}\n```", "the text"),
     ],
     ids=range(13),
 )
-def test_a_wrong_answer_is_refused_by_field_without_quoting_it(kind: type[BaseModel], text: str, field: str) -> None:
+def test_an_invalid_response_is_refused_by_field_and_not_quoted(kind: type[BaseModel], text: str, field: str) -> None:
     with pytest.raises(OutputValidationError) as caught:
         parse_output(kind, text)
     assert f"{field}: " in str(caught.value)
     assert kind.__name__ in str(caught.value)
-    assert ANSWER not in str(caught.value)
+    assert OUTPUT not in str(caught.value)
     assert not caught.value.retryable
     assert caught.value.__cause__ is None

@@ -1,4 +1,4 @@
-"""What is around JSON is taken off; what is broken is repaired only where nothing is lost or invented."""
+"""Text around JSON is removed; broken JSON is repaired only if nothing is lost or invented."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Report(BaseModel):
 
 
 class Loose(BaseModel):
-    """Every field has a default: whatever is lost is not missed."""
+    """Every field has a default, so that no loss causes an error."""
 
     text: str = ""
     words: list[str] = []
@@ -81,7 +81,7 @@ OUTSIDE = st.sampled_from(["", " ", "\n\n", "\ufeff", "\r\n\t"])
 
 @st.composite
 def wrapped(draw: st.DrawFn, instances: st.SearchStrategy[Any] = REPORTS) -> tuple[Any, str, str]:
-    """Draw an instance, its JSON, and that in what is put around it."""
+    """Draw an instance, its JSON, and the JSON with text around it."""
     instance = draw(instances)
     text = json.dumps(instance.model_dump(mode="json"), ensure_ascii=draw(st.booleans()), indent=draw(INDENTS))
     whole = draw(OUTSIDE) + text + draw(OUTSIDE)
@@ -98,7 +98,7 @@ def wrapped(draw: st.DrawFn, instances: st.SearchStrategy[Any] = REPORTS) -> tup
 
 
 @given(wrapped())
-def test_what_is_around_json_is_taken_off(drawn: tuple[Report, str, str]) -> None:
+def test_text_around_the_json_is_removed(drawn: tuple[Report, str, str]) -> None:
     instance, _, whole = drawn
     assert parse_output(Report, whole) == instance
     for repair in (False, True):
@@ -116,7 +116,7 @@ def test_json_is_not_changed(instance: Report) -> None:
 @pytest.mark.parametrize(
     "text", ["```json\n{}\n```", "<think>no</think>{}", "\ufeff", "</think>", "~~~", "Here: {'a': 1}"]
 )
-def test_a_string_keeps_what_looks_like_something_around(text: str) -> None:
+def test_a_string_keeps_text_that_looks_like_a_wrapper(text: str) -> None:
     written = json.dumps({"text": text, "number": 1})
     assert parse_output(Report, written).text == text
     assert parse_output(Report, f"```\n{written}\n```").text == text
@@ -141,7 +141,7 @@ def test_a_string_keeps_what_looks_like_something_around(text: str) -> None:
         '{"text": "x", "number": 1} ' + "x" * 400,
     ],
 )  # fmt: skip
-def test_what_could_mean_something_else_is_not_read(text: str) -> None:
+def test_an_ambiguous_text_is_not_read(text: str) -> None:
     with pytest.raises(OutputValidationError):
         read_output(Report, [text], repair=True)
 
@@ -165,7 +165,7 @@ def test_what_could_mean_something_else_is_not_read(text: str) -> None:
         "\ufeff{'text': 'x y', 'number': 1}",
     ],
 )
-def test_a_slip_is_repaired_and_said(text: str) -> None:
+def test_a_small_error_is_repaired_and_reported(text: str) -> None:
     with pytest.raises(OutputValidationError):
         read_output(Report, [text])
     read = read_output(Report, [text], repair=True)
@@ -176,7 +176,7 @@ def test_a_slip_is_repaired_and_said(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"text": "x", "number": 1',  # cut off, all of these
+        '{"text": "x", "number": 1',  # truncated, and the following ones
         '{"text": "x", "number": 1, "inner": {"words": [], "share": 1}',
         '{"text": "x", "number": 1, "flags": [true',
         '{"number": 1, "text": "x',
@@ -186,18 +186,18 @@ def test_a_slip_is_repaired_and_said(text: str) -> None:
         "{'number': 1, 'text': 'x}",
         "{number: 1, text: x",
         '```json\n{"text": "x", "number": 1\n```',
-        '{"text": "x", "number": 1, "flags": [true}',  # brackets that do not pair
-        '{"text": "x, "number": 1}',  # a quote that is missing somewhere
+        '{"text": "x", "number": 1, "flags": [true}',  # brackets that do not match
+        '{"text": "x, "number": 1}',  # a quote is missing somewhere
         '{"text": "x", "number": 1, ...}',  # something left out
         '{"text": , "number": 1}',
-        '{"text": "x", "number": 1, "number": 2,}',  # which one?
+        '{"text": "x", "number": 1, "number": 2,}',  # two values
         '{"text": "x", "number": 1.,}',
         '{"text": "x", "number": 01}',
         '{"text": "x", "number": 0x1F}',
         '{"text": "x", "number": 1}}',
         '{"text": "x", "number": 1} {',
-        '{"text": "x", "nummer": 1,}',  # still not valid
-        '{"text": "x", "number": 1, "flags": [true,, false]}',  # an entry that is empty
+        '{"text": "x", "nummer": 1,}',  # the repaired JSON is not valid
+        '{"text": "x", "number": 1, "flags": [true,, false]}',  # an empty entry
         '{"text": "x", "number": 1, "flags": [, true]}',
         '{"text": "x", "number": 1, "flags": [true,,]}',
         '{"text": "x", "number": 1, "flags": [,]}',
@@ -206,9 +206,9 @@ def test_a_slip_is_repaired_and_said(text: str) -> None:
         '{"text": "x", "number":: 1}',
         '{"text" "x", "number": 1}',
         '{"text": "x", "number": 1 234}',
-        '{"text": "x", "number": 1, "note": [1 234]}',  # one number, or two?
-        '{"text": "x", "number": 1, "inner": {"words": ["a" "b"], "share": 1}}',  # one text, or two?
-        '{"text": "a" + "b", "number": 1}',  # a sum, not a text
+        '{"text": "x", "number": 1, "note": [1 234]}',  # one number or two
+        '{"text": "x", "number": 1, "inner": {"words": ["a" "b"], "share": 1}}',  # one text or two
+        '{"text": "a" + "b", "number": 1}',  # an expression
         '{"text": "a " + "b", "number": 1}',
         '{"text": "" + "b", "number": 1}',
         '{"text": "a "+n+" b", "number": 1}',
@@ -234,7 +234,7 @@ def test_a_slip_is_repaired_and_said(text: str) -> None:
         "{'text': 'x', 'number': 1, 'note': -1e999}",
     ],
 )
-def test_nothing_is_guessed(text: str) -> None:
+def test_a_text_is_not_repaired_by_guessing(text: str) -> None:
     with pytest.raises(OutputValidationError):
         read_output(Report, [text], repair=True)
 
@@ -244,7 +244,7 @@ BROKEN = "{'text': 'x', 'number': 1, 'inner': {'words': ['a', 'b'], 'share': 0.5
 
 
 @pytest.mark.parametrize("hint", HINTS)
-def test_what_says_that_something_is_left_out_is_not_repaired_away(hint: str) -> None:
+def test_a_text_that_leaves_something_out_is_not_repaired(hint: str) -> None:
     assert read_output(Report, [BROKEN], repair=True).repaired
     outside = [place for place in range(1, len(BROKEN)) if BROKEN[:place].count("'") % 2 == 0]
     assert len(outside) > 30
@@ -261,7 +261,7 @@ class Measured(BaseModel):
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"NaN"', '"1e999"'])
 @pytest.mark.parametrize("text", ['{{"share": {}}}', '{{"share": 1, "shares": [1, {}]}}', "{{'share': {},}}"])
-def test_a_number_that_is_not_finite_is_not_made_null(text: str, number: str) -> None:
+def test_a_number_that_is_not_finite_is_refused_where_null_is_not_allowed(text: str, number: str) -> None:
     with pytest.raises(OutputValidationError) as caught:
         read_output(Measured, [text.format(number)], repair=True)
     assert "must be a finite number" in str(caught.value) or "Invalid JSON" in str(caught.value)
@@ -269,16 +269,16 @@ def test_a_number_that_is_not_finite_is_not_made_null(text: str, number: str) ->
         TaskRequest(fields={}, output_type=Measured).read(complete(text.format(number)))
 
 
-def test_where_null_is_allowed_it_is_null() -> None:
+def test_a_number_that_is_not_finite_is_null_where_null_is_allowed() -> None:
     assert read_output(Measured, ['{"share": 1, "limit": NaN}']).value == {"share": 1.0, "shares": [], "limit": None}
 
 
-def test_the_field_is_named() -> None:
-    with pytest.raises(OutputValidationError, match=r"no Measured: shares\.1: must be a finite number"):
+def test_the_error_names_the_field_with_the_number() -> None:
+    with pytest.raises(OutputValidationError, match=r"does not match Measured: shares\.1 must be a finite number"):
         read_output(Measured, ['{"share": 1, "shares": [1, Infinity], "limit": NaN}'])
 
 
-def test_a_validator_that_expects_no_null_names_the_number_as_well() -> None:
+def test_the_error_names_the_number_also_if_a_validator_fails_on_null() -> None:
     class Picky(BaseModel):
         limit: float | None
 
@@ -287,7 +287,7 @@ def test_a_validator_that_expects_no_null_names_the_number_as_well() -> None:
         def fails(cls, value: float) -> float:
             return value.real
 
-    with pytest.raises(OutputValidationError, match="no Picky: limit: must be a finite number"):
+    with pytest.raises(OutputValidationError, match="does not match Picky: limit must be a finite number"):
         read_output(Picky, ['{"limit": 1e999}'])
 
 
@@ -299,21 +299,19 @@ def complete(text: str) -> Response:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(wrapped(LOOSE), st.data())
-def test_a_text_that_is_cut_off_is_never_read_as_something_else(
-    drawn: tuple[Loose, str, str], data: st.DataObject
-) -> None:
+def test_a_truncated_text_is_never_repaired(drawn: tuple[Loose, str, str], data: st.DataObject) -> None:
     instance, _, whole = drawn
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     try:
         read = read_output(Loose, [cut], repair=True)
     except OutputValidationError:
         return
-    # A thought that nothing opens, cut off right behind JSON, looks like a response.
+    # Thoughts without an opening tag that are truncated right after JSON look like a response.
     drafted = "think" not in cut.lower() and "</think>" in whole
     assert read.value == instance.model_dump(mode="json") or drafted
 
 
-def test_quotes_inside_of_a_string_are_repaired_where_they_cannot_end_it() -> None:
+def test_quotes_inside_a_string_are_repaired_if_they_cannot_end_it() -> None:
     assert repaired("""{"text": "so "it" is", "number": 1}""") == {"text": 'so "it" is', "number": 1}
     assert repaired("""{"text": "it's "so", or not", "number": 1}""") is None
 
@@ -345,7 +343,7 @@ SLIPS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("slip", SLIPS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(instance=LOOSE, indent=INDENTS, cut=st.integers(0, 10_000))
-def test_a_repair_gives_what_was_meant_or_nothing(slip: str, instance: Loose, indent: int | None, cut: int) -> None:
+def test_a_repair_is_correct_or_not_made(slip: str, instance: Loose, indent: int | None, cut: int) -> None:
     value = instance.model_dump(mode="json")
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     broken = SLIPS[slip](text)
@@ -358,7 +356,7 @@ def test_a_repair_gives_what_was_meant_or_nothing(slip: str, instance: Loose, in
             continue
         if read.repaired:
             assert read.value == value
-            assert whole or given_text.rstrip() == broken.rstrip(), "cut off, and repaired"
+            assert whole or given_text.rstrip() == broken.rstrip(), "truncated, but repaired"
 
 
 def no_text_looks_like_a_slip(value: Any) -> bool:
@@ -367,13 +365,13 @@ def no_text_looks_like_a_slip(value: Any) -> bool:
     )
 
 
-def test_the_texts_are_tried_in_their_order_and_repaired_last() -> None:
+def test_texts_are_tried_in_their_order_and_repaired_only_if_none_is_valid() -> None:
     good, broken, wrong = '{"text": "good", "number": 1}', "{'text': 'broken', 'number': 1}", '{"text": 3}'
     assert read_output(Report, [broken, good], repair=True).value["text"] == "good"
     assert read_output(Report, [wrong, broken], repair=True).value["text"] == "broken"
     with pytest.raises(OutputValidationError, match=r"text: .*number: Field required"):
         read_output(Report, [wrong, broken])
-    with pytest.raises(OutputValidationError, match="holds no text"):
+    with pytest.raises(OutputValidationError, match="has no text"):
         read_output(Report, [])
 
 
@@ -385,12 +383,12 @@ def test_only_a_complete_response_is_repaired(status: str | None, maybe_truncate
     part = {"type": "output_text", "text": "{'text': 'x', 'number': 1}"}
     raw = {"status": status, "output": [{"type": "message", "role": "assistant", "content": [part]}]}
     response = Response(raw=raw, maybe_truncated=maybe_truncated)
-    run = TaskRequest(fields={}, output_type=Report)
+    request = TaskRequest(fields={}, output_type=Report)
     if is_repaired:
-        assert run.read(response).value["text"] == "x"
+        assert request.read(response).value["text"] == "x"
     else:
         with pytest.raises(OutputValidationError):
-            run.read(response)
+            request.read(response)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +415,7 @@ def test_no_text_takes_long(text: str) -> None:
     assert time.process_time() - began < 20
 
 
-def test_a_library_that_fails_brings_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_json_repair_does_not_replace_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise IndexError
 

@@ -1,4 +1,4 @@
-"""What is sent for a type, word for word; what is refused, with the field and what to do."""
+"""The schema that is sent for a type, and the types that are refused, with the field and advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Json
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.output import parse_output
-from airflow_provider_responses.models.output_limits import described, limits_of
+from airflow_provider_responses.models.output_limits import add_limits, limits_of
 from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
 
 
@@ -47,7 +47,7 @@ class Pair(enum.Enum):
 
 
 def sent(annotation: Any) -> Any:
-    """Return what is sent for a field, without its title."""
+    """Return the schema that is sent for a field, without its title."""
     made = json_schema_format(create_model("Made", field=(annotation, ...)))["schema"]
     field = made["properties"]["field"]
     field = made["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
@@ -91,7 +91,7 @@ def also(**limits: Any) -> str:
     ],
     ids=range(7),
 )
-def test_a_decimal_is_asked_for_in_the_same_way_under_every_pydantic(annotation: Any, schema: Any) -> None:
+def test_the_schema_of_a_decimal_is_the_same_for_every_version_of_pydantic(annotation: Any, schema: Any) -> None:
     # pydantic's own schema has a pattern with look-aheads in 2.12 and 2.13: vLLM ignores them, OpenAI refuses them.
     assert sent(annotation) == schema
 
@@ -127,7 +127,7 @@ A = {"type": "string", "const": "a"}
     ],
     ids=str,
 )
-def test_values_are_asked_for_with_a_type_that_fits(annotation: Any, schema: Any) -> None:
+def test_enums_have_the_type_of_their_values(annotation: Any, schema: Any) -> None:
     assert sent(annotation) == schema
 
 
@@ -147,7 +147,7 @@ def test_values_are_asked_for_with_a_type_that_fits(annotation: Any, schema: Any
     ],
     ids=str,
 )
-def test_formats_that_every_server_knows_are_sent(annotation: Any, form: str) -> None:
+def test_formats_that_every_server_accepts_are_sent(annotation: Any, form: str) -> None:
     assert form in FORMATS
     assert sent(annotation)["format"] == form
 
@@ -166,13 +166,13 @@ def test_formats_that_every_server_knows_are_sent(annotation: Any, form: str) ->
     ],
     ids=str,
 )
-def test_other_formats_are_left_out_and_said(annotation: Any, description: str | None) -> None:
+def test_other_formats_are_moved_to_the_description(annotation: Any, description: str | None) -> None:
     made = sent(annotation)
     assert "format" not in made
     assert made.get("description") == description
 
 
-def test_what_is_left_out_is_validated() -> None:
+def test_limits_outside_the_schema_are_validated() -> None:
     model = create_model("Made", network=(ipaddress.IPv4Network, ...))
     with pytest.raises(pydantic.ValidationError):
         model.model_validate_json('{"network": "here"}')
@@ -207,7 +207,7 @@ def test_what_is_left_out_is_validated() -> None:
     ],
     ids=range(7),
 )  # fmt: skip
-def test_limits_without_a_keyword_are_said_in_the_description(annotation: Any, schema: Any) -> None:
+def test_limits_without_a_keyword_are_in_the_description(annotation: Any, schema: Any) -> None:
     assert sent(annotation) == schema
 
 
@@ -216,7 +216,7 @@ class LooksAhead(BaseModel):
     word: str = Field(pattern=r"^(?!x)a+$")
 
 
-def test_a_pattern_with_a_look_around_is_said_and_not_sent() -> None:
+def test_a_pattern_with_a_look_around_is_moved_to_the_description() -> None:
     field = json_schema_format(LooksAhead)["schema"]["properties"]["word"]
     assert "pattern" not in field
     assert limits_of(field) == {"pattern": r"^(?!x)a+$"}
@@ -228,14 +228,14 @@ def test_a_pattern_with_a_look_around_is_said_and_not_sent() -> None:
     "pattern",
     [r"(?=a)b", r"(?!a)", r"(?<=a)", r"(?<!a)", r"(a)\1", r"(?P<n>a)", r"(?i)a", r"\bfoo\b", r"\p{L}+", r"\Aa", r"a\Z"],
 )
-def test_patterns_that_some_server_does_not_take(pattern: str) -> None:
+def test_patterns_that_some_servers_refuse_are_not_portable(pattern: str) -> None:
     assert not is_portable(pattern)
 
 
 @pytest.mark.parametrize(
     "pattern", ["", "^a+$", r"^(?:a|b)\d{2}$", r"^\\b$", r"^\(\?=x$", r"^[^\s@]+@\w+\.com$", "a*?"]
 )
-def test_patterns_that_all_take(pattern: str) -> None:
+def test_patterns_that_all_servers_accept_are_portable(pattern: str) -> None:
     assert is_portable(pattern)
 
 
@@ -311,30 +311,30 @@ class WithRecord(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "expected"),
     [
-        (OneOf, "OneOf.a is read from a path inside of another field (AliasPath)"),
-        (NoChoice, "NoChoice.a is read from a path inside of another field (AliasPath)"),
-        (Holder, "Inner.numbers is a pydantic Json, which is JSON inside of a text"),
-        (Untyped, "Untyped.text is a pydantic Json, which is JSON inside of a text"),
-        (WithRecord, "Record.x is a pydantic Json, which is JSON inside of a text"),
-        (Tuples, "Tuples.pair has a value that is not read back as it is written"),
-        (Bytes, "Bytes.letter has a value that is not read back as it is written"),
-        (Objects, "Objects.value has a value that is not read back as it is written"),
-        (Importing, "Importing.function is a pydantic ImportString, which imports what a model names"),
+        (OneOf, "OneOf.a is read from a path inside another field (AliasPath)"),
+        (NoChoice, "NoChoice.a is read from a path inside another field (AliasPath)"),
+        (Holder, "Inner.numbers is a pydantic Json, which is JSON inside a text"),
+        (Untyped, "Untyped.text is a pydantic Json, which is JSON inside a text"),
+        (WithRecord, "Record.x is a pydantic Json, which is JSON inside a text"),
+        (Tuples, "Tuples.pair has a value that JSON cannot hold as it is"),
+        (Bytes, "Bytes.letter has a value that JSON cannot hold as it is"),
+        (Objects, "Objects.value has a value that JSON cannot hold as it is"),
+        (Importing, "Importing.function is a pydantic ImportString, which would import a name that the model chose"),
         (Existing, "Existing.file depends on the files of the machine that reads the response"),
         (Fresh, "Fresh.file depends on the files of the machine that reads the response"),
         (Calling, "Calling.call has no JSON schema"),
-        (Endless, "Endless contains itself without an end"),
-        (Around, "Endless contains itself without an end"),
+        (Endless, "Endless contains itself endlessly"),
+        (Around, "Endless contains itself endlessly"),
         (Both, "Both.value combines several schemas"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_could_not_be_read_is_refused_with_its_field_and_what_to_do(model: type[BaseModel], said: str) -> None:
+def test_a_field_that_could_not_be_read_is_refused_with_advice(model: type[BaseModel], expected: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
         json_schema_format(model)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert caught.value.fields[0] == "output_type"
     assert (
         "use " in str(caught.value)
@@ -352,14 +352,14 @@ class Named(BaseModel):
     nested: int = Field(validation_alias=AliasPath("x", 1))
 
 
-def test_each_field_is_asked_for_under_a_name_that_is_read() -> None:
+def test_each_field_has_a_name_that_is_read() -> None:
     asked = json_schema_format(Named)["schema"]["required"]
     assert asked == ["Plain", "second", "only", "nested"]
     assert parse_output(Named, json.dumps(dict.fromkeys(asked, 1))).nested == 1
 
 
 @pytest.mark.skipif(not hasattr(pydantic, "UUID7"), reason="pydantic has this setting from 2.11 on")
-def test_fields_that_are_read_by_name_only_are_asked_for_by_name() -> None:
+def test_fields_that_are_read_by_name_only_have_their_own_name() -> None:
     config = ConfigDict(validate_by_alias=False, validate_by_name=True)
     model = create_model("ByName", __config__=config, field=(int, Field(alias="Alias")))
     asked = json_schema_format(model)["schema"]["required"]
@@ -371,7 +371,7 @@ def test_keywords_that_are_no_part_of_a_strict_schema_are_left_out() -> None:
     assert schema == {"type": "integer"}
 
 
-def test_a_type_is_looked_at_once() -> None:
+def test_the_schema_of_a_type_is_built_once() -> None:
     class Costly(BaseModel):
         looks: int = 0
 
@@ -384,7 +384,7 @@ def test_a_type_is_looked_at_once() -> None:
     first, second = json_schema_format(Costly), json_schema_format(Costly)
     assert first == second
     assert counted == [1]
-    first["schema"]["properties"].clear()  # whoever changes it changes nobody else's
+    first["schema"]["properties"].clear()  # changing a format does not change the next one
     assert json_schema_format(Costly) == second
 
 
@@ -399,20 +399,20 @@ WIDE = create_model("Wide", **{f"f{n}": (int, ...) for n in range(5001)})
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "expected"),
     [
-        (WIDE, "5001 properties, and OpenAI takes at most 5000"),
-        (nested(11), "11 levels of objects, and OpenAI takes at most 10"),
+        (WIDE, "5001 properties, and OpenAI accepts at most 5000"),
+        (nested(11), "11 levels of objects, and OpenAI accepts at most 10"),
         (create_model("Choosy", x=(Literal[tuple(map(str, range(1001)))], ...)), "1001 values in enums"),
     ],
     ids=["wide", "deep", "choosy"],
 )
-def test_a_schema_that_openai_refuses_for_its_size_is_warned_of(model: type[BaseModel], said: str) -> None:
-    with pytest.warns(UserWarning, match=said):
+def test_a_schema_that_is_too_large_for_openai_causes_a_warning(model: type[BaseModel], expected: str) -> None:
+    with pytest.warns(UserWarning, match=expected):
         json_schema_format(model)
 
 
-def test_what_is_within_the_limits_is_not_warned_of() -> None:
+def test_a_schema_within_the_limits_causes_no_warning() -> None:
     class Tree(BaseModel):
         inner: list[Tree]
 
@@ -424,7 +424,7 @@ def test_what_is_within_the_limits_is_not_warned_of() -> None:
 
 @given(st.text() | st.none(), st.dictionaries(st.text(), st.integers() | st.text() | st.booleans(), min_size=1))
 def test_limits_are_read_back_from_a_description(description: str | None, limits: dict[str, Any]) -> None:
-    assert limits_of({"description": described(description, limits)}) == limits
+    assert limits_of({"description": add_limits(description, limits)}) == limits
 
 
 @given(st.text())

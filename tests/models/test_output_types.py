@@ -1,4 +1,4 @@
-"""Every type that is accepted: strict modes take its schema, and what the sandbox makes of that is read back."""
+"""All accepted types: strict modes accept their schemas, and outputs of the sandbox for them are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = [
 ]
 TEXTS += [f"Review number {number} of the Blue Dog" for number in range(12)]
 
-# https://platform.openai.com/docs/guides/structured-outputs: what its strict mode takes.
+# Accepted by OpenAI's strict mode: https://platform.openai.com/docs/guides/structured-outputs.
 ALLOWED = {
     "string": {"minLength", "maxLength", "pattern", "format", "enum", "const"},
     "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"},
@@ -46,7 +46,7 @@ def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def not_strict(root: dict[str, Any]) -> list[str]:
-    """Return what a strict mode would refuse."""
+    """Return the parts that a strict mode would refuse."""
     problems = [] if root["type"] == "object" and "anyOf" not in root else ["the root is no object"]
     definitions = root.get("$defs", {})
     for schema in (*definitions.values(), {key: value for key, value in root.items() if key != "$defs"}):
@@ -82,14 +82,14 @@ def faults_of_one_type(node: dict[str, Any], words: set[str]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_strict_modes_take_the_schema(name: str) -> None:
+def test_strict_modes_accept_the_schema(name: str) -> None:
     schema = json_schema_format(CORPUS[name])["schema"]
     Draft202012Validator.check_schema(schema)
     assert not_strict(schema) == []
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_what_the_sandbox_makes_is_read(name: str) -> None:
+def test_outputs_of_the_sandbox_are_read(name: str) -> None:
     schema = json_schema_format(CORPUS[name])["schema"]
     for text in TEXTS:
         made = make_instance(schema, text)
@@ -100,7 +100,7 @@ def test_what_the_sandbox_makes_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_the_columns_of_an_enrichment_are_the_fields_that_come_out(name: str) -> None:
+def test_the_columns_of_an_enrichment_are_the_fields_of_the_output(name: str) -> None:
     kind = CORPUS[name]
     made = make_instance(json_schema_format(kind)["schema"], "x")
     value = read_output(kind, [json.dumps(made)]).value

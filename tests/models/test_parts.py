@@ -1,4 +1,4 @@
-"""The typed parts against the schema: what is right leaves as it came, what is wrong is refused with its path."""
+"""The typed parts against the schema: valid values are sent unchanged, invalid ones are refused with their paths."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from airflow_provider_responses.models.plugins import PLUGINS, STOP_CONDITIONS
 from airflow_provider_responses.models.settings import FORMATS, ProviderPreferences
 from airflow_provider_responses.models.tools import CHOICES, NAMESPACE_TOOLS, TOOLS
 from tests.api import PUBLISHED_FILE
-from tests.models.generator import TOLD
-from tests.models.schema import REQUEST, SCHEMAS, branches, resolve, variants, wrongs
+from tests.models.generator import SERVER_WORDS
+from tests.models.schema import REQUEST, SCHEMAS, branches, invalid_values, resolve, variants
 from tests.models.schema import types as types_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "schema_structure.py"
 FULL = ROOT.parent / "shared" / "spec" / "openrouter-responses.openapi.json"
 
-# Kinds of tomorrow are the server's to judge, and so is what a model of tomorrow leaves in a conversation.
+# Unknown kinds are left to the server, and so are unknown words in items of a response.
 OPEN_KINDS = {
     *("input.0.type", "tools.0.type", "tools.0.tools.0.type", "plugins.0.id", "stop_server_tools_when.0.type"),
     *("tool_choice.type", "prompt.variables.key.type", "input.0.content.0.type", "input.0.output.0.type"),
     *("input.0.summary.0.type", "input.0.content.0.annotations.0.type", "input.0.action.type"),
     *("input.0.operation.type", "input.0.outputs.0.type", "input.0.output.0.outcome.type", "input.0.error.type"),
 }
-# Items whose words are those of whoever calls: they are his to get right.
+# Items that the caller writes: their words are checked.
 OWN = {
     *("user", "system", "developer", "function_call_output", "custom_tool_call_output", "local_shell_call_output"),
     *("apply_patch_call_output", "tool_search_output", "mcp_approval_response", "configuration_update"),
 }
-# What some servers leave out.
+# Fields that some servers leave out.
 LEFT_OUT = {
     ("shell_call", "action"),
     *(("reasoning", "id"), ("reasoning", "summary"), ("message", "id"), ("assistant", "type"), ("message", "type")),
     *(("message", name) for name in ("title", "start_index", "end_index", "bytes", "top_logprobs")),
 }
-# Two types share a kind, and what is wrong for the one is right for the other.
+# Two types share a kind: a value that is invalid for one is valid for the other.
 EITHER = {
     ("user", "input.0.content", "no such"),
     ("function_call", "input.0.id", "missing"),
     ("message", "input.0.content", "missing"),
     ("reasoning", "input.0.summary", None),
 }
-# One field is missing, and another is named: an item with a role is a message, one with nothing needs a type.
-# Metadata is named as a whole, with the key in the text.
+# The error names another field than the missing one: an item with a role is a message, others need a type.
+# The error names `metadata`, and has the key in its text.
 OTHER_PATH = {"input.0.type": "input.0.role", "input.0.role": "input.0.type", "metadata.key": "metadata"}
 
 
@@ -78,7 +78,7 @@ def problem(data: dict[str, Any]) -> RequestValidationError | None:
 
 
 def right_bodies() -> list[dict[str, Any]]:
-    """Every right request, except what this package refuses on purpose, or wants in `extra_body`."""
+    """Every valid request, except for values that this package refuses on purpose, or accepts in `extra_body` only."""
     purposely = ({"input": ""}, {"input": []}, {"model": ""}, {"models": [""]})
     known = SCHEMAS["ResponsesRequest"]["properties"]
     return [
@@ -106,34 +106,34 @@ def without(data: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def is_let_through(data: dict[str, Any], path: tuple[str | int, ...]) -> bool:
-    """Whether something wrong by the letter of the schema is accepted on purpose."""
+    """Whether a value is accepted on purpose although the schema does not allow it."""
     dotted, value = ".".join(map(str, path)), at(data, path)
     item = at(data, path[:2])
     kind = (item.get("type") or item.get("role")) if isinstance(item, dict) else None
     if value == "no such" and dotted in OPEN_KINDS:
         return True
-    if value == "no such" and path[0] == "input" and len(path) == 3 and path[-1] in TOLD and kind not in OWN:
+    if value == "no such" and path[0] == "input" and len(path) == 3 and path[-1] in SERVER_WORDS and kind not in OWN:
         return True
     if value == "missing" and path[0] == "input" and (kind, path[-1]) in LEFT_OUT:
         return True
     if kind == "additional_tools" and path[2:3] == ("tools",) and len(path) > 4:
-        return True  # the schema lets any object with a type be a tool there
+        return True  # any object with a type is a tool there
     if value is None and (len(path) == 1 or (path[0] == "input" and isinstance(path[-1], str))):
-        # A null at the top is sent as it is; inside what models made it says the same as nothing.
+        # A null at the top is sent as it is; inside items of a response it means the same as a missing field.
         return (kind, dotted, value) in EITHER or problem(without(data, path)) is None
     return any((kind, dotted) == (k, p) and value == v for k, p, v in EITHER)
 
 
-def test_every_right_value_of_the_schema_leaves_as_it_came() -> None:
+def test_every_valid_value_of_the_schema_is_sent_unchanged() -> None:
     bodies = right_bodies()
     changed = [data for data in bodies if body(data) != compact({name: data[name] for name in json.loads(body(data))})]
     assert changed == []
     assert len(bodies) > 3000
 
 
-def test_every_wrong_value_is_refused_with_its_path() -> None:
+def test_every_invalid_value_is_refused_with_its_path() -> None:
     accepted, misnamed, refused = [], [], 0
-    for data, path in wrongs(REQUEST):
+    for data, path in invalid_values(REQUEST):
         dotted = ".".join(map(str, path))
         error = problem(data)
         if not path or error is None:
@@ -148,7 +148,7 @@ def test_every_wrong_value_is_refused_with_its_path() -> None:
 
 
 def discriminated(schema: dict[str, Any], key: str = "type") -> dict[str, set[str]]:
-    """Kind → the fields of all the schema's types of this kind."""
+    """Return the fields of all types of a kind in the schema, by kind."""
     found: dict[str, set[str]] = {}
     for branch in branches(schema):
         for kind in (resolve(branch["properties"].get(key, {})).get("enum") or ()) if "properties" in branch else ():
@@ -186,7 +186,7 @@ def test_kinds_and_their_fields_are_those_of_the_schema(known: Any, schema: dict
     kinds = discriminated(schema, key)
     assert set(known) == set(kinds)
     for kind, part in known.items():
-        if not isinstance(part, types.FunctionType):  # messages are three types; their fields are checked by values
+        if not isinstance(part, types.FunctionType):  # messages have three types; their fields are checked by values
             assert set(typing.get_type_hints(part)) == kinds[kind], kind
 
 
@@ -218,7 +218,7 @@ def test_the_structure_is_that_of_the_published_schema() -> None:
     assert found == PUBLISHED_FILE.read_text(), f"run {SCRIPT.name}"
 
 
-def test_right_requests_pass_through_the_official_sdk_both_ways() -> None:
+def test_valid_requests_pass_through_the_official_sdk_both_ways() -> None:
     sdk = pytest.importorskip("openrouter.components").ResponsesRequest
     refused = []
     for data in right_bodies()[::7]:
@@ -238,11 +238,11 @@ def literals(annotation: Any) -> set[Any]:
     return set().union(*map(literals, typing.get_args(annotation)))
 
 
-# What only one of the two has: the SDK is of another day than the published schema.
+# Fields that only one of the two has: SDK and schema were published on different days.
 NOT_IN_SDK = {
     "BashServerToolConfig": {"sleep_after_seconds"},
     "ShellServerToolConfig": {"sleep_after_seconds"},
-    "ProviderName": {"NCompass"},  # providers come and go; any name is accepted
+    "ProviderName": {"NCompass"},  # any name of a provider is accepted
 }
 NOT_IN_REQUESTS = {"OpenResponsesResult"}
 
@@ -271,7 +271,7 @@ def test_fields_and_choices_are_those_of_the_official_sdk() -> None:
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
-    """Give the same JSON with the keys of every object in another order."""
+    """Return the same JSON with the keys of every object in another order."""
     if isinstance(value, dict):
         keys = list(value)
         order.shuffle(keys)
@@ -294,13 +294,13 @@ requests = st.fixed_dictionaries(
 )
 REFUSED = [
     (data[path[0]][0], path[0], path[2:])
-    for data, path in wrongs(REQUEST)
+    for data, path in invalid_values(REQUEST)
     if path[:1] and path[0] in LISTS and path[1:2] == (0,) and not is_let_through(data, path)
 ]
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_right_parts_leave_as_they_came_in_any_company_and_order(data: dict[str, Any], order: random.Random) -> None:
+def test_valid_parts_are_sent_unchanged_in_any_order(data: dict[str, Any], order: random.Random) -> None:
     given_ = shuffled(data, order)
     sent = body(given_)
     assert sent == compact({name: given_[name] for name in json.loads(sent)})
@@ -309,7 +309,7 @@ def test_right_parts_leave_as_they_came_in_any_company_and_order(data: dict[str,
 
 
 @given(requests, st.sampled_from(REFUSED), st.randoms(use_true_random=False))
-def test_one_wrong_part_among_right_ones_is_named(
+def test_one_invalid_part_among_valid_ones_is_named(
     data: dict[str, Any], wrong: tuple[Any, str, tuple[Any, ...]], order: random.Random
 ) -> None:
     part, field, path = wrong
@@ -327,7 +327,7 @@ def test_one_wrong_part_among_right_ones_is_named(
 
 
 @pytest.mark.parametrize(
-    ("fields", "path", "says"),
+    ("fields", "path", "expected"),
     [
         (
             {"tools": [{"type": "function", "name": "f", "parameters": "{}"}]},
@@ -340,15 +340,15 @@ def test_one_wrong_part_among_right_ones_is_named(
         (
             {"tools": [{"type": "web_search", "engine": "bing"}]},
             "tools.0.engine",
-            "'perplexity' or 'auto' (given: 'bing')",
+            "'perplexity' or 'auto', got 'bing'",
         ),
-        ({"tools": [{"type": "web_search", "max_results": "many"}]}, "tools.0.max_results", "(given: 'many')"),
+        ({"tools": [{"type": "web_search", "max_results": "many"}]}, "tools.0.max_results", ", got 'many'"),
         (
             {"tools": [{"type": "namespace", "name": "n", "description": "d", "tools": [{"type": "mcp"}]}]},
             "tools.0.tools.0.type",
-            "must be 'function' or 'custom' (given: 'mcp')",
+            "must be 'function' or 'custom', got 'mcp'",
         ),
-        ({"tools": {"function"}}, "tools", "a set has no order"),
+        ({"tools": {"function"}}, "tools", "must be a list, not a set, which has no order, got set of length 1"),
         (
             {"input": [{"role": "user", "content": [{"type": "output_text", "text": "secret"}]}]},
             "input.0.content.0.type",
@@ -370,13 +370,17 @@ def test_one_wrong_part_among_right_ones_is_named(
         (
             {"provider": {"alow_fallbacks": True}},
             "provider.alow_fallbacks",
-            "no field of `provider`; did you mean 'allow_fallbacks'?",
+            "not a field of `provider` (did you mean 'allow_fallbacks'?), got True",
         ),
-        ({"provider": {"nothing": True}}, "provider.nothing", "no field of `provider` (given: True). A field or value"),
-        ({"provider": {"sort": "cheap"}}, "provider.sort", "(given: 'cheap')"),
+        (
+            {"provider": {"nothing": True}},
+            "provider.nothing",
+            "not a field of `provider`, got True. Put a field",
+        ),
+        ({"provider": {"sort": "cheap"}}, "provider.sort", ", got 'cheap'"),
         ({"provider": {"sort": {"by": "cheap"}}}, "provider.sort.by", "'exacto'"),
         ({"provider": {"preferred_max_latency": "soon"}}, "provider.preferred_max_latency", "must be a finite number"),
-        ({"reasoning": {"effort": "extreme"}}, "reasoning.effort", "'minimal', 'none' or None (given: 'extreme')"),
+        ({"reasoning": {"effort": "extreme"}}, "reasoning.effort", "'minimal', 'none' or None, got 'extreme'"),
         ({"text": {"format": {"type": "yaml"}}}, "text.format.type", "'text', 'json_object' or 'json_schema'"),
         ({"plugins": [{"id": "fusion", "max_tool_calls": 17}]}, "plugins.0.max_tool_calls", "less than or equal to 16"),
         ({"plugins": [{"enabled": True}]}, "plugins.0.id", "is required: 'alignment'"),
@@ -385,15 +389,17 @@ def test_one_wrong_part_among_right_ones_is_named(
             "stop_server_tools_when.0.max_cost_in_dollars",
             "required",
         ),
-        ({"tool_choice": "perhaps"}, "tool_choice", "must be 'auto', 'none' or 'required' (given: 'perhaps')"),
+        ({"tool_choice": "perhaps"}, "tool_choice", "must be 'auto', 'none' or 'required', got 'perhaps'"),
         ({"image_config": {"n": True}}, "image_config.n", "a string, a number or a list"),
     ],
 )
-def test_messages_speak_of_one_kind_and_say_what_is_allowed(fields: dict[str, Any], path: str, says: str) -> None:
+def test_errors_are_about_one_kind_and_list_the_allowed_values(
+    fields: dict[str, Any], path: str, expected: str
+) -> None:
     error = problem(fields)
     assert error is not None
     assert error.fields == (path,)
-    assert says in error.message
+    assert expected in error.message
     assert "secret" not in str(error)
 
 
@@ -406,7 +412,7 @@ def test_messages_speak_of_one_kind_and_say_what_is_allowed(fields: dict[str, An
         {"type": "agent_message", "author": ["Ada Lovelace"], "recipient": "r", "content": "secret"},
     ],
 )
-def test_what_an_item_says_is_never_quoted(item: dict[str, Any]) -> None:
+def test_the_content_of_an_item_is_never_quoted(item: dict[str, Any]) -> None:
     error = problem({"input": [item]})
     assert error is not None
     assert "secret" not in str(error)
@@ -424,7 +430,7 @@ def test_neither_headers_nor_authorization_are_quoted() -> None:
 # --- templates, order, identity
 
 
-def test_text_from_templates_is_read_and_everything_else_stays_in_place() -> None:
+def test_rendered_numbers_are_converted_and_the_rest_is_unchanged() -> None:
     plugin = {"mode": "deep", "max_results": "5", "id": "web", "x": {"b": "1", "a": 1.0}, "enabled": "True"}
     tool = {"parameters": {"z": "1", "a": "true"}, "strict": "false", "name": "f", "type": "function"}
     provider = {"sort": "price", "preferred_max_latency": {"p90": "1.5", "p50": 1.0}, "allow_fallbacks": "true"}
@@ -437,12 +443,12 @@ def test_text_from_templates_is_read_and_everything_else_stays_in_place() -> Non
 
 @pytest.mark.parametrize(("value", "sent"), [(5, "5"), (5.0, "5.0"), ("5", "5"), ("5.0", "5")])
 @pytest.mark.parametrize("enabled", [True, "true"])
-def test_whole_numbers_keep_their_kind_whatever_stands_beside_them(value: Any, sent: str, enabled: Any) -> None:
+def test_whole_numbers_stay_whole_beside_other_values(value: Any, sent: str, enabled: Any) -> None:
     plugin = {"id": "web", "max_results": value, "enabled": enabled}
     assert body({"plugins": [plugin]}) == f'{{"plugins":[{{"id":"web","max_results":{sent},"enabled":true}}]}}'
 
 
-def test_words_that_look_like_numbers_stay_words() -> None:
+def test_texts_that_look_like_numbers_stay_texts() -> None:
     item = {"role": "user", "content": [{"type": "input_text", "text": "0.5"}]}
     assert body({"input": [item], "image_config": {"n": "4"}}) == compact({"input": [item], "image_config": {"n": "4"}})
 
@@ -454,7 +460,7 @@ def test_tuples_are_sent_as_lists_and_sets_are_refused() -> None:
     assert error.fields == ("provider.only",)
 
 
-def test_an_answer_of_another_server_is_accepted_as_the_next_input() -> None:
+def test_a_response_of_another_server_is_accepted_as_the_next_input() -> None:
     items = [
         {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": None, "status": None},
         {
@@ -470,7 +476,7 @@ def test_an_answer_of_another_server_is_accepted_as_the_next_input() -> None:
     assert body({"input": items}) == compact({"input": items})
 
 
-def test_a_dict_given_is_not_changed() -> None:
+def test_a_given_dict_is_not_changed() -> None:
     plugin = {"id": "web", "max_results": "5"}
     assert body({"plugins": [plugin]}) == '{"plugins":[{"id":"web","max_results":5}]}'
     assert plugin == {"id": "web", "max_results": "5"}

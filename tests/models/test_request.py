@@ -29,16 +29,16 @@ json_values = st.recursive(
     max_leaves=12,
 )
 json_objects = st.dictionaries(st.text(max_size=8), json_values, max_size=5)
-kinds_of_tomorrow = json_objects.map(lambda item: {**item, "type": "a_kind_of_tomorrow"})
+unknown_kinds = json_objects.map(lambda item: {**item, "type": "an_unknown_kind"})
 requests = st.fixed_dictionaries(
     {},
     optional={
         "model": st.text(min_size=1, max_size=20) | st.none(),
         "models": st.lists(st.text(min_size=1, max_size=9), max_size=3),
-        "input": st.text(min_size=1).filter(str.strip) | st.lists(kinds_of_tomorrow, min_size=1, max_size=3),
+        "input": st.text(min_size=1).filter(str.strip) | st.lists(unknown_kinds, min_size=1, max_size=3),
         "text": json_objects,
-        "tools": st.lists(kinds_of_tomorrow, max_size=3),
-        "tool_choice": st.sampled_from(["auto", "none", "required"]) | kinds_of_tomorrow,
+        "tools": st.lists(unknown_kinds, max_size=3),
+        "tool_choice": st.sampled_from(["auto", "none", "required"]) | unknown_kinds,
         "temperature": st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.none(),
         "max_output_tokens": st.integers() | st.none(),
         "store": st.booleans() | st.none(),
@@ -60,7 +60,7 @@ def refusal(data: Any) -> RequestValidationError:
 
 
 @given(requests)
-def test_bytes_survive_a_round_trip(data: dict[str, Any]) -> None:
+def test_the_bytes_are_the_same_after_a_round_trip(data: dict[str, Any]) -> None:
     first = ResponsesRequest.parse(data).to_bytes()
     sent = json.loads(first)
     extra = {name: sent.pop(name) for name in list(sent) if name not in REQUEST_FIELDS}
@@ -96,7 +96,7 @@ def test_unset_is_left_out_and_none_is_sent_as_null() -> None:
     assert body(**BASE, temperature=None) == '{"model":"maker/small-1","input":"Hi","temperature":null}'
 
 
-def test_numbers_keep_their_kind() -> None:
+def test_whole_numbers_and_floats_stay_what_they_are() -> None:
     assert body(temperature=1, top_p=1.0, image_config={"a": 1, "b": 1.0}) == (
         '{"temperature":1,"top_p":1.0,"image_config":{"a":1,"b":1.0}}'
     )
@@ -124,7 +124,7 @@ def test_extra_body_is_sent_as_it_is_after_all_others() -> None:
 @pytest.mark.parametrize(
     ("fields", "extra", "sent"),
     [
-        ({}, {"service_tier": "of tomorrow"}, {"service_tier": "of tomorrow"}),
+        ({}, {"service_tier": "unknown"}, {"service_tier": "unknown"}),
         ({"temperature": 0}, {"temperature": "hot"}, {"temperature": "hot"}),
         ({"reasoning": {"effort": "low"}}, {"reasoning": {"budget": 5}}, {"reasoning": {"effort": "low", "budget": 5}}),
         (
@@ -145,29 +145,29 @@ def test_extra_body_is_sent_as_it_is_after_all_others() -> None:
 def test_extra_body_sets_any_field_or_nested_value(fields: Any, extra: Any, sent: Any) -> None:
     request = ResponsesRequest.parse({**BASE, **fields, "extra_body": extra})
     assert request.to_dict() == {**BASE, **(extra if sent is None else sent)}
-    assert request.settled().to_bytes() == request.to_bytes()
+    assert request.with_merged_extra_body().to_bytes() == request.to_bytes()
 
 
 @given(requests, st.dictionaries(st.sampled_from(REQUEST_FIELDS) | st.text("xyz", min_size=1), json_values, max_size=4))
-def test_a_settled_request_is_the_same_bytes_and_reads_as_it_is_sent(data: dict[str, Any], extra: Any) -> None:
+def test_merging_extra_body_keeps_the_bytes_and_sets_the_fields(data: dict[str, Any], extra: Any) -> None:
     request = ResponsesRequest.parse({**data, "extra_body": extra})
-    settled = request.settled()
-    assert settled.to_bytes() == request.to_bytes()
-    assert settled.settled().to_bytes() == request.to_bytes()
+    merged = request.with_merged_extra_body()
+    assert merged.to_bytes() == request.to_bytes()
+    assert merged.with_merged_extra_body().to_bytes() == request.to_bytes()
     sent = json.loads(request.to_bytes())
-    for name in settled.model_fields_set - {"extra_body"} - settled.extra_body.keys():
-        assert getattr(settled, name) == sent[name]
+    for name in merged.model_fields_set - {"extra_body"} - merged.extra_body.keys():
+        assert getattr(merged, name) == sent[name]
 
 
-def test_the_same_request_is_the_same_bytes_however_it_is_put_together() -> None:
+def test_the_same_request_has_the_same_bytes_however_it_is_built() -> None:
     plain = body(**BASE, temperature=0, user="u", reasoning={"effort": "low"})
     assert body(extra_body={"reasoning": {"effort": "low"}, "user": "u", "temperature": 0}, **BASE) == plain
     assert body(user="u", reasoning={}, extra_body={"temperature": 0, "reasoning": {"effort": "low"}}, **BASE) == plain
 
 
-def test_what_was_given_is_not_changed_by_a_merge() -> None:
+def test_merging_extra_body_does_not_change_the_given_dicts() -> None:
     reasoning, extra = {"effort": "low"}, {"reasoning": {"new": 1}}
-    ResponsesRequest.parse({"reasoning": reasoning, "extra_body": extra}).settled().to_bytes()
+    ResponsesRequest.parse({"reasoning": reasoning, "extra_body": extra}).with_merged_extra_body().to_bytes()
     assert (reasoning, extra) == ({"effort": "low"}, {"reasoning": {"new": 1}})
 
 
@@ -213,8 +213,8 @@ def test_members_of_a_text_enum_are_sent_as_their_values(dialect: Dialect) -> No
     }
 
 
-def test_a_wrong_member_is_named_by_its_value() -> None:
-    assert "(given: 'web_search')" in refusal({"truncation": Choice.SEARCH}).message
+def test_a_wrong_member_of_an_enum_is_named_by_its_value() -> None:
+    assert ", got 'web_search'" in refusal({"truncation": Choice.SEARCH}).message
 
 
 @pytest.mark.parametrize(
@@ -242,34 +242,34 @@ def test_a_wrong_member_is_named_by_its_value() -> None:
 def test_only_near_misses_are_suggested_and_extra_body_is_always_named(name: str, close: str | None) -> None:
     message = refusal({**BASE, name: 1}).message
     assert ("did you mean" in message) == (close is not None)
-    assert close is None or f"did you mean {close!r}?" in message
-    assert "goes into `extra_body`" in message
+    assert close is None or f"did you mean {close!r}?)" in message
+    assert "into `extra_body`" in message
 
 
 @pytest.mark.parametrize(
     "fields", [{"service_tier": "turbo"}, {"reasoning": {"effort": "huge"}}, {"text": {"format": {"type": "yaml"}}}]
 )
-def test_a_value_that_is_not_known_is_refused_naming_the_way_out(fields: dict[str, Any]) -> None:
+def test_an_unknown_value_is_refused_with_advice_to_use_extra_body(fields: dict[str, Any]) -> None:
     assert refusal(fields).message.endswith(NEWER)
     assert json.loads(body(extra_body=fields)) == fields
 
 
-def test_a_wrong_type_has_no_way_out() -> None:
+def test_a_wrong_type_is_refused_without_that_advice() -> None:
     assert "extra_body" not in refusal({"temperature": "warm"}).message
 
 
-def test_unknown_kinds_inside_pass_through() -> None:
-    unknown = [{"type": "a_kind_of_tomorrow", "x": 1}]
-    sent = json.loads(body(input=unknown, tools=unknown, plugins=[{"id": "tomorrow"}], tool_choice={"type": "t"}))
-    assert (sent["input"], sent["tools"], sent["plugins"]) == (unknown, unknown, [{"id": "tomorrow"}])
+def test_unknown_kinds_inside_a_request_are_accepted() -> None:
+    unknown = [{"type": "an_unknown_kind", "x": 1}]
+    sent = json.loads(body(input=unknown, tools=unknown, plugins=[{"id": "unknown"}], tool_choice={"type": "t"}))
+    assert (sent["input"], sent["tools"], sent["plugins"]) == (unknown, unknown, [{"id": "unknown"}])
 
 
-def test_a_model_is_taken_as_it_is() -> None:
+def test_a_request_that_is_a_model_is_used_as_it_is() -> None:
     request = ResponsesRequest(model="maker/small-1", input="Hi")
     assert ResponsesRequest.parse(request) is request
 
 
-def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
+def test_replace_returns_a_checked_copy_and_leaves_other_fields_unset() -> None:
     request = ResponsesRequest.parse({**BASE, "extra_body": {"new": 1}})
     assert request.replace(stream=True).to_dict() == {**BASE, "stream": True, "new": 1}
     assert request.to_dict() == {**BASE, "new": 1}
@@ -278,7 +278,7 @@ def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "path", "says"),
+    ("fields", "path", "expected"),
     [
         ({"temprature": 1}, "temprature", "did you mean 'temperature'"),
         ({"entirely_new": 1}, "entirely_new", "extra_body"),
@@ -289,9 +289,9 @@ def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
         ({"route": "fallback"}, "route", "extra_body"),
         ({"model": ""}, "model", "at least 1 character"),
         ({"models": ["a", ""]}, "models.1", "at least 1 character"),
-        ({"input": ""}, "input", "is empty"),
-        ({"input": " \n\t"}, "input", "is empty"),
-        ({"input": []}, "input", "is empty"),
+        ({"input": ""}, "input", "must not be empty"),
+        ({"input": " \n\t"}, "input", "must not be empty"),
+        ({"input": []}, "input", "must not be empty"),
         ({"input": 5}, "input", "string"),
         ({"input": ["text"]}, "input.0", "dictionary"),
         ({"temperature": True}, "temperature", "number"),
@@ -305,11 +305,15 @@ def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
         ({"stream": "yes"}, "stream", "boolean"),
         ({"user": "u" * 257}, "user", "256"),
         ({"session_id": "s" * 257}, "session_id", "256"),
-        ({"metadata": {f"k{n}": "" for n in range(17)}}, "metadata", "17 pairs, at most 16 are allowed: drop 'k16'"),
+        ({"metadata": {f"k{n}": "" for n in range(17)}}, "metadata", "must have at most 16 pairs, got 17: drop 'k16'"),
         ({"metadata": {"a[0]": "x"}}, "metadata", "'a[0]'"),
         ({"metadata": {"a]": "x"}}, "metadata", "without brackets"),
         ({"metadata": {"k" * 65: "x"}}, "metadata", "at most 64"),
-        ({"metadata": {"note": "x" * 513}}, "metadata", "'note' has 513 characters, at most 512"),
+        (
+            {"metadata": {"note": "x" * 513}},
+            "metadata",
+            "have values of at most 512 characters, got 513 in 'note'",
+        ),
         ({"metadata": {"count": 5}}, "metadata.count", "string"),
         ({"metadata": {"int": 5}}, "metadata.int", "string"),
         ({"extra_body": ["model"]}, "extra_body", "dict"),
@@ -319,13 +323,13 @@ def test_replace_gives_a_checked_copy_and_keeps_what_was_unset() -> None:
         ({1: 2}, "1", "string"),
     ],
 )
-def test_what_is_wrong_is_refused_naming_field_and_what_is_allowed(
-    fields: dict[Any, Any], path: str, says: str
+def test_an_invalid_value_is_refused_with_its_field_and_the_allowed_values(
+    fields: dict[Any, Any], path: str, expected: str
 ) -> None:
     error = refusal({**BASE, **fields})
     assert path in error.fields
     assert path in error.message
-    assert says in error.message
+    assert expected in error.message
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
@@ -340,17 +344,17 @@ def test_metadata_within_its_limits_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("data", [None, "text", 5, [("model", "m")]])
-def test_what_is_no_request_is_refused(data: Any) -> None:
+def test_a_value_that_is_not_a_request_is_refused(data: Any) -> None:
     assert "ResponsesRequest" in refusal(data).message
 
 
 class Opaque:
-    def __repr__(self) -> str:  # names a test: the same in every process
+    def __repr__(self) -> str:  # part of the ids of tests, which must be the same in every process
         return "Opaque()"
 
 
 @pytest.mark.parametrize(
-    ("value", "path", "says"),
+    ("value", "path", "expected"),
     [
         ([{"type": "new", "a": [1, Opaque()]}], "input.0.a.1", "Opaque"),
         ([{"type": "new", "when": datetime(2026, 1, 1, tzinfo=UTC)}], "input.0.when", "datetime"),
@@ -364,11 +368,11 @@ class Opaque:
         ([{"type": "new", "a": {"\ud800": "key"}}], "input.0.a", "surrogate"),
     ],
 )
-def test_what_has_no_json_form_is_refused_with_its_path(value: Any, path: str, says: str) -> None:
+def test_a_value_without_a_json_form_is_refused_with_its_path(value: Any, path: str, expected: str) -> None:
     error = refusal({"model": "m", "input": value})
     assert error.fields == (path,)
     assert path in error.message
-    assert says in error.message
+    assert expected in error.message
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
@@ -382,7 +386,7 @@ def test_any_mapping_inside_is_sent_or_refused_with_its_path() -> None:
     try:
         sent = ResponsesRequest.parse(fields).to_bytes()
     except RequestValidationError as error:
-        assert error.fields == ("input.0.a",)  # noqa: PT017  either outcome keeps the promise
+        assert error.fields == ("input.0.a",)  # noqa: PT017  both outcomes are right
     else:
         assert b'{"x":1}' in sent
 

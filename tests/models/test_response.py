@@ -1,4 +1,4 @@
-"""No shape of an answer may raise: it has been paid for."""
+"""No shape of a response raises: it is paid for."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def read_everything(response: Response) -> None:
 
 
 @given(st.sampled_from(PATHS), anything)
-def test_no_property_raises_whatever_stands_anywhere(path: tuple[Any, ...], value: Any) -> None:
+def test_no_property_raises_for_any_value_in_any_place(path: tuple[Any, ...], value: Any) -> None:
     raw = mutated(path, value)
     response = Response(raw=raw)
     kept = repr(raw)
@@ -112,7 +112,7 @@ def test_no_property_raises_whatever_stands_anywhere(path: tuple[Any, ...], valu
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
-def test_no_property_raises_whatever_is_missing_or_null(path: tuple[Any, ...]) -> None:
+def test_no_property_raises_for_missing_or_null_values(path: tuple[Any, ...]) -> None:
     read_everything(Response(raw=mutated(path, None)))
     read_everything(Response(raw=mutated(path, None, drop=True)))
 
@@ -128,12 +128,12 @@ def test_a_cost_beyond_all_floats_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
-def test_a_cost_that_is_no_number_is_unknown(text: str) -> None:
-    # XCom and the metadata database hold JSON, which knows neither.
+def test_a_cost_that_is_not_a_number_is_unknown(text: str) -> None:
+    # XCom and the metadata database hold JSON, which has neither of them.
     assert Usage.from_raw({"cost": json.loads(text)}).cost is None
 
 
-def test_what_is_commonly_needed_is_read() -> None:
+def test_the_properties_of_a_response_are_read() -> None:
     response = Response(raw=RESULT)
     assert (response.id, response.status, response.model) == ("resp_1", "completed", "maker/small-1")
     assert response.output_text == "Hello, world"
@@ -164,24 +164,24 @@ def test_a_cost_of_zero_is_zero() -> None:
     assert Usage.from_raw({"cost": 0}).cost == 0.0
 
 
-def test_booleans_are_no_numbers_and_no_text() -> None:
+def test_booleans_are_neither_numbers_nor_text() -> None:
     usage = Usage.from_raw({"input_tokens": True, "cost": False, "is_byok": 1})
     assert (usage.input_tokens, usage.cost, usage.is_byok) == (None, None, None)
 
 
-def test_a_refusal_is_told_from_an_answer() -> None:
+def test_a_refusal_differs_from_an_output() -> None:
     content = [{"type": "refusal", "refusal": "I won't."}]
     response = Response(raw={"output": [{"type": "message", "content": content}]})
     assert response.refusal == "I won't."
     assert response.output_text == ""
 
 
-def test_output_text_of_servers_that_give_only_that_is_read() -> None:
+def test_the_output_text_of_servers_without_items_is_read() -> None:
     assert Response(raw={"output_text": "Hello"}).output_text == "Hello"
     assert Response(raw={**RESULT, "output_text": "other"}).output_text == "Hello, world"
 
 
-def test_to_input_gives_the_items_with_id_and_status() -> None:
+def test_to_input_returns_the_items_with_id_and_status() -> None:
     items = Response(raw=RESULT).to_input()
     *others, image = RESULT["output"]
     assert items == [*others, {**image, "status": "completed"}]
@@ -191,7 +191,7 @@ def test_to_input_gives_the_items_with_id_and_status() -> None:
     assert RESULT["output"][1]["status"] == "completed"
 
 
-def test_repr_shows_neither_prompt_nor_answer() -> None:
+def test_repr_shows_neither_prompt_nor_output() -> None:
     response = Response(raw=RESULT, headers={"x-secret": "hidden"}, previous=(ValueError("hidden"),))
     for secret in ("Hello", "world", "secret plan", "hidden"):
         assert secret not in repr(response)
@@ -215,12 +215,12 @@ def test_incomplete_reason_is_read() -> None:
 def test_incomplete_details_may_be_a_text() -> None:
     response = Response(raw={"status": "completed", "incomplete_details": "max_output_tokens"})
     assert (response.status, response.incomplete_reason) == ("incomplete", "max_output_tokens")
-    for nothing in ("", "none", "NULL"):
-        response = Response(raw={"status": "completed", "incomplete_details": nothing})
+    for empty in ("", "none", "NULL"):
+        response = Response(raw={"status": "completed", "incomplete_details": empty})
         assert (response.status, response.incomplete_details) == ("completed", None)
 
 
-def test_headers_tell_generation_and_cache() -> None:
+def test_generation_and_cache_are_read_from_the_headers() -> None:
     headers = {
         "x-generation-id": "gen-2",
         "x-openrouter-cache-status": "hit",
@@ -228,7 +228,7 @@ def test_headers_tell_generation_and_cache() -> None:
     }
     response = Response(raw={}, headers=headers, previous=(ValueError(), ValueError()))
     assert (response.generation_id, response.cached, response.cache_source_id) == ("gen-2", True, "gen-1")
-    assert response.tries == 3
+    assert response.sends == 3
     assert not Response(raw={}).cached
 
 

@@ -1,4 +1,4 @@
-"""What is checked towards OpenRouter, and towards other servers, in figures: hundreds of requests by chance."""
+"""The checks of requests to OpenRouter and to other servers, in figures: hundreds of random requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_responses.models.fields import Dialect
 from tests.models.generator import KINDS, Generator, Wrong, is_valid
 
 SEED = 20261027
-# Figures of this seed. In the dialect `open`, the types alone are checked.
+# The figures of this seed. In the dialect `open`, only types are checked.
 MADE, VALID = 300, 300
 MADE_WRONG, REFUSED, REFUSED_BY_OPEN = 500, 500, 85
 OPENAIS = 300
@@ -41,7 +41,7 @@ def sent(data: dict[str, Any], dialect: Dialect = "openrouter") -> dict[str, Any
 
 
 @pytest.mark.parametrize("dialect", ["openrouter", "open"])
-def test_every_valid_request_is_kept_as_it_is(valid: list[dict[str, Any]], dialect: Dialect) -> None:
+def test_every_valid_request_is_sent_unchanged(valid: list[dict[str, Any]], dialect: Dialect) -> None:
     assert len(valid) == VALID
     assert [data for data in valid if sent(data, dialect) != data] == []
 
@@ -53,13 +53,13 @@ def test_invalid_requests_are_refused_towards_openrouter(invalid: list[Wrong]) -
     assert all(refused[kind] > 80 for kind in KINDS)
 
 
-def test_towards_other_servers_the_types_are_checked_and_nothing_else(invalid: list[Wrong]) -> None:
+def test_towards_other_servers_only_types_are_checked(invalid: list[Wrong]) -> None:
     refused = Counter(wrong.kind for wrong in invalid if sent(wrong.request, "open") is None)
     assert refused == {"type": REFUSED_BY_OPEN}
     assert sum(wrong.kind == "type" for wrong in invalid) == REFUSED_BY_OPEN
 
 
-def test_the_same_requests_are_made_again() -> None:
+def test_the_generated_requests_are_always_the_same() -> None:
     assert Generator(7).requests(5) == Generator(7).requests(5)
     assert Generator(7).invalid(5) == Generator(7).invalid(5)
 

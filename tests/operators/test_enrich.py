@@ -78,7 +78,7 @@ class TestRefusedAtParse:
             ({"shard": (4, 4)}, "shard is (4, 4); allowed are two whole numbers"),
             ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'?"),
             ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
-            ({"request": {"temprature": 1}}, "request.temprature: is no field"),
+            ({"request": {"temprature": 1}}, "request.temprature is not a field"),
             (
                 {"output_type": dict},
                 "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
@@ -327,7 +327,7 @@ class TestTemplates:
             ),
             (
                 "{{ row.text[99:] }}",
-                "no row can be sent. The first, row 0 (key 0): the request is not valid: input: is empty",
+                "no row can be sent. The first, row 0 (key 0): the request is not valid: input must not be empty",
             ),
         ],
     )
@@ -385,7 +385,7 @@ class TestTemplates:
         enrich(tmp_path, source=rows, input="{{ row.text }}", limits=Limits(max_failures=1)).execute(context())
         last = result(tmp_path)[-1]
         assert (last["_status"], last["_tries"]) == ("invalid", 0)
-        assert "input: is empty" in last["_error"]
+        assert "input must not be empty" in last["_error"]
         assert len(responses_sandbox.ledger) == 5
 
     def test_what_a_function_asks_may_come_back(self, tmp_path, responses_sandbox):

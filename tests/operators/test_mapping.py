@@ -16,7 +16,7 @@ from tests.operators.enrichments import MODEL
 
 KNOWN = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
 WRONG = [
-    ({"request": {"temprature": 1}}, "request.temprature: is no field"),
+    ({"request": {"temprature": 1}}, "request.temprature is not a field"),
     ({"result": "bogus"}, "result must be 'text' or 'response', got 'bogus'"),
     (
         {"output_type": dict},
@@ -117,7 +117,7 @@ def test_what_may_be_right_is_not_refused():
 # --- what comes from other tasks
 
 BAD = [
-    ({"input": "x", "request": {"temprature": 1}}, "request.temprature: is no field"),
+    ({"input": "x", "request": {"temprature": 1}}, "request.temprature is not a field"),
     ({"input": 5.5}, "input must be str or list, got float"),
     ({"input": {"a": 1}}, "input must be str or list, got dict"),
     ({"input": "x", "cache_ttl": -1}, "cache_ttl must be a whole number from 1 to 86400, got -1"),
@@ -144,7 +144,7 @@ def test_so_is_a_mapped_enrichment(tmp_path, responses_sandbox):
         request={"temprature": 1},
         _airflow_from_mapped=True,
     )
-    with pytest.raises(AirflowFailException, match=r"Task 'ask': request\.temprature: is no field"):
+    with pytest.raises(AirflowFailException, match=r"Task 'ask': request\.temprature is not a field"):
         made.execute(context(TaskInstance()))
     assert not responses_sandbox.ledger
 

@@ -71,7 +71,7 @@ class TestRefusedAtParse:
         [
             (
                 {"request": {"temprature": 1}},
-                "request.temprature: is no field of a request; did you mean 'temperature'",
+                "request.temprature is not a field of a request (did you mean 'temperature'",
             ),
             ({"request": {"input": "x"}}, "input is given twice"),
             ({"request": {"model": "x"}}, "model is given twice"),
@@ -88,7 +88,7 @@ class TestRefusedAtParse:
                 "(a subclass of BaseModel), got Label(topic='good', why='x')",
             ),
             ({"output_type": NoSchema}, "output_type NoSchema.call has no JSON schema"),
-            ({"output_type": Unreadable}, "Unreadable.numbers is a pydantic Json, which is JSON inside of a text"),
+            ({"output_type": Unreadable}, "Unreadable.numbers is a pydantic Json, which is JSON inside a text"),
             ({"result": "output"}, "result must be 'text' or 'response', got 'output'"),
             ({"on_invalid_output": "skip"}, "on_invalid_output must be 'fail' or 'return', got 'skip'"),
             ({"cache_ttl": 0}, "cache_ttl must be a whole number from 1 to 86400, got 0"),
@@ -132,24 +132,27 @@ class TestRefusedBeforeSending:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"model": None}, "model: missing; give `model` or `models`, or set a default model on the connection"),
-            ({"input": None}, "input: missing"),
-            ({"input": ""}, "input: is empty"),
-            ({"input": []}, "input: is empty"),
-            ({"input": "  \n"}, "input: is empty"),
+            ({"model": None}, "model is missing: give `model` or `models`, or set a default model on the connection"),
+            ({"input": None}, "input is missing"),
+            ({"input": ""}, "input must not be empty"),
+            ({"input": []}, "input must not be empty"),
+            ({"input": "  \n"}, "input must not be empty"),
             (
                 {"request": {"metadata": {str(n): "x" for n in range(16)}}},
                 "metadata must have at most 15 pairs, got 16: the task's idempotency key 'airflow'",
             ),
-            ({"request": {"metadata": {str(n): "x" for n in range(17)}}}, "metadata: has 17 pairs"),
+            (
+                {"request": {"metadata": {str(n): "x" for n in range(17)}}},
+                "metadata must have at most 16 pairs, got 17",
+            ),
             (
                 {"request": {"metadata": {"airflow": "x"}}},
                 "metadata.airflow: this key is reserved for the task's idempotency key",
             ),
-            ({"request": {"store": True}}, "store: true is refused by OpenRouter"),
-            ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id: OpenRouter stores no responses"),
-            ({"request": {"background": True}}, "background: true would return before the response is there"),
-            ({"request": {"temperature": "warm"}}, "temperature: "),
+            ({"request": {"store": True}}, "store must not be true: OpenRouter stores no"),
+            ({"request": {"previous_response_id": "resp-1"}}, "previous_response_id must not be set: OpenRouter"),
+            ({"request": {"background": True}}, "background must not be true: the call would return without"),
+            ({"request": {"temperature": "warm"}}, "temperature must be"),
             ({"request": {"text": {"format": {"type": "text"}}}, "output_type": Label}, "text.format is given twice"),
         ],
     )
@@ -185,14 +188,14 @@ class TestRefusedBeforeSending:
     @pytest.mark.parametrize(
         ("request_", "said"),
         [
-            (_tool_with(datetime.date(2026, 1, 1)), f"{DEFAULT}: is a date, {NO_FORM}"),
-            (_tool_with(datetime.datetime(2026, 1, 1)), f"{DEFAULT}: is a datetime, {NO_FORM}"),
-            (_tool_with(b"x"), f"{DEFAULT}: is a bytes, {NO_FORM}"),
-            (_tool_with(PurePosixPath("a")), f"{DEFAULT}: is a PurePosixPath, {NO_FORM}"),
-            (_tool_with({1}), f"{DEFAULT}: is a set, {NO_FORM}"),
-            ({"extra_body": {"x": [float("nan")]}}, "x.0: is nan, which has no JSON form"),
-            ({"extra_body": {"x": Label(topic="good", why="x")}}, f"x: is a Label, {NO_FORM}"),
-            ({"extra_body": {"x": "\ud800"}}, "x: holds half of a surrogate pair, which is no text: decode the source"),
+            (_tool_with(datetime.date(2026, 1, 1)), f"{DEFAULT} is a date, {NO_FORM}"),
+            (_tool_with(datetime.datetime(2026, 1, 1)), f"{DEFAULT} is a datetime, {NO_FORM}"),
+            (_tool_with(b"x"), f"{DEFAULT} is a bytes, {NO_FORM}"),
+            (_tool_with(PurePosixPath("a")), f"{DEFAULT} is a PurePosixPath, {NO_FORM}"),
+            (_tool_with({1}), f"{DEFAULT} is a set, {NO_FORM}"),
+            ({"extra_body": {"x": [float("nan")]}}, "x.0 is nan, which has no JSON form"),
+            ({"extra_body": {"x": Label(topic="good", why="x")}}, f"x is a Label, {NO_FORM}"),
+            ({"extra_body": {"x": "\ud800"}}, "x holds half of a surrogate pair, which is not text: decode the source"),
         ],
     )
     def test_what_has_no_json_form_is_refused_alike(self, perform, request_, said, responses_sandbox):
@@ -553,6 +556,6 @@ class TestWhatTasksAreGiven:
                 return {}[value]
 
         responses_sandbox.script({"text": '{"topic": "secret"}'})
-        with pytest.raises(AirflowFailException, match="made a validator of Broken fail with KeyError") as caught:
+        with pytest.raises(AirflowFailException, match="a validator of Broken failed with KeyError") as caught:
             perform(ask(output_type=Broken), context())
         assert "secret" not in str(caught.value)

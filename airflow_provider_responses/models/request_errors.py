@@ -1,7 +1,8 @@
-"""What is wrong with a request, in sentences: one for each field, without what people wrote to a model."""
+"""The error of a request that is not valid: one sentence for each wrong field, without content of the prompt."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sized
 from enum import Enum
 from typing import Final
@@ -13,29 +14,32 @@ from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, SECRETS, unknown_field
 from airflow_provider_responses.models.settings import ProviderPreferences
 
-# Settings, whose wrong values may be quoted in messages; what people write to a model never is.
+# Settings, whose wrong values may be quoted in messages; content of a prompt never is.
 SETTINGS: Final = frozenset(
     {"model", "models", "parallel_tool_calls", "max_tool_calls", "max_output_tokens", "temperature", "top_p", "top_k"}
     | {"top_logprobs", "frequency_penalty", "presence_penalty", "truncation", "include", "modalities", "service_tier"}
     | {"prompt_cache_retention", "store", "background", "stream"}
 )
-# Objects with settings and words in them: a text is quoted only where a choice, a number or a boolean was due.
+# Objects that hold settings and content: a text is quoted only where a choice, a number or a boolean was expected.
 MIXED: Final = frozenset(
     {"reasoning", "text", "provider", "plugins", "tools", "tool_choice", "stop_server_tools_when"}
     | {"cache_control", "prompt_cache_options", "debug"}
 )
-UNKNOWN: Final = frozenset(
-    {"literal_error", "kind", "extra_forbidden", "others_field"}
-)  # wrong today, and perhaps right tomorrow
-CHOSEN: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
+# Kinds of pydantic's errors that a newer version of the API may not have.
+OUTDATED: Final = frozenset({"literal_error", "kind", "extra_forbidden", "others_field"})
+# Kinds of errors where a choice, a number or a boolean was expected.
+CHOICES: Final = frozenset({"literal_error", "kind", "number", "bool_type"})
+# Parts of pydantic's messages: the subject, for which the path stands, and the length, which `_given` adds.
+_SUBJECT: Final = re.compile(r"^(?:Input|Keys|List|String|Value) should ")
+_COUNTED: Final = re.compile(r" after validation, not \d+$")
 CLOSED: Final = {"provider": tuple(ProviderPreferences.__annotations__)}
 
 
-def refusal(error: ValidationError) -> RequestValidationError:
-    """Return the error that names each wrong field, what was given and what is allowed."""
+def to_request_error(error: ValidationError) -> RequestValidationError:
+    """Return the error that names each wrong field, its expected value and the given one."""
     details = error.errors(include_url=False, include_context=False)
-    found = {path: f"{path}: {_sentence(detail, path)}" for detail in details for path in [_path(detail)]}
-    newer = f". {NEWER}" if any(detail["type"] in UNKNOWN for detail in details) else ""
+    found = {path: f"{path} {_sentence(detail, path)}" for detail in details for path in [_path(detail)]}
+    newer = f". {NEWER}" if any(detail["type"] in OUTDATED for detail in details) else ""
     return RequestValidationError(f"the request is not valid: {'; '.join(found.values())}{newer}", fields=tuple(found))
 
 
@@ -53,16 +57,17 @@ def _sentence(detail: ErrorDetails, path: str) -> str:
         return "is required"
     if kind == "no_kind":
         return message
-    return message.removeprefix("Value error, ").replace("Input should be", "must be") + _given(detail, path)
+    sentence = _COUNTED.sub("", _SUBJECT.sub("must ", message.removeprefix("Value error, ")))
+    return sentence if ", got " in sentence else sentence + _given(detail, path)
 
 
 def _given(detail: ErrorDetails, path: str) -> str:
-    """Quote small values of settings; of a prompt, and of anything large, only what it is and how long."""
+    """Return the given value, if it is a short one of a setting; else its type and length."""
     value, field = detail["input"], path.partition(".")[0]
     text = repr(value.value if isinstance(value, Enum) else value)
-    chosen = field in MIXED and detail["type"] in CHOSEN and isinstance(value, str)
-    quotable = field in SETTINGS or chosen or not isinstance(value, Sized)
-    if len(text) <= 80 and quotable and SECRETS.isdisjoint(path.split(".")):
-        return f" (given: {text})"
-    name = type(value).__name__
-    return f" (given: {name} of length {len(value)})" if isinstance(value, Sized) else f" (given: {name})"
+    is_choice = field in MIXED and detail["type"] in CHOICES and isinstance(value, str)
+    may_be_quoted = field in SETTINGS or is_choice or not isinstance(value, Sized)
+    if len(text) <= 80 and may_be_quoted and SECRETS.isdisjoint(path.split(".")):
+        return f", got {text}"
+    length = f" of length {len(value)}" if isinstance(value, Sized) else ""
+    return f", got {type(value).__name__}{length}"
