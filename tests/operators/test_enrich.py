@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Objec
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.enrich import Limits
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, TransportError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputLockedError, ResponsesError, TransportError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import TaskInstance, context
@@ -495,7 +495,7 @@ class TestFailures:
 
         def ask(row):
             if row["id"] == "r0":
-                with pytest.raises(ConfigurationError) as caught:
+                with pytest.raises(OutputLockedError) as caught:
                     enrich(tmp_path).execute(context(TaskInstance(task_id="other")))
                 inside.append(str(caught.value))
             return row["text"]
