@@ -1,11 +1,9 @@
-"""One attempt of an enrichment, in a process that may be killed: ``python -m tests.enrich.child`` and a JSON object."""
+"""One attempt of an enrichment, in a process that may be killed."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,7 +83,3 @@ def main(
         writer=Writer(owner="task", try_number=attempt),
         limits=Limits(**{"concurrency": CONCURRENCY, **(limits or {})}),
     )
-
-
-if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))

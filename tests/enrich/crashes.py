@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import secrets
 import threading
 import time
@@ -351,7 +352,8 @@ class Table:
     :param open_storage: opens the output for an attempt.
     :param plain: the same output, for looking at it.
     :param rows: of the table.
-    :param before: rows of an earlier run, whose result and responses the attempts replace; 0 for a new output.
+    :param before: rows of an earlier run, whose result and responses the attempts replace; 0 for a new output. The
+        result has to be there: see ``make_earlier_result``.
     :param clock: of the attempts.
     """
 
@@ -369,12 +371,14 @@ class Table:
         self.service = Service()
         self._tries = self.crashes = 0
         self._kept = set[str]()  # the rows whose responses are written
-        if before:
-            turns = Turns()
-            service, self.service = self.service, Service()
-            self.service.begin(Crash(), turns, before)
-            self._run(Crash(), turns, PartWriter, table(before), Writer(owner="task run=1"))
-            self.service = service
+
+    def make_earlier_result(self) -> None:
+        """Write the result of the earlier run, which no attempt stops."""
+        turns = Turns()
+        service, self.service = self.service, Service()
+        self.service.begin(Crash(), turns, self._before)
+        self._run(Crash(), turns, PartWriter, table(self._before), Writer(owner="task run=1"))
+        self.service = service
 
     def enrich(self, at: Point | None = None) -> Crash:
         """Make an attempt, which stops where it is told; check what it leaves."""
@@ -483,3 +487,26 @@ class Table:
         for number, (row, source) in enumerate(zip(rows, table(len(rows)), strict=True)):
             assert row | source | {"_row": number, "_status": "ok", "mood": mood_of(number)} == row
         return len(rows)
+
+
+def stop_at_each_boundary(make: Callable[[], Table]) -> Tally:
+    """Stop an attempt at each boundary, and make the next one, each time with a table of its own."""
+    tally = Tally()
+    for point in make().enrich().points:
+        table = make()
+        assert table.enrich(point).is_reached, f"there was no {point}"
+        table.enrich()
+        table.check(tally)
+    return tally
+
+
+def stop_several_times(make: Callable[[], Table], tables: int, tally: Tally) -> None:
+    """Stop four attempts on the same table one after the other, at boundaries that are drawn."""
+    draw = random.Random(12)  # noqa: S311  the same each time
+    points = make().enrich().points
+    for _ in range(tables):
+        table = make()
+        for point in draw.sample(points, 4):
+            table.enrich(point)
+        table.enrich()
+        table.check(tally)

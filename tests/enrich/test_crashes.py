@@ -2,61 +2,94 @@
 A process that stops at any boundary, and the attempt after it: nothing is lost, torn, or paid twice beyond the bound.
 
 Boundaries are each storage call, also those of the lease, each commit of the index, each flush and each response.
+``make parts`` does the same on S3.
 """
 
 from __future__ import annotations
 
-import random
+import os
+import shutil
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_responses.enrich.storage import LocalStorage
-from tests.enrich.crashes import CrossingDisk, CrossingShelf, Table, Tally, hurried_clock
+from tests.enrich.crashes import (
+    CrossingDisk,
+    CrossingShelf,
+    Table,
+    Tally,
+    hurried_clock,
+    stop_at_each_boundary,
+    stop_several_times,
+)
 from tests.enrich.stores import Shelf
 
-ROWS = 24
+ROWS = 16
+BEFORE = 8  # rows of an earlier result
 SEQUENCES = 20
 
 
-def on_disk(folder: Path, before: int = 0) -> Table:
-    at = Path(tempfile.mkdtemp(dir=folder))
-    return Table(lambda crash: CrossingDisk(at, crash), LocalStorage(at), rows=ROWS, before=before)
+@pytest.fixture(autouse=True)
+def _no_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops is this process and not the machine, so that nothing has to reach the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def in_memory(_: Path, before: int = 0) -> Table:
-    files: dict[str, bytes] = {}
-    return Table(lambda crash: CrossingShelf(files, crash), Shelf(files), rows=ROWS, before=before, clock=hurried_clock)
+def tables_on_disk(folder: Path, before: int) -> Callable[[], Table]:
+    """Return what makes tables, each in an output of its own, which may begin with an earlier result."""
+
+    def at(path: Path) -> Table:
+        return Table(lambda crash: CrossingDisk(path, crash), LocalStorage(path), rows=ROWS, before=before)
+
+    def copied() -> Table:
+        path = Path(tempfile.mkdtemp(dir=folder))
+        shutil.copytree(earlier, path, dirs_exist_ok=True)
+        return at(path)
+
+    earlier = folder / "earlier"
+    earlier.mkdir()
+    if before:
+        at(earlier).make_earlier_result()
+    return copied
+
+
+def tables_in_memory(before: int) -> Callable[[], Table]:
+    """Return what makes tables in memory, whose lease is not exclusive."""
+
+    def among(files: dict[str, bytes]) -> Table:
+        storage = partial(CrossingShelf, files)
+        return Table(storage, Shelf(files), rows=ROWS, before=before, clock=hurried_clock)
+
+    earlier: dict[str, bytes] = {}
+    among(earlier).make_earlier_result()
+    return lambda: among(dict(earlier))
 
 
 @pytest.mark.parametrize(
-    ("where", "make", "before"),
+    ("where", "before"),
     [
-        pytest.param("local disk", on_disk, 0, id="on disk"),
-        pytest.param("local disk, replacing a result", on_disk, 8, id="on disk, replacing a result"),
-        pytest.param("in memory, with a lease that is not exclusive", in_memory, 8, id="in memory"),
+        pytest.param("local disk", 0, id="new"),
+        pytest.param("local disk, replacing a result", BEFORE, id="replacing a result"),
     ],
 )
-def test_the_attempt_after_one_that_stops_at_any_boundary(where, make, before, tmp_path, record_property):
-    tally = Tally()
-    for point in make(tmp_path, before).enrich().points:
-        table = make(tmp_path, before)
-        assert table.enrich(point).is_reached, f"there was no {point}"
-        table.enrich()
-        table.check(tally)
+def test_the_attempt_after_one_that_stops_at_any_boundary_on_local_disk(where, before, tmp_path, record_property):
+    tally = stop_at_each_boundary(tables_on_disk(tmp_path, before))
     record_property("counted", f"Stopped at each boundary, {where}: {tally}")
 
 
+def test_the_attempt_after_one_that_stops_at_any_boundary_with_a_shared_lease(record_property):
+    tally = stop_at_each_boundary(tables_in_memory(BEFORE))
+    record_property("counted", f"Stopped at each boundary, in memory, with a lease that is not exclusive: {tally}")
+
+
 def test_attempts_that_stop_one_after_the_other(tmp_path, record_property):
-    draw = random.Random(12)  # noqa: S311  the same each time
     tally = Tally()
-    for before in (0, 8):
-        points = on_disk(tmp_path, before).enrich().points
-        for _ in range(SEQUENCES // 2):
-            table = on_disk(tmp_path, before)
-            for point in draw.sample(points, 4):
-                table.enrich(point)
-            table.enrich()
-            table.check(tally)
+    for before in (0, BEFORE):
+        folder = tmp_path / str(before)
+        folder.mkdir()
+        stop_several_times(tables_on_disk(folder, before), SEQUENCES // 2, tally)
     record_property("counted", f"Stopped up to four times in a row, local disk: {tally}")
