@@ -1,5 +1,5 @@
 """
-Enrich a table: ask about each of the world's time zones, and load the answers into a database.
+Enrich a table: send a request for each of the world's time zones, and load the responses into a database.
 
 Real input that every Airflow has: the 400 zones of the package `tzdata`, with country, coordinates and remark.
 """
@@ -47,7 +47,7 @@ def enrich_zones():
 
 @task
 def zones() -> list[dict]:
-    """Give the table of time zones."""
+    """Return the table of time zones."""
     text = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text()
     lines = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
     return [
@@ -58,7 +58,7 @@ def zones() -> list[dict]:
 
 @task
 def load_into_sqlite(manifest: dict) -> None:
-    """Put the result into a table, and print what it came to."""
+    """Load the result into a table, and print its counts and cost."""
     lines = Path(manifest["output"]).read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     with sqlite3.connect(OUTPUT / "zones.sqlite") as database:

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel
 
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import OutputError, SourceError
 from airflow_provider_responses.operators.databases.query import read_query
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
@@ -58,7 +58,7 @@ class TestQuery:
         )
         assert next(chunks)[0] == {"n": 1, "share": 0}
         assert len(next(chunks)) == 1000
-        with pytest.raises(ConfigurationError, match=r"'warehouse' failed .*division by zero") as caught:
+        with pytest.raises(SourceError, match=r"'warehouse' failed .*division by zero") as caught:
             next(chunks)
         assert caught.value.retryable
 
@@ -66,7 +66,7 @@ class TestQuery:
         assert list(read_query(SqlQuery("warehouse", "SELECT %(n)s + 1 AS n", {"n": 1}))) == [[{"n": 2}]]
 
     def test_what_is_no_select(self, sql):
-        with pytest.raises(ConfigurationError, match="source: the query on connection 'warehouse' failed"):
+        with pytest.raises(SourceError, match="source: the query on connection 'warehouse' failed"):
             list(read_query(SqlQuery("warehouse", "CREATE TABLE t (n int)")))
 
 
@@ -134,7 +134,7 @@ class TestLoading:
         rows = "SELECT 'r' || n AS id, 'the same' AS text, 1 AS order FROM generate_series(1, 2000) AS n"
         source = SqlQuery("warehouse", rows)
         table = SqlTable("warehouse", "labels", columns=["mood", "order"], trial=False)  # which would find it before
-        with pytest.raises(ConfigurationError, match="a retry only loads them") as caught:
+        with pytest.raises(OutputError, match="a retry only loads them") as caught:
             self.enrich(tmp_path, source=source, load_to=table)
         assert caught.value.retryable
         assert sql("SELECT * FROM labels") == []

@@ -1,4 +1,4 @@
-"""A small table, and the task that asks about its rows."""
+"""A small table, and a task that sends a request for each of its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output paths that another worker would not find are warned about when the task runs."""
+"""When a task runs, it logs warnings about an output path that another worker would not find."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.operators.enrichments import enrich
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
 
 
-def configured(monkeypatch, executor):
+def set_executor(monkeypatch, executor):
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
 
 
 @pytest.mark.parametrize("given", ["out", "./out", "a/../out", Path("out")])
-def test_a_relative_one(given, monkeypatch, tmp_path):
-    configured(monkeypatch, "LocalExecutor")
+def test_a_relative_path_is_warned_about(given, monkeypatch, tmp_path):
+    set_executor(monkeypatch, "LocalExecutor")
     monkeypatch.chdir(tmp_path)
     (warning,) = _warnings(given, None)
     assert warning.startswith(f"output_path {str(given)!r} is relative: it is '{tmp_path / 'out'}' here, and another ")
 
 
 @pytest.mark.parametrize("given", ["/data/out", "~/out", "file:///data/out", Path("/data/out")])
-def test_an_absolute_one(given, monkeypatch):
-    configured(monkeypatch, "LocalExecutor")
+def test_an_absolute_path_is_not_warned_about(given, monkeypatch):
+    set_executor(monkeypatch, "LocalExecutor")
     assert list(_warnings(given, None)) == []
 
 
@@ -47,8 +47,8 @@ def test_an_absolute_one(given, monkeypatch):
         ("team=CeleryExecutor", None, "CeleryExecutor"),
     ],
 )
-def test_a_local_one_on_an_executor_with_many_workers(executor, own, name, monkeypatch):
-    configured(monkeypatch, executor)
+def test_a_local_path_is_warned_about_with_an_executor_of_many_machines(executor, own, name, monkeypatch):
+    set_executor(monkeypatch, executor)
     (warning,) = _warnings("/data/out", own)
     assert warning.startswith(f"output_path '/data/out' is on this worker's disk, and {name} may run the next attempt ")
 
@@ -64,21 +64,21 @@ def test_a_local_one_on_an_executor_with_many_workers(executor, own, name, monke
         (CELERY, "LocalExecutor"),
     ],
 )
-def test_a_local_one_on_one_machine(executor, own, monkeypatch):
-    configured(monkeypatch, executor)
+def test_a_local_path_is_not_warned_about_with_an_executor_of_one_machine(executor, own, monkeypatch):
+    set_executor(monkeypatch, executor)
     assert list(_warnings("/data/out", own)) == []
 
 
 @pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
-def test_one_of_a_store(monkeypatch):
-    configured(monkeypatch, "CeleryExecutor")
+def test_a_path_of_an_object_store_is_not_warned_about(monkeypatch):
+    set_executor(monkeypatch, "CeleryExecutor")
     path = stored("somewhere") / "out"
     assert list(_warnings(path, None)) == list(_warnings(str(path), None)) == []
     assert list(_warnings(ObjectStoragePath("file:///data/out"), None))
 
 
-def test_a_task_logs_both(tmp_path, responses_sandbox, monkeypatch, caplog):
-    configured(monkeypatch, "CeleryExecutor")
+def test_a_task_logs_both_warnings(tmp_path, responses_sandbox, monkeypatch, caplog):
+    set_executor(monkeypatch, "CeleryExecutor")
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert enrich(tmp_path, output_path="out").execute(context())["complete"]

@@ -1,4 +1,4 @@
-"""How an enrichment goes is written to the task state store, and the store never holds a run up."""
+"""Progress is written to the task state store, and a slow store does not delay the task."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "sent_a
 
 def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox):
     store = TaskStateStore()
-    told = enrich(tmp_path).execute(context(task_state_store=store))
+    manifest = enrich(tmp_path).execute(context(task_state_store=store))
     figures = store[STATE_KEY]
     assert set(figures) == set(FIGURES)
     assert (figures["done"], figures["left"], figures["failed"]) == (5, 0, 0)
-    assert figures["cost"] == pytest.approx(told["cost"])
+    assert figures["cost"] == pytest.approx(manifest["cost"])
 
 
-def test_they_are_there_also_when_it_fails(tmp_path, responses_sandbox):
+def test_the_last_figures_are_in_the_store_also_when_the_task_fails(tmp_path, responses_sandbox):
     responses_sandbox.script({"status": 400, "times": 5})
     store = TaskStateStore()
     with pytest.raises(Exception, match="5 of 5 rows failed"):
@@ -32,7 +32,7 @@ def test_they_are_there_also_when_it_fails(tmp_path, responses_sandbox):
     assert (store[STATE_KEY]["failed"], store[STATE_KEY]["cost"]) == (5, 0.0)
 
 
-def test_what_is_unknown_is_null_there_and_no_metric(monkeypatch):
+def test_an_unknown_figure_is_null_in_the_store_and_not_sent_as_a_metric(monkeypatch):
     from airflow.providers.common.compat.sdk import Stats
 
     sent = []
@@ -45,7 +45,7 @@ def test_what_is_unknown_is_null_there_and_no_metric(monkeypatch):
     assert dict(sent) == {name: value for name, value in FIGURES.items() if name != "cost"}
 
 
-def test_a_slow_store_gets_the_latest_and_holds_nothing_up():
+def test_a_slow_store_gets_the_latest_figures_and_delays_nothing():
     begun, may_end, written = threading.Event(), threading.Event(), []
 
     class Slow:
@@ -64,7 +64,7 @@ def test_a_slow_store_gets_the_latest_and_holds_nothing_up():
     assert written == [0, 99]
 
 
-def test_a_store_that_fails_is_one_warning(caplog):
+def test_a_store_that_fails_is_logged_once(caplog):
     class Broken:
         def set(self, key, value):
             raise RuntimeError("no such table")
@@ -76,7 +76,7 @@ def test_a_store_that_fails_is_one_warning(caplog):
     assert caplog.messages == ["The progress cannot be written to the task state store: no such table"]
 
 
-def test_without_a_store_there_is_no_thread():
+def test_no_thread_is_started_without_a_store():
     before = threading.active_count()
     report = ProgressReport({})
     report(FIGURES)
@@ -100,7 +100,7 @@ with DAG("progress", schedule=None):
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has task state stores from 3.3 on")
-def test_airflow_has_them_after_a_real_run(run_dag, tmp_path, responses_sandbox):
+def test_airflow_stores_the_figures_of_a_real_run(run_dag, tmp_path, responses_sandbox):
     from airflow.models.task_state_store import TaskStateStoreModel
     from airflow.utils.session import create_session
     from sqlalchemy import select

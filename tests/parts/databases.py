@@ -1,4 +1,4 @@
-"""The databases of the tests, each with what is its own."""
+"""The databases of the tests, each in its own form."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CONN = "warehouse"
 @dataclass(frozen=True)
 class Warehouse:
     """
-    A database that is the connection ``warehouse``.
+    An empty database, for the connection ``warehouse``.
 
-    :param kind: of it, as ``create_table_sql`` names it.
-    :param connection: as JSON.
-    :param run: runs a statement, and returns its rows.
+    :param kind: the name that ``create_table_sql`` has for it.
+    :param connection: Airflow's connection to it, as JSON.
+    :param run: a function that runs a statement and returns its rows.
     """
 
     kind: str
@@ -37,13 +37,13 @@ def on_postgres(server: postgresql.Postgres) -> Iterator[Warehouse]:
     given = {"conn_type": "postgres", "host": "127.0.0.1", "port": server.port}
     given |= {"login": postgresql.USER, "schema": "warehouse"}
     with contextlib.closing(server.connect("warehouse")) as connection:
-        yield Warehouse("postgres", json.dumps(given), running(connection))
+        yield Warehouse("postgres", json.dumps(given), statement_runner(connection))
 
 
 @contextlib.contextmanager
 def on_mariadb(server: mariadb.MariaDb, **extra: Any) -> Iterator[Warehouse]:
     with contextlib.closing(server.connect()) as connection:
-        run = running(connection)
+        run = statement_runner(connection)
         run(f"DROP DATABASE {mariadb.DATABASE}")
         run(f"CREATE DATABASE {mariadb.DATABASE} CHARACTER SET utf8mb4")
         run(f"USE {mariadb.DATABASE}")
@@ -63,8 +63,8 @@ def on_duckdb(folder: Path) -> Iterator[Warehouse]:
     yield Warehouse("duckdb", json.dumps({"conn_type": "duckdb", "host": path}), run)
 
 
-def running(connection: Any) -> Callable[[str], list[Any]]:
-    """Return what runs statements, each being a transaction of its own."""
+def statement_runner(connection: Any) -> Callable[[str], list[Any]]:
+    """Return a function that runs a statement in a transaction of its own, and returns its rows."""
 
     def run(statement: str) -> list[Any]:
         with contextlib.closing(connection.cursor()) as cursor:

@@ -34,12 +34,12 @@ class MariaDb:
         self.port = port
 
     def connection(self, **extra: Any) -> dict[str, Any]:
-        """Give Airflow's connection to it."""
+        """Return Airflow's connection to it."""
         where = {"conn_type": "mysql", "host": "127.0.0.1", "port": self.port, "login": USER, "schema": DATABASE}
         return where | {"extra": extra}
 
     def connect(self) -> Any:
-        """Connect, each statement being a transaction of its own."""
+        """Return a connection that commits each statement."""
         import MySQLdb
 
         return MySQLdb.connect(host="127.0.0.1", port=self.port, user=USER, db=DATABASE, autocommit=True)
@@ -47,7 +47,7 @@ class MariaDb:
 
 @contextlib.contextmanager
 def running() -> Iterator[MariaDb]:
-    """Make a data folder, run its server, and remove both at the end."""
+    """Run a server in a temporary data folder, and remove both at the end."""
     server = find("mariadbd")
     # The server refuses to be run by root; Debian's package brings a user for it.
     user = "mysql" if os.geteuid() == 0 else None
@@ -87,7 +87,7 @@ def running() -> Iterator[MariaDb]:
 
 
 def find(program: str) -> str:
-    """Find one of MariaDB's programs; on Debian they are installed where we may."""
+    """Return the path of one of MariaDB's programs; as root on Debian they are installed if missing."""
     places = f"{os.environ['PATH']}:/usr/sbin"
     if found := shutil.which(program, path=places):
         return found

@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel
 
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import OutputError, SourceError
 from airflow_provider_responses.operators.databases.query import read_query
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import context
@@ -42,7 +42,7 @@ def mariadb_server() -> Iterator[mariadb.MariaDb]:
 
 @pytest.fixture(params=ALL)
 def warehouse(request, tmp_path, monkeypatch) -> Iterator[databases.Warehouse]:
-    """The connection ``warehouse`` to an empty database of each kind."""
+    """An empty database of each kind, as the connection ``warehouse``."""
     kind, _, client = request.param.partition(":")
     if kind == "postgres":
         import airflow.providers.postgres.hooks.postgres as hooks
@@ -81,14 +81,14 @@ print(count, int(peak) * 1024)
 class TestQuery:
     @staticmethod
     def read(sql: str) -> tuple[int, int]:
-        """Read a query in a process of its own; return its rows and the most memory that it had."""
+        """Read a query in a process of its own; return the number of its rows and its peak memory in bytes."""
         done = subprocess.run([sys.executable, "-c", READ, sql], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         count, memory = map(int, done.stdout.split()[-2:])
         return count, memory
 
     @only(*DRIVERS)
-    def test_a_million_rows_do_not_come_into_memory(self, warehouse):
+    def test_a_million_rows_are_streamed(self, warehouse):
         numbers = {
             "postgres": "generate_series(1, 1000000) AS t (n)",
             "mysql": "seq_1_to_1000000 AS t",
@@ -109,7 +109,7 @@ class TestQuery:
         assert memory < MOST_MEMORY
 
     @only("mariadb:mysqlclient")
-    def test_a_run_that_stops_early_does_not_read_the_rest(self, warehouse):
+    def test_a_reader_that_stops_early_does_not_fetch_the_rest(self, warehouse):
         # Closing a cursor of mysqlclient reads all rows that are left, closing the connection does not.
         before = self.bytes_sent(warehouse)
         chunks = read_query(SqlQuery("warehouse", "SELECT seq, repeat('x', 1000) AS text FROM seq_1_to_500000"))
@@ -123,13 +123,13 @@ class TestQuery:
         return int(sent)
 
     @only("postgres", "mariadb")
-    def test_parameters_and_no_rows(self, warehouse):
+    def test_parameters_are_passed_and_a_query_may_return_no_rows(self, warehouse):
         assert list(read_query(SqlQuery("warehouse", "SELECT %(n)s + 1 AS n", {"n": 1}))) == [[{"n": 2}]]
         assert list(read_query(SqlQuery("warehouse", "SELECT 1 AS n WHERE 1 = 0"))) == []
 
     @only(*DRIVERS)
-    def test_what_fails_is_retryable_and_names_the_connection(self, warehouse):
-        with pytest.raises(ConfigurationError, match="source: the query on connection 'warehouse' failed") as caught:
+    def test_a_query_that_fails_is_retryable_and_names_the_connection(self, warehouse):
+        with pytest.raises(SourceError, match="source: the query on connection 'warehouse' failed") as caught:
             list(read_query(SqlQuery("warehouse", "SELECT * FROM nothing")))
         assert caught.value.retryable
 
@@ -191,7 +191,7 @@ class TestQuery:
         ]
 
     @only("postgres:psycopg2", "postgres:psycopg", "mariadb:mysqlclient", "duckdb")
-    def test_bytes_mark_the_row_and_never_become_an_address(self, warehouse, tmp_path, responses_sandbox):
+    def test_bytes_in_a_template_are_never_sent_as_a_repr(self, warehouse, tmp_path, responses_sandbox):
         kind = {"postgres": "bytea", "mysql": "blob", "duckdb": "blob"}[warehouse.kind]
         warehouse.run(f"CREATE TABLE t (id int, raw {kind})")
         warehouse.run("INSERT INTO t VALUES (1, 'ab')")
@@ -222,7 +222,7 @@ class TestLoading:
             "CREATE TABLE labels (id VARCHAR(20) PRIMARY KEY, mood VARCHAR(100), stars INTEGER, checked_by VARCHAR(20))"
         )
 
-    def test_an_upsert_keeps_what_it_is_not_given(self, warehouse, labels, tmp_path, responses_sandbox):
+    def test_an_upsert_keeps_other_columns_and_rows(self, warehouse, labels, tmp_path, responses_sandbox):
         warehouse.run("INSERT INTO labels VALUES ('r1', 'old', 7, 'Anna'), ('r9', 'other', 1, 'Bob')")
         if warehouse.kind != "duckdb":  # which has no cascades
             warehouse.run(
@@ -239,7 +239,7 @@ class TestLoading:
         if warehouse.kind != "duckdb":
             assert [tuple(row) for row in warehouse.run("SELECT label FROM notes")] == [("r1",)]
 
-    def test_columns_of_any_name(self, warehouse, tmp_path, responses_sandbox):
+    def test_columns_may_have_any_name(self, warehouse, tmp_path, responses_sandbox):
         quote = "`" if warehouse.kind == "mysql" else '"'
         names = ["order", "50%", "a b", "Key"]
         columns = ", ".join(f"{quote}{name}{quote} VARCHAR(20)" for name in names)
@@ -255,13 +255,13 @@ class TestLoading:
         assert not responses_sandbox.ledger
 
     @only("mariadb")
-    def test_a_prefix_is_no_unique_key(self, warehouse, tmp_path, responses_sandbox):
+    def test_an_index_of_a_prefix_is_no_unique_key(self, warehouse, tmp_path, responses_sandbox):
         warehouse.run("CREATE TABLE loose (id VARCHAR(20), mood VARCHAR(20), UNIQUE (id(1)))")
         with pytest.raises(AirflowFailException, match="column 'id' is not unique in table 'loose'"):
             self.enrich(tmp_path, SqlTable("warehouse", "loose"))
 
     @only("mariadb")
-    def test_another_unique_key_would_change_another_row(self, warehouse, tmp_path, responses_sandbox):
+    def test_a_table_with_a_second_unique_key_is_refused(self, warehouse, tmp_path, responses_sandbox):
         warehouse.run("CREATE TABLE two (id VARCHAR(20) PRIMARY KEY, stars INT UNIQUE, mood VARCHAR(20))")
         with pytest.raises(
             AirflowFailException, match=r"'two' has a second unique key \(stars\), and MySQL or MariaDB would"
@@ -279,7 +279,7 @@ class TestLoading:
         assert not responses_sandbox.ledger
 
     @only(*DRIVERS)
-    def test_a_value_that_does_not_fit_is_named_before_anything_is_paid(
+    def test_a_value_that_does_not_fit_is_named_before_anything_is_sent(
         self, warehouse, labels, tmp_path, responses_sandbox
     ):
         rows = [{"id": f"r{n}", "text": "the same", "stars": str(n)} for n in range(1500)]
@@ -299,21 +299,21 @@ class TestLoading:
 
     @only(*DRIVERS)
     @pytest.mark.parametrize(
-        ("value", "said"),
+        ("value", "message"),
         [
             (10**12, "row 3: column 'stars' holds the number 1000000000000, which"),
             (None, "row 3: column 'stars' holds null, which"),
         ],
     )
-    def test_a_number_too_large_and_a_null(self, value, said, warehouse, tmp_path, responses_sandbox):
+    def test_a_number_too_large_and_a_null_are_named(self, value, message, warehouse, tmp_path, responses_sandbox):
         warehouse.run("CREATE TABLE labels (id VARCHAR(20) PRIMARY KEY, stars INTEGER NOT NULL, mood VARCHAR(20))")
         rows = [{"id": f"r{n}", "text": "x", "stars": value if n == 3 else n} for n in range(5)]
-        with pytest.raises(AirflowFailException, match=said):
+        with pytest.raises(AirflowFailException, match=message):
             self.enrich(tmp_path, source=rows)
         assert not responses_sandbox.ledger
 
     @only(*DRIVERS)
-    def test_what_a_response_may_be_is_tried(self, warehouse, tmp_path, responses_sandbox):
+    def test_every_value_that_output_type_allows_is_tried(self, warehouse, tmp_path, responses_sandbox):
         class Wide(BaseModel):
             mood: Literal["good", "much too long for it"]
 
@@ -327,11 +327,11 @@ class TestLoading:
             "CREATE TABLE labels (id VARCHAR(20) PRIMARY KEY, mood VARCHAR(9) NOT NULL DEFAULT '', stars INTEGER)"
         )
         rows = [{"id": "r0", "text": "x"}]
-        for kind, said in {
+        for kind, message in {
             Maybe: "a response: 'mood' of output_type may be null, which",
             Number: "a response: 'stars' of output_type may be a text of 4 characters, which",
         }.items():
-            with pytest.raises(AirflowFailException, match=said):
+            with pytest.raises(AirflowFailException, match=message):
                 self.enrich(tmp_path, output_type=kind, source=rows)
         if warehouse.kind != "duckdb":  # which ignores lengths
             with pytest.raises(
@@ -341,12 +341,12 @@ class TestLoading:
         assert not responses_sandbox.ledger
 
     @only("postgres", "mariadb", "duckdb")
-    def test_what_a_constraint_says_about_a_sample_is_no_error(self, warehouse, tmp_path, responses_sandbox):
+    def test_a_constraint_that_a_sample_violates_is_no_error(self, warehouse, tmp_path, responses_sandbox):
         warehouse.run(
             "CREATE TABLE labels (id VARCHAR(20) PRIMARY KEY, mood VARCHAR(99) NOT NULL UNIQUE CHECK (mood <> 'text'))"
         )
         # The sandbox has its own words, and the rows have requests of their own.
-        with pytest.raises(ConfigurationError, match="All responses are in the output") as caught:
+        with pytest.raises(OutputError, match="All responses are in the output") as caught:
             self.enrich(
                 tmp_path,
                 SqlTable("warehouse", "labels", mode="insert"),
@@ -359,27 +359,27 @@ class TestLoading:
         assert caught.value.retryable
         assert len(responses_sandbox.ledger) == 1
 
-    def test_a_row_that_is_there_already_is_named_for_insert(self, warehouse, labels, tmp_path, responses_sandbox):
+    def test_an_insert_of_an_existing_row_names_it(self, warehouse, labels, tmp_path, responses_sandbox):
         warehouse.run("INSERT INTO labels (id) VALUES ('r3')")
-        with pytest.raises(AirflowFailException, match="load_to: row 3: does not fit table 'labels'"):
+        with pytest.raises(AirflowFailException, match="load_to: row 3 does not fit table 'labels'"):
             self.enrich(tmp_path, SqlTable("warehouse", "labels", mode="insert"))
         assert not responses_sandbox.ledger
 
-    def test_without_a_trial_nothing_is_tried(self, warehouse, labels, tmp_path, responses_sandbox):
+    def test_trial_false_skips_the_trial_load(self, warehouse, labels, tmp_path, responses_sandbox):
         rows = [{"id": "r0", "text": "x", "stars": ""}]
-        with pytest.raises(ConfigurationError, match="the rows could not be loaded into table"):
+        with pytest.raises(OutputError, match="the rows could not be loaded into table"):
             self.enrich(tmp_path, SqlTable("warehouse", "labels", trial=False), source=rows)
         assert len(responses_sandbox.billed) == 1
 
-    def test_all_rows_or_none(self, warehouse, tmp_path, responses_sandbox):
+    def test_a_load_is_one_transaction(self, warehouse, tmp_path, responses_sandbox):
         warehouse.run("CREATE TABLE few (id VARCHAR(20) PRIMARY KEY, mood VARCHAR(99), CHECK (id <> 'r1999'))")
         rows = [{"id": f"r{n}", "text": "the same"} for n in range(2000)]
-        with pytest.raises(ConfigurationError, match="the rows could not be loaded into table"):
+        with pytest.raises(OutputError, match="the rows could not be loaded into table"):
             self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), source=rows)
         assert warehouse.run("SELECT * FROM few") == []
 
     @only("postgres", "mariadb", "duckdb")
-    def test_the_printed_table_takes_the_result(self, warehouse, tmp_path, responses_sandbox):
+    def test_the_table_of_create_table_sql_can_hold_the_result(self, warehouse, tmp_path, responses_sandbox):
         class Rich(BaseModel):
             good: bool
             stars: int

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.enrich.answers import META
 from airflow_provider_responses.enrich.sources import CHUNK, Row
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import Database, KnownDatabase
 from airflow_provider_responses.operators.databases.lookup import find_database, get_db_hook
 from airflow_provider_responses.operators.sql import SqlTable
@@ -45,7 +45,8 @@ class TableLoader:
         Check that the table can hold the responses.
 
         :param fields: the columns that hold them.
-        :raises ConfigurationError: naming the missing column or key; retryable if the table cannot be read.
+        :raises ConfigurationError: naming the missing column or key.
+        :raises OutputError: if the table cannot be read.
         """
         self._fields = tuple(fields)
         self._read_columns()
@@ -120,7 +121,7 @@ class TableLoader:
         """
         Load rows, and return their number.
 
-        :raises ConfigurationError: retryable; all responses are in the output, and a retry only loads.
+        :raises OutputError: if the database fails or refuses a row. A retry only loads: all responses are stored.
         """
         if not self.names:  # the source was empty
             return 0
@@ -130,11 +131,10 @@ class TableLoader:
                 return self._replace_with_hook(values)
             return self._load(values)
         except Exception as error:
-            raise ConfigurationError(
+            raise OutputError(
                 f"load_to: the rows could not be loaded into table {self.table.table!r} of connection "
                 f"{self.table.conn_id!r} ({type(error).__name__}: {self.safe_message(error)}). All responses are in "
-                "the output, and a retry only loads them",
-                retryable=True,
+                "the output, and a retry only loads them"
             ) from error
 
     def _replace_with_hook(self, values: Iterator[tuple[Any, ...]]) -> int:
@@ -226,10 +226,9 @@ class TableLoader:
                 type_names: Mapping[str, str] = self._database.type_names(cursor, self.table.table, columns)
                 self._type_names = {name.casefold(): type_name for name, type_name in type_names.items()}
         except Exception as error:
-            raise ConfigurationError(
+            raise OutputError(
                 f"load_to: table {self.table.table!r} of connection {self.table.conn_id!r} cannot be read "
-                f"({type(error).__name__}: {error}). Create it first, or correct the name",
-                retryable=True,
+                f"({type(error).__name__}: {error}). Create it first, or correct the name"
             ) from error
 
 

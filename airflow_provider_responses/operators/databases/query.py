@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE, Row, check_names, chunked
 from airflow_provider_responses.enrich.unread import Unread
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, SourceError
 from airflow_provider_responses.operators.databases.database import row_values
 from airflow_provider_responses.operators.databases.lookup import find_database, get_db_hook
 from airflow_provider_responses.operators.sql import SqlQuery
@@ -22,7 +22,8 @@ def read_query(source: SqlQuery, needed: Collection[str] | None = None) -> Itera
     Yield the rows of a query, in the database's order.
 
     :param needed: the columns that are used; the others are ``Unread``. All by default.
-    :raises ConfigurationError: retryable, with the database's message.
+    :raises SourceError: with the database's message.
+    :raises ConfigurationError: if the connection cannot be used, or the query returns no columns.
     """
     hook = get_db_hook(source.conn_id, "source")
     try:
@@ -34,9 +35,8 @@ def read_query(source: SqlQuery, needed: Collection[str] | None = None) -> Itera
     except ResponsesError:
         raise
     except Exception as error:
-        raise ConfigurationError(
-            f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})",
-            retryable=True,
+        raise SourceError(
+            f"source: the query on connection {source.conn_id!r} failed ({type(error).__name__}: {error})"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, OutputColumn
 from airflow_provider_responses.enrich.sources import Row
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import KnownDatabase, RefusalReason
 from airflow_provider_responses.operators.databases.loader import TableLoader
 
@@ -49,7 +49,8 @@ class TrialLoad:
         """
         Try all rows.
 
-        :raises ConfigurationError: naming the row and the column that do not fit; retryable if the database failed.
+        :raises ConfigurationError: naming the row and the column that do not fit.
+        :raises OutputError: if the database fails.
         """
         first: NumberedRow | None = None
         with self._database.trial_transaction() as (cursor, roll_back):
@@ -124,7 +125,7 @@ class TrialLoad:
         """
         Return why the database refused rows.
 
-        :raises ConfigurationError: retryable, if the error is not about the rows.
+        :raises OutputError: if the error is not about the rows.
         """
         reason = self._database.refusal_reason(error)
         if reason == "other":
@@ -137,28 +138,25 @@ class TrialLoad:
         except Exception as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(
+    def _failed(self, error: Exception) -> OutputError:
+        return OutputError(
             f"load_to: the trial load into table {self._table!r} of connection {self._loader.table.conn_id!r} failed "
-            f"({type(error).__name__}: {self._database.safe_message(error)}). Nothing was sent",
-            retryable=True,
+            f"({type(error).__name__}: {self._database.safe_message(error)}). Nothing was sent"
         )
 
     def _does_not_fit(
         self, where: str, error: Exception, name: str | None = None, value: Any = None
     ) -> ConfigurationError:
         if name is None:
-            subject = ""
+            subject = f"{where} {'do' if where.startswith('rows') else 'does'}"
         elif name in self._sampled and name not in OWN_COLUMNS:
-            where = "a response"
-            subject = f"{name!r} of output_type may be {_describe(value)}, which "
+            subject = f"a response: {name!r} of output_type may be {_describe(value)}, which does"
         else:
-            subject = f"column {name!r} holds {_describe(value)}, which "
-        verb = "do" if not subject and where.startswith("rows") else "does"
+            subject = f"{where}: column {name!r} holds {_describe(value)}, which does"
         type_name = f" ({self._loader.type_name(name)})" if name and self._loader.type_name(name) else ""
         hint = " An empty value of a CSV is null with CsvFile(..., null_values=[''])." if value == "" else ""
         return ConfigurationError(
-            f"load_to: {where}: {subject}{verb} not fit table {self._table!r}{type_name}: "
+            f"load_to: {subject} not fit table {self._table!r}{type_name}: "
             f"{self._database.safe_message(error)}. Correct the source, the table or output_type, or choose the "
             f"columns to load with SqlTable(columns=[...]).{hint} Nothing was sent"
         )

@@ -1,4 +1,4 @@
-"""Sources that change, that are large, and that hold more than is needed."""
+"""Sources that change between attempts, have options or large rows, and hold more columns than are needed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write(path, rows):
     path.write_text("id,text\n" + "".join(f"{key},{text}\n" for key, text in rows))
 
 
-class TestChanged:
-    """A source that is another one at the next attempt."""
+class TestChangedSource:
+    """A source that differs at the next attempt."""
 
-    def test_only_what_is_new_is_sent_and_the_result_is_the_new_source(self, tmp_path, responses_sandbox):
+    def test_only_new_and_changed_rows_are_sent_and_the_result_is_the_new_source(self, tmp_path, responses_sandbox):
         source = tmp_path / "in.csv"
         write(source, [("r1", "one"), ("r2", "two"), ("r3", "three"), ("r4", "four")])
         task = {"source": str(source), "key": "id", "limits": {"concurrency": 1}}
@@ -44,7 +44,7 @@ class TestChanged:
         assert (manifest["rows"], manifest["requests_reused"], manifest["requests_sent"]) == (4, 2, 2)
 
     @pytest.mark.parametrize("text", ["", "id,text\n", "id\nr1\n", "id,text\nr1,one\nr1,two\n", "id,text\nr1\n"])
-    def test_one_that_can_no_longer_be_read_loses_nothing(self, text, tmp_path, responses_sandbox):
+    def test_a_source_that_can_no_longer_be_read_loses_no_result(self, text, tmp_path, responses_sandbox):
         source = tmp_path / "in.csv"
         write(source, [("r1", "one"), ("r2", "two")])
         task = {"source": str(source), "key": "id", "allow_empty": False}
@@ -59,8 +59,8 @@ class TestChanged:
         assert len(responses_sandbox.ledger) == 2
 
 
-class TestOptions:
-    def test_a_csv_of_a_spreadsheet(self, tmp_path, responses_sandbox):
+class TestCsvOptions:
+    def test_a_csv_of_a_spreadsheet_is_read_with_its_options(self, tmp_path, responses_sandbox):
         source = tmp_path / "{{ ds }}.txt"
         source.with_name("today.txt").write_text("sep=;\nid;text;stars\nr1;one, two;5\n;;\nr2;three;NA\n")
         given = CsvFile(str(source), null_values=["NA"], skip_empty=True)
@@ -71,13 +71,13 @@ class TestOptions:
         assert [row["stars"] for row in result(tmp_path)] == ["5", None]
         assert given.path.endswith("{{ ds }}.txt")
 
-    def test_what_is_wrong_is_said_when_the_dag_is_parsed(self, tmp_path):
+    def test_a_wrong_option_is_refused_when_the_dag_is_parsed(self, tmp_path):
         with pytest.raises(ConfigurationError, match=r"Task 'label': source: CsvFile\(delimiter='::'\): must be one"):
             enrich(tmp_path, source=CsvFile("in.csv", delimiter="::"))
 
 
-class TestUnread:
-    """A column that nobody needs cannot stop the table."""
+class TestUnreadColumns:
+    """A column that is not needed cannot stop the table."""
 
     def source(self, tmp_path):
         import pyarrow as arrow
@@ -87,25 +87,25 @@ class TestUnread:
         pyarrow.parquet.write_table(arrow.table(columns), tmp_path / "in.parquet")
         return {"source": str(tmp_path / "in.parquet"), "key": "id"}
 
-    def test_one_that_neither_template_nor_columns_names(self, tmp_path, responses_sandbox):
+    def test_a_column_that_neither_the_template_nor_columns_names_is_not_read(self, tmp_path, responses_sandbox):
         given = self.source(tmp_path)
         enrich(tmp_path, columns=[], **given).execute(context())
         assert [set(row) & {"id", "text", "late"} for row in result(tmp_path)] == [{"id"}] * 2
 
     @pytest.mark.parametrize("more", [{}, {"columns": ["late"]}, {"columns": [], "input": "{{ row | tojson }}"}])
-    def test_one_that_is_needed_is_named(self, more, tmp_path, responses_sandbox):
+    def test_a_needed_column_that_cannot_be_read_is_named(self, more, tmp_path, responses_sandbox):
         with pytest.raises(AirflowFailException, match="column 'late' holds a value for which Python has no type"):
             enrich(tmp_path, **self.source(tmp_path), **more).execute(context())
 
-    def test_a_function_gets_all(self, tmp_path, responses_sandbox):
+    def test_a_function_needs_all_columns(self, tmp_path, responses_sandbox):
         with pytest.raises(AirflowFailException, match="column 'late'"):
             enrich(tmp_path, **self.source(tmp_path), columns=[], input=lambda row: row["text"]).execute(context())
 
-    def test_names_that_are_wrong_are_still_compared_with_all(self, tmp_path, responses_sandbox):
+    def test_a_misspelt_column_is_compared_with_all_columns(self, tmp_path, responses_sandbox):
         with pytest.raises(AirflowFailException, match=r"names row.tetx, .*did you mean 'text'"):
             enrich(tmp_path, **self.source(tmp_path), columns=[], input="{{ row.tetx }}").execute(context())
 
-    def test_of_a_query(self, tmp_path, database, responses_sandbox):
+    def test_columns_of_a_query_are_left_out(self, tmp_path, database, responses_sandbox):
         with sqlite3.connect(database) as connection:
             connection.execute("ALTER TABLE reviews ADD COLUMN raw BLOB DEFAULT x'00'")
         source = SqlQuery("warehouse", "SELECT * FROM reviews")

@@ -1,4 +1,4 @@
-"""A load that is taken back, before anything is paid; here in SQLite, in tests/parts in others."""
+"""Trial loads, which are rolled back before anything is sent; here in SQLite, in tests/parts in others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from pydantic import BaseModel, Field
 
 from airflow_provider_responses.enrich import CsvFile
-from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.sql import SqlTable
 from tests.airflow_fakes import context
 from tests.operators.enrichments import Label, enrich, result
 
 
-class TestTrial:
+class TestTrialLoad:
     @pytest.fixture
     def execute(self, database):
         def run(statement):
@@ -29,7 +29,7 @@ class TestTrial:
         defaults = {"key": "id", "output_type": Label, "load_to": SqlTable("warehouse", "strict_labels")}
         return enrich(folder, **(defaults | given)).execute(context())
 
-    def test_an_empty_cell_of_a_csv_is_named_and_null_values_mend_it(self, tmp_path, execute, responses_sandbox):
+    def test_an_empty_value_of_a_csv_is_named_and_null_values_corrects_it(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, stars INTEGER, mood TEXT) STRICT")
         path = tmp_path / "in.csv"
         path.write_text("id,text,stars\n" + "".join(f"r{n},the same,{n}\n" for n in range(1200)) + "last,x,\n")
@@ -40,18 +40,15 @@ class TestTrial:
         self.load(tmp_path, source=CsvFile(str(path), null_values=[""]))
         assert execute("SELECT count(*), count(stars), max(stars) FROM strict_labels") == [(1201, 1200, 1199)]
 
-    def test_rows_that_are_answered_are_not_tried_again(self, tmp_path, execute, responses_sandbox):
+    def test_rows_that_have_responses_are_not_tried(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT)")
-        execute("CREATE TABLE log (n)")
         self.load(tmp_path)
         execute("DROP TABLE strict_labels")
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT, CHECK (id <> 'r3'))")
-        with pytest.raises(
-            ConfigurationError, match="rows could not be loaded into table 'strict_labels'"
-        ):  # and no trial before
+        with pytest.raises(OutputError, match="rows could not be loaded into table 'strict_labels'"):
             self.load(tmp_path)
 
-    def test_nothing_of_it_stays(self, tmp_path, execute, responses_sandbox):
+    def test_a_trial_load_leaves_no_rows(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT, checked_by TEXT)")
         execute("INSERT INTO strict_labels VALUES ('r1', 'old', 'Anna')")
         responses_sandbox.script(*[{"status": 400}] * 5)
@@ -59,31 +56,31 @@ class TestTrial:
             self.load(tmp_path)
         assert execute("SELECT * FROM strict_labels") == [("r1", "old", "Anna")]
 
-    def test_a_constraint_on_responses_is_left_to_them(self, tmp_path, execute, responses_sandbox):
+    def test_a_constraint_on_responses_is_not_checked_with_samples(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT NOT NULL CHECK (mood <> 'text'))")
         self.load(tmp_path)
         assert execute("SELECT count(*) FROM strict_labels") == [(5,)]
 
-    def test_a_constraint_on_the_source_is_not(self, tmp_path, execute, responses_sandbox):
+    def test_a_constraint_on_the_source_is_checked(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY CHECK (id <> 'r3'), mood TEXT CHECK (mood <> 'text'))")
-        with pytest.raises(AirflowFailException, match="load_to: row 3: does not fit table 'strict_labels': CHECK"):
+        with pytest.raises(AirflowFailException, match="load_to: row 3 does not fit table 'strict_labels': CHECK"):
             self.load(tmp_path)
         assert not responses_sandbox.ledger
 
-    def test_two_rows_that_only_together_do_not_fit(self, tmp_path, execute, responses_sandbox):
+    def test_rows_that_do_not_fit_together_are_named(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, text TEXT UNIQUE, mood TEXT)")
         rows = [{"id": f"r{n}", "text": f"{n % 4}"} for n in range(5)]
-        with pytest.raises(AirflowFailException, match="load_to: rows 0 to 4 together: do not fit table"):
+        with pytest.raises(AirflowFailException, match="load_to: rows 0 to 4 together do not fit table"):
             self.load(tmp_path, source=rows)
         assert not responses_sandbox.ledger
 
-    def test_a_column_that_is_not_loaded_and_needs_a_value(self, tmp_path, execute, responses_sandbox):
+    def test_a_required_column_that_is_not_loaded_is_named(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT, owner TEXT NOT NULL)")
-        with pytest.raises(AirflowFailException, match=r"load_to: row 0: .*NOT NULL constraint failed: .*\.owner"):
+        with pytest.raises(AirflowFailException, match=r"load_to: row 0 does not fit .*NOT NULL constraint failed: .*\.owner"):
             self.load(tmp_path)
         assert not responses_sandbox.ledger
 
-    def test_a_field_that_does_not_fit(self, tmp_path, execute, responses_sandbox):
+    def test_a_field_of_output_type_that_does_not_fit_is_named(self, tmp_path, execute, responses_sandbox):
         class Numbered(BaseModel):
             mood: str = Field(max_length=40)
 
@@ -92,20 +89,20 @@ class TestTrial:
             self.load(tmp_path, output_type=Numbered)
         assert not responses_sandbox.ledger
 
-    def test_responses_that_are_not_whole_are_loaded_with_nulls(self, tmp_path, execute, responses_sandbox):
+    def test_invalid_outputs_that_are_returned_need_columns_that_allow_null(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT NOT NULL)")
         with pytest.raises(AirflowFailException, match="a response: 'mood' of output_type may be null"):
             self.load(tmp_path, on_invalid_output="return")
         self.load(tmp_path)
         assert len(result(tmp_path)) == 5
 
-    def test_a_database_that_fails_is_tried_again_later(self, tmp_path, execute, database, responses_sandbox):
+    def test_a_database_that_fails_is_retryable(self, tmp_path, execute, database, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT)")
         with sqlite3.connect(database, isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(SqliteHook, "get_conn", lambda _: sqlite3.connect(database, timeout=0))
-                with pytest.raises(ConfigurationError, match=r"load_to: .*database is locked") as caught:
+                with pytest.raises(OutputError, match=r"load_to: .*database is locked") as caught:
                     self.load(tmp_path, load_to=SqlTable("warehouse", "strict_labels", mode="insert"))
             other.execute("ROLLBACK")
         assert caught.value.retryable
@@ -113,7 +110,7 @@ class TestTrial:
 
 
 class TestCreateTable:
-    def test_each_database(self, tmp_path):
+    def test_types_and_quotes_are_those_of_the_database(self):
         class Rich(BaseModel):
             stars: int
             tags: list[str]
@@ -133,7 +130,7 @@ class TestCreateTable:
         assert '    "tags" JSON,\n' in printed["duckdb"]
         sqlite3.connect(":memory:").execute(printed["sqlite"])
 
-    def test_the_connection_and_a_file_tell_what_is_not_given(self, tmp_path, database, responses_sandbox):
+    def test_the_database_is_the_connections_and_the_columns_are_the_files(self, tmp_path, database, responses_sandbox):
         path = tmp_path / "in.csv"
         path.write_text("sep=;\nid;text\nr0;fine\n")
         table = SqlTable("warehouse", "fitting")
@@ -146,7 +143,7 @@ class TestCreateTable:
             assert connection.execute("SELECT id, text, _status FROM fitting").fetchall() == [("r0", "fine", "ok")]
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("given", "message"),
         [
             (
                 {"database": "oracle"},
@@ -155,8 +152,8 @@ class TestCreateTable:
             ({"key": "no"}, "key='no' is not a column; the columns are id, output, _status"),
         ],
     )
-    def test_what_it_cannot_print(self, given, said):
-        with pytest.raises(ConfigurationError, match=said):
+    def test_an_unknown_database_key_or_column_is_refused(self, given, message):
+        with pytest.raises(ConfigurationError, match=message):
             SqlTable("nowhere", "labels").create_table_sql([{"id": 1}], **{"database": "sqlite"} | given)
         with pytest.raises(ConfigurationError, match="the result has no column 'prize', which SqlTable"):
             SqlTable("nowhere", "labels", columns=["prize"]).create_table_sql([{"id": 1}], database="sqlite")
