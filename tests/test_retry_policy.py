@@ -18,8 +18,8 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, context
+from tests.execution_modes import MODES, performer
 from tests.operators.enrichments import MODEL, Label
-from tests.ways import WAYS, performer
 
 LONG = "reschedule" if AIRFLOW_V_3_4_PLUS else "retry"
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has retry policies from 3.3 on")
@@ -71,7 +71,7 @@ def test_the_decision(exception, action, delay):
         assert (decision.max_reschedules, decision.reschedule_timeout) == (24, datetime.timedelta(days=1))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("steps", "arguments", "action"),
     [
@@ -82,12 +82,12 @@ def test_the_decision(exception, action, delay):
     ],
 )
 def test_an_attempt_that_may_have_been_paid_uses_up_a_retry(
-    way, steps, arguments, action, responses_sandbox, monkeypatch
+    mode, steps, arguments, action, responses_sandbox, monkeypatch
 ):
     responses_sandbox.script(*steps)
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", **arguments)
     with pytest.raises(TooManyRequestsResponseError) as caught:
-        performer(way, monkeypatch)(task, context(TaskInstance()))
+        performer(mode, monkeypatch)(task, context(TaskInstance()))
     assert len(responses_sandbox.ledger) == len(steps)
     assert decide(caught.value).action.value == action
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +11,11 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
-from airflow_provider_responses.operators import ways
+from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
+from airflow_provider_responses.operators import execution_mode
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
+from airflow_provider_responses.operators.execution_mode import ExecutionMode
 from airflow_provider_responses.task import payloads
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesOperator"]
 
 SPENT_KEY: Final = "airflow_provider_responses.spent"
-RESUMING: Final = 20.0  # seconds until a worker has resumed a task, which Airflow 2.11 counts as time of the task
 
 
 class _InTriggerer:
@@ -115,7 +114,7 @@ class ResponsesOperator(BaseResponsesOperator):
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render; what a start in the triggerer would have had to render is looked at before."""
         if self._starts_in_triggerer:
-            self._why_on_worker = ways.needs_worker_to_start(self)
+            self._why_on_worker = self._reason_to_start_on_worker()
         super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> Any:
@@ -259,57 +258,52 @@ class ResponsesOperator(BaseResponsesOperator):
         return CostLedger(spent, complete=store is not None or context["ti"].try_number == 1)
 
     def _trigger(self, ti: Any, run: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
-        """Give what waits in the triggerer, None if the request has to run here; the log says which, and why."""
+        """Return the trigger that sends the request, None if the worker sends it; the log states which, and why."""
         if self._starts_in_triggerer:
-            reason = self._why_on_worker or ways.never_started_there(ti)
+            reason = self._why_on_worker or execution_mode.reason_to_start_attempt_on_worker(ti)
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", reason)
         config = self._hook().config
         options = RequestOptions.parse(self.options)
         request, _ = run.prepare(config, options)
-        request.to_bytes()  # what is wrong with the request is said here
-        if secret := payloads.secret_in(options, run.fields):
-            self.log.warning("Not deferred: %s", secret)
+        request.to_bytes()  # raises here, and not in the triggerer
+        seconds, left = self._seconds(options, config), None
+        if not AIRFLOW_V_3_0_PLUS and (left := self._left()) is not None:
+            # Airflow ends the deferral with its own timeout, and no worker would read the response.
+            seconds = min(seconds, left - execution_mode.RESUME_SECONDS)
+        end_reason = execution_mode.reason_to_end_on_worker(self, ResponsesOperator)
+        wait, now = min_deferral(), time.time()
+        arguments = payloads.DeferredArguments(
+            conn_id=self.conn_id,
+            task_request=run,
+            output_type_path=payloads.import_path(run.output_type),
+            options=options,
+            do_xcom_push=self.do_xcom_push,
+            spent=ledger.spent,
+            deadline=now + seconds,
+            not_before=now + wait,
+            ends_task=end_reason is None,
+            # From 3.3 on, a retry policy delays the next attempt.
+            waits_for_retry_after=not AIRFLOW_V_3_3_PLUS and left is None and ti.try_number <= ti.max_tries,
+        )
+        decision = execution_mode.decide(
+            arguments, max_bytes=max_trigger_bytes(), end_reason=end_reason, seconds_left=left
+        )
+        self.log.log(decision.log_level, "%s", decision.log_line(wait))
+        if decision.mode is ExecutionMode.WORKER:
             return None
-        seconds = self._seconds(options, config)
-        limited = not AIRFLOW_V_3_0_PLUS and self.execution_timeout is not None
-        if limited and (left := self._left()) is not None:
-            # Airflow ends the deferral with its own timeout, and nobody would read what came.
-            if left < 2 * RESUMING:
-                self.log.info("Not deferred: %.0f s are left of execution_timeout, too few to resume on a worker", left)
-                return None
-            seconds = min(seconds, left - RESUMING)
-        why = ways.needs_worker(self)
-        wait = min_deferral()
-        now = time.time()
-        arguments: dict[str, Any] = {
-            "conn_id": self.conn_id,
-            "request": payloads.write_request(run.fields),
-            "options": RequestOptions.to_dict(options),
-            "settings": ways.settings(run),
-            "do_xcom_push": self.do_xcom_push,
-            "idempotency_key": run.idempotency_key,
-            "spent": ledger.spent,
-            "deadline": now + seconds,
-            "not_before": now + wait,
-            "ends_task": why is None,
-            # From 3.3 on, a retry policy makes the next try wait.
-            "waits": not AIRFLOW_V_3_3_PLUS and not limited and ti.try_number <= ti.max_tries,
-        }
-        if (size := len(json.dumps(arguments))) > (limit := max_trigger_bytes()):
-            self.log.warning(
-                "Not deferred: the request has %d bytes, and [responses] max_trigger_bytes is %d", size, limit
-            )
-            return None
-        if why is None:
-            self.log.info("Deferring; the trigger ends the task")
-        else:
-            self.log.info("Deferring; a worker ends the task, in %g s at the earliest: %s", wait, why)
         from airflow_provider_responses.triggers.responses import ResponsesTrigger
 
-        return ResponsesTrigger(**arguments)
+        return ResponsesTrigger(**arguments.to_kwargs())
+
+    def _reason_to_start_on_worker(self) -> str | None:
+        try:
+            max_bytes = max_trigger_bytes()
+        except ConfigurationError as error:
+            return str(error)
+        return execution_mode.reason_to_start_on_worker(self, ResponsesOperator, max_bytes=max_bytes)
 
     def _start_trigger_args(self) -> Any:
-        if not self._starts_in_triggerer or ways.needs_worker_to_start(self):
+        if not self._starts_in_triggerer or self._reason_to_start_on_worker():
             return None
         from airflow.triggers.base import StartTriggerArgs
 
@@ -317,7 +311,7 @@ class ResponsesOperator(BaseResponsesOperator):
 
         return StartTriggerArgs(
             trigger_cls=f"{ResponsesStartTrigger.__module__}.{ResponsesStartTrigger.__qualname__}",
-            trigger_kwargs=ways.start_fields(self),
+            trigger_kwargs=payloads.StartArguments.of(self).to_kwargs(),
             next_method="execute_complete",
             timeout=START_TIMEOUT,
         )

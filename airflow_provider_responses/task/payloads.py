@@ -1,65 +1,273 @@
 """
-What travels between a worker and the triggerer, through Airflow's database: requests there, outcomes back.
+The contract between worker and triggerer: everything that passes between them through Airflow's database.
 
-Nested JSON travels as text, or as lists of pairs where its templates are still to be rendered: PostgreSQL reorders the
-keys of an object, Airflow gives some keys a meaning of its own, and the same request must be the same bytes.
+=====================  ==========================  ====================================================================
+Class                  Written by, read by         Stored in
+=====================  ==========================  ====================================================================
+``DeferredArguments``  worker, triggerer           ``trigger``: the keyword arguments of ``ResponsesTrigger``, encrypted
+                                                   with Airflow's Fernet key
+``StartArguments``     DAG processor, triggerer    ``serialized_dag``: the ``start_trigger_args`` of a task, in clear;
+                                                   then ``trigger``, as above
+``Event``              triggerer, worker           ``task_instance.next_kwargs``, in clear; only where a worker ends the
+                                                   task. Where the trigger ends it, its values go to ``xcom`` instead
+=====================  ==========================  ====================================================================
+
+**No secret** is in any of them. The triggerer reads the connection by its id, and a request that :func:`find_secret`
+finds something in is not deferred. Prompts and responses are in them; logs show an event without both.
+
+**A size limit** holds for both arguments (``max_trigger_bytes``) and for an event (:data:`MAX_EVENT_BYTES`, where
+OpenRouter has the response cached).
+
+**Times are wall-clock times**, in seconds since the epoch: a trigger may start over in another process.
+
+**Every payload has a version.** Raise it with every change to the payload's keys or their meaning. A reader refuses any
+other version with a :class:`VersionMismatchError`, which is retryable: a retry writes the payload again.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Self
 
-from airflow_provider_responses import exceptions
 from airflow_provider_responses.client.config import RequestOptions, secret_headers
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.exceptions import VersionMismatchError
 from airflow_provider_responses.models.fields import SECRETS
-from airflow_provider_responses.models.response import COST_HEADER, Response
+from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, Arguments
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.texts import unwrap_enum
-
-VERSION: Final = 2  # of the event
-LARGEST_ANSWER: Final = 1024 * 1024  # bytes; what is larger and kept by OpenRouter is fetched again instead
-WORKER_COMES: Final = 1800  # seconds that an answer must still be kept, for a worker to come and fetch it
-
-_DETAILS: Final = (
-    "retryable",
-    "ambiguous",
-    "status_code",
-    "code",
-    "error_type",
-    "metadata",
-    "availability",
-    "retry_after",
-    "generation_id",
-    "openrouter_metadata",
+from airflow_provider_responses.task.payload_encoding import (
+    decode_error,
+    decode_fields,
+    decode_response,
+    encode_error,
+    encode_fields,
+    encode_response,
+    from_pairs,
+    to_pairs,
 )
-# The others may hold cookies, or what a server repeats of the request's.
-_HEADERS: Final = frozenset(
-    {"x-generation-id", "x-openrouter-cache-status", "x-openrouter-cache-source-id", COST_HEADER}
-)
-# Parts of JSON schemas whose keys are anybody's names.
+from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.validation import type_name
+
+EVENT_VERSION: Final = 2
+MAX_EVENT_BYTES: Final = 1024 * 1024  # the worker fetches a larger response from OpenRouter's cache instead
+MIN_CACHED_SECONDS: Final = 1800  # that a response must stay cached, for a worker to resume and fetch it
+
+_NONE: Final = type(None)
+_NUMBER: Final = (int, float)
+_READING_ERRORS: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
+# Parts of JSON schemas whose keys users choose.
 _NAMED_BY_USERS: Final = frozenset(
     {"properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs", "definitions"}
 )
-# A key is no template on a worker. In a list of pairs it is one, which loses comments and the last line's end.
-_RENDERED_IN_KEYS: Final = ("{{", "{%", "{#", "\n", "\r")
-_OWN_DETAILS: Final = {
-    "RequestValidationError": ("fields",),
-    "StreamInterruptedError": ("text",),
-    "TransportError": ("kind",),
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeferredArguments:
+    """
+    The arguments of ``ResponsesTrigger``: a request that is ready to be sent.
+
+    :param conn_id: the connection; the triggerer reads its credentials.
+    :param task_request: the request, its templates rendered, and how its response is read.
+    :param output_type_path: ``module:name`` of its ``output_type``, None if another process cannot import that.
+    :param options: the options of its sends.
+    :param do_xcom_push: whether the value and ``usage`` go to XCom.
+    :param spent: US dollars that earlier attempts are known to have spent, by generation.
+    :param deadline: when the call must have ended, in seconds since the epoch.
+    :param not_before: when a worker may resume the task, in seconds since the epoch.
+    :param ends_task: whether the trigger ends a successful task itself.
+    :param waits_for_retry_after: whether the trigger waits out a long ``Retry-After``, so that Airflow's next attempt
+        comes after it.
+    """
+
+    version: ClassVar[int] = 1
+    stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
+        "conn_id": (str,),
+        "request": (str,),  # the fields, as JSON text
+        "result": (str,),
+        "on_invalid_output": (str,),
+        "cache": (bool,),
+        "cache_ttl": (int,),
+        "stream": (bool,),
+        "output_retries": (int,),
+        "output_type": (str, _NONE),  # the path
+        "output_format": (str, _NONE),  # as JSON text
+        "idempotency_key": (str, _NONE),
+        "options": (dict,),
+        "do_xcom_push": (bool,),
+        "spent": (dict,),
+        "deadline": _NUMBER,
+        "not_before": _NUMBER,
+        "ends_task": (bool,),
+        "waits_for_retry_after": (bool,),
+    }
+
+    conn_id: str
+    task_request: TaskRequest
+    output_type_path: str | None = None
+    options: RequestOptions = field(default_factory=RequestOptions)
+    do_xcom_push: bool = True
+    spent: Mapping[str, float | None] = field(default_factory=dict)
+    deadline: float
+    not_before: float = 0.0
+    ends_task: bool = False
+    waits_for_retry_after: bool = False
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the trigger's keyword arguments: plain JSON types, and no secret."""
+        request, output_format = self.task_request, self.task_request.text_format()
+        return {
+            "version": self.version,
+            "conn_id": self.conn_id,
+            "request": encode_fields(request.fields),
+            "result": request.result,
+            "on_invalid_output": request.on_invalid_output,
+            "cache": request.cache,
+            "cache_ttl": request.cache_ttl,
+            "stream": request.stream,
+            "output_retries": request.output_retries,
+            "output_type": self.output_type_path,
+            "output_format": None if output_format is None else json.dumps(output_format),
+            "idempotency_key": request.idempotency_key,
+            "options": RequestOptions.to_dict(self.options),
+            "do_xcom_push": self.do_xcom_push,
+            "spent": dict(self.spent),
+            "deadline": self.deadline,
+            "not_before": self.not_before,
+            "ends_task": self.ends_task,
+            "waits_for_retry_after": self.waits_for_retry_after,
+        }
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Self:
+        """
+        Undo :meth:`to_kwargs`; the ``output_type`` is not imported.
+
+        :raises VersionMismatchError: if another version of this package wrote them.
+        """
+        with _reading_arguments(kwargs, cls.version, cls.stored_types, action="deferred"):
+            output_format = kwargs["output_format"]
+            return cls(
+                conn_id=kwargs["conn_id"],
+                task_request=TaskRequest(
+                    fields=decode_fields(kwargs["request"]),
+                    output_format=None if output_format is None else json.loads(output_format),
+                    output_retries=kwargs["output_retries"],
+                    result=kwargs["result"],
+                    on_invalid_output=kwargs["on_invalid_output"],
+                    cache=kwargs["cache"],
+                    cache_ttl=kwargs["cache_ttl"],
+                    stream=kwargs["stream"],
+                    idempotency_key=kwargs["idempotency_key"],
+                ),
+                output_type_path=kwargs["output_type"],
+                options=RequestOptions.parse(kwargs["options"]),
+                do_xcom_push=kwargs["do_xcom_push"],
+                spent={name: None if cost is None else float(cost) for name, cost in kwargs["spent"].items()},
+                deadline=float(kwargs["deadline"]),
+                not_before=float(kwargs["not_before"]),
+                ends_task=kwargs["ends_task"],
+                waits_for_retry_after=kwargs["waits_for_retry_after"],
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartArguments:
+    """
+    The arguments of ``ResponsesStartTrigger``: a task as its DAG file has it, with its templates.
+
+    :param arguments: the operator's; without ``output_type`` where they have been read.
+    :param output_type_path: ``module:name`` of ``output_type``, None if another process cannot import that.
+    :param output_format: the ``text.format`` that stands for ``output_type``.
+    :param execution_timeout: the task's, in seconds.
+    :param do_xcom_push: the task's.
+    :param retries: the task's.
+    """
+
+    version: ClassVar[int] = 1
+    stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
+        **dict.fromkeys(
+            TEMPLATE_FIELDS, (object,)
+        ),  # as lists of pairs; `Arguments.check` checks them once they are rendered
+        "output_type": (str, _NONE),  # the path
+        "output_format": (str, _NONE),  # as JSON text: a schema is no template, and keeps its order
+        "execution_timeout": (*_NUMBER, _NONE),
+        "do_xcom_push": (bool,),
+        "retries": (int,),
+    }
+
+    arguments: Arguments
+    output_type_path: str | None = None
+    output_format: Mapping[str, Any] | None = None
+    execution_timeout: float | None = None
+    do_xcom_push: bool = True
+    retries: int = 0
+
+    @classmethod
+    def of(cls, task: Any) -> Self:
+        """Read the arguments of an operator."""
+        output_format, timeout = None, task.execution_timeout
+        if task.output_type is not None:
+            from airflow_provider_responses.models.output import json_schema_format
+
+            output_format = json_schema_format(task.output_type)
+        return cls(
+            arguments=Arguments(
+                **{name: getattr(task, name) for name in TEMPLATE_FIELDS}, output_type=task.output_type
+            ),
+            output_type_path=import_path(task.output_type),
+            output_format=output_format,
+            execution_timeout=None if timeout is None else timeout.total_seconds(),
+            do_xcom_push=task.do_xcom_push,
+            retries=task.retries,
+        )
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """
+        Return the trigger's keyword arguments: plain JSON types, with templates as they are.
+
+        :raises RequestValidationError: if a value is not plain JSON.
+        """
+        return {
+            "version": self.version,
+            **{name: to_pairs(getattr(self.arguments, name), name) for name in TEMPLATE_FIELDS},
+            "output_type": self.output_type_path,
+            "output_format": None if self.output_format is None else json.dumps(self.output_format),
+            "execution_timeout": self.execution_timeout,
+            "do_xcom_push": self.do_xcom_push,
+            "retries": self.retries,
+        }
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Self:
+        """
+        Undo :meth:`to_kwargs`, also once templates are rendered; the ``output_type`` is not imported.
+
+        :raises VersionMismatchError: if another version of this package wrote them.
+        """
+        with _reading_arguments(kwargs, cls.version, cls.stored_types, action="stored"):
+            output_format = kwargs["output_format"]
+            return cls(
+                arguments=Arguments(**{name: from_pairs(kwargs[name]) for name in TEMPLATE_FIELDS}),
+                output_type_path=kwargs["output_type"],
+                output_format=None if output_format is None else dict(json.loads(output_format)),
+                execution_timeout=kwargs["execution_timeout"],
+                do_xcom_push=kwargs["do_xcom_push"],
+                retries=kwargs["retries"],
+            )
 
 
 class Event(dict[str, Any]):
     """
-    The payload of a trigger's event: a plain dict that shows ids and costs when it is logged, and never the answer.
+    The payload of a trigger's event: a plain dict whose ``repr`` in logs shows ids and costs, but no content.
 
-    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (its class),
-    ``idempotency_key``, ``outcome`` (the rest as JSON text, None if the response has to be fetched again) and
-    ``request`` (its fields as JSON text, where a worker may have to send it again).
+    Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (the name of its class),
+    ``idempotency_key``, ``outcome`` (the rest as JSON text, None if a worker has to fetch the response) and ``request``
+    (the request's fields as JSON text, where a worker may have to send it again). An event of
+    :func:`write_unsent_event` has ``version`` and ``unsent`` alone.
     """
 
     def __repr__(self) -> str:
@@ -68,14 +276,14 @@ class Event(dict[str, Any]):
 
 def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mapping[str, Any] | None = None) -> Event:
     """
-    Pack an outcome; a large answer travels as well, unless it is known that OpenRouter keeps it.
+    Return the event of an outcome. A large response is left out if OpenRouter is known to have it cached.
 
-    :param fields: the request's, which a worker could not make the same: a function gave them, or the time did.
+    :param fields: those of the request; a worker could make others, from a function or from the time.
     """
     text: str | None = json.dumps(
         {
-            "response": _write_response(outcome.response),
-            "error": _write_error(outcome.error),
+            "response": encode_response(outcome.response),
+            "error": encode_error(outcome.error),
             "value": outcome.value,
             "unparsed": outcome.unparsed,
             "invalid": outcome.invalid,
@@ -84,88 +292,141 @@ def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mappin
         }
     )
     response = outcome.response
-    if outcome.error is None and response and len(text or "") > LARGEST_ANSWER and _can_be_fetched(response):
+    if outcome.error is None and response and len(text or "") > MAX_EVENT_BYTES and _can_be_fetched(response):
         text = None
     return Event(
-        version=VERSION,
+        version=EVENT_VERSION,
         idempotency_key=idempotency_key,
-        response_id=_shown(response.id) if response else None,
-        generation_id=_shown(response.generation_id) if response else None,
-        model=_shown(response.model) if response else None,
+        response_id=_printable(response.id) if response else None,
+        generation_id=_printable(response.generation_id) if response else None,
+        model=_printable(response.model) if response else None,
         usage=_tokens_and_cost(response) if response else None,
         error=type(outcome.error).__name__ if outcome.error else None,
         outcome=text,
-        request=write_request(fields) if fields is not None and (text is None or outcome.unparsed) else None,
+        request=encode_fields(fields) if fields is not None and (text is None or outcome.unparsed) else None,
     )
 
 
-def write_unsent() -> Event:
+def write_unsent_event() -> Event:
     """Return the event of a trigger that has sent nothing and leaves its attempt to a worker."""
-    return Event(version=VERSION, unsent=True)
+    return Event(version=EVENT_VERSION, unsent=True)
 
 
 def is_unsent(event: Any) -> bool:
-    """Whether an event is one of :func:`write_unsent`."""
-    return isinstance(event, Mapping) and event.get("version") == VERSION and event.get("unsent") is True
+    """Whether an event is one of :func:`write_unsent_event`."""
+    return isinstance(event, Mapping) and event.get("version") == EVENT_VERSION and event.get("unsent") is True
 
 
 def read_event(event: Any) -> tuple[Outcome | None, str | None]:
     """
-    Return the outcome and the idempotency key of its request; the outcome is None if it has to be fetched again.
+    Return the outcome and the idempotency key of its request; the outcome is None if a worker has to fetch it.
 
-    :raises ConfigurationError: retryable, if the event is none of :func:`write_event`.
+    :raises VersionMismatchError: if the event is none of :func:`write_event`.
     """
-    if not isinstance(event, Mapping) or event.get("version") != VERSION or "outcome" not in event:
-        what = f"version {event['version']!r}" if isinstance(event, Mapping) and "version" in event else "another shape"
-        raise ConfigurationError(
-            f"the trigger's event has {what}, where version {VERSION} is expected: the triggerer runs another version "
-            "of airflow-provider-responses than the workers. Install the same on both; a retry sends the same request "
-            "and gets the response that is cached",
-            retryable=True,
-            ambiguous=True,
-        )
+    if not isinstance(event, Mapping):
+        raise _event_mismatch(f"is {type_name(event)}")
+    if event.get("version") != EVENT_VERSION:
+        raise _event_mismatch(f"has version {event.get('version')!r}, expected {EVENT_VERSION}")
+    if "outcome" not in event:
+        raise _event_mismatch("lacks 'outcome'")
     idempotency_key = event.get("idempotency_key")
     if event["outcome"] is None:
         return None, idempotency_key
-    try:
+    with _reading_event():
         data = json.loads(event["outcome"])
         outcome = Outcome(
-            response=_read_response(data["response"]),
-            error=_read_error(data["error"]),
+            response=decode_response(data["response"]),
+            error=decode_error(data["error"]),
             value=data["value"],
             unparsed=data["unparsed"],
             invalid=data["invalid"],
             repaired=data["repaired"],
             generations=data["generations"],
         )
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _unreadable(error) from error
     return outcome, idempotency_key
 
 
 def read_fields(event: Any) -> dict[str, Any] | None:
     """
-    Unpack the fields of the request that an event is about, None if it holds none.
+    Return the fields of an event's request, None if it holds none.
 
-    :raises ConfigurationError: retryable, if they cannot be read.
+    :raises VersionMismatchError: if they cannot be read.
     """
     text = event.get("request")
-    try:
-        return None if text is None else dict(json.loads(text).items())
-    except (TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(error) from error
+    with _reading_event():
+        return None if text is None else decode_fields(text)
 
 
-def secret_in(options: Any, fields: Any) -> str | None:
-    """Say which of a task's options, or of its request's fields, keeps it on a worker; None if there is no secret."""
+def find_secret(options: Any, fields: Any) -> str | None:
+    """Return which of a task's options or of its request's fields may be a secret, None if none is."""
     headers = RequestOptions.to_dict(options).get("headers")
     header = next(iter(secret_headers(headers)), None) if isinstance(headers, Mapping) else None  # or it is a template
-    found = f"options.headers holds {header!r}" if header else _secret_field(fields, "request")
+    found = f"options.headers holds {header!r}" if header else _find_secret_field(fields, "request")
     hint = ": put it into the connection's extra_headers" if header else ""
     return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
 
 
-def _secret_field(value: Any, path: str) -> str | None:
+def import_path(cls: type | None) -> str | None:
+    """Return ``module:name`` of a class, None if another process cannot import it."""
+    # Airflow's module names of DAG files begin with "unusual_prefix_".
+    if cls is None or cls.__module__.startswith("unusual_prefix_") or cls.__module__ == "__main__":
+        return None
+    if "<" in cls.__qualname__:  # defined in a function
+        return None
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return f"{cls.__module__}:{cls.__qualname__}" if found is cls else None
+
+
+@contextmanager
+def _reading_arguments(
+    kwargs: Mapping[str, Any], version: int, types: Mapping[str, tuple[type, ...]], *, action: str
+) -> Iterator[None]:
+    if problem := _find_problem(kwargs, version, types):
+        raise _arguments_mismatch(action, problem)
+    try:
+        yield
+    except _READING_ERRORS as error:
+        raise _arguments_mismatch(action, f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _find_problem(kwargs: Mapping[str, Any], version: int, types: Mapping[str, tuple[type, ...]]) -> str | None:
+    if (found := kwargs.get("version")) != version:
+        return f"have version {found!r}, expected {version!r}"
+    if missing := [name for name in types if name not in kwargs]:
+        return f"lack {missing[0]!r}"
+    if unknown := sorted(kwargs.keys() - types.keys() - {"version"}):
+        return f"hold {unknown[0]!r}, which is unknown here"
+    wrong = (name for name, allowed in types.items() if not isinstance(kwargs[name], allowed))
+    return next((f"hold {name!r} as {type_name(kwargs[name])}" for name in wrong), None)
+
+
+def _arguments_mismatch(action: str, problem: str) -> VersionMismatchError:
+    return VersionMismatchError(
+        f"the task was {action} by another version of airflow-provider-responses than the triggerer runs (the "
+        f"trigger's arguments {problem}). Install the same version everywhere in Airflow; a retry defers the task again"
+    )
+
+
+@contextmanager
+def _reading_event() -> Iterator[None]:
+    try:
+        yield
+    except _READING_ERRORS as error:
+        raise _event_mismatch(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _event_mismatch(problem: str) -> VersionMismatchError:
+    return VersionMismatchError(
+        "the triggerer runs another version of airflow-provider-responses than the workers (the trigger's event "
+        f"{problem}). Install the same version everywhere in Airflow; a retry sends the same request and gets the "
+        "cached response",
+        ambiguous=True,  # the triggerer has sent the request
+    )
+
+
+def _find_secret_field(value: Any, path: str) -> str | None:
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
         if name := next((name for name in value if name in SECRETS and value[name]), None):
@@ -173,141 +434,32 @@ def _secret_field(value: Any, path: str) -> str | None:
         items = ((name, item) for name, item in value.items() if name not in _NAMED_BY_USERS)
     elif isinstance(value, Collection) and not isinstance(value, (str, bytes)):
         items = enumerate(value)
-    return next(filter(None, (_secret_field(item, f"{path}.{name}") for name, item in items)), None)
-
-
-def write_request(fields: Mapping[str, Any]) -> str:
-    """Give a request's fields, which can be sent, as JSON text: as they are sent, whatever they were given as."""
-    # Here, and not above: DAG files import this module, and building the models takes its time.
-    from airflow_provider_responses.models.request import ResponsesRequest
-
-    request = ResponsesRequest.parse(fields, dialect="open")  # checked for its server before
-    return json.dumps({name: getattr(request, name) for name in fields}, allow_nan=False, default=dict)
-
-
-def to_pairs(value: Any, path: str = "") -> Any:
-    """
-    Turn dicts, however deep, into lists of pairs, which keep their order and let Airflow render their texts.
-
-    :raises RequestValidationError: naming the path of what is not plain JSON.
-    """
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str) or any(mark in key for mark in _RENDERED_IN_KEYS):
-                raise RequestValidationError(f"{path or 'it'} has the key {key!r}", fields=(path,))
-        return {"pairs": [[key, to_pairs(item, f"{path}.{key}" if path else key)] for key, item in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return [to_pairs(item, f"{path}[{place}]") for place, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RequestValidationError(f"{path or 'it'} is {value!r}", fields=(path,))
-    if isinstance(value, str):
-        return unwrap_enum(value)
-    if value is None or isinstance(value, (int, float, bool)):
-        return value
-    raise RequestValidationError(f"{path or 'it'} is a {type(value).__name__}", fields=(path,))
-
-
-def from_pairs(value: Any) -> Any:
-    """Undo :func:`to_pairs`."""
-    if isinstance(value, Mapping):
-        return {key: from_pairs(item) for key, item in value["pairs"]}
-    return [from_pairs(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _unreadable(error: Exception) -> ConfigurationError:
-    return ConfigurationError(
-        f"the trigger's event cannot be read ({type(error).__name__}: {error}): a retry sends the same request and "
-        "gets the response that is cached",
-        retryable=True,
-        ambiguous=True,  # the triggerer has sent the request
-    )
+    return next(filter(None, (_find_secret_field(item, f"{path}.{name}") for name, item in items)), None)
 
 
 def _can_be_fetched(response: Response) -> bool:
-    """Whether a worker gets the same from OpenRouter, which knows nothing of earlier sends and what they cost."""
-    return not response.previous and _stays_kept(response)
+    """Whether a worker gets the same from OpenRouter, whose cache does not hold the costs of earlier sends."""
+    return not response.previous and _stays_cached(response)
 
 
-def _stays_kept(response: Response) -> bool:
-    """Whether OpenRouter says that it keeps an answer for long enough; it never keeps one that is not whole."""
+def _stays_cached(response: Response) -> bool:
+    """Whether OpenRouter's headers promise that a response stays cached for long enough."""
     status, ttl, age = (response.headers.get(f"x-openrouter-cache-{name}", "") for name in ("status", "ttl", "age"))
     age = "0" if status.upper() == "MISS" else age
+    # OpenRouter caches only complete responses.
     known = response.status == "completed" and status.upper() in {"MISS", "HIT"} and _is_count(ttl) and _is_count(age)
-    return known and int(ttl) - int(age) >= WORKER_COMES
+    return known and int(ttl) - int(age) >= MIN_CACHED_SECONDS
 
 
 def _is_count(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
 
 
-def _shown(text: str | None) -> str | None:
-    """Leave out what a database or a log may choke on: whoever sent it must not bring the triggerer down."""
+def _printable(text: str | None) -> str | None:
+    """Return the text, None if a database or a log may fail on it: no server must stop the triggerer."""
     return text if text is None or text.isprintable() else None
 
 
 def _tokens_and_cost(response: Response) -> dict[str, Any]:
     usage = response.usage
     return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, "cost": usage.cost}
-
-
-def _write_response(response: Response | None) -> dict[str, Any] | None:
-    if response is None:
-        return None
-    return {
-        "raw": response.raw,
-        "headers": {name: text for name, text in response.headers.items() if name in _HEADERS},
-        "previous": [_write_error(error) for error in response.previous],
-        "seconds": response.seconds,
-        "inconsistent": response.inconsistent,
-        "maybe_truncated": response.maybe_truncated,
-    }
-
-
-def _read_response(data: Mapping[str, Any] | None) -> Response | None:
-    if data is None:
-        return None
-    return Response(
-        raw=data["raw"],
-        headers=data["headers"],
-        previous=tuple(earlier for item in data["previous"] if (earlier := _read_error(item))),
-        seconds=data["seconds"],
-        inconsistent=data["inconsistent"],
-        maybe_truncated=data["maybe_truncated"],
-    )
-
-
-def _write_error(error: Exception | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    name = type(error).__name__
-    details = {name: getattr(error, name, None) for name in (*_DETAILS, *_OWN_DETAILS.get(name, ()))}
-    response = getattr(error, "response", None)
-    # Of a response with a past, the error's own past is the same: it travels once.
-    past = [] if response is not None and response.previous else getattr(error, "previous", ())
-    return {
-        "class": name,
-        "message": str(error),
-        "details": {name: value for name, value in details.items() if value is not None},
-        "notes": getattr(error, "__notes__", []),
-        "wait": getattr(error, "wait", None),
-        "response": _write_response(response),
-        "previous": [_write_error(earlier) for earlier in past],
-    }
-
-
-def _read_error(data: Mapping[str, Any] | None) -> ResponsesError | None:
-    if data is None:
-        return None
-    cls = getattr(exceptions, data["class"], None) if data["class"] in exceptions.__all__ else ResponsesError
-    details = dict(data["details"])
-    if "fields" in details:
-        details["fields"] = tuple(details["fields"])
-    response = _read_response(data["response"])
-    past = (earlier for item in data["previous"] if (earlier := _read_error(item)))
-    error: ResponsesError = (cls or ResponsesError)(data["message"], response=response, **details)
-    error.previous = response.previous if response is not None and response.previous else tuple(past)
-    if data["wait"] is not None:
-        error.wait = data["wait"]
-    for note in data["notes"]:
-        error.add_note(note)
-    return error

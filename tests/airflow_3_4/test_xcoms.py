@@ -10,8 +10,8 @@ from airflow.executors.workloads.task import TaskInstanceDTO
 from airflow.sdk.bases import xcom
 from airflow.sdk.execution_time.xcom import XCom
 
+from tests.execution_modes import revive, start_trigger
 from tests.triggers.tasks import ask, deferred
-from tests.ways import revive, started
 
 
 def task_instance(index):
@@ -43,8 +43,9 @@ def test_they_are_those_of_the_triggers_own_task_instance(start, responses_sandb
     instances = [task_instance(index) for index in range(3)]
     triggers = []
     for instance in instances:
-        trigger = revive(started(ask(retries=2)) if start else deferred(ask()), instance)
-        trigger.ends_task = True
+        trigger = revive(start_trigger(ask(retries=2)) if start else deferred(ask()), instance)
+        if not start:
+            trigger.kwargs["ends_task"] = True
         triggers.append(trigger)
 
     async def run(trigger):

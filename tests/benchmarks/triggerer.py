@@ -19,10 +19,11 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
+from airflow_provider_responses.task.payloads import DeferredArguments
+from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.triggers.responses import ResponsesTrigger
 from tests.benchmarks.least import REQUEST, LeastTrigger
 
-ARGUMENTS = {"request": json.dumps(REQUEST), "options": {}, "settings": {"stream": False}}
 TIMEOUT = 300  # seconds
 _late: list[float] = []
 _peak: list[int] = []
@@ -45,6 +46,10 @@ class Timed:
 
 class TimedTrigger(Timed, ResponsesTrigger):
     """Ours."""
+
+    @property
+    def conn_id(self) -> str:  # type: ignore[override]
+        return str(self.kwargs["conn_id"])
 
 
 class TimedLeastTrigger(Timed, LeastTrigger):
@@ -152,5 +157,7 @@ if __name__ == "__main__":
     elif way == "least":
         found = triggered(TimedLeastTrigger, {"url": url}, int(size), logs)
     else:
-        found = triggered(TimedTrigger, ARGUMENTS | {"deadline": time.time() + TIMEOUT}, int(size), logs)
+        request = TaskRequest(fields=REQUEST, stream=False)
+        arguments = DeferredArguments(conn_id="bench", task_request=request, deadline=time.time() + TIMEOUT)
+        found = triggered(TimedTrigger, arguments.to_kwargs(), int(size), logs)
     print(json.dumps(found))

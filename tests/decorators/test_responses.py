@@ -13,7 +13,7 @@ from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import payloads
 from tests.airflow_fakes import TaskInstance, context
-from tests.ways import first_event, revive, through_the_database
+from tests.execution_modes import first_event, revive, through_the_database
 
 MODEL = "openai/gpt-4o-mini"
 
@@ -258,11 +258,11 @@ def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, res
     with pytest.raises(TaskDeferred) as deferred:
         operator(ask, deferrable=True, **typed).execute(context())
     trigger = revive(deferred.value.trigger, TaskInstance())
-    trigger.ends_task = False
+    trigger.kwargs["ends_task"] = False
     if why == "too large":
-        monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
+        monkeypatch.setattr(payloads, "MAX_EVENT_BYTES", 10)
     else:
-        trigger.settings["output_type"] = None  # as of a class that is defined in a DAG file
+        trigger.kwargs["output_type"] = None  # as of a class that is defined in a DAG file
         responses_sandbox.script({"text": "not JSON"})
     event = through_the_database(first_event(trigger).payload)
     assert operator(ask, deferrable=True, **typed).execute_complete(context(), event)

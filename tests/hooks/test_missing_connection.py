@@ -16,7 +16,7 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import TaskInstance, context
-from tests.ways import WAYS, performer
+from tests.execution_modes import MODES, performer
 
 MODEL = "openai/gpt-4o-mini"
 COMMAND = "airflow connections add nowhere --conn-type responses --conn-password"
@@ -29,11 +29,11 @@ def says_what_to_do(error: BaseException) -> None:
     assert "AIRFLOW_CONN_NOWHERE" in text
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_of_a_request(way, airflow_db, monkeypatch):
+@pytest.mark.parametrize("mode", MODES)
+def test_of_a_request(mode, airflow_db, monkeypatch):
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", conn_id="nowhere")
     with pytest.raises(ConfigurationError) as caught:
-        performer(way, monkeypatch)(task, context(TaskInstance()))
+        performer(mode, monkeypatch)(task, context(TaskInstance()))
     says_what_to_do(caught.value)
     assert caught.value.retryable  # a secrets backend that is down looks the same
 
@@ -125,19 +125,19 @@ def test_a_variable_that_airflow_cannot_read_is_named(monkeypatch):
 # --- the sends before the last one
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_failure_of_a_task_names_the_sends_that_may_have_been_billed(way, responses_sandbox, monkeypatch):
+@pytest.mark.parametrize("mode", MODES)
+def test_the_failure_of_a_task_names_the_sends_that_may_have_been_billed(mode, responses_sandbox, monkeypatch):
     responses_sandbox.script({"drop": True}, {"status": 400})
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
     with pytest.raises(AirflowFailException) as caught:
-        performer(way, monkeypatch)(task, context(TaskInstance()))
+        performer(mode, monkeypatch)(task, context(TaskInstance()))
     assert "Before it, 1 earlier send may have been billed: TransportError (read" in str(caught.value)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_so_does_one_that_is_left_to_retries(way, responses_sandbox, monkeypatch):
+@pytest.mark.parametrize("mode", MODES)
+def test_so_does_one_that_is_left_to_retries(mode, responses_sandbox, monkeypatch):
     responses_sandbox.script({"drop": True, "times": 9})
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
     with pytest.raises(Exception, match="1 earlier send may have been billed") as caught:
-        performer(way, monkeypatch)(task, context(TaskInstance()))
+        performer(mode, monkeypatch)(task, context(TaskInstance()))
     assert str(caught.value).startswith("Task 'ask': ")

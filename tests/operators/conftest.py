@@ -1,4 +1,4 @@
-"""Every way of running a task, and a database."""
+"""Every execution mode, and a database."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.execution_modes import MODES, performer
 from tests.operators.enrichments import ROWS
-from tests.ways import WAYS, performer
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=MODES)
 def perform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any], Any]:
-    """Run a task with a context, in each of the ways."""
+    """Run a task with a context, in each execution mode."""
     return performer(request.param, monkeypatch)
 
 

@@ -279,7 +279,7 @@ class TestAnswers:
 
     def test_streamed_by_default_on_a_worker_only(self, perform, responses_sandbox):
         perform(ask(), context())
-        assert sent(responses_sandbox)[0]["stream"] is (perform.way == "worker")
+        assert sent(responses_sandbox)[0]["stream"] is (perform.mode == "worker")
 
     def test_any_other_field_and_options_arrive(self, perform, responses_sandbox):
         perform(

@@ -14,6 +14,7 @@ from airflow_provider_responses.exceptions import (
     OutputValidationError,
     ResponsesError,
     TransportError,
+    VersionMismatchError,
 )
 from airflow_provider_responses.models import output
 from airflow_provider_responses.models.response import Response
@@ -147,7 +148,7 @@ class TestFailedAttempts:
     @pytest.mark.parametrize("event", [{}, {"version": 2, "outcome": "{"}])
     def test_an_event_that_cannot_be_read_may_have_been_paid(self, event, responses_sandbox):
         ti = TaskInstance()
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(VersionMismatchError):
             ask().execute_complete(context(ti), event)
         assert (ti.xcoms["usage"]["sends"], ti.xcoms["usage"]["cost"]) == ([], None)
 
@@ -191,7 +192,7 @@ class TestWithoutXComs:
         responses_sandbox.script(step)
         pushed = []
         ti = TaskInstance()
-        monkeypatch.setattr("tests.ways.XComs.set", lambda *args, **_: pushed.append(args))
+        monkeypatch.setattr("tests.execution_modes.XComs.set", lambda *args, **_: pushed.append(args))
         task = ask(do_xcom_push=False)
         try:
             perform(task, context(ti))

@@ -1,4 +1,4 @@
-"""What travels between worker and triggerer comes out as it went in."""
+"""Payloads between worker and triggerer come back unchanged from the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from airflow_provider_responses.exceptions import RequestValidationError, Respon
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task import payloads
 from airflow_provider_responses.task.outcome import Outcome
-from tests.ways import through_the_database
+from airflow_provider_responses.task.payload_encoding import from_pairs, to_pairs
+from tests.execution_modes import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -62,9 +63,9 @@ def in_order(value):
 
 
 @given(plain)
-def test_pairs_keep_everything_and_its_order(value):
-    stored = through_the_database(payloads.to_pairs(value))
-    assert in_order(payloads.from_pairs(stored)) == in_order(value)
+def test_pairs_keep_every_value_and_its_order(value):
+    stored = through_the_database(to_pairs(value))
+    assert in_order(from_pairs(stored)) == in_order(value)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +80,20 @@ def test_pairs_keep_everything_and_its_order(value):
         ({"a": float("-inf")}, "request.a is -inf"),
     ],
 )
-def test_what_is_not_plain_json_is_refused_by_its_path(value, said):
+def test_a_value_that_is_not_plain_json_is_refused_with_its_path(value, said):
     with pytest.raises(RequestValidationError) as caught:
-        payloads.to_pairs(value, "request")
+        to_pairs(value, "request")
     assert said in str(caught.value)
 
 
 @given(st.builds(lambda cls, text, given: cls(text, **given), classes, texts, details), responses, st.booleans())
-def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with_response):
+def test_an_error_keeps_its_class_its_fields_and_the_errors_before_it(error, response, with_response):
     earlier = ResponsesError("earlier", retry_after=3.0)
     earlier.wait = 3.25
     if with_response:
         error.response = Response(raw=response.raw, headers=response.headers, previous=(earlier,))
     error.previous = (earlier,)
-    error.add_note("2 tries were made")
+    error.add_note("2 sends were made")
     event = payloads.write_event(Outcome(error=error, response=error.response), idempotency_key="ab")
     outcome, idempotency_key = payloads.read_event(through_the_database(event))
     assert idempotency_key == "ab"
@@ -106,22 +107,22 @@ def test_an_error_keeps_its_class_its_details_and_its_past(error, response, with
 
 
 @given(responses, plain, st.booleans(), st.booleans(), st.booleans())
-def test_a_response_keeps_its_body_its_marks_and_the_order_of_its_keys(response, value, unparsed, invalid, repaired):
-    marks = {"unparsed": unparsed, "invalid": invalid, "repaired": repaired}
-    outcome = Outcome(response=response, value=value, generations={"gen-1": None}, **marks)
+def test_a_response_keeps_its_body_its_flags_and_the_order_of_its_keys(response, value, unparsed, invalid, repaired):
+    flags = {"unparsed": unparsed, "invalid": invalid, "repaired": repaired}
+    outcome = Outcome(response=response, value=value, generations={"gen-1": None}, **flags)
     back, _ = payloads.read_event(through_the_database(payloads.write_event(outcome, idempotency_key=None)))
     assert in_order(back.response.raw) == in_order(response.raw)
     assert back == outcome
 
 
 @given(st.recursive(st.none() | st.integers() | texts, lambda inner: st.dictionaries(texts, inner, max_size=3)))
-def test_no_event_breaks_the_reader(garbage):
-    for event in (garbage, {"version": payloads.VERSION, "outcome": json.dumps(garbage)}):
-        with pytest.raises(exceptions.ConfigurationError):
+def test_every_broken_event_raises_a_version_mismatch(garbage):
+    for event in (garbage, {"version": payloads.EVENT_VERSION, "outcome": json.dumps(garbage)}):
+        with pytest.raises(exceptions.VersionMismatchError):
             payloads.read_event(event)
 
 
-def test_a_price_in_a_header_travels():
+def test_an_event_holds_the_header_with_the_cost():
     response = Response(raw={}, headers={"x-litellm-response-cost": "0.25"})
     back, _ = payloads.read_event(
         through_the_database(payloads.write_event(Outcome(response=response), idempotency_key=None))
@@ -129,7 +130,7 @@ def test_a_price_in_a_header_travels():
     assert back.response.usage.cost == 0.25
 
 
-def test_of_the_headers_only_those_travel_that_are_read():
+def test_an_event_holds_no_other_headers():
     headers = {"x-generation-id": "gen-1", "set-cookie": "session=abc123", "x-echo": "Bearer sk-made-up"}
     event = payloads.write_event(Outcome(response=Response(raw={}, headers=headers)), idempotency_key=None)
     assert payloads.read_event(event)[0].response.headers == {"x-generation-id": "gen-1"}
@@ -137,7 +138,7 @@ def test_of_the_headers_only_those_travel_that_are_read():
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "travels"),
+    ("status", "headers", "is_in_event"),
     [
         ("completed", {"status": "MISS", "ttl": "3600"}, False),
         ("completed", {"status": "HIT", "ttl": "3600", "age": "600"}, False),
@@ -152,10 +153,10 @@ def test_of_the_headers_only_those_travel_that_are_read():
         (None, {"status": "MISS", "ttl": "3600"}, True),
     ],
 )
-def test_a_large_answer_travels_unless_it_is_known_to_be_kept(status, headers, travels, monkeypatch):
-    monkeypatch.setattr(payloads, "LARGEST_ANSWER", 10)
+def test_a_large_response_is_in_the_event_unless_it_is_known_to_stay_cached(status, headers, is_in_event, monkeypatch):
+    monkeypatch.setattr(payloads, "MAX_EVENT_BYTES", 10)
     response = Response(
         raw={"status": status}, headers={f"x-openrouter-cache-{name}": text for name, text in headers.items()}
     )
     event = payloads.write_event(Outcome(response=response, value="a long text"), idempotency_key=None)
-    assert (event["outcome"] is not None) is travels
+    assert (event["outcome"] is not None) is is_in_event

@@ -1,4 +1,4 @@
-"""Deferred tasks, and what comes of them."""
+"""Deferred tasks, and the outcomes of their triggers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import payloads
 from tests.airflow_fakes import TaskInstance, context
-from tests.ways import revive, through_the_database
+from tests.execution_modes import revive, through_the_database
 
 
 def ask(**kwargs):
@@ -19,12 +19,12 @@ def ask(**kwargs):
 
 
 def deferred(task, ti=None):
-    """Give the trigger of a task, made again from what it stores."""
+    """Return the trigger of a task, made again from its stored arguments; it leaves the end of the task to a worker."""
     ti = ti or TaskInstance()
     with pytest.raises(TaskDeferred) as caught:
         task.execute(context(ti))
     trigger = revive(caught.value.trigger, ti)
-    trigger.ends_task = False
+    trigger.kwargs["ends_task"] = False
     return trigger
 
 

@@ -41,7 +41,7 @@ with DAG("deferred", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 """
 
 
-def test_every_kind_of_task_is_done_and_counted(run_dag, responses_sandbox):
+def test_every_kind_of_task_succeeds_and_its_cost_is_counted_once(run_dag, responses_sandbox):
     result = run_dag(DAG, "deferred")
     assert set(result.states.values()) == {"success"}
     assert set(result.xcom("typed")) == {"zeta", "alpha"}

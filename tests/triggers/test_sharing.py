@@ -1,4 +1,4 @@
-"""Triggers that share connections, and triggers that are ended."""
+"""Triggers that share connections, and triggers that are cancelled."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from collections import Counter
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_responses.exceptions import (
-    ConfigurationError,
-)
+from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.hooks.responses import (
     KEPT_SECONDS,
     WOKEN_AT_ONCE,
@@ -22,11 +20,11 @@ from airflow_provider_responses.hooks.responses import (
     kept_config,
 )
 from tests.airflow_fakes import TaskInstance, context
+from tests.execution_modes import first_event, revive
 from tests.triggers.tasks import ask, deferred
-from tests.ways import first_event, revive
 
 
-class TestBeingEnded:
+class TestCancelledTriggers:
     @pytest.mark.parametrize("stream", [False, True])
     async def test_a_cancelled_trigger_drops_its_connection(self, stream, responses_sandbox):
         responses_sandbox.script({"hang": True})
@@ -39,20 +37,20 @@ class TestBeingEnded:
         await trigger.on_kill()
         await _until(lambda: responses_sandbox.ledger[0].outcome != "running")
 
-    def test_a_connection_that_fails_once_nobody_waits_for_it_is_no_complaint(self, responses_sandbox, monkeypatch):
+    def test_a_connection_that_fails_after_its_triggers_logs_no_error(self, responses_sandbox, monkeypatch):
         trigger = deferred(ask())
-        asked, go_on, complaints = asyncio.Event(), asyncio.Event(), []
+        reading, go_on, problems = asyncio.Event(), asyncio.Event(), []
 
         async def fail(hook):
-            asked.set()
+            reading.set()
             await go_on.wait()
             raise RuntimeError("the secrets backend is down")
 
         async def cancel():
             loop = asyncio.get_running_loop()
-            loop.set_exception_handler(lambda _, problem: complaints.append(problem))
+            loop.set_exception_handler(lambda _, problem: problems.append(problem))
             running = asyncio.create_task(anext(trigger.run()))
-            await asked.wait()
+            await reading.wait()
             running.cancel()
             await asyncio.wait([running])
             go_on.set()
@@ -63,9 +61,9 @@ class TestBeingEnded:
 
         monkeypatch.setattr(ResponsesHook, "aconfig", fail)
         asyncio.run(cancel())
-        assert not complaints
+        assert not problems
 
-    def test_a_connection_deleted_meanwhile_is_said_and_retried(self, airflow_db, responses_sandbox, monkeypatch):
+    def test_a_connection_that_was_deleted_is_named_and_retried(self, airflow_db, responses_sandbox, monkeypatch):
         trigger = deferred(ask())
         monkeypatch.delenv("AIRFLOW_CONN_RESPONSES_DEFAULT")
         event = first_event(trigger)
@@ -74,7 +72,7 @@ class TestBeingEnded:
             ask().execute_complete(context(), event.payload)
         assert caught.value.retryable
 
-    def test_a_connection_broken_meanwhile_fails_at_once(self, responses_sandbox, monkeypatch):
+    def test_a_connection_that_was_broken_fails_at_once(self, responses_sandbox, monkeypatch):
         trigger = deferred(ask())
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({"conn_type": "responses"}))
         event = first_event(trigger)
@@ -94,7 +92,7 @@ def _wait(condition):
 
 
 class TestSharing:
-    async def test_a_connection_is_read_once_for_many(self, responses_sandbox, monkeypatch):
+    async def test_many_triggers_read_a_connection_once(self, responses_sandbox, monkeypatch):
         reads = []
         real = ResponsesHook.aconfig
 
@@ -115,7 +113,7 @@ class TestSharing:
         await kept_config("responses_default")
         assert len(reads) == 2
 
-    async def test_many_that_waited_for_a_connection_go_on_a_few_in_each_turn(self, responses_sandbox):
+    async def test_of_many_triggers_that_waited_for_a_connection_a_few_continue_in_each_turn(self, responses_sandbox):
         turn, turns = 0, []
 
         async def count():
@@ -133,7 +131,7 @@ class TestSharing:
         counting.cancel()
         assert max(Counter(turns).values()) <= WOKEN_AT_ONCE
 
-    async def test_whoever_is_cancelled_leaves_the_others_their_connection(self, responses_sandbox, monkeypatch):
+    async def test_a_cancelled_trigger_leaves_the_connection_to_the_others(self, responses_sandbox, monkeypatch):
         gate = asyncio.Event()
         real = ResponsesHook.aconfig
 
@@ -150,7 +148,7 @@ class TestSharing:
         with pytest.raises(asyncio.CancelledError):
             await first
 
-    async def test_a_failure_is_not_kept(self, responses_sandbox, monkeypatch):
+    async def test_a_connection_that_could_not_be_read_is_read_again(self, responses_sandbox, monkeypatch):
         good = json.dumps(responses_sandbox.connection)
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({"conn_type": "responses"}))
         with pytest.raises(ConfigurationError, match="password is missing"):
@@ -182,10 +180,10 @@ class TestSharing:
         assert made[0].http.is_closed
         assert len(async_pool._loop_pools.get(asyncio.get_running_loop(), {})) == before
 
-    async def test_nothing_blocks_the_loop(self, responses_sandbox):
+    async def test_nothing_blocks_the_event_loop(self, responses_sandbox):
         from blockbuster import blockbuster_ctx
 
         trigger = await asyncio.to_thread(deferred, ask())
-        await asyncio.to_thread(first_event, revive(trigger, TaskInstance()))  # what is imported once
+        await asyncio.to_thread(first_event, revive(trigger, TaskInstance()))  # the imports block, once
         with blockbuster_ctx():
             assert (await anext(trigger.run())).payload["error"] is None

@@ -1,4 +1,4 @@
-"""Templates that the triggerer renders: as a worker would, and what cannot be rendered fails as on a worker."""
+"""Templates in the triggerer: rendered as on a worker, and a template that cannot be rendered fails as there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 
-from airflow_provider_responses.exceptions import ConfigurationError
-from airflow_provider_responses.operators import ways
+from airflow_provider_responses.exceptions import RequestValidationError, VersionMismatchError
+from airflow_provider_responses.operators.execution_mode import reason_to_start_on_worker
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.operators.triggerer_templates import RENDERED_IN_TRIGGERER, SAME_IN_TRIGGERER
 from tests.airflow_fakes import TaskInstance, context
-from tests.ways import first_event, revive, started, through_the_database
+from tests.execution_modes import first_event, revive, start_trigger, through_the_database
 
 pytestmark = pytest.mark.skipif(
     get_base_airflow_version_tuple() < (3, 3, 1), reason="before Airflow 3.3.1 no task starts in the triggerer"
@@ -47,7 +48,7 @@ def run_of_dag():
 
 
 def rendered_on_worker(task):
-    """Give a task's input as a worker renders it."""
+    """Return the input of a task as a worker renders it."""
     from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun
     from airflow.sdk.api.datamodels import _generated
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -65,12 +66,12 @@ def rendered_on_worker(task):
 
 
 def rendered_in_triggerer(task):
-    """Give a task's trigger, revived and rendered as the triggerer does it."""
+    """Return the trigger of a task, revived and rendered as in the triggerer."""
     from airflow.executors.workloads.task import TaskInstanceDTO
     from airflow.jobs.triggerer_job_runner import TriggerRunner
     from airflow.serialization.serialized_objects import DagSerialization
 
-    trigger = revive(started(task), None)
+    trigger = revive(start_trigger(task), None)
     trigger._is_rendered = False
     ti = TaskInstanceDTO.model_construct(**ids())
     stored = through_the_database(DagSerialization.to_dict(task.dag))
@@ -93,9 +94,9 @@ def ids():
 
 
 def every_name():
-    for name in sorted(ways._RENDERED_IN_TRIGGERER - {"conn", "macros", "var", *ways._SAME_IN_TRIGGERER}):
+    for name in sorted(RENDERED_IN_TRIGGERER - {"conn", "macros", "var", *SAME_IN_TRIGGERER}):
         yield f"{{{{ {name} }}}}"
-    for name, attributes in ways._SAME_IN_TRIGGERER.items():
+    for name, attributes in SAME_IN_TRIGGERER.items():
         for attribute in sorted(attributes):
             yield f"{{{{ {name}.{attribute} }}}}"
 
@@ -110,11 +111,11 @@ def every_name():
         "{{ params.nope | default('none') }} {{ 'x' if dag_run.conf.nope is defined else 'y' }}",
     ],
 )
-def test_what_starts_in_the_triggerer_renders_as_on_a_worker(template):
+def test_a_task_that_starts_in_the_triggerer_is_rendered_as_on_a_worker(template):
     task = in_dag(input=f"A {template} Z")
-    assert ways.needs_worker_to_start(task) is None
+    assert reason_to_start_on_worker(task, ResponsesOperator, max_bytes=48_000) is None
     there = rendered_in_triggerer(task)
-    there._check()
+    there._check_rendered()
     assert there.input == rendered_on_worker(task) != f"A {template} Z"
 
 
@@ -128,27 +129,31 @@ def test_what_starts_in_the_triggerer_renders_as_on_a_worker(template):
     ],
 )
 @pytest.mark.parametrize("name", ["input", "conn_id"])
-def test_what_cannot_be_rendered_sends_nothing_and_is_left_to_retries(name, template, said, responses_sandbox):
+def test_an_error_of_a_template_sends_nothing_and_is_left_to_retries(name, template, said, responses_sandbox):
     task = in_dag(**{"input": "hi", name: template})
     event = first_event(rendered_in_triggerer(task))
-    with pytest.raises(ConfigurationError, match=said) as caught:
+    with pytest.raises(RequestValidationError, match=said) as caught:
         in_dag(input="hi").execute_complete(context(TaskInstance()), through_the_database(event.payload))
-    assert caught.value.retryable  # what a worker raises over a template is too
+    assert caught.value.retryable  # as an error of a template on a worker is
     assert not responses_sandbox.ledger
 
 
-def test_what_is_rendered_is_sent(responses_sandbox):
+def test_the_rendered_request_is_sent(responses_sandbox):
     task = in_dag(input="{{ params.colour }} for {{ dag_run.conf.deep.zeta.b }}")
     trigger = rendered_in_triggerer(task)
-    trigger.ends_task = False
-    first_event(trigger)
+
+    async def call_xcom(method, key, **more):
+        """Stand in for Airflow's XCom."""
+
+    trigger._call_xcom = call_xcom
+    assert type(first_event(trigger)).__name__ == "TaskSuccessEvent"
     assert [entry.body["input"] for entry in responses_sandbox.ledger] == ["green for 1"]
 
 
-def test_what_is_not_rendered_is_not_sent(responses_sandbox):
-    trigger = revive(started(in_dag(input="{{ ds }}")), TaskInstance())
-    trigger._is_rendered = False  # its DAG has changed, and the triggerer takes it for a trigger of a worker
+def test_a_request_that_was_not_rendered_is_not_sent(responses_sandbox):
+    trigger = revive(start_trigger(in_dag(input="{{ ds }}")), TaskInstance())
+    trigger._is_rendered = False  # as after a change of its DAG to one that starts on a worker
     event = first_event(trigger)
-    with pytest.raises(ConfigurationError, match="were not rendered"):
+    with pytest.raises(VersionMismatchError, match="were not rendered"):
         in_dag(input="hi").execute_complete(context(TaskInstance()), through_the_database(event.payload))
     assert not responses_sandbox.ledger

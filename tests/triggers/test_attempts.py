@@ -1,4 +1,4 @@
-"""A task that starts in the triggerer: the first attempt is sent there, those after it are a worker's to prepare."""
+"""A task that starts in the triggerer: its first attempt is sent from there, later ones are prepared on a worker."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
-from airflow_provider_responses.exceptions import ConfigurationError, TransportError
+from airflow_provider_responses.exceptions import TransportError, VersionMismatchError
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.triggers.responses import ResponsesTrigger
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
+from tests.execution_modes import first_event, revive, start_trigger, through_the_database
 from tests.triggers.tasks import ask
-from tests.ways import first_event, revive, started, through_the_database
 
 RETRIES = 2
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="a trigger ends a task from 3.3 on")
 
 
 class XComs:
-    """What the triggerer does with a task's XComs."""
+    """Stands in for the XComs of a task in the triggerer, and records the calls."""
 
     def __init__(self, **values):
         self.values = values
@@ -35,16 +35,16 @@ class XComs:
 
 
 class Starts:
-    """A task that starts in the triggerer, with what stays of it between its attempts."""
+    """A task that starts in the triggerer, with the state that survives its attempts."""
 
     def __init__(self, **arguments):
         self.arguments = {"retries": RETRIES, "start_from_trigger": True} | arguments
         self.store = TaskStateStore()
 
     def attempt(self, number, cleared_after=0):
-        """Make an attempt, as Airflow does; give its task instance, and whether it started in the triggerer."""
+        """Make an attempt, as Airflow does; return its task instance."""
         ti = TaskInstance(try_number=number, max_tries=cleared_after + RETRIES)
-        trigger = revive(started(ask(**self.arguments)), ti)
+        trigger = revive(start_trigger(ask(**self.arguments)), ti)
         event = first_event(self.connected(trigger, ti))
         if type(event).__name__ == "TaskSuccessEvent":
             return ti
@@ -60,14 +60,14 @@ class Starts:
 
     @staticmethod
     def connected(trigger, ti):
-        trigger._xcom = xcoms = XComs()
+        trigger._call_xcom = xcoms = XComs()
         xcoms.values = ti.xcoms
         return trigger
 
 
 @pytest.fixture
 def sends_once(responses_sandbox, monkeypatch):
-    """A sandbox whose connection makes no retries in the call."""
+    """A sandbox whose connection sends each request once."""
     known = responses_sandbox.connection
     extra = known["extra"] | {"max_retries": 0, "max_ambiguous_retries": 0}
     monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(known | {"extra": extra}))
@@ -87,7 +87,7 @@ def test_a_retry_has_the_same_key_and_the_cached_response(sends_once):
     assert second.xcoms["usage"]["cost"] == pytest.approx(sends_once.billed[0].cost)
 
 
-def test_a_cleared_task_has_a_new_key_and_its_retry_has_that(responses_sandbox):
+def test_a_cleared_task_has_a_new_key_and_its_retry_the_same(responses_sandbox):
     task = Starts()
     task.attempt(1)
     task.attempt(2, cleared_after=1)
@@ -99,7 +99,7 @@ def test_a_cleared_task_has_a_new_key_and_its_retry_has_that(responses_sandbox):
     assert len(responses_sandbox.billed) == 3
 
 
-def test_a_task_that_is_cleared_while_it_waits_has_a_new_key(sends_once):
+def test_a_task_that_is_cleared_before_its_retry_has_a_new_key(sends_once):
     sends_once.script({"drop": "after"})
     task = Starts()
     with pytest.raises(TransportError):
@@ -108,7 +108,7 @@ def test_a_task_that_is_cleared_while_it_waits_has_a_new_key(sends_once):
     assert len({entry.metadata["airflow"] for entry in sends_once.ledger}) == 2
 
 
-def test_what_earlier_attempts_have_spent_is_part_of_the_price(responses_sandbox):
+def test_the_cost_includes_that_of_earlier_attempts(responses_sandbox):
     responses_sandbox.script({"text": "no label"}, {"status": 503, "times": 1})
     from tests.models.test_output import Nested
 
@@ -121,36 +121,36 @@ def test_what_earlier_attempts_have_spent_is_part_of_the_price(responses_sandbox
 
 
 def test_a_first_attempt_reads_no_xcom(responses_sandbox):
-    trigger = revive(started(ask(retries=RETRIES)), TaskInstance(max_tries=RETRIES))
-    trigger._xcom = xcoms = XComs()
+    trigger = revive(start_trigger(ask(retries=RETRIES)), TaskInstance(max_tries=RETRIES))
+    trigger._call_xcom = xcoms = XComs()
     assert type(first_event(trigger)).__name__ == "TaskSuccessEvent"
     assert set(xcoms.calls) == {"set"}
     assert set(xcoms.values) == xcom.KEYS
 
 
-def test_an_attempt_after_the_first_sends_nothing_in_the_triggerer(responses_sandbox):
-    trigger = revive(started(ask(retries=RETRIES)), TaskInstance(try_number=2, max_tries=RETRIES))
-    trigger._xcom = xcoms = XComs(return_value="stale", usage={}, mine=1)
+def test_a_later_attempt_sends_nothing_in_the_triggerer(responses_sandbox):
+    trigger = revive(start_trigger(ask(retries=RETRIES)), TaskInstance(try_number=2, max_tries=RETRIES))
+    trigger._call_xcom = xcoms = XComs(return_value="stale", usage={}, mine=1)
     event = first_event(trigger)
     assert payloads.is_unsent(through_the_database(event.payload))
     assert not responses_sandbox.ledger
-    # Before Airflow 3.4, an attempt finds the XComs of those before it, and a worker deletes them when it starts.
+    # Before Airflow 3.4, an attempt sees the XComs of those before it, and a worker deletes them when it starts.
     assert set(xcoms.values) == ({"return_value", "usage", "mine"} if AIRFLOW_V_3_4_PLUS else {"mine"})
     assert set(xcoms.calls) <= {"delete"}
 
 
-def test_a_worker_defers_it_and_says_why(responses_sandbox, caplog, capfd):
+def test_a_worker_defers_a_later_attempt_and_logs_why(responses_sandbox, caplog, capfd):
     caplog.set_level("INFO")
     ti = TaskInstance(try_number=2, max_tries=RETRIES)
     with pytest.raises(TaskDeferred) as caught:
-        ask(retries=RETRIES, start_from_trigger=True).execute_complete(context(ti), payloads.write_unsent())
+        ask(retries=RETRIES, start_from_trigger=True).execute_complete(context(ti), payloads.write_unsent_event())
     assert type(caught.value.trigger) is ResponsesTrigger
     logged = caplog.text + "".join(capfd.readouterr())
     assert "in attempt 2, only a worker can tell a retry from a cleared task" in logged
 
 
-def test_workers_of_another_version_leave_it_to_retries():
-    with pytest.raises(ConfigurationError, match="version") as caught:
-        payloads.read_event(through_the_database(payloads.write_unsent()))
+def test_workers_of_another_version_leave_an_unsent_event_to_retries():
+    with pytest.raises(VersionMismatchError, match="lacks 'outcome'") as caught:
+        payloads.read_event(through_the_database(payloads.write_unsent_event()))
     assert caught.value.retryable
-    assert not payloads.is_unsent({"version": payloads.VERSION + 1, "unsent": True})
+    assert not payloads.is_unsent({"version": payloads.EVENT_VERSION + 1, "unsent": True})

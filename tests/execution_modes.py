@@ -1,4 +1,4 @@
-"""The ways of running a task, for tests whose body is the same for all of them: no database, no processes."""
+"""Every execution mode, for tests whose body is the same in all of them: without a database and without processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.operators import ways
+from airflow_provider_responses.task.payloads import StartArguments
 from airflow_provider_responses.triggers.responses import ResponsesStartTrigger
 from tests.usage import check_xcom
 
-# resumed: a worker reads the trigger's event. ended: the trigger ends the task. started: it never takes a worker.
-WAYS = ("worker", "resumed", *(("ended", "started") if AIRFLOW_V_3_3_PLUS else ()))
+# deferred: a worker ends the task, with the trigger's event. triggerer: the trigger ends it. started_in_triggerer: it
+# ends there as well, and no worker prepares it.
+MODES = ("worker", "deferred", *(("triggerer", "started_in_triggerer") if AIRFLOW_V_3_3_PLUS else ()))
 
 
 class XComs:
@@ -36,15 +37,15 @@ class XComs:
 
 
 def through_the_database(value: Any) -> Any:
-    """Turn arguments and events into what comes out of Airflow's tables: PostgreSQL reorders the keys of objects."""
+    """Return arguments or an event as Airflow's tables return them: PostgreSQL reorders the keys of objects."""
     return json.loads(json.dumps(value, sort_keys=True))
 
 
 def revive(trigger: Any, ti: Any) -> Any:
-    """Make a trigger again from what it stores, as the triggerer does."""
-    path, arguments = trigger.serialize()
+    """Make a trigger again from its stored arguments, as the triggerer does."""
+    path, kwargs = trigger.serialize()
     module, _, name = path.rpartition(".")
-    revived = getattr(importlib.import_module(module), name)(**through_the_database(arguments))
+    revived = getattr(importlib.import_module(module), name)(**through_the_database(kwargs))
     revived.trigger_id = 1
     revived.task_instance = ti
     if isinstance(revived, ResponsesStartTrigger):
@@ -52,25 +53,25 @@ def revive(trigger: Any, ti: Any) -> Any:
     return revived
 
 
-def started(task: Any) -> Any:
-    """Give the trigger that a task starts with in the triggerer."""
-    return ResponsesStartTrigger(**ways.start_fields(task))
+def start_trigger(task: Any) -> Any:
+    """Return the trigger of a task that starts in the triggerer."""
+    return ResponsesStartTrigger(**StartArguments.of(task).to_kwargs())
 
 
 def first_event(trigger: Any) -> Any:
     return asyncio.run(anext(trigger.run()))
 
 
-def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any], Any]:
-    """Give what runs a task with a context, as ``task.execute(context)`` does, in one of the ways."""
+def performer(mode: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any], Any]:
+    """Return a function that runs a task with a context, as ``task.execute(context)`` does, in an execution mode."""
 
     def perform(task: Any, context: Any) -> Any:
-        if way == "worker":
+        if mode == "worker":
             return task.execute(context)
         ti, xcoms = context["ti"], XComs()
         task.deferrable = True
         try:
-            trigger = revive(started(task), ti) if way == "started" else None
+            trigger = revive(start_trigger(task), ti) if mode == "started_in_triggerer" else None
         except RequestValidationError:  # then the task falls back to a worker
             trigger = None
         if AIRFLOW_V_3_3_PLUS:
@@ -89,8 +90,8 @@ def performer(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any],
                 return task.execute_complete(context, through_the_database(event.payload))
             except TaskDeferred as deferred:
                 trigger = revive(deferred.trigger, ti)
-            trigger.ends_task = way != "resumed" and trigger.ends_task
-            trigger.waits = False  # for as long as a server asks; that has a test of its own
+            trigger.kwargs["ends_task"] &= mode != "deferred"
+            trigger.kwargs["waits_for_retry_after"] = False  # as long as a server asks for; this has its own test
 
-    perform.way = way  # type: ignore[attr-defined]
+    perform.mode = mode  # type: ignore[attr-defined]
     return perform

@@ -1,9 +1,10 @@
-"""Which way a task takes, and why: each reason once, and the log that says it."""
+"""Where a task starts and ends, and each reason for it once."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import logging
 
 import jinja2
 import pytest
@@ -12,9 +13,12 @@ from airflow.providers.common.compat.version_compat import get_base_airflow_vers
 from pydantic import BaseModel
 
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.operators import ways
+from airflow_provider_responses.operators import execution_mode
+from airflow_provider_responses.operators.configuration import MAX_TRIGGER_BYTES
+from airflow_provider_responses.operators.execution_mode import ExecutionMode
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import payloads
+from airflow_provider_responses.task.request import TaskRequest
 from tests.models.test_output import Nested  # a class that any process can import
 
 AIRFLOW = get_base_airflow_version_tuple()
@@ -30,7 +34,7 @@ InDagFile.__module__ = "unusual_prefix_0123_nightly"
 
 
 class XComLink(BaseOperatorLink):
-    name = "Answer"
+    name = "Response"
 
     def get_link(self, operator, *, ti_key):
         return "https://example.com"
@@ -74,12 +78,12 @@ class Links(ResponsesOperator):
 
 
 def in_dag(cls=ResponsesOperator, dag=None, **kwargs):
-    with DAG("ways", schedule=None, start_date=datetime.datetime(2026, 1, 1), **(dag or {})):
+    with DAG("modes", schedule=None, start_date=datetime.datetime(2026, 1, 1), **(dag or {})):
         return cls(task_id="ask", **({"model": "vendor/m", "input": "hi"} | kwargs))
 
 
 def downstream(kind):
-    with DAG("ways", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    with DAG("modes", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
         ask = ResponsesOperator(task_id="ask", model="vendor/m", input="hi", start_from_trigger=True)
 
         @task
@@ -97,8 +101,16 @@ def nothing(context):
     """Stand in for a callback."""
 
 
+def reason_to_end_on_worker(task):
+    return execution_mode.reason_to_end_on_worker(task, ResponsesOperator)
+
+
+def reason_to_start_on_worker(task):
+    return execution_mode.reason_to_start_on_worker(task, ResponsesOperator, max_bytes=MAX_TRIGGER_BYTES)
+
+
 @ends
-class TestWhereATaskEnds:
+class TestEnd:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
@@ -115,27 +127,27 @@ class TestWhereATaskEnds:
             ({"cls": Links}, "it has links of its own"),
         ],
     )
-    def test_for_what_it_has(self, arguments, why):
+    def test_a_worker_ends_a_task_with(self, arguments, why):
         if outlets := arguments.get("outlets"):
             from airflow.sdk import Asset
 
             arguments = arguments | {"outlets": [Asset(name) for name in outlets]}
-        found = ways.needs_worker(in_dag(**arguments))
+        found = reason_to_end_on_worker(in_dag(**arguments))
         assert found == why or (why and found.startswith(why))
 
     @pytest.mark.parametrize(("kind", "why"), [("plain", None), ("mapped", "a mapped task expands over its value")])
-    def test_for_who_reads_it(self, kind, why):
-        assert ways.needs_worker(downstream(kind)) == why
+    def test_a_worker_ends_a_task_that_a_mapped_task_expands_over(self, kind, why):
+        assert reason_to_end_on_worker(downstream(kind)) == why
 
-    def test_for_a_listener(self, monkeypatch):
-        monkeypatch.setattr(ways, "_has_listeners", lambda: True)
-        assert ways.needs_worker(in_dag()) == "a listener is installed"
+    def test_a_worker_ends_a_task_where_a_listener_is_installed(self, monkeypatch):
+        monkeypatch.setattr(execution_mode, "_has_listeners", lambda: True)
+        assert reason_to_end_on_worker(in_dag()) == "a listener is installed"
 
     def test_no_listener_is_installed_here(self):
-        assert ways._has_listeners() is False
+        assert execution_mode._has_listeners() is False
 
 
-class TestWhereATaskStarts:
+class TestStart:
     @starts
     @pytest.mark.parametrize(
         "arguments",
@@ -156,9 +168,9 @@ class TestWhereATaskStarts:
             {"cls": TakesMore, "topic": "{{ ds }}"},
         ],
     )
-    def test_in_the_triggerer(self, arguments):
+    def test_a_task_starts_in_the_triggerer_with(self, arguments):
         task = in_dag(start_from_trigger=True, **arguments)
-        assert ways.needs_worker_to_start(task) is None
+        assert reason_to_start_on_worker(task) is None
         assert task.start_from_trigger is True
         assert task.start_trigger_args.next_method == "execute_complete"
 
@@ -183,9 +195,9 @@ class TestWhereATaskStarts:
             ({"dag": {"jinja_environment_kwargs": {"block_start_string": "<%"}}}, "its DAG has jinja_environment"),
             ({"dag": {"template_undefined": Lenient}}, "its DAG has a template_undefined of its own"),
             ({"render_template_as_native_obj": True}, "it has render_template_as_native_obj"),
-            ({"input": "{% include 'a.txt' %}"}, "a template takes in a file"),
-            ({"input": "{% import 'a.txt' as a %}{{ a.x }}"}, "a template takes in a file"),
-            ({"request": {"instructions": "{% extends params.base %}"}}, "a template takes in a file"),
+            ({"input": "{% include 'a.txt' %}"}, "a template includes a file"),
+            ({"input": "{% import 'a.txt' as a %}{{ a.x }}"}, "a template includes a file"),
+            ({"request": {"instructions": "{% extends params.base %}"}}, "a template includes a file"),
             ({"params": {"n": Param(1, type="integer")}}, "its param 'n' has a schema of its own"),
             ({"params": {"n": Param()}}, "a param has no default"),
             ({"dag": {"params": {"n": Param(type="integer")}}}, "a param has no default"),
@@ -228,28 +240,28 @@ class TestWhereATaskStarts:
             ),
         ],
     )
-    def test_on_a_worker(self, arguments, why):
+    def test_a_task_starts_on_a_worker_with(self, arguments, why):
         if why is None:
             with pytest.raises(RequestValidationError):
                 in_dag(start_from_trigger=True, **arguments)
             return
         task = in_dag(start_from_trigger=True, **arguments)
-        assert ways.needs_worker_to_start(task).startswith(why)
+        assert reason_to_start_on_worker(task).startswith(why)
         assert task.start_from_trigger is False
         assert task.start_trigger_args is None
 
     @starts
     def test_the_params_of_a_dag_are_checked_once_for_all_its_tasks(self):
-        ways._is_allowed.cache_clear()
-        with DAG("ways", schedule=None, params={"n": Param(1, type="integer"), "topic": "tides"}):
+        execution_mode._is_valid_param.cache_clear()
+        with DAG("modes", schedule=None, params={"n": Param(1, type="integer"), "topic": "tides"}):
             for number in range(5):
                 task = ResponsesOperator(task_id=f"t{number}", model="vendor/m", input="hi", start_from_trigger=True)
                 assert task.start_from_trigger is True
-        assert ways._is_allowed.cache_info().misses == 2
+        assert execution_mode._is_valid_param.cache_info().misses == 2
 
     @starts
-    def test_on_a_worker_where_an_upstream_task_makes_the_input(self):
-        with DAG("ways", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    def test_a_task_starts_on_a_worker_if_its_input_comes_from_another_task(self):
+        with DAG("modes", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
             first = ResponsesOperator(task_id="first", model="vendor/m", input="hi")
             second = ResponsesOperator(task_id="ask", model="vendor/m", input=first.output, start_from_trigger=True)
             third = ResponsesOperator(
@@ -258,15 +270,15 @@ class TestWhereATaskStarts:
                 input=[{"role": "user", "content": first.output}],
                 start_from_trigger=True,
             )
-        assert ways.needs_worker_to_start(second) == "`input` comes from another task"
-        assert ways.needs_worker_to_start(third) == "`input` comes from another task"
+        assert reason_to_start_on_worker(second) == "`input` comes from another task"
+        assert reason_to_start_on_worker(third) == "`input` comes from another task"
 
-    def test_only_if_asked_and_never_mapped_or_decorated_ones(self):
+    def test_no_other_and_no_mapped_or_decorated_task_starts_in_the_triggerer(self):
         assert ResponsesOperator.start_trigger_args is None
         assert ResponsesOperator.start_from_trigger is False
         assert in_dag().start_trigger_args is None
         assert in_dag(deferrable=True).start_from_trigger is False
-        with DAG("ways", schedule=None, start_date=datetime.datetime(2026, 1, 1)) as dag:
+        with DAG("modes", schedule=None, start_date=datetime.datetime(2026, 1, 1)) as dag:
             ResponsesOperator.partial(task_id="mapped", model="vendor/m", start_from_trigger=True).expand(
                 input=["a", "b"]
             )
@@ -280,11 +292,11 @@ class TestWhereATaskStarts:
         assert dag.get_task("decorated").start_trigger_args is None
 
     @pytest.mark.skipif(AIRFLOW >= (3, 3, 1), reason="from Airflow 3.3.1 on tasks start in the triggerer")
-    def test_on_a_worker_before_airflow_3_3_1(self):
-        assert ways.needs_worker_to_start(in_dag(start_from_trigger=True)) == "Airflow is older than 3.3.1"
+    def test_every_task_starts_on_a_worker_before_airflow_3_3_1(self):
+        assert reason_to_start_on_worker(in_dag(start_from_trigger=True)) == "Airflow is older than 3.3.1"
 
     @starts
-    def test_what_is_stored_is_what_the_trigger_takes(self):
+    def test_the_stored_dag_holds_the_arguments_of_the_trigger(self):
         from airflow.serialization.serialized_objects import DagSerialization
 
         request = {
@@ -298,14 +310,62 @@ class TestWhereATaskStarts:
         from airflow.serialization.serialized_objects import BaseSerialization
 
         kwargs = BaseSerialization.deserialize(back.start_trigger_args.trigger_kwargs)
-        assert kwargs == ways.start_fields(task)
-        assert list(payloads.from_pairs(kwargs["request"])["tools"][0]["parameters"]) == ["z", "a"]
+        assert kwargs == payloads.StartArguments.of(task).to_kwargs()
+        assert list(payloads.StartArguments.from_kwargs(kwargs).arguments.request["tools"][0]["parameters"]) == [
+            "z",
+            "a",
+        ]
         assert kwargs["output_type"] == "tests.models.test_output:Nested"
+
+
+SECRET = {"tools": [{"type": "mcp", "server_label": "wiki", "authorization": "abc"}]}
+
+
+class TestDecision:
+    @pytest.mark.parametrize(
+        ("fields", "given", "mode", "line"),
+        [
+            ({}, {}, ExecutionMode.TRIGGERER, "Deferring; the trigger ends the task"),
+            (
+                {},
+                {"end_reason": "it has outlets"},
+                ExecutionMode.DEFERRED,
+                "Deferring; a worker ends the task, in 5 s at the earliest: it has outlets",
+            ),
+            (
+                {},
+                {"seconds_left": 39.0},
+                ExecutionMode.WORKER,
+                "Not deferred: 39 s are left of execution_timeout, too few to resume on a worker",
+            ),
+            ({}, {"seconds_left": 40.0}, ExecutionMode.TRIGGERER, "Deferring; the trigger ends the task"),
+            (
+                {"instructions": "x" * 2000},
+                {},
+                ExecutionMode.WORKER,
+                "Not deferred: the request has 2429 bytes, and [responses] max_trigger_bytes is 2000",
+            ),
+            (
+                SECRET | {"instructions": "x" * 2000},
+                {},
+                ExecutionMode.WORKER,
+                "Not deferred: request.tools.0 holds 'authorization', and a trigger's row may hold no secret",
+            ),
+        ],
+    )
+    def test_the_log_states_the_mode_and_the_reason(self, fields, given, mode, line):
+        arguments = payloads.DeferredArguments(
+            conn_id="responses_default", task_request=TaskRequest(fields={"input": "hi"} | fields), deadline=0.0
+        )
+        decision = execution_mode.decide(arguments, **{"max_bytes": 2000, "end_reason": None} | given)
+        assert decision.mode is mode
+        assert decision.log_line(5.0) == line
+        assert decision.log_level == (logging.WARNING if fields else logging.INFO)
 
 
 class TestDeferrable:
     @pytest.mark.parametrize("default", ["True", "False"])
-    def test_is_what_airflows_configuration_says(self, default, monkeypatch):
+    def test_its_default_is_airflows_configuration(self, default, monkeypatch):
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
         assert in_dag().deferrable is (default == "True")
         assert in_dag(deferrable=False).deferrable is False

@@ -1,0 +1,246 @@
+"""The base of both triggers: send one request, and hand its outcome to a worker or end the task."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib
+import json
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_responses.exceptions import ResponsesError, TransportError
+from airflow_provider_responses.hooks.responses import kept_config
+from airflow_provider_responses.task import payloads, xcom
+from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, log_line
+from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.outcome import Outcome
+from airflow_provider_responses.task.payloads import DeferredArguments
+from airflow_provider_responses.task.price_lookup import look_up_generations_async
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from airflow_provider_responses.client import AsyncResponsesClient
+    from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.task.request import TaskRequest
+
+log = logging.getLogger(__name__)
+
+LARGE_TEXT: Final = 256 * 1024  # characters; events of longer texts are written off the event loop
+
+
+class RequestTrigger(BaseTrigger):
+    """
+    Send one request and yield one event.
+
+    It may start over at any time: it then sends the same bytes, and gets the cached response.
+
+    :param kwargs: as one of the classes in ``task.payloads`` wrote them. They are read in :meth:`run`, since an
+        exception in here would end the whole triggerer.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        cast("Any", super()).__init__()  # Airflow's has no annotations
+        self.kwargs = kwargs
+        # Attributes for tests, and no arguments: Airflow stores those.
+        self._now = time.time
+        self._sleep = asyncio.sleep
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the path of the class, and its keyword arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.kwargs
+
+    def __repr__(self) -> str:
+        # Without the prompt: this lands in the triggerer's log.
+        conn_id, task_id = self.kwargs.get("conn_id"), getattr(self, "task_id", None)
+        return f"<{type(self).__name__} conn_id={conn_id} task={task_id}>"
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Send the request; yield one event."""
+        if self._is_in_triggerer:
+            _exclude_from_garbage_collection("Airflow")
+        arguments = None
+        try:
+            arguments = await self._prepare()
+            outcome = await self._send(arguments)
+        except ResponsesError as error:
+            outcome = Outcome(error=error)
+        if self._is_in_triggerer:
+            _exclude_from_garbage_collection("the client and the models")
+        if arguments is not None and await self._end_task(arguments, outcome):
+            from airflow.triggers.base import TaskSuccessEvent
+
+            yield TaskSuccessEvent()
+            return
+        event = await self._write_event(arguments, outcome)
+        if self._is_in_triggerer:
+            await self._wait_for_worker(arguments, outcome)
+        yield cast("Any", TriggerEvent)(event)
+
+    async def on_kill(self) -> None:
+        """Log that the connection is dropped; Airflow has cancelled :meth:`run` before."""
+        self.log.warning(
+            "A user ended the task: the connection of its request is dropped. A streamed response stops, and its cost "
+            "with it; one that is not streamed is completed and billed"
+        )
+
+    @abstractmethod
+    async def _prepare(self) -> DeferredArguments:
+        """
+        Return the request to send.
+
+        :raises ResponsesError: if there is none.
+        """
+
+    @property
+    def _is_in_triggerer(self) -> bool:
+        """Whether a triggerer runs this trigger; `dag.test()` does without one, and without an end in the trigger."""
+        return self.trigger_id is not None
+
+    async def _send(self, arguments: DeferredArguments) -> Outcome:
+        """Send the request until there is an outcome."""
+        from airflow_provider_responses.client import AsyncResponsesClient
+
+        config = await kept_config(arguments.conn_id)
+        task_request = await self._with_output_type(arguments)
+        request, options = task_request.prepare(config, arguments.options)
+        async with AsyncResponsesClient(config.for_call(arguments.options)) as client:
+            outcome = await self._exchange(client, Exchange(task_request, options), request, arguments.deadline)
+            if outcome.response is not None:
+                sources = CostLedger(dict(arguments.spent)).unpriced_generations(outcome.response)
+                found = await look_up_generations_async(client, sources, lambda: arguments.deadline - self._now())
+                outcome = replace(outcome, generations=found)
+        return outcome
+
+    async def _exchange(
+        self, client: AsyncResponsesClient, exchange: Exchange, request: ResponsesRequest, deadline: float
+    ) -> Outcome:
+        outcome = None
+        while outcome is None:
+            try:
+                options = exchange.options(self._seconds_until(deadline))
+                outcome = exchange.receive(await client.send(request, options=options))
+            except ResponsesError as error:
+                outcome = exchange.fail(error)
+        return outcome
+
+    def _seconds_until(self, deadline: float) -> float:
+        seconds = deadline - self._now()
+        if seconds <= 0:
+            raise TransportError(
+                "no response before the deadline, which passes also while no triggerer runs. The request may have been "
+                "billed; a retry gets the response if it is cached. Raise the timeout (`options`, the connection, or "
+                "the task's execution_timeout)",
+                kind="deadline",
+                ambiguous=True,
+            )
+        return seconds
+
+    async def _with_output_type(self, arguments: DeferredArguments) -> TaskRequest:
+        """Return the request with its ``output_type``; without it, a worker validates the response."""
+        request, path = arguments.task_request, arguments.output_type_path
+        if path is None:
+            return request
+        return replace(request, output_type=await asyncio.to_thread(self._import, path, request.output_format))
+
+    def _import(self, path: str, output_format: Mapping[str, Any] | None) -> type[BaseModel] | None:
+        """Return the class at a path, None if it cannot be imported or is not the one that the request asks for."""
+        module, _, name = path.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+            if output_format is None or _output_format_of(found) == output_format:
+                return cast("type[BaseModel]", found)
+            self.log.info("A worker validates the response: the triggerer has loaded %s with other fields", path)
+        except (Exception, SystemExit):
+            # Nothing that a user's module raises must end the triggerer.
+            self.log.info("A worker validates the response: the triggerer cannot import %s", path, exc_info=True)
+        return None
+
+    async def _end_task(self, arguments: DeferredArguments, outcome: Outcome) -> bool:
+        """Push the XComs of a successful task if the trigger may end it; return whether it may."""
+        if not (arguments.ends_task and self._is_in_triggerer):
+            return False
+        if outcome.error or outcome.unparsed or outcome.response is None:
+            return False
+        usage = CostLedger(dict(arguments.spent)).usage(outcome)
+        values = {xcom.USAGE_KEY: usage, xcom.RETURN_KEY: outcome.value} if arguments.do_xcom_push else {}
+        if outcome.value is None:
+            values.pop(xcom.RETURN_KEY, None)
+        try:
+            # All at once: the supervisor reads its messages between its turns at the database.
+            await asyncio.gather(*(self._call_xcom("set", key, value=value) for key, value in values.items()))
+        except Exception:
+            # On a worker, the task's own retries and callbacks apply to the failure.
+            self.log.warning("A worker ends the task: its XCom could not be set in the triggerer", exc_info=True)
+            return False
+        self.log.info("%s", log_line(outcome.response, usage))
+        return True
+
+    async def _call_xcom(self, method: str, key: str, **more: Any) -> Any:
+        """Call a method of Airflow's XCom for this task, off the event loop."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti: Any = self.task_instance
+        which = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
+        map_index = -1 if ti.map_index is None else ti.map_index
+        call = sync_to_async(getattr(XCom, method), thread_sensitive=False)
+        return await call(key=key, **which, map_index=map_index, **more)
+
+    async def _write_event(self, arguments: DeferredArguments | None, outcome: Outcome) -> payloads.Event:
+        request = None if arguments is None else arguments.task_request
+        write = functools.partial(
+            payloads.write_event,
+            outcome,
+            # Also where the rest cannot be read: a worker finds by it what earlier attempts have spent.
+            idempotency_key=self.kwargs.get("idempotency_key") if request is None else request.idempotency_key,
+            fields=None if request is None else request.fields,
+        )
+        is_large = outcome.response is not None and len(outcome.response.output_text) > LARGE_TEXT
+        return await asyncio.to_thread(write) if is_large else write()
+
+    async def _wait_for_worker(self, arguments: DeferredArguments | None, outcome: Outcome) -> None:
+        """Wait until a worker may resume: before, the scheduler could mistake the deferral for a killed task."""
+        until, error = self._not_before(arguments), outcome.error
+        waits = arguments is not None and arguments.waits_for_retry_after
+        if waits and error is not None and error.retryable and error.retry_after:
+            wait = min(error.retry_after, MAX_RETRY_AFTER)
+            until = max(until, self._now() + wait)
+            self.log.info("Waiting out the server's Retry-After (%.0f s) before the next attempt", wait)
+        while (seconds := until - self._now()) > 0:
+            await self._sleep(seconds)
+
+    def _not_before(self, arguments: DeferredArguments | None) -> float:
+        if arguments is not None:
+            return arguments.not_before
+        stored = self.kwargs.get("not_before")  # by another version
+        return stored if isinstance(stored, float) else 0.0
+
+
+@functools.cache
+def _exclude_from_garbage_collection(loaded: str) -> None:
+    """
+    Exclude all objects that a triggerer has loaded by now from garbage collection, once per process and name.
+
+    Airflow's million objects live as long as the process; visiting them stops the event loop for 0.1 to 0.2 s.
+    """
+    gc.freeze()
+    log.debug("The objects of %s are excluded from garbage collection from now on", loaded)
+
+
+@functools.lru_cache(maxsize=256)
+def _output_format_of(output_type: type[BaseModel]) -> Any:
+    """Return the ``text.format`` of a type, with the JSON types that it has in a trigger's arguments."""
+    from airflow_provider_responses.models.output import json_schema_format
+
+    return json.loads(json.dumps(json_schema_format(output_type)))
