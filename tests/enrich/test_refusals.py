@@ -87,7 +87,7 @@ class Mood(BaseModel):
             id="all too large",
         ),
         pytest.param([], {"allow_empty": False}, "the source has no rows, and allow_empty is False", id="empty"),
-        pytest.param([3], {}, "row 0 is a int; allowed is a dict", id="no row"),
+        pytest.param([3], {}, "row 0 must be a dict, got int", id="no row"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_sent(rows, given, said, responses_sandbox, tmp_path):

@@ -76,7 +76,8 @@ class TestTrialLoad:
 
     def test_a_required_column_that_is_not_loaded_is_named(self, tmp_path, execute, responses_sandbox):
         execute("CREATE TABLE strict_labels (id TEXT PRIMARY KEY, mood TEXT, owner TEXT NOT NULL)")
-        with pytest.raises(AirflowFailException, match=r"load_to: row 0 does not fit .*NOT NULL constraint failed: .*\.owner"):
+        expected = r"load_to: row 0 does not fit .*NOT NULL constraint failed: .*\.owner"
+        with pytest.raises(AirflowFailException, match=expected):
             self.load(tmp_path)
         assert not responses_sandbox.ledger
 
