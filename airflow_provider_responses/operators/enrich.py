@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesEnrichOperator"]
 
-MODES: Final = ("upsert", "insert")
 ON_CHANGED: Final = ("send", "fail")
 
 
@@ -217,12 +216,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Refuse what can be seen without the source."""
         super()._check(rendered=rendered)
         check_source(self.source, rendered=rendered)
-        if isinstance(self.source, SqlQuery) and self.key is None:
-            raise RequestValidationError(
-                "key: missing; a query may give its rows in another order the next time, so name a column that tells "
-                "them apart",
-                fields=("key",),
-            )
+        if isinstance(self.source, SqlQuery):
+            self.source.check(self.key)
         self._check_input()
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
@@ -236,7 +231,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             check_type("key", self.key, str, expected="one column's name (combine several in the source)", lazy=is_lazy)
         check_list_of_names("columns", self.columns, optional=True, lazy=is_lazy)
         if self.load_to is not None:
-            self._check_table(self.load_to)
+            check_type("load_to", self.load_to, SqlTable, expected="SqlTable(conn_id, table)", type_only=True)
+            self.load_to.check(self.key)
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
@@ -270,18 +266,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             )
         if inspect.iscoroutinefunction(self.input):
             raise RequestValidationError("input is an async function; take a plain one", fields=("input",))
-
-    def _check_table(self, table: Any) -> None:
-        if not isinstance(table, SqlTable):
-            raise RequestValidationError(
-                f"load_to is a {type(table).__name__}; allowed is SqlTable(conn_id, table)", fields=("load_to",)
-            )
-        check_choice("load_to.mode", table.mode, MODES)
-        check_list_of_names("load_to.columns", table.columns, optional=True, lazy=is_lazy)
-        if table.mode == "upsert" and self.key is None:
-            raise RequestValidationError(
-                "key: missing; load_to needs it to replace rows (or mode='insert')", fields=("key",)
-            )
 
     def _shard(self) -> tuple[int, int]:
         try:

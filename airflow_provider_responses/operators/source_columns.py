@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.validation import closest
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.sources import Row
@@ -27,8 +27,8 @@ def check_template_columns(chunks: Iterable[list[Row]], names: frozenset[str]) -
             known |= {name: None for row in chunk for name in row}
         yield chunk
     if known and (unknown := sorted(names - known.keys(), key=str)):
-        close = difflib.get_close_matches(str(unknown[0]), [str(name) for name in known], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(str, known))}"
+        close = closest(str(unknown[0]), map(str, known))
+        hint = f"did you mean {close!r}?" if close else f"its columns are {', '.join(map(str, known))}"
         raise RequestValidationError(
             f"input: the template names row.{unknown[0]}, and the source has no such column; {hint}",
             fields=("input",),

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.validation import check_choice, check_list_of_names
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 __all__ = ["SqlQuery", "SqlTable"]
+
+MODES: Final = ("upsert", "insert")
 
 
 @dataclass
@@ -27,6 +33,20 @@ class SqlQuery:
     parameters: Sequence[Any] | Mapping[str, Any] | None = None
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "sql", "parameters")
+
+    def check(self, key: str | None) -> None:
+        """
+        Refuse a query whose rows cannot be identified.
+
+        :param key: the operator's.
+        :raises RequestValidationError: if there is none.
+        """
+        if key is None:
+            raise RequestValidationError(
+                "key: missing; a query may return its rows in another order the next time, so name a column that "
+                "identifies them",
+                fields=("key",),
+            )
 
 
 @dataclass
@@ -50,6 +70,21 @@ class SqlTable:
     trial: bool = True
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "table")
+
+    def check(self, key: str | None) -> None:
+        """
+        Refuse wrong options, without I/O.
+
+        :param key: the operator's.
+        :raises RequestValidationError: naming the option.
+        """
+        check_choice("load_to.mode", self.mode, MODES)
+        check_list_of_names("load_to.columns", self.columns, optional=True, lazy=is_lazy)
+        if self.mode == "upsert" and key is None:
+            raise RequestValidationError(
+                "key: missing; load_to needs it to find the rows to replace. Name a column, or use mode='insert'",
+                fields=("key",),
+            )
 
     def create_table_sql(
         self,

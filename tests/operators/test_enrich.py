@@ -49,7 +49,7 @@ class TestRefusedAtParse:
             ({"source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
             (
                 {"source": SqlQuery("db", "SELECT 1")},
-                "key: missing; a query may give its rows in another order",
+                "key: missing; a query may return its rows in another order",
             ),
             ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
             ({"output_format": "csv"}, "output_format must be 'jsonl' or 'parquet', got 'csv'"),
@@ -66,7 +66,7 @@ class TestRefusedAtParse:
                 "key must be one column's name (combine several in the source), got ['id', 'text']",
             ),
             ({"allow_empty": "false"}, "allow_empty must be True or False, got 'false'"),
-            ({"load_to": "labels"}, "load_to is a str; allowed is SqlTable(conn_id, table)"),
+            ({"load_to": "labels"}, "load_to must be SqlTable(conn_id, table), got str"),
             (
                 {"load_to": SqlTable("db", "t", mode="replace"), "key": "id"},
                 "load_to.mode must be 'upsert' or 'insert', got 'replace'",

@@ -93,8 +93,8 @@ class MySql(KnownDatabase):
 
     def check_transactional(self, cursor: Any, table: str) -> None:
         cursor.execute(f"SHOW CREATE TABLE {table}")
-        made = str(row_values(cursor.fetchone())[1])
-        engine = re.search(r"^\) ENGINE=(\w+)", made, re.MULTILINE)
+        statement = str(row_values(cursor.fetchone())[1])
+        engine = re.search(r"^\) ENGINE=(\w+)", statement, re.MULTILINE)
         if engine is None:  # a view
             return
         cursor.execute("SELECT transactions FROM information_schema.engines WHERE engine = %s", (engine[1],))
@@ -155,5 +155,5 @@ def _without_zone(text: str) -> str:
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:
-        return text  # the database reports it
+        return text  # not a time: the database reports it
     return text if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(" ")
