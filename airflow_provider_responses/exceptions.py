@@ -38,7 +38,7 @@ ResponsesError
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response
@@ -78,6 +78,9 @@ __all__ = [
     "VersionMismatchError",
     "error_class_for_status",
 ]
+
+
+MAX_HEADLINE: Final = 100
 
 
 class ResponsesError(Exception):
@@ -164,8 +167,22 @@ class ResponsesError(Exception):
         if self.response is not None and "error" in self.response.raw:
             self.response.raw["error"] = _redacted(self.response.raw["error"], secrets)
 
+    @property
+    def headline(self) -> str:
+        """The first sentence of the message, at most 100 characters: the cause."""
+        sentence = self.message.partition("\n")[0].partition(". ")[0]
+        return sentence if len(sentence) <= MAX_HEADLINE else f"{sentence[: MAX_HEADLINE - 1]}…"
+
+    def add_place(self, kind: str, name: str) -> Self:
+        """Append a place to the message, such as "Task: ask", unless it is there already."""
+        place = f"{kind}: {name}"
+        if not self.message.endswith(place):
+            self.message = ". ".join(filter(None, (self.message.rstrip(". "), place)))
+            self.args = (self.message,)
+        return self
+
     def about(self, subject: str) -> Self:
-        """Put a subject, such as a connection or a row, before the message, unless it is there already."""
+        """Put a subject, such as a row, before the message, unless it is there already."""
         if not self.message.startswith(f"{subject}: "):
             self.message = f"{subject}: {self.message}" if self.message else subject
             self.args = (self.message,)

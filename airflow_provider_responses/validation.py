@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import traceback
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def wrong_value(
     :param type_only: show the value's type and not the value, which may be content or a secret.
     :param fields: the wrong fields, if they are others than ``name``.
     """
-    message = f"{name} must be {expected}, got {type_name(value) if type_only else _shown(value)}"
+    message = f"{name} must be {expected}, got {type_name(value) if type_only else show(value)}"
     return _make_error(error, message, fields or (name,))
 
 
@@ -186,9 +187,21 @@ def _make_error(error: type[ValueError], message: str, fields: tuple[str, ...]) 
     return error(message, fields=fields) if issubclass(error, RequestValidationError) else error(message)
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+def show(value: Any, *, most: int = MAX_SHOWN) -> str:
+    """Return a value for a message, cut to ``most`` characters."""
+    return cut(repr(value), most=most)
+
+
+def show_exception(error: BaseException, *, most: int = MAX_SHOWN) -> str:
+    """Return class and message of an exception that code of the user's has raised, cut to ``most`` characters."""
+    # str() of a class of theirs may raise.
+    return cut("".join(traceback.format_exception_only(error)), most=most)
+
+
+def cut(text: str, *, most: int = MAX_SHOWN) -> str:
+    """Return a text in one line, cut to ``most`` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _to_number(value: Any, *, whole: bool) -> Any:

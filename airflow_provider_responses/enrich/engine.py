@@ -192,14 +192,14 @@ class Enrichment:
             return
         number, key, error = first
         invalid = index.counts()[INVALID]
-        which = f"The first, row {number} (key {key}): {error}"
+        cause = f"row {number} (key {key}): {error}".rstrip(". ")
         if index.requests_left() == 0:
-            raise RequestValidationError(f"no row can be sent. {which}")
+            raise RequestValidationError(f"{cause}. No row can be sent")
         if not self.job.limits.allows(invalid, self._report.rows):
             raise RequestValidationError(
-                f"{invalid} of {self._report.rows} rows cannot be sent, and limits.max_failures is "
-                f"{self.job.limits.max_failures:g}: so nothing is. Correct them, leave them out of the source, or "
-                f"raise the limit. {which}"
+                f"{cause}. In all, {invalid} of {self._report.rows} rows cannot be sent, and limits.max_failures is "
+                f"{self.job.limits.max_failures:g}, so no request was sent. Correct these rows, leave them out of the "
+                "source, or raise the limit"
             )
 
     def _recall(self, index: Index) -> Earlier:

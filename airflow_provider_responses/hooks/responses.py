@@ -219,7 +219,7 @@ class ResponsesHook(BaseHook):
             works, sentence = check_connection(ResponsesClient(config), ResponsesClient(nowhere))
         except ResponsesError as error:
             # The Test button gives the connection a random id.
-            works, sentence = False, str(error).removeprefix(f"connection {self.conn_id!r}: ")
+            works, sentence = False, str(error).removesuffix(f". Connection: {self.conn_id}")
         return works, ". Note: ".join((sentence, *self._remarks))
 
 
@@ -280,7 +280,7 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
         if said.startswith("base_url"):
             said = f"host{said.removeprefix('base_url')}"
         said = ". ".join((said, *remarks_on(conn)))
-        raise ConfigurationError(said).about(f"connection {conn_id!r}") from None
+        raise ConfigurationError(said).add_place("Connection", conn_id) from None
 
 
 def remarks_on(conn: Connection) -> list[str]:
@@ -318,7 +318,7 @@ def missing_connection(conn_id: str) -> ConfigurationError:
         retryable=True,
     )
     task_id = _current_task()
-    return error if task_id is None else error.about(f"Task {task_id!r}")
+    return error if task_id is None else error.add_place("Task", task_id)
 
 
 def or_set_variable(conn_id: str) -> str:

@@ -6,31 +6,35 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
 
 from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.models import output_schema
 from airflow_provider_responses.models.output_text import bare_json, repaired_json
+from airflow_provider_responses.validation import cut, show, show_exception
 
 OutputT = TypeVar("OutputT", bound=BaseModel)
 json_schema_format = output_schema.json_schema_format
+MAX_QUOTED: Final = 100  # characters of a value that a validator of the user's has refused
+_PYDANTICS_OWN: Final = frozenset(get_args(ErrorType))
 
 
 def parse_output(output_type: type[OutputT], text: str) -> OutputT:
     """
     Read the text of a response as ``output_type``; a byte order mark, a code fence or thoughts may be around it.
 
-    :raises OutputValidationError: naming each field that is not valid; the text is not quoted.
+    :raises OutputValidationError: naming each field that is not valid. The text is not quoted, but for a value that a
+        validator of ``output_type`` has refused.
     """
     try:
         return output_type.model_validate_json(bare_json(text))
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, e['loc'])) or 'the text'}: {_unquoted(e)}"
-            for e in error.errors(include_url=False, include_input=False)
+            f"{'.'.join(map(str, e['loc'])) or 'the text'}: {_describe(e)}" for e in error.errors(include_url=False)
         ]
         raise OutputValidationError(
             f"the response does not match {output_type.__name__}: {'; '.join(problems)}. Describe the fields in "
@@ -39,8 +43,8 @@ def parse_output(output_type: type[OutputT], text: str) -> OutputT:
         ) from None
     except (Exception, SystemExit) as error:  # SystemExit would end the whole triggerer
         raise OutputValidationError(
-            f"a validator of {output_type.__name__} failed with {type(error).__name__}: correct the validator. The "
-            f"response has {len(text)} characters"
+            f"a validator of {output_type.__name__} raised {show_exception(error)}. Correct the validator. The "
+            f"response has {len(text)} characters: {show(text, most=MAX_QUOTED)}"
         ) from error
 
 
@@ -135,10 +139,13 @@ def _with_nulls(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unquoted(error: ErrorDetails) -> str:
-    """Return the message of an error without text of the response."""
+def _describe(error: ErrorDetails) -> str:
+    """Return the message of an error; only that of a validator of the user's shows text of the response."""
     if error["type"] == "union_tag_invalid":
         return f"must be of a known kind: {error['ctx']['expected_tags']}"
     if error["type"] in {"value_error", "assertion_error"}:
-        return "refused by a validator of the model"
+        raised = error["ctx"]["error"]
+        return f"{cut(str(raised) or type(raised).__name__)}, got {show(error['input'], most=MAX_QUOTED)}"
+    if error["type"] not in _PYDANTICS_OWN:
+        return f"{cut(error['msg'])}, got {show(error['input'], most=MAX_QUOTED)}"
     return error["msg"]

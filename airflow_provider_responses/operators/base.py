@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.exceptions import ResponsesError
 
 __all__ = ["BaseResponsesOperator"]
+
+NO_RETRY: Final = "No retry: it would fail in the same way"
 
 
 class BaseResponsesOperator(RenderingOperator):
@@ -100,7 +102,10 @@ class BaseResponsesOperator(RenderingOperator):
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         """End the attempt: Airflow retries it if the error is retryable, else the task fails at once."""
+        # One line before the traceback, which Airflow's UI does not wrap.
+        self.log.error("%s. %s", error.headline, self.retry_note if error.retryable else NO_RETRY)
+        error.add_place("Task", self.task_id)
         if error.retryable:
-            error.add_note(f"Task {self.task_id!r}: {self.retry_note}")
-            raise error.about(f"Task {self.task_id!r}")
-        raise AirflowFailException(f"Task {self.task_id!r}: {error}") from error
+            error.add_note(self.retry_note)
+            raise error
+        raise AirflowFailException(str(error)) from error

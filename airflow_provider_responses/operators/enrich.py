@@ -15,7 +15,7 @@ from airflow_provider_responses.enrich.output_store import name_of
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.results import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError, SourceError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.databases.loader import TableLoader
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
@@ -30,7 +30,7 @@ from airflow_provider_responses.task.attempt import call_timeout
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.request import merge_fields, returned_fields
 from airflow_provider_responses.task.texts import parse_number
-from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
+from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type, show, show_exception
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesEnrichOperator"]
 
+MAX_ROW_SHOWN: Final = 100  # characters of a row that a function of the user's has failed for
 ON_CHANGED: Final = ("send", "fail")
 
 
@@ -371,12 +372,12 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         def ask(row: Row) -> Mapping[str, Any]:
             try:
                 given = self._call(function, row, context)
-            except (ConnectionError, TimeoutError) as error:  # nothing is wrong with the row
-                raise ConfigurationError(
-                    f"input: the function raised {type(error).__name__}: {error}", retryable=True
+            except (ConnectionError, TimeoutError) as error:  # it may succeed for the same row later
+                raise SourceError(f"input: the function raised {show_exception(error)}") from error
+            except Exception as error:  # any exception is the row's own error, and no other row fails by it
+                raise RequestValidationError(
+                    f"the function raised {show_exception(error)}, for {show(row, most=MAX_ROW_SHOWN)}"
                 ) from error
-            except Exception as error:  # a row that the function cannot take marks itself, whatever it raises
-                raise RequestValidationError(f"the function raised {type(error).__name__}: {error}") from error
             return merge_fields(common, returned_fields(given))
 
         return ask

@@ -48,7 +48,7 @@ def _checked(expanded: Any) -> Any:
             for arguments in _given(mapped):
                 cls.check_given(arguments)
         except ResponsesError as error:
-            raise error.about(f"Task {mapped.task_id!r}") from None
+            raise error.add_place("Task", mapped.task_id) from None
         for name, value in cls.stored_of(_common(mapped)).items():
             setattr(mapped, name, value)
     return expanded

@@ -74,7 +74,7 @@ class RenderingOperator(BaseOperator):
             yield
         except ResponsesError as error:
             if self._given is None:
-                raise error.about(f"Task {self.task_id!r}") from None
+                raise error.add_place("Task", self.task_id) from None
             self._refused = error
 
     def render_template(

@@ -24,7 +24,8 @@ COMMAND = "airflow connections add nowhere --conn-type responses --conn-password
 
 def says_what_to_do(error: BaseException) -> None:
     text = str(error)
-    assert text.startswith("Task 'ask': connection 'nowhere' was not found")
+    assert text.startswith("connection 'nowhere' was not found. Create it: ")
+    assert text.endswith(". Task: ask")
     assert COMMAND in text
     assert "AIRFLOW_CONN_NOWHERE" in text
 
@@ -107,7 +108,8 @@ def test_of_a_database(argument, conn_id, airflow_db, responses_sandbox, tmp_pat
     with pytest.raises(ConfigurationError) as caught:
         task.execute(context(TaskInstance()))
     text = str(caught.value)
-    assert text.startswith(f"Task 'ask': {argument}: connection {conn_id!r} was not found. Create it: ")
+    assert text.startswith(f"{argument}: connection {conn_id!r} was not found. Create it: ")
+    assert text.endswith(". Task: ask")
     assert f"airflow connections add {conn_id} --conn-type" in text
     assert ("AIRFLOW_CONN_" in text) == (conn_id == "nowhere")
     assert caught.value.retryable  # a secrets backend that is down looks the same
@@ -140,4 +142,4 @@ def test_so_does_one_that_is_left_to_retries(mode, responses_sandbox, monkeypatc
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
     with pytest.raises(Exception, match="1 earlier send may have been billed") as caught:
         performer(mode, monkeypatch)(task, context(TaskInstance()))
-    assert str(caught.value).startswith("Task 'ask': ")
+    assert str(caught.value).endswith(". Task: ask")

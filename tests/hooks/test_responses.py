@@ -109,7 +109,7 @@ class TestConnection:
         ],
     )
     def test_what_cannot_be_used_is_named(self, fields, said):
-        with pytest.raises(ConfigurationError, match="connection 'c': ") as caught:
+        with pytest.raises(ConfigurationError, match=r"\. Connection: c$") as caught:
             config_from_connection(connection(**fields), "c")
         assert said in str(caught.value)
         assert "pw" not in str(caught.value)

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from pydantic_core import PydanticCustomError
 
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest, json_schema_format, parse_output
@@ -260,3 +261,65 @@ def test_an_invalid_response_is_refused_by_field_and_not_quoted(kind: type[BaseM
     assert OUTPUT not in str(caught.value)
     assert not caught.value.retryable
     assert caught.value.__cause__ is None
+
+
+class Judged(BaseModel):
+    """Refuses values in each of the ways that pydantic knows."""
+
+    mood: str
+    custom: str = ""
+
+    @field_validator("mood")
+    @classmethod
+    def _check_mood(cls, mood: str) -> str:
+        if mood == "long" * 100:
+            raise AssertionError
+        if not mood:
+            raise AssertionError("mood is empty")
+        if mood == "bad":
+            raise ValueError("mood must be good")
+        return {"good": mood}[mood]
+
+    @field_validator("custom")
+    @classmethod
+    def _check_custom(cls, custom: str) -> str:
+        if custom:
+            raise PydanticCustomError("not_empty", "must be empty")
+        return custom
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"mood": "bad"}, "the response does not match Judged: mood: mood must be good, got 'bad'. "),
+        ({"mood": ""}, "the response does not match Judged: mood: mood is empty, got ''. "),
+        (
+            {"mood": "good", "custom": "x"},
+            "the response does not match Judged: custom: must be empty, got 'x'. ",
+        ),
+        ({"mood": "long" * 100}, f"Judged: mood: AssertionError, got '{'long' * 24}lon…. "),
+        ({"mood": "odd"}, "a validator of Judged raised KeyError: 'odd'. Correct the validator. The response has 15 "),
+    ],
+)
+def test_a_validator_of_the_users_shows_its_message_and_the_value(output: dict[str, str], message: str) -> None:
+    with pytest.raises(OutputValidationError) as caught:
+        parse_output(Judged, json.dumps(output))
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_an_exception_without_text_of_its_own_does_not_break_the_error() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Muted(BaseModel):
+        mood: str
+
+        @field_validator("mood")
+        @classmethod
+        def _check(cls, _: str) -> str:
+            raise MuteError
+
+    with pytest.raises(OutputValidationError, match=r"MuteError: <exception str\(\) failed>"):
+        parse_output(Muted, '{"mood": "x"}')
