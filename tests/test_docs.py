@@ -1,4 +1,4 @@
-"""The documentation is run: every Python block, every file that it includes, every name that it promises."""
+"""The documentation is run: every Python block, every link, every name that it promises."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from airflow_provider_responses.testing import invalid_requests
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+MARKDOWN = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("findings/*.md")]
 EXAMPLES = ROOT / "dags_examples"
-DEMO = EXAMPLES / "support_tickets.py"
 
 NEWER = re.compile(r"# Airflow ([\d.]+) and later\n")  # such a block runs there only
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INCLUDE = re.compile(r"^```\{(?:literal)?include\} (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MARK = re.compile(r'^:(?:start-after|end-before): "(.*)"$', re.MULTILINE)
+REGION = re.compile(r"^ *# \[start [\w ]+\]\n(.*?)^ *# \[end [\w ]+\]$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^(```+)[^\n]*\n.*?^\1$|<!--.*?-->", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#{1,6}) (.*)$", re.MULTILINE)
 AUTODOC = re.compile(r"^\.\. (?:auto\w+|py:function|py:data):: (\S+)$", re.MULTILINE)
 ERROR_ROW = re.compile(r"^\| `(\w+Error)` \|", re.MULTILINE)
-LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 DOCUMENTED = (  # the modules with an `__all__`
     *("client", "exceptions", "models", "sandbox", "testing"),
     *("decorators.responses", "hooks.responses", "operators.responses", "triggers.responses", "retry_policy"),
@@ -46,6 +47,38 @@ FROM_3_3 = frozenset() if AIRFLOW_V_3_3_PLUS else frozenset({"airflow_provider_r
 def blocks(page: Path) -> list[tuple[int, str]]:
     text = page.read_text()
     return [(text.count("\n", 0, match.start()) + 2, match[1]) for match in BLOCK.finditer(text)]
+
+
+def without_blank_lines(code: str) -> str:
+    """Return `code` as it is compared: a formatter puts other blank lines into a page than into a DAG."""
+    return re.sub(r"\n\s*\n", "\n", code.strip())
+
+
+def examples() -> dict[str, Path]:
+    """Return the file of each region that an example marks for the documentation."""
+    return {
+        without_blank_lines(textwrap.dedent(region)): path
+        for path in sorted(EXAMPLES.glob("*.py"))
+        for region in REGION.findall(path.read_text())
+    }
+
+
+def prose(page: Path) -> str:
+    """Return the text of a page without its code, and without comments, which hold directives for Sphinx."""
+    return FENCED.sub("", page.read_text())
+
+
+def anchors(page: Path) -> list[str]:
+    """Return the anchors that a code host and Sphinx (`myst_heading_anchors = 3`) give to the headings of a page."""
+    found: list[str] = []
+    for level, title in HEADING.findall(prose(page)):
+        if len(level) > 3:
+            continue
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", title).strip()
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        count = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in found)
+        found.append(f"{slug}-{count}" if count else slug)
+    return found
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -78,11 +111,15 @@ def run_page(
         module = types.ModuleType(f"docs_{page.stem}")
         monkeypatch.setitem(sys.modules, module.__name__, module)  # where pydantic looks names up
         names = vars(module)
-        if page.name == "README.md":  # its first block is the middle of this file
-            names |= {name: value for name, value in runpy.run_path(str(DEMO)).items() if not name.startswith("__")}
         names["responses_sandbox"] = responses_sandbox
+        marked = examples()
         for line, code in blocks(page):
             if (newer := NEWER.match(code)) and get_base_airflow_version_tuple() < _version(newer[1]):
+                continue
+            if path := marked.get(without_blank_lines(code)):
+                # A part of an example: the whole of it runs, and later blocks may use its names.
+                example = runpy.run_path(str(path)).items()
+                names |= {name: value for name, value in example if not name.startswith("__")}
                 continue
             # Blank lines in front, so that a traceback names the line of the page.
             exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
@@ -106,28 +143,41 @@ def test_python_blocks_run(page, run_page, responses_sandbox, request):
             test(**{argument: request.getfixturevalue(argument) for argument in inspect.signature(test).parameters})
 
 
-def test_readme_shows_the_dag_of_the_demo():
-    region = DEMO.read_text().split("# [start dag]\n")[1].split("# [end dag]")[0]
+def test_every_marked_region_of_an_example_is_shown():
+    shown = {without_blank_lines(code) for page in PAGES for _, code in blocks(page)}
 
-    assert blocks(ROOT / "README.md")[0][1] == textwrap.dedent(region).rstrip() + "\n"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_included_files_have_the_marks(page):
-    for path, options in INCLUDE.findall(page.read_text()):
-        included = (page.parent / path).read_text()
-        for mark in MARK.findall(options):
-            assert included.count(mark) == 1, f"{page.name}: {path} has no single line {mark!r}"
+    assert [(path.name, region) for region, path in examples().items() if region not in shown] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_linked_files_exist(page):
-    for target in LINK.findall(page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for path, anchor in LINK.findall(prose(page)):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {path}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {path}#{anchor}"
+
+
+def test_code_hosts_and_sphinx_agree_on_anchors():
+    slugs = pytest.importorskip("myst_parser.slugs")
+
+    for page in PAGES:
+        found: list[str] = []
+        for level, title in HEADING.findall(prose(page)):
+            if len(level) <= 3:
+                found.append(slugs.unique_slug(slugs.github_slugify(re.sub(r"[`*]", "", title)), found))
+        assert anchors(page) == found
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
+def test_pages_show_no_directives_to_a_code_host(page):
+    text = FENCED.sub(lambda found: found[0].splitlines()[0], page.read_text())
+
+    assert re.findall(r"^`{3,}\{.*|\{\w+\}`", text, re.MULTILINE) == []
 
 
 def test_every_page_is_in_the_table_of_contents():
-    listed = re.findall(r"^[a-z-]+$", (DOCS / "index.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^([a-z-]+)$", (DOCS / "index.md").read_text(), re.MULTILINE)
 
     assert sorted(listed) == sorted({page.stem for page in DOCS.glob("*.md")} - {"index"})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "answers.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "responses.md"
 
 
 @functools.cache

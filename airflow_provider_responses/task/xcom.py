@@ -1,7 +1,7 @@
 """
 The XCom ``usage`` that a task pushes beside its return value. Its form is public.
 
-No I/O and no Airflow. ``docs/answers.md`` describes each field, and has the form as a JSON schema.
+No I/O and no Airflow. ``docs/responses.md`` describes each field, and has the form as a JSON schema.
 """
 
 from __future__ import annotations
