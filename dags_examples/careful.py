@@ -1,4 +1,4 @@
-"""Every knob of one request: other fields, options of the call, what to do with a cut-off answer."""
+"""Every setting of one request: other fields, options of the call, and truncated responses."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ def conversation():
 
     # [start history]
     @task.responses(model="openai/gpt-4o-mini")
-    def second(answer: dict, params: dict) -> list:
+    def second(response: dict, params: dict) -> list:
         question = {"role": "user", "content": QUESTION.replace("{{ params.database }}", params["database"])}
         follow_up = {"role": "user", "content": "Which of these is the worst, and why?"}
-        return [question, *Response(raw=answer).to_input(), follow_up]
+        return [question, *Response(raw=response).to_input(), follow_up]
 
     # [end history]
 

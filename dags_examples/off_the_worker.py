@@ -16,7 +16,7 @@ def off_the_worker():
     def holidays(month: str) -> str:
         return f"Which public holidays of {month} close a bank in Brussels? Answer in one sentence."
 
-    answers = holidays.expand(month=MONTHS)
+    responses = holidays.expand(month=MONTHS)
     # [end deferrable]
 
     @task
@@ -24,7 +24,7 @@ def off_the_worker():
         for text, usage in zip(texts, usages, strict=True):
             print(f"{text} (${usage['cost']})")
 
-    publish(answers, answers["usage"])
+    publish(responses, responses["usage"])
 
 
 off_the_worker()

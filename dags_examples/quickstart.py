@@ -1,4 +1,4 @@
-"""Ask, and hand the answer on."""
+"""Send a request, and pass its response to another task."""
 
 from __future__ import annotations
 

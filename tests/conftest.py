@@ -87,7 +87,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def _one_api_server() -> None:
-    """As Airflow 3.3 has it: 3.0 to 3.2 build one anew, in seconds, for each task of ``dag.test()``."""
+    """As Airflow 3.3 has it: 3.0 to 3.2 build one again, in seconds, for each task of ``dag.test()``."""
     try:
         from airflow.sdk.execution_time import supervisor
     except ImportError:
@@ -112,7 +112,7 @@ def airflow_db(_one_api_server: None) -> None:
 
 @dataclass
 class DagResult:
-    """What a run of a DAG left behind."""
+    """The results of a DAG run."""
 
     state: str
     states: dict[tuple[str, int], str]

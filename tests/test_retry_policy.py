@@ -1,4 +1,4 @@
-"""When Airflow tries again: as the service says."""
+"""The delay of Airflow's retries is the service's Retry-After."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_decision(exception, action, delay):
     [
         ([{"status": 429, "retry_after": 120}], {}, LONG),
         ([{"status": 503, "retry_after": 0}, {"status": 429, "retry_after": 120}], {}, LONG),
-        ([{"text": "not as typed"}, {"status": 429, "retry_after": 120}], {"output_type": Label}, "retry"),
+        ([{"text": "no JSON"}, {"status": 429, "retry_after": 120}], {"output_type": Label}, "retry"),
         ([{"drop": "after"}, {"status": 429, "retry_after": 120}], {"stream": False}, "retry"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_task_that_waits_longer_by_itself_does(own, action):
 
 
 def backing_off(backoff, longest):
-    """Give a task that waits for half a minute, and longer with each attempt."""
+    """Return a task that waits for half a minute, and longer with each attempt."""
     return ResponsesOperator(
         task_id="a",
         input="a",

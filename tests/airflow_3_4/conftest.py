@@ -1,4 +1,4 @@
-"""What only Airflow 3.4 and later have."""
+"""Tests of features that Airflow has from 3.4 on."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.triggers.tasks import ask, deferred
 
 
 def task_instance(index):
-    """Give an iteration of a loop, as the triggerer has it."""
+    """Return an iteration of a loop, as the triggerer has it."""
     return TaskInstanceDTO(
         id=uuid.uuid4(),
         task_id="ask",

@@ -1,7 +1,7 @@
 """
 Tasks a minute on a whole Airflow with eight workers, for each way of running. ``make bench-airflow`` prints them.
 
-Every task sends one request, whose answer comes after a second. Rounds of all ways take turns: machines are noisy.
+Every task sends one request, whose response takes a second. Rounds of all kinds of task alternate: machines are noisy.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(deployment: Deployment, dag_id: str) -> Measured:
         tasks=len(tasks),
         seconds=seconds,
         failed=sum(state != "success" for state, _ in tasks),
-        retried=sum(tries > 1 for _, tries in tasks),
+        retried=sum(attempts > 1 for _, attempts in tasks),
     )
 
 

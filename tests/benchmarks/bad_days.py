@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import upstream
-from tests.benchmarks.upstream import answer, http
+from tests.benchmarks.upstream import http, response_body
 
 LATENCY, RETRY_AFTER = 0.5, 1.0  # seconds
 CONCURRENCY = 256
@@ -79,9 +79,9 @@ DAYS = {
 
 
 class Server(upstream.Upstream):
-    """Its paths: ``/3/responses`` for the day with that number, ``/3/figures`` for what was seen of it."""
+    """Its paths: ``/3/responses`` for the day with that number, ``/3/figures`` for its figures."""
 
-    answered = http(json.dumps(answer("good")).encode(), "application/json")
+    success = http(json.dumps(response_body("good")).encode(), "application/json")
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -111,7 +111,7 @@ class Server(upstream.Upstream):
     def _give(self, day: Day, model: str) -> None:
         seen = day.seen[model]
         seen[1:] = [time.monotonic(), seen[2] + 1]
-        self.transport.write(self.answered)  # type: ignore[attr-defined]
+        self.transport.write(self.success)  # type: ignore[attr-defined]
 
 
 async def serve() -> None:

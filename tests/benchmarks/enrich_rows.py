@@ -45,7 +45,7 @@ LABEL = json.dumps({"mood": "good", "score": 5})
 
 
 def peak() -> int:
-    """Give the peak of this process in MiB."""
+    """Return the peak memory of this process in MiB."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
 
@@ -77,7 +77,7 @@ class InProcess:
 
     def __init__(self, config: ClientConfig) -> None:
         self._calls = BaseClient(config, clock=time.monotonic, random=random.random)
-        self._response = Response(raw=upstream.answer(LABEL), headers={})
+        self._response = Response(raw=upstream.response_body(LABEL), headers={})
 
     async def __aenter__(self) -> InProcess:
         return self
@@ -116,7 +116,7 @@ CHOICES = {
     "no output_type: text": Choices(typed=False),
     "no key": Choices(key=None),
     "output_format: Parquet": Choices(output_format="parquet"),
-    "once more, with nothing left to ask": Choices(runs=2),
+    "once more, with no row left to send": Choices(runs=2),
 }
 
 
@@ -176,8 +176,8 @@ async def aiohttp(url: str, rows: int) -> dict[str, Any]:
 
         async def one(number: int) -> Any:
             body = {"model": MODEL, "input": text(number)}
-            async with session.post(f"{url}/responses", json=body) as answer:
-                return (await answer.json())["output"]
+            async with session.post(f"{url}/responses", json=body) as response:
+                return (await response.json())["output"]
 
         await bounded(rows, one)
     return {}
@@ -191,15 +191,15 @@ async def gather(url: str, rows: int) -> dict[str, Any]:
     async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT, trust_env=False) as client:
 
         async def one(number: int) -> Any:
-            answer = await client.post(f"{url}/responses", json={"model": MODEL, "input": text(number)})
-            return answer.raise_for_status().json()["output"]
+            response = await client.post(f"{url}/responses", json={"model": MODEL, "input": text(number)})
+            return response.raise_for_status().json()["output"]
 
         await asyncio.gather(*(one(number) for number in range(rows)))
     return {}
 
 
 def used() -> float:
-    """Give the seconds of CPU that this process has taken."""
+    """Return the seconds of CPU that this process has used."""
     now = resource.getrusage(resource.RUSAGE_SELF)
     return now.ru_utime + now.ru_stime
 

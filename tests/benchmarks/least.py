@@ -36,8 +36,8 @@ class LeastTrigger(BaseTrigger):
             LeastTrigger.client = AsyncResponsesClient(ClientConfig(api_key="none", base_url=self.url))
             await LeastTrigger.client.__aenter__()
             gc.freeze()  # as ours do
-        answer = await LeastTrigger.client.send(REQUEST)
-        yield TaskSuccessEvent() if self.ends else TriggerEvent({"error": None, "text": answer.output_text})
+        response = await LeastTrigger.client.send(REQUEST)
+        yield TaskSuccessEvent() if self.ends else TriggerEvent({"error": None, "text": response.output_text})
 
 
 class LeastOperator(BaseOperator):

@@ -103,7 +103,7 @@ def test_send_and_stream_cost_little_over_raw_http(url):
 
 async def flood(call: Callable[[], Awaitable[Any]], in_flight: int, total: int) -> tuple[float, float]:
     """
-    Calls per second, and milliseconds of CPU per call, with so many under way at once.
+    Calls per second, and milliseconds of CPU per call, with a number of calls in flight.
 
     All that a client does is counted, also that it makes its connections: those of the first wave are used again by
     the next ones.
@@ -152,8 +152,8 @@ async def ways_of(url: str) -> dict[str, Callable[[int, int], Awaitable[tuple[fl
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
             async def call() -> None:
-                async with session.post(f"{url}/1.0/responses", json=REQUEST, headers=HEADERS) as answer:
-                    await answer.json()
+                async with session.post(f"{url}/1.0/responses", json=REQUEST, headers=HEADERS) as response:
+                    await response.json()
 
             return await flood(call, in_flight, total)
 
@@ -175,7 +175,7 @@ async def test_many_in_flight_keep_up_with_the_transport(in_flight, url):
     rate = {name: statistics.median(r for r, _ in found) for name, found in figures.items() if found}
     cpu = {name: statistics.median(c for _, c in found) for name, found in figures.items() if found}
     report(
-        f"{in_flight} in flight, an answer takes 1 s",
+        f"{in_flight} in flight, a response takes 1 s",
         {name: f"{rate[name]:6.0f} requests/s {cpu[name]:6.2f} ms of CPU each" for name in rate},
     )
     pairs = list(zip(figures["ours"], figures["httpx on httpx-aiohttp"], figures["aiohttp"], strict=True))

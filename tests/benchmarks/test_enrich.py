@@ -114,14 +114,14 @@ def test_a_table_costs_little_more_than_its_requests(tmp_path):
 def test_a_row_takes_little_without_a_network():
     print("\nOver a transport in the same process")
     found = min((run(ENRICH, enrich_rows.IN_PROCESS, FEW) for _ in range(3)), key=lambda found: found["cpu"])
-    print(f"  {found['cpu']:.3f} ms of CPU a row (goal 0.105, half of what it was)")
+    print(f"  {found['cpu']:.3f} ms of CPU a row (goal 0.105)")
     assert found["cpu"] <= 0.2
 
 
 def test_what_each_choice_costs():
     print("\nOver a transport in the same process")
     first, *others = (run(way, enrich_rows.IN_PROCESS, FEW) for way in enrich_rows.CHOICES)
-    # None is a trap; what was answered costs less than to ask.
+    # No choice is a trap, and a row with a response costs less than a send.
     assert all(found["cpu"] <= 1.5 * first["cpu"] for found in others)
     assert others[-1]["cpu"] < first["cpu"]
 

@@ -39,7 +39,7 @@ def run(way: str, url: str, logs: Path) -> dict:
 
 @pytest.fixture
 def connections(airflow_db):
-    """Give what puts connections into the database."""
+    """Return a function that writes connections into the database."""
     from airflow.models import Connection
     from airflow.utils.session import create_session
 
@@ -57,7 +57,7 @@ def test_a_thousand_triggers_keep_up_with_the_bare_client(connections, tmp_path)
         connections(url, "bench", "bench_first")
         rounds = [{way: run(way, url, tmp_path) for way in WAYS} for _ in range(ROUNDS)]
 
-    print(f"\n{COUNT:,} triggers at once in a TriggerRunner, an answer takes 1 s, medians of {ROUNDS} rounds")
+    print(f"\n{COUNT:,} triggers at once in a TriggerRunner, a response takes 1 s, medians of {ROUNDS} rounds")
     shares = {way: [found[way]["rate"] / found["bare"]["rate"] for found in rounds] for way in WAYS}
     late = {way: [found[way]["late_ms"] for found in rounds] for way in WAYS if way != "bare"}
     for way, name in WAYS.items():

@@ -31,7 +31,7 @@ _watching: list[asyncio.Task[None]] = []
 
 
 class Timed:
-    """Tells in a trigger's event when it began and ended, and how its process fares."""
+    """Reports in its event when it began and ended, and the figures of its process."""
 
     conn_id: str | None
 
@@ -66,13 +66,13 @@ async def _watch() -> None:
 
 
 def peak() -> int:
-    """Give the peak of this process in MiB; getrusage would count what it was forked from as well."""
+    """Return the peak memory of this process in MiB; getrusage would count the process it was forked from as well."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
 
 
 def rate(spans: list[tuple[float, float]]) -> float:
-    """Give the requests a second from the first beginning to the last end."""
+    """Return the requests a second from the first beginning to the last end."""
     return len(spans) / (max(end for _, end in spans) - min(begin for begin, _ in spans))
 
 

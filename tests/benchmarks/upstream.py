@@ -1,4 +1,4 @@
-"""An upstream fast enough not to count: canned answers from a process of its own, on loopback."""
+"""A server fast enough not to count: fixed responses from a process of its own, on loopback."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ DELTAS = 200
 USAGE = {"input_tokens": 10, "output_tokens": 200, "total_tokens": 210, "cost": 0.001}
 
 
-def answer(text: str) -> dict[str, object]:
-    """An answer of the usual shape."""
+def response_body(text: str) -> dict[str, object]:
+    """Return a response of the usual shape."""
     part = {"type": "output_text", "text": text, "annotations": []}
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
     unset = ("error", "incomplete_details", "temperature", "top_p", "instructions", "metadata", "max_output_tokens")
-    said = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "openai/gpt-4o-mini"}
-    return dict.fromkeys(unset) | said | {"output": [item], "usage": USAGE, "tools": [], "tool_choice": "auto"}
+    known = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": "openai/gpt-4o-mini",
+    }
+    return dict.fromkeys(unset) | known | {"output": [item], "usage": USAGE, "tools": [], "tool_choice": "auto"}
 
 
 def completion(text: str) -> dict[str, object]:
     """The same from ``/chat/completions``, for libraries that send there."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    said = {"id": "chatcmpl_1", "object": "chat.completion", "created": 1, "model": "openai/gpt-4o-mini"}
+    known = {"id": "chatcmpl_1", "object": "chat.completion", "created": 1, "model": "openai/gpt-4o-mini"}
     usage = {"prompt_tokens": 10, "completion_tokens": 200, "total_tokens": 210}
-    return said | {"choices": [choice], "usage": usage}
+    return known | {"choices": [choice], "usage": usage}
 
 
 def stream() -> bytes:
     """The events of a stream of 200 deltas."""
     words = [f"word{number} " for number in range(DELTAS)]
-    done = answer("".join(words))
+    done = response_body("".join(words))
     item = done["output"][0]  # type: ignore[index]
     where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     events = [
@@ -55,7 +61,7 @@ def http(body: bytes, content_type: str) -> bytes:
 
 
 class Upstream(asyncio.Protocol):
-    """Answers every whole request after the delay that its path names: ``/1.0/responses``."""
+    """Responds to every whole request after the delay in its path, in seconds: ``/1.0/responses``."""
 
     plain = chat = b""
     streamed = http(stream(), "text/event-stream")
@@ -87,7 +93,7 @@ class Upstream(asyncio.Protocol):
 
 async def serve(text: str) -> None:
     """Serve until the process is stopped."""
-    Upstream.plain = http(json.dumps(answer(text)).encode(), "application/json")
+    Upstream.plain = http(json.dumps(response_body(text)).encode(), "application/json")
     Upstream.chat = http(json.dumps(completion(text)).encode(), "application/json")
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -95,8 +101,8 @@ async def serve(text: str) -> None:
 
 
 @contextlib.contextmanager
-def running(text: str = "Hello there, this is an answer.") -> Iterator[str]:
-    """Run the upstream, whose answers have this text, in a process of its own; gives its address without a path."""
+def running(text: str = "Hello there, this is a response.") -> Iterator[str]:
+    """Run the server, whose responses have this text, in a process of its own; yield its address without a path."""
     with subprocess.Popen([sys.executable, __file__, text], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,7 +1,7 @@
 """
 One Airflow for all of these tests, with every case as a DAG of its own.
 
-A case is a name and a way of running. Each has a connection, and behind it a sandbox with its own script and ledger,
+A case is a name and an execution mode. Each has a connection, and behind it a sandbox with its own script and ledger,
 so that many cases can run at once.
 """
 
@@ -31,14 +31,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "deferred": {"deferrable": True},
     "from_trigger": {"start_from_trigger": True},
 }
-WAYS = tuple(ARGUMENTS)
-IN_TRIGGERER = tuple(way for way in WAYS if way != "worker")
+MODES = tuple(ARGUMENTS)
+IN_TRIGGERER = tuple(mode for mode in MODES if mode != "worker")
 TASK = "ask"
 TEXT = "Say hello to everybody who reads this."
-ORDERED = {"zeta": "{{ run_id }}", "alpha": "2"}  # PostgreSQL would turn them round
+ORDERED = {"zeta": "{{ run_id }}", "alpha": "2"}  # PostgreSQL's jsonb would reorder them
 
 # Names of cases, by the file that tests them.
-ANSWERS = (
+SINGLE_REQUESTS = (
     "plain",
     "typed",
     "whole",
@@ -51,8 +51,8 @@ ANSWERS = (
     "marked_failed",
     "undefined",
 )
-KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_answered", "kill_task_answered")
-TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_answered")
+KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_completed", "kill_task_completed")
+TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_completed")
 CLEARED_WAITING = "cleared_waiting"
 RESUMES = ("resume_fails_once", "reading_dies_once")
 ENRICHED = ("process_killed", "user_ends_it")
@@ -155,12 +155,12 @@ class Case:
     run_id: str = field(default="")
 
     def start(self, *script: Mapping[str, Any]) -> None:
-        """Trigger the run; the script says what its requests meet."""
+        """Trigger the run; the script sets the outcomes of its requests."""
         self.sandbox.script(*script)
         self.run_id = self.deployment.trigger(self.dag_id)
 
     def wait(self) -> str:
-        """Wait for the end of the run; give its state."""
+        """Wait for the end of the run; return its state."""
         return self.deployment.wait_for_run(self.dag_id, self.run_id)
 
     def wait_for_calls(self, *outcomes: str) -> None:
@@ -210,12 +210,12 @@ class Case:
 
 
 def case_names() -> Sequence[tuple[str, str]]:
-    """Every way with every case that there is of it."""
-    names = [(way, name) for way in WAYS for name in ANSWERS + LOOPED]
+    """Return every pair of a mode and a case."""
+    names = [(mode, name) for mode in MODES for name in SINGLE_REQUESTS + LOOPED]
     names += [("worker", name) for name in KILLS]
     names += [("enrich", name) for name in ENRICHED]
     names += [("from_trigger", CLEARED_WAITING)]
-    return names + [(way, name) for way in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
+    return names + [(mode, name) for mode in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
 
 @pytest.fixture(scope="session")
@@ -236,12 +236,12 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
                 "request": {"metadata": ORDERED},
                 "conn_id": dag_id,
             }
-            | ARGUMENTS[way]
-            for (way, name), dag_id in dag_ids.items()
-            if way in WAYS
+            | ARGUMENTS[mode]
+            for (mode, name), dag_id in dag_ids.items()
+            if mode in MODES
         }
         deployment.write_dag("cases", DAG_FILE.format(cases=arguments, task=TASK, iterations=ITERATIONS), *arguments)
-        enriched = [dag_id for (way, _), dag_id in dag_ids.items() if way == "enrich"]
+        enriched = [dag_id for (mode, _), dag_id in dag_ids.items() if mode == "enrich"]
         source = ENRICH_FILE.format(
             dag_ids=enriched, task=TASK, rows=ROWS, folder=deployment.home / "enriched", at_once=AT_ONCE
         )

@@ -1,7 +1,7 @@
 """
 A real Airflow on loopback: scheduler with its executor, dag-processor, triggerer, api-server and PostgreSQL.
 
-What users do goes through the REST API; what the tests want to know is read from the database.
+Actions of users go through the REST API; the tests read results from the database.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Deployment:
         self.wait_until(parsed, f"{path.name} to be parsed")
 
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run; give its id."""
+        """Start a run; return its id."""
         run_id = run_id or f"run-{secrets.token_hex(4)}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         self._ask("POST", f"dags/{dag_id}/dagRuns", body)
@@ -223,8 +223,8 @@ class Deployment:
         self._ask("PATCH", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": "failed"})
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any]) -> None:
-        answer = self._api.request(method, f"/api/v2/{path}", json=dict(body))
-        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}\n{self.logs()}"
+        response = self._api.request(method, f"/api/v2/{path}", json=dict(body))
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}\n{self.logs()}"
 
     # What happened
 
@@ -259,7 +259,7 @@ class Deployment:
         return [deserialize(value) for (value,) in self.query(query, dag_id, run_id, task_id, key)]
 
     def wait_for_run(self, dag_id: str, run_id: str, states: Collection[str] = FINISHED, limit: float = LIMIT) -> str:
-        """Wait until a run has one of the states; give which."""
+        """Wait until a run has one of the states; return it."""
         what = f"run {run_id} of {dag_id} to be {' or '.join(sorted(states))}"
         self.wait_until(
             lambda: self.run_state(dag_id, run_id) in states,
@@ -272,7 +272,7 @@ class Deployment:
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, states: Collection[str] = FINISHED, limit: float = LIMIT
     ) -> TaskInstance:
-        """Wait until a task instance has one of the states; give it."""
+        """Wait until a task instance has one of the states; return it."""
         found: list[TaskInstance] = []
 
         def arrived() -> bool:
@@ -307,7 +307,7 @@ class Deployment:
             time.sleep(0.1)
 
     def logs(self, dag_id: str | None = None, run_id: str = "") -> str:
-        """The ends of the logs, and before them what is known about the tasks of a run."""
+        """Return the ends of the logs, after a table of the run's tasks."""
         texts = []
         if dag_id:
             columns = "task_id, map_index, state, try_number, max_tries, next_method, trigger_id, pid"

@@ -39,7 +39,7 @@ class Postgres:
         return connection
 
     def create(self, database: str, *, like: Path | None = None) -> None:
-        """Create a database, empty or from what ``dump`` wrote."""
+        """Create a database, empty or from a file of ``dump``."""
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {database}")
         if like is not None:

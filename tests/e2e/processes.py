@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-GRACE = 10.0  # seconds between asking and killing
+GRACE = 10.0  # seconds between the signal to stop and SIGKILL
 LISTENS_WITHIN = 60.0  # seconds
 
 
@@ -73,7 +73,7 @@ class Service:
 
 
 def stop(services: Sequence[Service]) -> None:
-    """Ask all services to stop, and kill what is left of them after the grace."""
+    """Stop all services, and kill those that still run after ``GRACE`` seconds."""
     for service in services:
         service.ask_to_stop()
     limit = time.monotonic() + GRACE
@@ -100,7 +100,7 @@ def parent(pid: int) -> int | None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
+    """Return whether a process exists and has not ended."""
     return _stat(pid) is not None
 
 

@@ -1,7 +1,7 @@
 """
 A table in four shards over S3, on two of Celery's workers, of which a process or all of them die in the midst.
 
-One shard falls silent with rows answered and others in flight, and is killed there. The other shards go on meanwhile.
+One shard gets no more responses after some rows, and is killed there. The other shards go on meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An enrichment whose process dies in the midst of its rows, or is told to end: what was answered is kept."""
+"""A table whose process is killed or ended between its rows: no response that was written is lost or paid again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.conftest import AT_ONCE, ROWS, Case
 from tests.e2e.processes import is_running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-DONE = 12  # rows with an answer when it ends
+DONE = 12  # rows with a response when it ends
 
 
 def folder(case: Case) -> Path:
@@ -24,13 +24,13 @@ def rows_in(*paths: Path) -> list[dict]:
 
 
 def start(case: Case) -> None:
-    """Start the task, and wait until its service has answered some rows and falls silent."""
+    """Start the task, and wait until some rows have responses and the service hangs."""
     case.start(*[{}] * DONE, *[{"hang": True}] * AT_ONCE)
     case.wait_for_calls(*["generated"] * DONE, *["running"] * AT_ONCE)
 
 
 def assert_whole(case: Case) -> None:
-    """Every row is there once and in order, and only what was in flight at the end was asked twice."""
+    """Every row is there once and in order, and only requests in flight at the end were sent twice."""
     result = rows_in(folder(case) / "result.jsonl")
     assert [row["id"] for row in result] == list(range(ROWS))
     assert {row["_status"] for row in result} == {"ok"}
@@ -49,11 +49,11 @@ def test_a_killed_process_loses_no_row_and_pays_none_twice(cases):
 
     assert case.task.try_number == 2
     assert_whole(case)
-    # Its answers had not all been written, and came from the service's cache.
+    # Not all of its responses had been written; those came from the service's cache.
     assert case.xcoms["return_value"]["cache_hits"] == case.outcomes.count("cached") > 0
 
 
-def test_a_task_that_a_user_ends_keeps_its_answers_and_goes_on_once_cleared(cases):
+def test_a_task_that_a_user_ends_keeps_its_responses_and_resumes_once_cleared(cases):
     case = cases["enrich", "user_ends_it"]
     start(case)
     process, _ = case.processes()

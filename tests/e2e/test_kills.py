@@ -1,4 +1,4 @@
-"""Processes that die without a word: what was answered by then is not paid again."""
+"""Killed processes: a response that was completed before the kill is not paid again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tests.e2e.conftest import CLEARED_WAITING, IN_TRIGGERER, KILLS, RESUMES, TR
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-# Half an answer, and then silence: paid for, and not kept.
+# Half a response, and then silence: paid for, and not cached.
 WORKING = [{"stall": True}]
-# An answer that is made, paid for and kept, but gets lost; the client's second try never hears anything.
-ANSWERED = [{"drop": "after"}, {"hang": True}]
+# A response that is completed, paid for and cached, but lost on the way; the client's second send hangs.
+COMPLETED = [{"drop": "after"}, {"hang": True}]
 
 
 def start_all(cases: Sequence[Case]) -> None:
     """Start runs, and wait until the script of each is at its end."""
     for case in cases:
-        case.start(*(WORKING if case.dag_id.endswith("working") else ANSWERED))
+        case.start(*(WORKING if case.dag_id.endswith("working") else COMPLETED))
     for case in cases:
         if case.dag_id.endswith("working"):
             case.wait_for_calls("broken")
@@ -28,7 +28,7 @@ def start_all(cases: Sequence[Case]) -> None:
 
 
 def assert_paid_twice(case: Case) -> None:
-    """The answer that was cut off, and a fresh one; of the first the task knows nothing."""
+    """A response that was cut off, and a new one; the task has no record of the first."""
     assert case.outcomes == ["broken", "generated"]
     assert len(case.bodies) == 1
     assert len(case.billed) == 2
@@ -38,7 +38,7 @@ def assert_paid_twice(case: Case) -> None:
 
 
 def assert_paid_once(case: Case) -> None:
-    """The retry got the kept answer for nothing."""
+    """The retry got the cached response at no cost."""
     assert case.outcomes == ["generated", "dropped", "cached"]
     assert len(case.bodies) == 1
     assert len(case.billed) == 1
@@ -51,18 +51,18 @@ def assert_paid_once(case: Case) -> None:
 
 @pytest.fixture(scope="module")
 def killed(cases) -> dict[str, Case]:
-    """Tasks killed in the midst of their calls, alone or together with their supervisors."""
+    """Kill tasks during their calls, alone or together with their supervisors."""
     chosen = {name: cases["worker", name] for name in KILLS}
     start_all(list(chosen.values()))
     for name, case in chosen.items():
         task, supervisor = case.processes()
-        # The supervisor first: it must not learn that its task has died.
+        # The supervisor first: it must not notice that its task has died.
         case.deployment.kill([supervisor, task] if "pair" in name else [task])
     return chosen
 
 
 @pytest.mark.parametrize("name", KILLS)
-def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_what_was_answered(killed, name):
+def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_a_completed_response(killed, name):
     case = killed[name]
 
     assert case.wait() == "success"
@@ -76,10 +76,10 @@ def test_a_task_killed_with_or_without_its_supervisor_does_not_pay_again_for_wha
 
 @pytest.fixture(scope="module")
 def orphaned(cases) -> dict[tuple[str, str], Case]:
-    """Tasks whose triggerer was killed in the midst of their calls, and started again."""
-    chosen = {(way, name): cases[way, name] for way in IN_TRIGGERER for name in TRIGGERER_KILLS}
+    """Kill the triggerer during the calls of its tasks, and start it again."""
+    chosen = {(mode, name): cases[mode, name] for mode in IN_TRIGGERER for name in TRIGGERER_KILLS}
     cleared = cases["from_trigger", CLEARED_WAITING]
-    cleared.start({"hang": True}, *ANSWERED)
+    cleared.start({"hang": True}, *COMPLETED)
     cleared.wait_for_calls("running")
     cleared.clear()
     start_all(list(chosen.values()))
@@ -91,10 +91,10 @@ def orphaned(cases) -> dict[tuple[str, str], Case]:
     return chosen
 
 
-@pytest.mark.parametrize("way", IN_TRIGGERER)
+@pytest.mark.parametrize("mode", IN_TRIGGERER)
 @pytest.mark.parametrize("name", TRIGGERER_KILLS)
-def test_a_killed_triggerer_uses_up_no_try_and_pays_nothing_again_for_what_was_answered(orphaned, way, name):
-    case = orphaned[way, name]
+def test_a_killed_triggerer_uses_up_no_attempt_and_pays_nothing_again_for_a_completed_response(orphaned, mode, name):
+    case = orphaned[mode, name]
 
     assert case.wait() == "success"
 
@@ -118,10 +118,10 @@ def test_a_task_that_was_cleared_while_it_waited_keeps_its_idempotency_key_when_
     assert case.xcoms["return_value"]
 
 
-@pytest.mark.parametrize("way", IN_TRIGGERER)
+@pytest.mark.parametrize("mode", IN_TRIGGERER)
 @pytest.mark.parametrize("name", RESUMES)
-def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, way, name):
-    case = cases[way, name]
+def test_a_task_that_fails_when_it_resumes_does_not_pay_again(cases, mode, name):
+    case = cases[mode, name]
 
     case.start()
     assert case.wait() == "success"

@@ -30,7 +30,7 @@ def server() -> Iterator[postgres.Postgres]:
 
 @pytest.fixture
 def sql(server, monkeypatch):
-    """Give what runs statements in a database of the test's own, which is the connection ``warehouse``."""
+    """Return a function that runs statements in a database of the test's own, the connection ``warehouse``."""
     with closing(server.connect("postgres")) as connection, connection.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS warehouse")
     server.create("warehouse")

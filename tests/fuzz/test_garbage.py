@@ -138,7 +138,7 @@ class Pieces(httpx.SyncByteStream):
 
 
 def outcome(status: int, head: dict[str, str], body: httpx.SyncByteStream, *, stream: bool, streaming: bool) -> None:
-    """Send one request; nothing but an answer or a typed error may come of it."""
+    """Send one request; the only outcomes are a response and a typed error."""
     pool = SyncPool(httpx.MockTransport(lambda _: httpx.Response(status, headers=head, stream=body)))
     config = ClientConfig(api_key=KEY, max_retries=0, max_ambiguous_retries=0)
     with ResponsesClient(config, pool=pool) as client:

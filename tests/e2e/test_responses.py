@@ -1,14 +1,14 @@
-"""What a task leaves behind on each way of running: XComs, states, tries, and what was billed."""
+"""XComs, states, attempts and bills of a task, in each execution mode."""
 
 from __future__ import annotations
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 
-from tests.e2e.conftest import ANSWERS, ITERATIONS, LOOPED, TASK, TEXT, WAYS, Case
+from tests.e2e.conftest import ITERATIONS, LOOPED, MODES, SINGLE_REQUESTS, TASK, TEXT, Case
 from tests.usage import check_xcom
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.parametrize("way", WAYS)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.parametrize("mode", MODES)]
 SCRIPTS = {
     "rate_limited": [{"status": 429, "retry_after": 5}],
     "sent_away": [{"status": 429, "retry_after": 61}],
@@ -22,15 +22,15 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def runs(cases) -> dict[tuple[str, str], Case]:
-    """All runs at once; each test waits for its own."""
-    chosen = {(way, name): case for (way, name), case in cases.items() if name in ANSWERS + LOOPED}
+    """Start all DAG runs at once; each test waits for its own."""
+    chosen = {(mode, name): case for (mode, name), case in cases.items() if name in SINGLE_REQUESTS + LOOPED}
     for (_, name), case in chosen.items():
         case.start(*SCRIPTS.get(name, []))
     return chosen
 
 
-def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
-    case = runs[way, "plain"]
+def test_a_response_is_paid_once_and_its_cost_is_known(runs, mode):
+    case = runs[mode, "plain"]
 
     assert case.wait() == "success"
 
@@ -48,19 +48,19 @@ def test_an_answer_is_paid_once_and_its_price_is_known(runs, way):
     assert case.ledger[0].cost > 0
 
 
-def test_a_worker_runs_only_what_needs_one(runs, way):
-    plain, typed = runs[way, "plain"], runs[way, "typed"]
+def test_a_worker_runs_only_what_needs_one(runs, mode):
+    plain, typed = runs[mode, "plain"], runs[mode, "typed"]
 
     assert (plain.wait(), typed.wait()) == ("success", "success")
 
     # A class of the DAG file is read on a worker; all else of a start in the triggerer needs none.
-    assert (plain.task.pid is None) is (way == "from_trigger")
+    assert (plain.task.pid is None) is (mode == "from_trigger")
     assert typed.task.pid is not None
 
 
 @pytest.mark.parametrize(("name", "keys"), [("typed", {"zeta", "alpha"}), ("whole", {"id", "output", "usage"})])
-def test_an_object_is_an_object_for_the_next_task(runs, way, name, keys):
-    case = runs[way, name]
+def test_an_object_is_an_object_for_the_next_task(runs, mode, name, keys):
+    case = runs[mode, name]
 
     assert case.wait() == "success"
 
@@ -71,8 +71,8 @@ def test_an_object_is_an_object_for_the_next_task(runs, way, name, keys):
         assert list(schema["properties"]) == ["zeta", "alpha"]
 
 
-def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):
-    case = runs[way, "rate_limited"]
+def test_a_rate_limit_is_waited_out_for_the_seconds_of_retry_after(runs, mode):
+    case = runs[mode, "rate_limited"]
 
     assert case.wait() == "success"
 
@@ -89,8 +89,8 @@ def test_a_rate_limit_is_waited_out_as_long_as_the_server_says(runs, way):
     assert case.task.try_number == 1
 
 
-def test_a_long_wait_holds_no_worker_and_from_airflow_3_4_on_uses_up_no_retry(runs, way):
-    case = runs[way, "sent_away"]
+def test_a_long_wait_holds_no_worker_and_from_airflow_3_4_on_uses_up_no_retry(runs, mode):
+    case = runs[mode, "sent_away"]
 
     assert case.wait() == "success"
 
@@ -102,8 +102,8 @@ def test_a_long_wait_holds_no_worker_and_from_airflow_3_4_on_uses_up_no_retry(ru
     assert case.xcoms["return_value"]
 
 
-def test_a_retry_sends_the_same_bytes_and_gets_the_cached_response(runs, way):
-    case = runs[way, "retried"]
+def test_a_retry_sends_the_same_bytes_and_gets_the_cached_response(runs, mode):
+    case = runs[mode, "retried"]
 
     assert case.wait() == "success"
 
@@ -117,8 +117,8 @@ def test_a_retry_sends_the_same_bytes_and_gets_the_cached_response(runs, way):
 
 
 @pytest.mark.skipif(not LOOPED, reason="Airflow has task loops from 3.4 on")
-def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, way):
-    case = runs[way, "looped"]
+def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, mode):
+    case = runs[mode, "looped"]
 
     assert case.wait() == "success"
 
@@ -128,8 +128,8 @@ def test_no_iteration_of_a_loop_gets_the_cached_response_of_another(runs, way):
     assert sorted(usage["generation_id"] for usage in pushed) == sorted(entry.generation_id for entry in case.ledger)
 
 
-def test_spent_credits_fail_the_task_at_once(runs, way):
-    case = runs[way, "out_of_credits"]
+def test_spent_credits_fail_the_task_at_once(runs, mode):
+    case = runs[mode, "out_of_credits"]
 
     assert case.wait() == "failed"
 
@@ -141,8 +141,8 @@ def test_spent_credits_fail_the_task_at_once(runs, way):
     assert "return_value" not in case.xcoms
 
 
-def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
-    case = runs[way, "refused"]
+def test_a_refusal_fails_the_task_at_once_and_its_cost_is_known(runs, mode):
+    case = runs[mode, "refused"]
 
     assert case.wait() == "failed"
 
@@ -153,8 +153,8 @@ def test_a_refusal_fails_the_task_at_once_and_its_price_is_known(runs, way):
     assert "return_value" not in case.xcoms
 
 
-def test_a_template_with_an_undefined_name_sends_nothing_and_is_left_to_retries(runs, way):
-    case = runs[way, "undefined"]
+def test_a_template_with_an_undefined_name_sends_nothing_and_airflow_retries_it(runs, mode):
+    case = runs[mode, "undefined"]
 
     assert case.wait() == "failed"
 
@@ -162,8 +162,8 @@ def test_a_template_with_an_undefined_name_sends_nothing_and_is_left_to_retries(
     assert case.ledger == []
 
 
-def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
-    case = runs[way, "cleared"]
+def test_a_cleared_task_pays_for_a_new_response(runs, mode):
+    case = runs[mode, "cleared"]
     assert case.wait() == "success"
     first = case.xcoms
 
@@ -177,8 +177,8 @@ def test_a_cleared_task_pays_for_a_fresh_answer(runs, way):
     assert case.xcoms["usage"]["cost"] == pytest.approx(case.ledger[1].cost)
 
 
-def test_a_task_that_a_user_marks_as_failed_drops_its_connection(runs, way):
-    case = runs[way, "marked_failed"]
+def test_a_task_that_a_user_marks_as_failed_drops_its_connection(runs, mode):
+    case = runs[mode, "marked_failed"]
     case.wait_for_calls("running")
 
     case.mark_failed()
