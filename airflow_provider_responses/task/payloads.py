@@ -12,11 +12,12 @@ Class                  Written by, read by         Stored in
                                                    task. Where the trigger ends it, its values go to ``xcom`` instead
 =====================  ==========================  ====================================================================
 
-**No secret** is in any of them. The triggerer reads the connection by its id, and a request that :func:`find_secret`
-finds something in is not deferred. Prompts and responses are in them; logs show an event without both.
+**No secret** is in any of them. The triggerer reads the connection by its id, and a request with a possible secret
+(:func:`find_secret`) is not deferred. Prompts and responses are in them, but in no log: the ``repr`` of events and of
+triggers leaves them out.
 
-**A size limit** holds for both arguments (``max_trigger_bytes``) and for an event (:data:`MAX_EVENT_BYTES`, where
-OpenRouter has the response cached).
+**Sizes are limited**: arguments by ``[responses] max_trigger_bytes``, and an event by :data:`MAX_EVENT_BYTES` where a
+worker can fetch the response from OpenRouter's cache instead.
 
 **Times are wall-clock times**, in seconds since the epoch: a trigger may start over in another process.
 

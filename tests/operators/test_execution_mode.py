@@ -112,7 +112,7 @@ def reason_to_start_on_worker(task):
 @ends
 class TestEnd:
     @pytest.mark.parametrize(
-        ("arguments", "why"),
+        ("arguments", "reason"),
         [
             ({}, None),
             ({"output_type": Nested}, None),
@@ -127,17 +127,17 @@ class TestEnd:
             ({"cls": Links}, "it has links of its own"),
         ],
     )
-    def test_a_worker_ends_a_task_with(self, arguments, why):
+    def test_a_worker_ends_a_task_that_would_lose_something(self, arguments, reason):
         if outlets := arguments.get("outlets"):
             from airflow.sdk import Asset
 
             arguments = arguments | {"outlets": [Asset(name) for name in outlets]}
         found = reason_to_end_on_worker(in_dag(**arguments))
-        assert found == why or (why and found.startswith(why))
+        assert found == reason or (reason and found.startswith(reason))
 
-    @pytest.mark.parametrize(("kind", "why"), [("plain", None), ("mapped", "a mapped task expands over its value")])
-    def test_a_worker_ends_a_task_that_a_mapped_task_expands_over(self, kind, why):
-        assert reason_to_end_on_worker(downstream(kind)) == why
+    @pytest.mark.parametrize(("kind", "reason"), [("plain", None), ("mapped", "a mapped task expands over its value")])
+    def test_a_worker_ends_a_task_if_a_mapped_task_expands_over_its_value(self, kind, reason):
+        assert reason_to_end_on_worker(downstream(kind)) == reason
 
     def test_a_worker_ends_a_task_where_a_listener_is_installed(self, monkeypatch):
         monkeypatch.setattr(execution_mode, "_has_listeners", lambda: True)
@@ -168,7 +168,7 @@ class TestStart:
             {"cls": TakesMore, "topic": "{{ ds }}"},
         ],
     )
-    def test_a_task_starts_in_the_triggerer_with(self, arguments):
+    def test_a_task_that_loses_nothing_starts_in_the_triggerer(self, arguments):
         task = in_dag(start_from_trigger=True, **arguments)
         assert reason_to_start_on_worker(task) is None
         assert task.start_from_trigger is True
@@ -176,7 +176,7 @@ class TestStart:
 
     @starts
     @pytest.mark.parametrize(
-        ("arguments", "why"),
+        ("arguments", "reason"),
         [
             ({"on_success_callback": nothing}, "it has a success callback"),
             ({"on_execute_callback": nothing}, "it has a callback for its start"),
@@ -240,13 +240,13 @@ class TestStart:
             ),
         ],
     )
-    def test_a_task_starts_on_a_worker_with(self, arguments, why):
-        if why is None:
+    def test_a_task_that_would_lose_something_starts_on_a_worker(self, arguments, reason):
+        if reason is None:
             with pytest.raises(RequestValidationError):
                 in_dag(start_from_trigger=True, **arguments)
             return
         task = in_dag(start_from_trigger=True, **arguments)
-        assert reason_to_start_on_worker(task).startswith(why)
+        assert reason_to_start_on_worker(task).startswith(reason)
         assert task.start_from_trigger is False
         assert task.start_trigger_args is None
 
@@ -273,7 +273,7 @@ class TestStart:
         assert reason_to_start_on_worker(second) == "`input` comes from another task"
         assert reason_to_start_on_worker(third) == "`input` comes from another task"
 
-    def test_no_other_and_no_mapped_or_decorated_task_starts_in_the_triggerer(self):
+    def test_mapped_and_decorated_tasks_never_start_in_the_triggerer_nor_do_others_by_default(self):
         assert ResponsesOperator.start_trigger_args is None
         assert ResponsesOperator.start_from_trigger is False
         assert in_dag().start_trigger_args is None
@@ -365,7 +365,7 @@ class TestDecision:
 
 class TestDeferrable:
     @pytest.mark.parametrize("default", ["True", "False"])
-    def test_its_default_is_airflows_configuration(self, default, monkeypatch):
+    def test_its_default_is_in_airflows_configuration(self, default, monkeypatch):
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
         assert in_dag().deferrable is (default == "True")
         assert in_dag(deferrable=False).deferrable is False

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
+from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task import payloads
+from airflow_provider_responses.task.arguments import Arguments
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payload_encoding import from_pairs, to_pairs
+from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments
+from airflow_provider_responses.task.request import TaskRequest
 from tests.execution_modes import through_the_database
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -68,8 +72,52 @@ def test_pairs_keep_every_value_and_its_order(value):
     assert in_order(from_pairs(stored)) == in_order(value)
 
 
+def test_deferred_arguments_come_back_unchanged():
+    arguments = DeferredArguments(
+        conn_id="llm",
+        task_request=TaskRequest(
+            fields={"input": "hi", "metadata": {"b": "1", "a": "2"}},
+            output_format={"type": "json_schema", "schema": {"z": 1, "a": 2}},
+            output_retries=3,
+            result="response",
+            on_invalid_output="return",
+            cache=False,
+            cache_ttl=60,
+            stream=False,
+            idempotency_key="ab",
+        ),
+        output_type_path="labels:Label",
+        options=RequestOptions(timeout=60.0, max_retries=1, headers={"X-Team": "data"}),
+        do_xcom_push=False,
+        spent={"gen-1": 0.5, "gen-2": None},
+        deadline=1000.5,
+        not_before=900.5,
+        ends_task=True,
+        waits_for_retry_after=True,
+    )
+    back = DeferredArguments.from_kwargs(through_the_database(arguments.to_kwargs()))
+    assert back == arguments
+    assert in_order(back.task_request.fields) == in_order(arguments.task_request.fields)
+    assert in_order(back.task_request.output_format) == in_order(arguments.task_request.output_format)
+
+
+def test_start_arguments_come_back_unchanged():
+    arguments = StartArguments(
+        arguments=Arguments(input="{{ ds }}", request={"b": {"z": 1, "a": [2]}}, options={"timeout": 60}, cache_ttl=60),
+        output_type_path="labels:Label",
+        output_format={"type": "json_schema", "schema": {"z": 1, "a": 2}},
+        execution_timeout=60.0,
+        do_xcom_push=False,
+        retries=2,
+    )
+    back = StartArguments.from_kwargs(through_the_database(arguments.to_kwargs()))
+    assert back == arguments
+    assert in_order(back.arguments.request) == in_order(arguments.arguments.request)
+    assert in_order(back.output_format) == in_order(arguments.output_format)
+
+
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"a": {"b": [0, {1, 2}]}}, "request.a.b[1] is a set"),
         ({"a": {1: 2}}, "request.a has the key 1"),
@@ -80,10 +128,10 @@ def test_pairs_keep_every_value_and_its_order(value):
         ({"a": float("-inf")}, "request.a is -inf"),
     ],
 )
-def test_a_value_that_is_not_plain_json_is_refused_with_its_path(value, said):
+def test_a_value_that_is_not_plain_json_is_refused_with_its_path(value, message):
     with pytest.raises(RequestValidationError) as caught:
         to_pairs(value, "request")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @given(st.builds(lambda cls, text, given: cls(text, **given), classes, texts, details), responses, st.booleans())

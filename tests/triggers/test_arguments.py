@@ -69,7 +69,7 @@ class TestStoredArguments:
         assert list(tool["parameters"]["properties"]) == ["zeta", "alpha"]
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (
                 {"options": {"headers": {"X-Api-Key": "abc123"}}},
@@ -86,14 +86,14 @@ class TestStoredArguments:
     )
     @pytest.mark.parametrize("start", [False, True])
     def test_a_request_with_a_possible_secret_is_sent_on_the_worker(
-        self, start, arguments, said, responses_sandbox, capfd, caplog
+        self, start, arguments, message, responses_sandbox, capfd, caplog
     ):
         caplog.set_level("INFO")
         ti = TaskInstance()
         assert ask(**arguments, start_from_trigger=start).execute(context(ti))
         assert ti.xcoms["usage"]["response_id"]
         shown = caplog.text + "".join(capfd.readouterr())
-        assert f"Not deferred: {said}" in shown
+        assert f"Not deferred: {message}" in shown
         assert "abc123" not in shown
 
     def test_a_schema_whose_fields_have_names_of_secrets_is_deferred(self, responses_sandbox):
@@ -165,9 +165,9 @@ class TestOtherVersions:
         with pytest.raises(VersionMismatchError) as caught:
             ask().execute_complete(context(), through_the_database(event.payload))
         assert str(caught.value) == (
-            f"Task 'ask': the task was {action} by another version of airflow-provider-responses than the triggerer "
-            f"runs (the trigger's arguments {problem}). Install the same version everywhere in Airflow; a retry defers "
-            "the task again"
+            f"the task was {action} by another version of airflow-provider-responses than the triggerer runs (the "
+            f"trigger's arguments {problem}). Install the same version everywhere in Airflow; a retry defers the task "
+            "again. Task: ask"
         )
         assert caught.value.retryable
         assert not caught.value.ambiguous
@@ -197,7 +197,7 @@ class TestOtherVersions:
     def test_options_that_a_template_has_made_wrong_fail_at_once(self, responses_sandbox):
         kwargs = stored_kwargs(ResponsesStartTrigger) | {"options": 5}
         event = first_event(revive(ResponsesStartTrigger(**kwargs), TaskInstance()))
-        with pytest.raises(AirflowFailException, match=r"^Task .ask.: options must be dict"):
+        with pytest.raises(AirflowFailException, match=r"^options must be dict"):
             ask().execute_complete(context(), through_the_database(event.payload))
         assert not responses_sandbox.ledger
 
@@ -248,7 +248,7 @@ class TestOutputTypes:
     """A worker validates the response where the triggerer has not the class that the worker has."""
 
     @pytest.mark.parametrize(
-        ("source", "said"),
+        ("source", "message"),
         [
             ("raise SystemExit('SETTING is missing')", "SystemExit: SETTING is missing"),
             ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
@@ -261,7 +261,7 @@ class TestOutputTypes:
         ],
     )
     def test_a_class_that_the_triggerer_lacks_leaves_validation_to_a_worker(
-        self, source, said, responses_sandbox, tmp_path, monkeypatch, caplog, capfd
+        self, source, message, responses_sandbox, tmp_path, monkeypatch, caplog, capfd
     ):
         caplog.set_level("INFO")
         trigger = deferred(ask(output_type=Nested))
@@ -276,7 +276,7 @@ class TestOutputTypes:
         assert outcome.value is None
         logged = caplog.text + "".join(capfd.readouterr())
         assert "A worker validates the response" in logged
-        assert said in logged
+        assert message in logged
 
     def test_a_class_that_the_triggerer_has_validates_the_response_there(self, responses_sandbox):
         outcome = outcome_of(first_event(deferred(ask(output_type=Nested))))

@@ -50,7 +50,7 @@ class TestEvents:
         with pytest.raises(VersionMismatchError) as caught:
             ask().execute_complete(context(), event)
         assert str(caught.value).startswith(
-            "Task 'ask': the triggerer runs another version of airflow-provider-responses than the workers (the "
+            "the triggerer runs another version of airflow-provider-responses than the workers (the "
             f"trigger's event {problem}). Install the same version"
         )
         assert caught.value.retryable

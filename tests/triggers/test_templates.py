@@ -120,7 +120,7 @@ def test_a_task_that_starts_in_the_triggerer_is_rendered_as_on_a_worker(template
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ("{{ dag_run.conf.topic }}", "UndefinedError.*'topic'"),
         ("{{ params.nope }}", "UndefinedError.*'nope'"),
@@ -129,10 +129,10 @@ def test_a_task_that_starts_in_the_triggerer_is_rendered_as_on_a_worker(template
     ],
 )
 @pytest.mark.parametrize("name", ["input", "conn_id"])
-def test_an_error_of_a_template_sends_nothing_and_is_left_to_retries(name, template, said, responses_sandbox):
+def test_an_error_of_a_template_sends_nothing_and_is_left_to_retries(name, template, message, responses_sandbox):
     task = in_dag(**{"input": "hi", name: template})
     event = first_event(rendered_in_triggerer(task))
-    with pytest.raises(RequestValidationError, match=said) as caught:
+    with pytest.raises(RequestValidationError, match=message) as caught:
         in_dag(input="hi").execute_complete(context(TaskInstance()), through_the_database(event.payload))
     assert caught.value.retryable  # as an error of a template on a worker is
     assert not responses_sandbox.ledger
