@@ -1,4 +1,4 @@
-"""Every setting of one request: other fields, options of the call, and truncated responses."""
+"""A request with many settings: other fields, templates, options, and a truncated response that is accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_responses.operators.responses import ResponsesOperator
     tags=["responses"],
 )
 def careful():
-    # [start knobs]
+    # [start settings]
     ResponsesOperator(
         task_id="explain",
         model="anthropic/claude-sonnet-4",
@@ -35,7 +35,7 @@ def careful():
         execution_timeout=datetime.timedelta(minutes=5),
         retries=2,
     )
-    # [end knobs]
+    # [end settings]
 
 
 careful()

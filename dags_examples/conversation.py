@@ -1,4 +1,4 @@
-"""Two turns of one conversation: the service keeps nothing, so the history is sent along."""
+"""Two turns of a conversation. The server stores nothing, so the second request contains the history."""
 
 from __future__ import annotations
 

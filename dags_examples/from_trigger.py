@@ -21,7 +21,7 @@ def from_trigger():
     digest = ResponsesOperator(
         task_id="digest",
         model="openai/gpt-4o-mini",
-        instructions="Answer in two sentences.",
+        instructions="Reply in two sentences.",
         input="What should a retailer in {{ params.regions | join(', ') }} prepare for next week?",
         start_from_trigger=True,
         retries=3,
@@ -31,7 +31,7 @@ def from_trigger():
     @task
     def publish(text: str, usage: dict) -> None:
         print(text)
-        print(f"${usage['cost']}")
+        print(f"Cost in US dollars: {usage['cost']}")
 
     publish(digest.output, digest.output["usage"])
 

@@ -1,4 +1,4 @@
-"""A dozen questions at once, and no worker is held while the model works on them."""
+"""Twelve requests at once; no worker is held while the model works."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def off_the_worker():
     # [start deferrable]
     @task.responses(model="openai/gpt-4o-mini", deferrable=True, execution_timeout=datetime.timedelta(minutes=5))
     def holidays(month: str) -> str:
-        return f"Which public holidays of {month} close a bank in Brussels? Answer in one sentence."
+        return f"Which public holidays of {month} close a bank in Brussels? Reply in one sentence."
 
-    responses = holidays.expand(month=MONTHS)
+    texts = holidays.expand(month=MONTHS)
     # [end deferrable]
 
     @task
@@ -24,7 +24,7 @@ def off_the_worker():
         for text, usage in zip(texts, usages, strict=True):
             print(f"{text} (${usage['cost']})")
 
-    publish(responses, responses["usage"])
+    publish(texts, texts["usage"])
 
 
 off_the_worker()

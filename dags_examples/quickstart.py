@@ -1,4 +1,4 @@
-"""Send a request, and pass its response to another task."""
+"""Request a haiku, and print it with its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def quickstart():
     haiku = ResponsesOperator(
         task_id="haiku",
         model="openai/gpt-4o-mini",
-        instructions="Answer with one haiku and nothing else.",
+        instructions="Reply with one haiku and nothing else.",
         input="The data pipeline {{ dag.dag_id }} is green.",
         request={"max_output_tokens": 100},
     )
@@ -24,7 +24,7 @@ def quickstart():
     @task
     def publish(text: str, usage: dict) -> None:
         print(text)
-        print(f"{usage['total_tokens']} tokens, ${usage['cost']}")
+        print(f"{usage['total_tokens']} tokens, cost in US dollars: {usage['cost']}")
 
     publish(haiku.output, haiku.output["usage"])
 

@@ -143,6 +143,23 @@ def test_python_blocks_run(page, run_page, responses_sandbox, request):
             test(**{argument: request.getfixturevalue(argument) for argument in inspect.signature(test).parameters})
 
 
+def test_the_quickstart_is_the_example_and_logs_and_prints_what_its_page_shows(
+    run_dag, responses_sandbox, capfd, caplog
+):
+    page = (DOCS / "quickstart.md").read_text()
+    example = EXAMPLES / "quickstart.py"
+    (log,), (text, cost) = [match.splitlines() for match in re.findall(r"```text\n(.*?)```", page, re.DOTALL)]
+
+    result = run_dag(example, "quickstart")
+
+    whole = re.sub(r" *# \[(start|end) .*\]\n", "", example.read_text())
+    assert without_blank_lines(whole) in map(without_blank_lines, (code for _, code in blocks(DOCS / "quickstart.md")))
+    printed = capfd.readouterr().out + caplog.text
+    assert f"{text}\n{cost}\n" in printed
+    assert re.search(re.sub("…", r"\\S+", re.sub(r"0\\\.0 s", r"[\\d.]+ s", re.escape(log))), printed)
+    assert result.xcom("haiku") == text
+
+
 def test_every_marked_region_of_an_example_is_shown():
     shown = {without_blank_lines(code) for page in PAGES for _, code in blocks(page)}
 
