@@ -138,6 +138,12 @@ class ResponsesError(Exception):
         self.response = response
         self.previous = previous
 
+    def set_message(self, message: str) -> Self:
+        """Replace the message."""
+        self.message = message
+        self.args = (message,)
+        return self
+
     @property
     def sends(self) -> int:
         """Number of requests that were sent, this one included."""

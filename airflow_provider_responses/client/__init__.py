@@ -1,7 +1,7 @@
 """
-HTTP without Airflow: usable in a notebook by itself.
+The HTTP clients. They need no Airflow, and can be used in a notebook.
 
-The names load on first use, so that options can be imported where DAG files are parsed.
+The names load on first use, so that DAG files can import options at little cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.client.config import RequestOptions as RequestOptions
     from airflow_provider_responses.client.sync_client import ResponsesClient as ResponsesClient
 
-_HOMES = {
+_MODULES = {
     "AsyncResponsesClient": "async_client",
     "ClientConfig": "config",
     "RequestOptions": "config",
@@ -25,6 +25,6 @@ __all__ = ["AsyncResponsesClient", "ClientConfig", "RequestOptions", "ResponsesC
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

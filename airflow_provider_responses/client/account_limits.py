@@ -1,7 +1,7 @@
 """
-What a server reports of the account's own limit, in the headers of a 429.
+Reads when a limit of the account is reset, from the headers of a 429. No I/O.
 
-No I/O. The forms of ``X-RateLimit-Reset`` in use: milliseconds or seconds since 1970 (OpenRouter, GitHub), seconds from
+Forms of ``X-RateLimit-Reset`` in use: milliseconds or seconds since 1970 (OpenRouter, GitHub), seconds from
 now, and lengths of time such as ``1m30.5s`` (OpenAI, which has one pair of headers for requests and one for tokens).
 """
 
@@ -23,7 +23,7 @@ _LENGTH: Final = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def account_reset(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until a limit of the account that is used up is reset, None if none is known to be used up."""
+    """Return the seconds until the account's limit is reset, None if no limit is known to be used up."""
     waits = [_wait(headers, kind) for kind in _KINDS if _is_used_up(headers.get(f"x-ratelimit-remaining{kind}"))]
     return max((wait for wait in waits if wait is not None), default=None)
 
@@ -55,7 +55,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _now(headers: Mapping[str, str]) -> float:
-    """Return the time by the server's own clock, where its ``Date`` tells it."""
+    """Return the time of the server's clock (its ``Date``), else of this machine's."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp()
     except (KeyError, TypeError, ValueError):

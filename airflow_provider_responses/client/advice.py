@@ -1,4 +1,4 @@
-"""The advice in the error of a server: what the user can do about it. No I/O."""
+"""Chooses the advice in the error of a server. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_responses.exceptions import APIError, ForbiddenResponseErr
 ADVICE: Final[Mapping[int, str]] = {
     400: "Correct the request: the same one fails again",
     401: "Check the API key in the connection's password field",
-    402: "The account, or the key, may spend no more: pay, or raise its limit, with whoever runs the server",
+    402: "The account, or the key, has used up its credit or limit: pay, or ask the server's operator to raise it",
     403: "The key may not do this: check what it is allowed to do",
     404: "Check the model's name and the connection's base URL",
     408: "If this persists, lower max_output_tokens or raise the timeout",
@@ -102,7 +102,7 @@ def advise(error: APIError, report: Report, cause: Cause | None, request: Reques
     if (advice := (ADVICE_OPENROUTER if request.is_openrouter else ADVICE).get(about)) is not None:
         return advice
     if 300 <= about < 400:
-        return "Redirects are not followed, since they could carry the key away: set the base URL to where they lead"
+        return "Redirects are not followed, since they could take the key elsewhere: set the base URL to their target"
     if about >= 500 or error.retryable:
         return ADVICE_SERVER_OPENROUTER if request.is_openrouter else ADVICE_SERVER
     return ADVICE[400]

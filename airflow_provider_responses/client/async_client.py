@@ -1,4 +1,4 @@
-"""The client for event loops; sync_client.py has the same methods in the same order."""
+"""The async client; sync_client.py has the same methods in the same order."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
-# Bytes of a body, or characters of an event, above which it is parsed in a thread, so that the other calls of the
-# event loop go on. An image is that large.
+# Bytes of a body, or characters of an event, above which it is parsed in a thread, so that other calls of the event
+# loop continue. Images are that large.
 LARGE: Final = 1024 * 1024
 
 
 class AsyncResponsesClient(BaseClient):
     """
-    Sends requests without blocking the event loop. Use it as ``async with``, in one loop.
+    Sends requests without blocking the event loop. Use it with ``async with``, in one loop.
 
     :param config: address, key, timeouts and retries.
     :param pool: connections of its own; by default all clients of the loop share one pool.
-    :param clock: seconds of a clock that never goes back.
+    :param clock: returns the seconds of a monotonic clock.
     :param sleep: waits a number of seconds.
     :param random: returns a number from 0 to 1, which spreads the waits before retries.
     """
@@ -96,7 +96,7 @@ class AsyncResponsesClient(BaseClient):
         events = self._read_events(http, call, reader, retries.deadline)
         try:
             while True:
-                # Only the wait for the next event is under the deadline, and not the caller's work on it.
+                # The deadline limits the wait for the next event, and not the caller's work on it.
                 try:
                     async with self._map_errors(call, retries.deadline):
                         event = await anext(events, None)
@@ -157,7 +157,7 @@ class AsyncResponsesClient(BaseClient):
         """Retry after a first send that failed."""
         first = [failed]
 
-        async def send_next() -> Any:  # tenacity awaits coroutine functions only, and not lambdas that return one
+        async def send_next() -> Any:  # tenacity awaits coroutine functions, but not lambdas that return a coroutine
             if first:
                 raise first.pop()
             return await send()
@@ -192,8 +192,8 @@ class AsyncResponsesClient(BaseClient):
         return data
 
     async def _send_once(self, plan: SendPlan, deadline: float) -> Response:
-        """Send the plan's next call and return its response, whole and checked."""
-        # Maps errors as `_map_errors` does, without its generator: that of a thousand sends at once takes long.
+        """Send the plan's next call and return its response, complete and checked."""
+        # Maps errors as `_map_errors` does, but without its generator, which is slow for a thousand sends at once.
         call, http, reader = plan.next, None, None
         try:
             async with asyncio.timeout(deadline - self._clock()):
@@ -227,23 +227,25 @@ class AsyncResponsesClient(BaseClient):
     async def _read_events(
         self, http: HTTPResponse, call: Call, reader: StreamReader, deadline: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Yield the events of a body, or the one event that stands for a JSON object."""
-        begin = framing.Beginning(labelled=http.is_event_stream)
+        """Yield the events of a body, or the last event of a stream for a JSON object."""
+        beginning = framing.Beginning(labelled=http.is_event_stream)
         async with aclosing(cast("AsyncGenerator[bytes, None]", http.wrapped.aiter_bytes())) as pieces:
             try:
                 async for piece in pieces:
-                    if begin.take(piece):  # it shows what the body is
+                    if beginning.add(piece):  # the bytes decide
                         break
-                if begin.is_json:  # from a server that does not stream
-                    http.body = b"".join([begin.data, *[piece async for piece in pieces]])
+                if beginning.is_json:  # from a server that does not stream
+                    http.body = b"".join([beginning.data, *[piece async for piece in pieces]])
             except async_network_errors() as error:
-                if begin.is_json:
+                if beginning.is_json:
                     raise call.transport_error(error) from error
                 raise reader.interrupted(str(error) or type(error).__name__) from error
-            if begin.is_json:
-                yield reader.take_whole(await self._read_response(http, call))
+            if beginning.is_json:
+                yield reader.read_unstreamed(await self._read_response(http, call))
             else:
-                async with aclosing(self._read_sse(reader, framing.aevents(begin.data, pieces), deadline)) as events:
+                async with aclosing(
+                    self._read_sse(reader, framing.aevents(beginning.data, pieces), deadline)
+                ) as events:
                     async for event in events:
                         yield event
         reader.finish()
@@ -257,7 +259,7 @@ class AsyncResponsesClient(BaseClient):
                 async for sse in source:
                     if event := await self._read_event(reader, sse):
                         yield event
-                    if reader.is_settled:
+                    if reader.has_outcome:
                         break
                 # Reading the end frees the connection for another call, and may add to an error.
                 with contextlib.suppress(TimeoutError):
@@ -265,7 +267,7 @@ class AsyncResponsesClient(BaseClient):
                         async for sse in source:
                             reader.read(sse.data, sse.event)
         except async_network_errors() as error:
-            if not reader.is_settled:
+            if not reader.has_outcome:
                 raise reader.interrupted(str(error) or type(error).__name__) from error
         if event := reader.end():
             yield event

@@ -1,7 +1,7 @@
 """
-Connection pools for coroutines: one per event loop and route.
+Connection pools of the async client: one per event loop and route.
 
-A new loop never uses the sockets of another.
+An event loop never uses the sockets of another one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
-# The limits of httpcore for the head of a response: gateways add many and long policies and reports to it.
+# httpcore's limits for the head of a response: gateways add many and long headers.
 LONGEST_HEADER: Final = 100 * 1024  # bytes
 MOST_HEADERS: Final = 1000
 
 
 class AsyncPool:
     """
-    Connections for coroutines of one event loop: httpx's API on aiohttp's pool.
+    Connections of one event loop: httpx's API on aiohttp's pool.
 
     :param transport: replaces the network, in tests.
     :param route: proxy and trusted authorities, see ``ClientConfig.route``.
@@ -44,17 +44,17 @@ class AsyncPool:
         self.route = route = route or Route()
         direct = mounts = None
         if transport is None:
-            make = functools.partial(_aiohttp_transport, sockets.trust(route.ca_bundle), route.idle_seconds)
+            make = functools.partial(_aiohttp_transport, sockets.tls_context(route.ca_bundle), route.idle_seconds)
             transport = direct = make(httpx.Proxy(route.proxy) if route.proxy else None)
             mounts = proxies.build_mounts(make) if route.environment and not route.proxy else None
         self.http = httpx.AsyncClient(
             transport=transport,
             mounts=mounts,
             follow_redirects=False,
-            trust_env=False,  # the proxies are mounted; netrc would add a second authorization
+            trust_env=False,  # proxies are mounted; netrc would add a second authorization
         )
-        sockets.keep_no_cookies(self.http)
-        # Without proxies to choose from, requests need not go through httpx's objects.
+        sockets.disable_cookies(self.http)
+        # Without mounted proxies, requests need no objects of httpx.
         self._direct = None if mounts else direct
 
     async def send(self, call: Call, timeouts: Mapping[str, float]) -> HTTPResponse:
@@ -69,7 +69,7 @@ class AsyncPool:
             if self._direct is None or self.http.is_closed:
                 return HTTPResponse(await self.http.send(call.build_request({"timeout": timeouts}), stream=True))
             return AiohttpResponse(await _request(self._direct, call, timeouts))
-        # The repr of these two classes of aiohttp shows the headers that were sent, and so the key.
+        # The repr of these two classes shows the request's headers, and so the key.
         except aiohttp.ClientHttpProxyError as error:
             raise httpx.ProxyError(str(error)) from None
         except aiohttp.ClientResponseError as error:
@@ -82,32 +82,32 @@ class AsyncPool:
 
 @functools.cache
 def _connector_class() -> type[aiohttp.TCPConnector]:
-    """Return the class of the connectors, made here since aiohttp is imported only where it is used."""
+    """Return the class of the connectors. It is defined here, since aiohttp is imported on first use."""
     import aiohttp
 
     class Connector(aiohttp.TCPConnector):
         """
-        Closes every connection that it made, also those that are no longer in the pool.
+        Closes all connections that it opened, also those that are no longer in the pool.
 
-        A connection that a server does not keep leaves aiohttp's pool at once, and over TLS it then waits for the
-        server to close it. A loop that ends before that would leave its socket open.
+        A connection that the server does not keep open leaves aiohttp's pool at once, and over TLS it then waits for
+        the server to close it. A loop that ends before that would leave the socket open.
         """
 
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            self._made: WeakSet[asyncio.Transport] = WeakSet()
+            self._opened: WeakSet[asyncio.Transport] = WeakSet()
 
         async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
             connection = await super().connect(*args, **kwargs)
             if connection.transport is not None:
-                self._made.add(connection.transport)
+                self._opened.add(connection.transport)
             return connection
 
         async def close(self, **how: Any) -> None:
             await super().close(**how)
-            for transport in list(self._made):
+            for transport in list(self._opened):
                 transport.abort()
-            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+            await asyncio.sleep(0)  # the loop closes the sockets in its next iteration
 
     return Connector
 
@@ -121,7 +121,7 @@ def _aiohttp_transport(
     def make_socket(addr_info: tuple[Any, ...]) -> socket.socket:
         family, kind, proto, *_ = addr_info
         sock = socket.socket(family=family, type=kind, proto=proto)
-        sockets.keep_alive(sock)
+        sockets.enable_keep_alive(sock)
         return sock
 
     def make_session() -> aiohttp.ClientSession:
@@ -131,7 +131,7 @@ def _aiohttp_transport(
             ssl=trust,
             socket_factory=make_socket,
         )
-        # httpx sets the headers that it needs; aiohttp would add its own.
+        # The call has all headers; aiohttp would add its own.
         return aiohttp.ClientSession(
             connector=connector,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -146,14 +146,14 @@ def _aiohttp_transport(
 
 
 def header_limits(session: Callable[..., Any]) -> dict[str, Any]:
-    """Return the settings of aiohttp's session that let async calls read the heads that blocking calls read."""
+    """Return settings of aiohttp's session, with which async calls read heads as large as blocking calls do."""
     limits = {"max_line_size": LONGEST_HEADER, "max_field_size": LONGEST_HEADER, "max_headers": MOST_HEADERS}
-    known = inspect.signature(session).parameters  # older versions have no limit to the number of headers
+    known = inspect.signature(session).parameters  # older versions do not limit the number of headers
     return {name: limit for name, limit in limits.items() if name in known}
 
 
 async def _request(transport: AiohttpTransport, call: Call, timeouts: Mapping[str, float]) -> aiohttp.ClientResponse:
-    """Send as the transport does, by its session, which is made inside the loop."""
+    """Send by the transport's session, which is created inside the loop."""
     import aiohttp
 
     if not isinstance(transport.client, aiohttp.ClientSession):
@@ -174,7 +174,7 @@ _loop_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Route, AsyncPool]
 
 
 def acquire_loop_pool(route: Route) -> AsyncPool:
-    """Return the running loop's pool for a route; every caller releases it once."""
+    """Return the running loop's pool for a route; each caller must release it once."""
     pools = _loop_pools.setdefault(asyncio.get_running_loop(), {})
     if route not in pools:
         pools[route] = AsyncPool(route=route)

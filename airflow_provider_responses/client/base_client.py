@@ -1,4 +1,4 @@
-"""The parts of both clients that do no I/O: settings, and how a request becomes a call."""
+"""The parts of both clients without I/O: settings, and the calls of requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BaseClient:
         parsed = None if options is None else RequestOptions.parse(options)
         config = self.config.for_call(parsed)
         if isinstance(request, Mapping) and "stream" not in request:
-            request = {**request, "stream": stream}  # cheaper than to add it below
+            request = {**request, "stream": stream}  # faster than adding it below
         prepared = prepare(request, config)
         stream = stream or bool(prepared.extra_body.get("stream", prepared.stream))
         prepared = with_stream(prepared, stream=stream)
@@ -76,12 +76,12 @@ class BaseClient:
         return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
 
     def _start_retries(self, call: Call) -> Retries:
-        """Start the clock of a call."""
+        """Return the retries of a call, whose time begins now."""
         return Retries(call.config, self._clock, self._random)
 
     @staticmethod
     def _add_generation_id(error: ErrorT, http: HTTPResponse | None) -> ErrorT:
-        """Return an error with the id under which its cost can be looked up, if an HTTP response has brought one."""
+        """Return an error with the id under which its cost can be looked up, if the HTTP response has one."""
         if http is not None:
             error.generation_id = error.generation_id or http.headers.get("x-generation-id")
         return error
@@ -101,9 +101,9 @@ def read_objects(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def shows_path(found: Mapping[str, Any] | APIError) -> bool | None:
     """
-    Return whether the outcome of a ``GET`` shows that the server has its path, None if it shows neither.
+    Return whether the outcome of a ``GET`` shows that its path exists on the server, None if it does not show it.
 
-    :raises UnauthorizedResponseError: if the key was rejected, which many servers do before they look at the path.
+    :raises UnauthorizedResponseError: if the key was rejected, which many servers check before the path.
     """
     if isinstance(found, UnauthorizedResponseError):
         raise found

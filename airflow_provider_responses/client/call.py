@@ -1,4 +1,4 @@
-"""A request as one HTTP call that can be sent any number of times, and how its responses are read. No I/O."""
+"""A request as an HTTP call that can be sent any number of times; reads its responses. No I/O."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Call:
     """
     One HTTP request, ready to be sent any number of times.
 
-    :param stream: whether it asks for a stream.
-    :param prepared: the request that ``body`` was made of; None for a ``GET``.
+    :param stream: whether the request asks for a stream.
+    :param prepared: the request in ``body``; None for a ``GET``.
     """
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(repr=False)  # the key is among them
+    headers: Mapping[str, str] = field(repr=False)  # with the key
     body: bytes | None = field(repr=False)
     stream: bool
     config: ClientConfig
@@ -39,7 +39,7 @@ class Call:
     prepared: ResponsesRequest | None = field(default=None, repr=False)
 
     def build_request(self, extensions: Mapping[str, Any]) -> httpx.Request:
-        """Return the request of one send; made by hand, since merging in a client's defaults takes a fifth longer."""
+        """Return the request of one send. Not by httpx's client, whose merging of defaults takes a fifth longer."""
         return httpx.Request(
             self.method, parse_url(self.url), headers=self.headers, content=self.body, extensions=extensions
         )
@@ -71,7 +71,7 @@ class Call:
         )
 
     def timeouts(self, remaining: float) -> dict[str, float]:
-        """Return httpx's timeouts: none may outlast the deadline."""
+        """Return httpx's timeouts, none of which is longer than the remaining seconds."""
         connect = min(self.config.connect_timeout, remaining)
         silence = min(self.config.read_timeout, remaining)
         return {"connect": connect, "pool": connect, "write": silence, "read": silence}
@@ -81,7 +81,7 @@ class Call:
         return read_json(http.status, http.headers, http.body, request=self.summary)
 
     def read_response(self, http: HTTPResponse) -> Response:
-        """Return the response of a body that has arrived: one JSON object, or a stream under any content type."""
+        """Return the response in a body that has arrived: a JSON object, or a stream of any content type."""
         if framing.is_stream(http.body):
             reader = self.stream_reader(http)
             for sse in framing.events(http.body, iter(())):
@@ -90,7 +90,7 @@ class Call:
             return reader.finish()
         raw = self.read_json(http)
         if isinstance(raw.get("response"), dict) and str(raw.get("type")).startswith("response."):
-            raw = raw["response"]  # the last event of a stream by itself
+            raw = raw["response"]  # only the last event of a stream
         return Response(raw=raw, headers=http.headers)
 
     def stream_reader(self, http: HTTPResponse, *, yields_events: bool = True) -> StreamReader:
@@ -106,7 +106,7 @@ class Call:
         return network_errors.transport_error(error, request=self.summary)
 
     def deadline_error(self) -> TransportError:
-        """Return the error of a call whose time is over."""
+        """Return the error of a call that exceeded its timeout."""
         return network_errors.deadline_error(request=self.summary, timeout=self.config.timeout)
 
     def cancelled_error(self) -> RequestCancelledError:
@@ -120,12 +120,12 @@ class Call:
 
 @lru_cache(maxsize=64)
 def parse_url(url: str) -> httpx.URL:
-    """Return an address as httpx writes it."""
+    """Return an address as httpx's class."""
     return httpx.URL(url)
 
 
 def with_stream(request: ResponsesRequest, *, stream: bool) -> ResponsesRequest:
-    """Return a request that sets ``stream``: some servers stream where it is not set."""
+    """Return a request that sets ``stream``: some servers stream if it is not set."""
     if request.stream is stream and "stream" not in request.extra_body:
         return request
     changes: dict[str, Any] = {"stream": stream}

@@ -16,12 +16,12 @@ from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.validation import check_choice, check_known, check_number, check_type
 
 DEFAULT_BASE_URL: Final = "https://openrouter.ai/api/v1"
-# Set by the client itself; another value would leak a key or break the protocol.
+# The client sets these headers; another value would leak a key or break the protocol.
 RESERVED_HEADERS: Final = frozenset({"authorization", "content-type", "content-length", "host"})
 SECRET_HEADERS: Final = ("auth", "key", "token", "secret", "cookie", "password")
-SHORTEST_SECRET: Final = 6  # shorter ones, such as the key "none", are part of too many words to be redacted
-# Seconds that an idle connection is kept. Uvicorn, which most other servers run on, closes it after 5: a request that
-# is sent on it at that moment is lost, and it is unknown whether it was served.
+SHORTEST_SECRET: Final = 6  # a shorter one, such as the key "none", occurs in too many words to be redacted
+# Seconds until an idle connection is closed. Uvicorn, which most other servers run on, closes it after 5 s: a request
+# that is sent at that moment is lost, and it is unknown whether it was served.
 IDLE_OPENROUTER: Final = 30.0
 IDLE_OTHERS: Final = 4.0
 
@@ -29,12 +29,12 @@ IDLE_OTHERS: Final = 4.0
 @dataclass(frozen=True, kw_only=True)
 class RequestOptions:
     """
-    Options of one call; the connection has the values of those that are not set.
+    Options of one call. Those that are not set are the connection's.
 
     :param timeout: seconds for the call with all its retries.
     :param max_retries: further sends inside the call.
     :param headers: added to the connection's; names may not be ``Authorization`` and the like.
-    :param metadata_level: ``enabled`` asks OpenRouter for routing metadata (``openrouter_metadata``).
+    :param metadata_level: ``enabled`` requests routing metadata from OpenRouter (``openrouter_metadata``).
     :param base_url: another server for this call, with the connection's key.
     :param accept: overrides the ``Accept`` header.
     """
@@ -49,7 +49,7 @@ class RequestOptions:
     @classmethod
     def parse(cls, value: RequestOptions | Mapping[str, Any] | None) -> Self:
         """
-        Check options, given as such or as a dict of their fields (numbers may be text: templates render text).
+        Check options, or a dict of them. Numbers may be text, since templates render text.
 
         :raises ConfigurationError: naming the field.
         """
@@ -77,9 +77,9 @@ class RequestOptions:
         return {name: item for name, item in value.items() if item is not None}
 
     def with_headers(self, headers: Mapping[str, str], *, but_not: Iterable[str] = ()) -> Self:
-        """Return a copy with these headers added where neither the call nor ``but_not`` names them."""
-        mine = {name.lower() for name in (*(self.headers or {}), *but_not)}
-        added = {name: text for name, text in headers.items() if name.lower() not in mine}
+        """Return a copy with these headers added, except those that the call or ``but_not`` has."""
+        existing = {name.lower() for name in (*(self.headers or {}), *but_not)}
+        added = {name: text for name, text in headers.items() if name.lower() not in existing}
         return replace(self, headers={**added, **(self.headers or {})})
 
 
@@ -90,17 +90,17 @@ class ClientConfig:
 
     :param api_key: sent as ``Authorization: Bearer``; never shown.
     :param base_url: the server, without ``/responses``.
-    :param dialect: the features that may be used: ``openrouter`` or ``open``; None decides by the host.
-    :param default_model: used by requests that name none.
-    :param timeout: seconds for one call with all its retries and waits.
+    :param dialect: whose rules apply: ``openrouter`` or ``open``; by default the host decides.
+    :param default_model: the model of requests that name none.
+    :param timeout: seconds for one call with all its sends and waits.
     :param connect_timeout: seconds until a connection is made.
     :param read_timeout: seconds of silence between two bytes.
     :param max_retries: further sends after failures that cannot have been billed.
     :param max_ambiguous_retries: further sends after failures that may have been billed.
-    :param max_retry_wait: seconds; a longer wait is raised instead of slept through.
+    :param max_retry_wait: seconds; a longer wait ends the call, and is left to Airflow.
     :param extra_headers: sent with every request; values are never shown.
-    :param proxy: URL of a proxy for these calls; by default the environment's (``HTTPS_PROXY`` and its like).
-    :param ca_bundle: file of the certificate authorities to trust, in PEM form; by default the usual ones.
+    :param proxy: URL of a proxy; by default that of the environment (``HTTPS_PROXY`` and the like).
+    :param ca_bundle: PEM file of the certificate authorities to trust; by default the usual ones.
     :param allow_insecure_http: allow sending the key unencrypted to another machine.
     :raises ConfigurationError: naming the field, the expected value and the given one.
     """
@@ -124,10 +124,10 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not self.api_key.strip():
-            raise ConfigurationError("api_key is missing: for a server that needs none, give any text, such as 'none'")
+            raise ConfigurationError("api_key is missing. For a server without keys, set any text, such as 'none'")
         if (first := self.api_key.split()[0]).lower() == "bearer":
-            raise ConfigurationError(f"api_key begins with {first!r}, which the client adds itself; give the key alone")
-        set_field = object.__setattr__  # a frozen dataclass normalizes its fields in this way
+            raise ConfigurationError(f"api_key must not begin with {first!r}, which the client adds: set the key alone")
+        set_field = object.__setattr__  # the way to normalize fields of a frozen dataclass
         set_field(self, "api_key", _header_text("api_key", self.api_key.strip(), secret=True))
         set_field(self, "base_url", _base_url("base_url", self.base_url or DEFAULT_BASE_URL))
         set_field(
@@ -151,7 +151,7 @@ class ClientConfig:
         check_secure("base_url", self.base_url, allow_insecure_http=self.allow_insecure_http)
 
     def for_call(self, options: RequestOptions | None) -> Self:
-        """Return the settings of one call: these, with its options on top."""
+        """Return the settings of one call: its options override these."""
         if options is None:
             return self
         config = self
@@ -163,15 +163,15 @@ class ClientConfig:
         given = {"timeout": options.timeout, "max_retries": options.max_retries}
         changes = {name: value for name, value in given.items() if value is not None}
         if changes:
-            config = copy.copy(config)  # each call makes one, and need not check the other fields again
+            config = copy.copy(config)  # a copy does not check the other fields again
             for name, value in changes.items():
                 object.__setattr__(config, name, value)
         return config
 
     @property
     def route(self) -> Route:
-        """The route that separates connections which must not be shared. No proxy is on the way to loopback."""
-        # By the host, and not the dialect: a proxy in front of OpenRouter has idle times of its own.
+        """The route of the connections; different routes share none. Loopback is reached without a proxy."""
+        # The host decides, not the dialect: a proxy in front of OpenRouter has other idle times.
         idle = IDLE_OPENROUTER if _dialect_of(self.base_url) == "openrouter" else IDLE_OTHERS
         if _is_loopback(urlsplit(self.base_url).hostname or ""):
             return Route(ca_bundle=self.ca_bundle, environment=False, idle_seconds=idle)
@@ -191,12 +191,12 @@ class ClientConfig:
 
 class Route(NamedTuple):
     """
-    How connections reach a server.
+    The way to a server; connections of different routes are not shared.
 
     :param proxy: URL of a proxy.
     :param ca_bundle: file of the certificate authorities to trust.
-    :param environment: whether the environment may name a proxy.
-    :param idle_seconds: how long an idle connection is kept for the next request.
+    :param environment: whether a proxy of the environment is used.
+    :param idle_seconds: seconds after which an idle connection is closed.
     """
 
     proxy: str | None = None
@@ -215,7 +215,7 @@ def check_secure(name: str, url: str, *, allow_insecure_http: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"{name} must begin with https, got {url}: the key would travel unencrypted. In a network that you trust, "
+            f"{name} must begin with https, got {url}: the key would be sent unencrypted. In a network that you trust, "
             "set the connection's extra `allow_insecure_http` to true"
         )
 
@@ -244,7 +244,7 @@ def _base_url(name: str, value: Any) -> str:
     except ValueError as error:
         raise ConfigurationError(f"{expected} ({error})") from None
     if parts.username or parts.password:
-        raise ConfigurationError(f"{name} must not hold a user name or password; the key belongs in the password field")
+        raise ConfigurationError(f"{name} must not hold a user name or password: put the key into the password field")
     clean = text.isascii() and text.isprintable() and " " not in text
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or not clean:
         raise ConfigurationError(f"{expected}, got {shown}")
@@ -283,10 +283,10 @@ def _headers(name: str, value: Any) -> dict[str, str] | None:
             or not header.isascii()
             or not header.replace("-", "").replace("_", "").isalnum()
         ):
-            raise ConfigurationError(f"{name}: expected a header name, got {header!r}")
+            raise ConfigurationError(f"{name} must have names of headers as keys, got {header!r}")
         if header.lower() in RESERVED_HEADERS:
             raise ConfigurationError(
-                f"{name}: {header!r} is set by the client; a key belongs in the connection's password"
+                f"{name} must not have {header!r}, which the client sets: put a key into the connection's password"
             )
         _header_text(f"{name}.{header}", text, secret=True)
     return dict(value)

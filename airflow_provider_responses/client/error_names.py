@@ -1,5 +1,5 @@
 """
-The statuses that the codes and types of errors stand for: digits, and the names that servers use.
+Maps codes and types of errors to statuses: digits, and the names that servers use.
 
 No I/O and no clock.
 """
@@ -12,11 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from airflow_provider_responses.exceptions import error_class_for_status
 
-LONGEST_NAME: Final = 100  # characters; longer ones are text, and no name
+LONGEST_NAME: Final = 100  # characters; a longer text is no name
 
-# Names without `_error` and `_exception` at their end. The first group of each status are those of OpenRouter (its
-# `error_type` and the codes of a failed response), the rest are those of OpenAI, Anthropic, Google and of the servers
-# that follow them.
+# Names without `_error` or `_exception` at their end. The first group of each status has those of OpenRouter (its
+# `error_type`, and codes of failed responses), the second those of OpenAI, Anthropic, Google and compatible servers.
 _NAMES: Final[Mapping[int, str]] = {
     400: """
         context_length_exceeded max_tokens_exceeded token_limit_exceeded string_too_long invalid_request invalid_prompt
@@ -91,7 +90,7 @@ _NAMES: Final[Mapping[int, str]] = {
     504: "timeout vector_store_timeout api_timeout deadline_exceeded gateway_timeout",
 }
 STATUS_OF_NAME: Final[Mapping[str, int]] = {name: status for status, names in _NAMES.items() for name in names.split()}
-# Names that servers use for all errors without a name of their own: any other name counts more.
+# Statuses and names that servers use for all errors without a specific name; any other name counts more.
 GENERIC: Final = frozenset({400, 500})
 _GENERIC_NAMES: Final = frozenset({"invalid_request", "bad_request", "value", "upstream", *_NAMES[500].split()})
 
@@ -125,11 +124,11 @@ _NO_WORD: Final = re.compile(r"[^a-zA-Z0-9]+")
 
 class Cause(NamedTuple):
     """
-    The cause of a failure, as its error names it.
+    The cause of a failure that its error names.
 
-    :param status: that stands for it.
-    :param name: as in ``STATUS_OF_NAME``; None where the error gave digits.
-    :param is_generic: whether servers use it for all errors without a name of their own.
+    :param status: the status that stands for the cause.
+    :param name: as in ``STATUS_OF_NAME``; None if the error has digits.
+    :param is_generic: whether servers use it for all errors without a specific name.
     """
 
     status: int
@@ -137,13 +136,13 @@ class Cause(NamedTuple):
     is_generic: bool = False
 
     @property
-    def may_pass(self) -> bool:
+    def is_temporary(self) -> bool:
         """Whether the same request may succeed later."""
         return error_class_for_status(self.status)[1]
 
 
 def read_cause(value: Any) -> Cause | None:
-    """Return the cause that a code or a type names; None for an unknown one."""
+    """Return the cause that a code or a type stands for, None if it is unknown."""
     if isinstance(value, int) and not isinstance(value, bool):
         return Cause(value, is_generic=value in GENERIC) if 400 <= value < 600 else None
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
@@ -158,22 +157,22 @@ def read_cause(value: Any) -> Cause | None:
     return None
 
 
-def choose(causes: Iterable[Cause | None]) -> Cause | None:
+def most_particular(causes: Iterable[Cause | None]) -> Cause | None:
     """
     Return the most particular of the causes that an error names.
 
-    A name counts more than digits, and a particular cause more than a generic one. Of two generic ones the one counts
-    that no retry helps with: a request that cannot succeed is not sent again.
+    A name counts more than digits, and a particular cause more than a generic one. Of two generic ones the permanent
+    one counts: a request that cannot succeed is not sent again.
     """
     known = [cause for cause in causes if cause is not None]
     return min(
         known,
-        key=lambda cause: (cause.is_generic, cause.is_generic and cause.may_pass, cause.name is None),
+        key=lambda cause: (cause.is_generic, cause.is_generic and cause.is_temporary, cause.name is None),
         default=None,
     )
 
 
 def _plain(text: str) -> str:
-    """Return a name as the table has it: ``litellm.RateLimitError`` and ``https://…/errors/rate-limit`` alike."""
+    """Return a name as in the table, also that of ``litellm.RateLimitError`` and ``https://…/errors/rate-limit``."""
     last = text if " " in text else _PATH.sub("", text.rstrip("/"))
     return _NO_WORD.sub("_", _CAMEL.sub("_", last)).strip("_").lower()

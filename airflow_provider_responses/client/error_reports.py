@@ -1,7 +1,7 @@
 """
-The report of a failure in an error body, in any envelope.
+Reads the report of a failure from an error body, in any envelope.
 
-No I/O and no clock. Parts that repeat the request are never read: a message may end in a log.
+No I/O and no clock. Parts that repeat the request are never read, since messages are logged.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from airflow_provider_responses.client.bodies import embedded
-from airflow_provider_responses.client.error_names import Cause, choose, read_cause
+from airflow_provider_responses.client.error_names import Cause, most_particular, read_cause
 
-DEEPEST: Final = 5  # envelopes inside one another that are opened
-LONGEST_LIST: Final = 10  # complaints of one body that are quoted
-_INNER: Final = ("error", "detail", "message", "errors")  # where an envelope holds another
+DEEPEST: Final = 5  # envelopes inside each other that are opened
+LONGEST_LIST: Final = 10  # errors in one list that are quoted
+_INNER: Final = ("error", "detail", "message", "errors")  # fields in which an envelope holds another one
 _WORDS: Final = (
     *("message", "error_message", "error_description", "errorMessage", "Message", "msg", "detail", "details"),
     *("description", "reason", "errors", "title", "error"),
@@ -34,12 +34,12 @@ _ABOUT: Final = ("param", "error_type", "metadata", "availability")
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """
-    The failure as a server reports it.
+    The report of a failure by a server.
 
-    :param words: its own description, None if it gave none.
-    :param cause: the cause that its codes and types name, None if they are unknown.
-    :param is_decisive: whether the cause is OpenRouter's ``error_type``, which counts more than the status.
-    :param param: the field of the request that it is about.
+    :param words: the server's own description, None without one.
+    :param cause: the cause that codes and types name, None if they are unknown.
+    :param is_decisive: whether OpenRouter's ``error_type`` names the cause, which counts more than the status.
+    :param param: the field of the request that the error names.
     """
 
     words: str | None = None
@@ -57,16 +57,16 @@ def read_report(body: Any) -> Report:
     """Return the report in the JSON of an error body, or in the object of an error event."""
     layers = _layers(body)
     types = [layer.get("error_type") for layer in layers]
-    decisive = choose(map(read_cause, types))
-    named = choose(read_cause(layer.get(key)) for layer in layers for key in _CODES)
+    decisive = most_particular(map(read_cause, types))
+    named = most_particular(read_cause(layer.get(key)) for layer in layers for key in _CODES)
     words = _words(_outermost(body))
-    cause = choose((decisive, named)) or _status_in(words)
+    cause = most_particular((decisive, named)) or _status_in(words)
     return Report(
         words=words,
         cause=cause,
         is_decisive=cause is not None and cause is decisive,
         code=next((code for layer in layers if (code := _code(layer.get("code"))) is not None), None),
-        error_type=next((text for value in (*types, *_types(layers)) if (text := text_of(value))), None),
+        error_type=next((text for value in (*types, *_types(layers)) if (text := non_blank_text(value))), None),
         param=next((text for layer in layers if (text := _name_of_field(layer.get("param")))), None),
         metadata=_first_mapping(layers, "metadata"),
         availability=_first_mapping(layers, "availability"),
@@ -92,7 +92,7 @@ def is_report(body: Mapping[str, Any], kind: str) -> bool:
 
 
 def fields_around(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an error event beside, or in place of, an ``error`` object in it."""
+    """Return the fields of an error event that are beside its ``error`` object, or in place of it."""
     names = dict.fromkeys((*_CODES, *_WORDS, *_ABOUT))
     found = {name: body[name] for name in names if name != "error" and body.get(name) is not None}
     if found.get("type") in _NO_TYPES:
@@ -101,18 +101,18 @@ def fields_around(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _status_in(words: str | None) -> Cause | None:
-    """Return the status of another server that a message names, as in ``Error code: 404``."""
+    """Return the status of another server in a message, such as ``Error code: 404``."""
     found = _STATUS.search(words or "")
     return read_cause(int(found[1])) if found else None
 
 
-def text_of(value: Any) -> str | None:
-    """Return a text, None for one that is empty and for everything else."""
+def non_blank_text(value: Any) -> str | None:
+    """Return a text that is not blank, None for any other value."""
     return value if isinstance(value, str) and value.strip() else None
 
 
 def _outermost(body: Any) -> Any:
-    """Return a body as one envelope: a list of errors becomes an object that holds it."""
+    """Return a body as one envelope; a list of errors becomes an object with this list."""
     if isinstance(body, list):
         first = body[0] if body else None
         return first if isinstance(first, Mapping) and "error" in first else {"detail": body}
@@ -131,7 +131,7 @@ def _layers(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _opened(value: Any) -> Any:
-    """Return the value inside an envelope: the only item of a list, or the JSON of another server in a text."""
+    """Return the value inside an envelope: the only item of a list, or the JSON in a text."""
     if isinstance(value, str):
         return embedded(value)
     return value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -143,35 +143,35 @@ def _words(value: Any, depth: int = 0) -> str | None:
     if isinstance(value, str):
         return _words(embedded(value), depth + 1) or value.strip() or None
     if isinstance(value, list):
-        found = [words for item in value[:LONGEST_LIST] if (words := _complaint(item, depth + 1))]
+        found = [words for item in value[:LONGEST_LIST] if (words := _list_item(item, depth + 1))]
         return "; ".join(found) or None
     if not isinstance(value, Mapping):
         return None
     keys = ("error", *_WORDS) if isinstance(value.get("error"), Mapping) else _WORDS
     words = next((words for key in keys if (words := _words(value.get(key), depth + 1))), None)
-    for heading in (text_of(value.get("error")), text_of(value.get("title"))):
+    for heading in (non_blank_text(value.get("error")), non_blank_text(value.get("title"))):
         if words and heading and heading.strip() not in words:
             return f"{heading.strip()}: {words}"
     return words
 
 
-def _complaint(item: Any, depth: int) -> str | None:
-    """Return one item of a list of errors: of a validation, its place and its message, and never its ``input``."""
+def _list_item(item: Any, depth: int) -> str | None:
+    """Return the message of an item in a list of errors; of a validation with its location, but never its ``input``."""
     if not isinstance(item, Mapping) or "loc" not in item:
         return _words(item, depth)
-    message, place = text_of(item.get("msg")), _place(item["loc"])
-    return f"{place}: {message}" if place and message else message or place or None
+    message, location = non_blank_text(item.get("msg")), _location(item["loc"])
+    return f"{location}: {message}" if location and message else message or location or None
 
 
-def _place(loc: Any) -> str:
+def _location(loc: Any) -> str:
     steps = loc if isinstance(loc, list) else [loc]
-    place = ""
+    location = ""
     for step in steps[1:] if len(steps) > 1 and steps[0] == "body" else steps:
         if isinstance(step, int):
-            place += f"[{step}]"
+            location += f"[{step}]"
         elif isinstance(step, str):
-            place += f".{step[:80]}" if place else step[:80]
-    return place
+            location += f".{step[:80]}" if location else step[:80]
+    return location
 
 
 def _code(value: Any) -> str | int | None:
@@ -179,13 +179,13 @@ def _code(value: Any) -> str | int | None:
 
 
 def _types(layers: list[Mapping[str, Any]]) -> list[Any]:
-    """Return the types of errors, as OpenAI has them; the type of an event, or of one field's complaint, is none."""
+    """Return the types of errors, as OpenAI has them; not those of events, and of single fields."""
     kinds = [layer.get("type") for layer in layers if "loc" not in layer]
     return [kind for kind in kinds if isinstance(kind, str) and kind not in _NO_TYPES]
 
 
 def _name_of_field(value: Any) -> str | None:
-    text = text_of(value)
+    text = non_blank_text(value)
     return text if text and len(text) <= 80 and text.isprintable() and text != "None" else None
 
 

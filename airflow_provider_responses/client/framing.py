@@ -1,8 +1,8 @@
 """
-The first bytes of a body tell one JSON object from a stream of server-sent events. No I/O.
+Distinguishes JSON from a stream by the first bytes of a body, and splits a stream into its events. No I/O.
 
-Content types cannot be trusted: some streams have none or ``application/json``, and some JSON is labelled as a
-stream. The grammar of server-sent events is httpx-sse's.
+Content types are not reliable: some streams have none or ``application/json``, and some JSON is labelled as a stream.
+httpx-sse parses the events.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVENT_STREAM: Final = "text/event-stream"
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"  # a byte order mark may come first as well
 FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _STREAM: Final = re.compile(rb"[ \t\r\n\xef\xbb\xbf]*(?:data|event|id|retry)?:")
-# Ends an event whose blank line is missing at the end of the body.
+# Completes the last event of a body that does not end with a blank line.
 _LAST_LINES: Final = b"\n\n"
 
 
@@ -35,7 +35,7 @@ class Beginning:
     """
     The first bytes of a body, until they show whether it is a stream or JSON.
 
-    :param labelled: whether its content type is that of a stream, which decides where the bytes do not.
+    :param labelled: whether its content type is that of a stream, which counts if the bytes do not decide.
     """
 
     def __init__(self, *, labelled: bool) -> None:
@@ -48,9 +48,9 @@ class Beginning:
         """The bytes so far, without blanks at the beginning."""
         return b"".join(self._pieces).lstrip(BLANK)
 
-    def take(self, piece: bytes) -> bool:
-        """Add bytes; return whether all so far show what the body is."""
-        if not self._pieces and not piece.strip(BLANK):  # servers pad bodies to keep connections alive
+    def add(self, piece: bytes) -> bool:
+        """Add bytes; return whether all bytes so far decide."""
+        if not self._pieces and not piece.strip(BLANK):  # servers send blanks to keep connections alive
             return False
         self._pieces.append(piece)
         data = self.data
@@ -62,7 +62,7 @@ class Beginning:
 
 
 def events(begin: bytes, rest: Iterator[bytes]) -> Iterator[ServerSentEvent]:
-    """Read the events of a body, also the last one if it is not ended by a blank line."""
+    """Yield the events of a body, also a last one without a blank line after it."""
     for event in EventSource(_as_stream(_Pieces(begin, rest))).iter_sse():
         if "\n" in event.data:
             yield from _split(event)
@@ -82,8 +82,8 @@ async def aevents(begin: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[Se
 
 
 def _split(event: ServerSentEvent) -> list[ServerSentEvent]:
-    """Return the events that arrived as one, since the server sent no blank line between them."""
-    if isinstance(parse_json(event.data), dict):  # one object on several lines
+    """Return the events that were parsed as one, since the server sent no blank lines between them."""
+    if isinstance(parse_json(event.data), dict):  # one object over several lines
         return [event]
     lines = [line for line in event.data.split("\n") if line.strip()]
     if not lines or not all(line.strip() == DONE or isinstance(parse_json(line), dict) for line in lines):

@@ -1,4 +1,4 @@
-"""An HTTP response whose head has arrived, with the same methods for both clients."""
+"""An HTTP response whose head has arrived, for both clients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HTTPResponse:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the content type says that the body is a stream, which need not be true (see framing.py)."""
+        """Whether the content type is that of a stream; the body may be another one (see framing.py)."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower() == EVENT_STREAM
 
     def read(self) -> None:
@@ -51,7 +51,7 @@ class HTTPResponse:
         self.body = self.wrapped.read()
 
     def read_error_body(self) -> None:
-        """Read the body as far as it arrives: the status alone shows that the request failed."""
+        """Read the body of an error until it ends or breaks: the status shows the failure without it."""
         try:
             for piece in self.wrapped.iter_bytes():
                 self.body += piece
@@ -88,7 +88,7 @@ class HTTPResponse:
 
 class AiohttpResponse(HTTPResponse):
     """
-    The same without httpx, whose request and response objects cost half as much as all that aiohttp does.
+    The same without httpx's objects, whose cost is half that of all of aiohttp's work.
 
     :param received: the response as aiohttp received it; its body is unread, and not decompressed.
     """
@@ -127,5 +127,5 @@ class _Chunks(httpx.AsyncByteStream):
 
 
 def _to_dict(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    # A plain dict: each look-up in httpx's own headers goes through all of them.
+    # A plain dict: each look-up in httpx's headers searches all of them.
     return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in raw}

@@ -1,4 +1,4 @@
-"""The terminal response of a stream and the items of its events become one response. No I/O."""
+"""Merges the response in the last event of a stream with the items of the other events. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Merged:
     """
     The items of a response.
 
-    :param consistent: whether the terminal response holds the text that was streamed, if it holds a text at all.
+    :param consistent: whether the last event holds the streamed text, or no text.
     """
 
     items: list[dict[str, Any]]
@@ -26,13 +26,13 @@ class Merged:
 
 def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     """
-    Return the items of a terminal response, completed by those that were streamed.
+    Return the items of the response in the last event, completed by the streamed ones.
 
-    If it holds a text that is the streamed one or extends it, its messages are the output. Otherwise the streamed ones
-    are: a bridge may end a stream with a text of its own.
+    If the text of this response is equal to the streamed one or extends it, its messages are the output. Otherwise the
+    streamed messages are: a bridge may end a stream with another text.
 
-    :param output: the ``output`` of the terminal response, if it has one.
-    :param status: for items whose events did not end them.
+    :param output: the ``output`` of the response in the last event, if it has one.
+    :param status: that of items that no event ended.
     """
     final = items_of(output)
     if not items:
@@ -42,9 +42,9 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     finals = [text for item in final if (text := output_text(item))]
     final_wins = bool(finals) and is_superset(finals, [*texts.values()])
     known = {without_space(text) for text in finals}
-    places = {place: number for number, place in _pair(final, items, streamed).items()}
-    paired = {*places.values()}
-    # The items that the terminal response lacks; its messages may have the same text in another form.
+    positions = {position: number for number, position in _pair(final, items, streamed).items()}
+    paired = {*positions.values()}
+    # The streamed items that the last event lacks. Its messages may hold the same text in another form.
     left = deque(
         number
         for number, built in enumerate(streamed)
@@ -54,8 +54,8 @@ def merge(output: Any, items: Sequence[Item], *, status: str) -> Merged:
     )
     consistent = final_wins or not finals or not any(number in texts for number in left)
     merged: list[dict[str, Any]] = []
-    for place, item in enumerate(final):
-        number = places.get(place)
+    for position, item in enumerate(final):
+        number = positions.get(position)
         if number is None:
             merged.append(item)
             continue
@@ -76,68 +76,67 @@ def _words(item: Mapping[str, Any]) -> str:
     return "".join(text_in(part) or "" for part in parts_of(item.get("content")))
 
 
-class _Places:
-    """The unpaired items of the terminal response, by their type, id, name and text."""
+class _UnpairedItems:
+    """The items of the last event that are not paired yet, by type, id, name and text."""
 
     def __init__(self, final: Sequence[Mapping[str, Any]]) -> None:
         self._open = dict.fromkeys(range(len(final)))
         self._by: dict[tuple[Any, ...], deque[int]] = {}
         self._final = final
-        for place, item in enumerate(final):
+        for position, item in enumerate(final):
             kind, name = _type(item), text_of(item.get("name"))
             for key in (("all", kind), ("name", kind, name), *(("id", kind, one) for one in _names(item))):
-                self._by.setdefault(key, deque()).append(place)
+                self._by.setdefault(key, deque()).append(position)
             if kind == "message" and (text := without_space(output_text(item))):
-                self._by.setdefault(("text", text), deque()).append(place)
+                self._by.setdefault(("text", text), deque()).append(position)
 
     def first(self, *key: Any) -> int | None:
-        """Return the first open place of a key."""
-        among = self._by.get(key)
-        while among and among[0] not in self._open:
-            among.popleft()
-        return among[0] if among else None
+        """Return the position of the first unpaired item with a key."""
+        candidates = self._by.get(key)
+        while candidates and candidates[0] not in self._open:
+            candidates.popleft()
+        return candidates[0] if candidates else None
 
-    def alike(self, item: Mapping[str, Any]) -> int | None:
-        """Return the first open place of an item with the same type, whose name is not another one."""
+    def first_alike(self, item: Mapping[str, Any]) -> int | None:
+        """Return the position of the first unpaired item of the same type that has no other name."""
         kind, name = _type(item), text_of(item.get("name"))
         if name is None:
             return self.first("all", kind)
         found = (self.first("name", kind, name), self.first("name", kind, None))
-        return min((place for place in found if place is not None), default=None)
+        return min((position for position in found if position is not None), default=None)
 
-    def take(self, place: int | None, item: Mapping[str, Any]) -> bool:
-        """Close a place, if it is open and can be that of the item."""
-        if place is None or place not in self._open or not _are_alike(self._final[place], item):
+    def close(self, position: int | None, item: Mapping[str, Any]) -> bool:
+        """Mark the item at a position as paired, if it is unpaired and can be the given item."""
+        if position is None or position not in self._open or not _are_alike(self._final[position], item):
             return False
-        del self._open[place]
+        del self._open[position]
         return True
 
 
 def _pair(
     final: Sequence[Mapping[str, Any]], items: Sequence[Item], streamed: Sequence[dict[str, Any]]
 ) -> dict[int, int]:
-    """Return for each streamed item its place in the terminal response: by id, by text, by index, then by order."""
+    """Return the positions of streamed items in the last event: by id, by text, by index, then by order."""
     pairs: dict[int, int] = {}
-    places = _Places(final)
+    unpaired = _UnpairedItems(final)
 
     def pair(number: int, found: Iterable[int | None]) -> None:
-        for place in found:
-            if number not in pairs and place is not None and places.take(place, streamed[number]):
-                pairs[number] = place
+        for position in found:
+            if number not in pairs and position is not None and unpaired.close(position, streamed[number]):
+                pairs[number] = position
 
     for number, built in enumerate(streamed):
         names = {*_names(built), items[number].id or ""}
-        pair(number, (places.first("id", _type(built), name) for name in names))
+        pair(number, (unpaired.first("id", _type(built), name) for name in names))
     for number, built in enumerate(streamed):
         if number not in pairs and is_message(built):
-            pair(
-                number, (places.first("text", text) for text in {without_space(one) for one in items[number].wholes()})
-            )
+            texts = {without_space(text) for text in items[number].full_texts()}
+            pair(number, (unpaired.first("text", text) for text in texts))
     for number, one in enumerate(items):
         pair(number, (one.index,))
     for number, built in enumerate(streamed):
         if number not in pairs:
-            pair(number, (places.alike(built),))
+            pair(number, (unpaired.first_alike(built),))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""Failures of the network, of the deadline and of a cancelled call, as errors of this package."""
+"""Builds the errors of network failures, of exceeded deadlines and of cancelled calls."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from airflow_provider_responses.exceptions import RequestCancelledError, Respons
 
 
 def async_network_errors() -> tuple[type[Exception], ...]:
-    """Return the classes that an async call raises: httpx's, and those of aiohttp that httpx-aiohttp does not map."""
+    """Return the network errors of an async call: httpx's, and those of aiohttp that httpx-aiohttp does not map."""
     import aiohttp
 
     return httpx.HTTPError, aiohttp.ClientError
 
 
 def async_failures() -> tuple[type[Exception], ...]:
-    """Return all classes that an async call raises before they are mapped."""
+    """Return all classes of exceptions that an async call raises before they are mapped."""
     return ResponsesError, TimeoutError, *async_network_errors()
 
 
@@ -24,13 +24,13 @@ def map_async_failure(error: Exception, *, request: RequestSummary, timeout: flo
     """Return an exception of an async call as an error of this package."""
     if isinstance(error, ResponsesError):
         return error
-    if isinstance(error, async_network_errors()):  # before the deadline: some classes of aiohttp are TimeoutErrors too
+    if isinstance(error, async_network_errors()):  # checked first: some classes of aiohttp are TimeoutErrors, too
         return transport_error(error, request=request)
     return deadline_error(request=request, timeout=timeout)
 
 
 def transport_error(error: Exception, *, request: RequestSummary) -> TransportError:
-    """Return an exception of httpx, or of aiohttp beneath it, as an error that tells whether the request was sent."""
+    """Return an exception of httpx or aiohttp as an error, which is ambiguous if the request was sent."""
     kind = _kind(error)
     reason = str(error) or str(error.__cause__ or "") or type(error).__name__
     if kind == "connect":
@@ -48,7 +48,7 @@ def transport_error(error: Exception, *, request: RequestSummary) -> TransportEr
 
 def deadline_error(*, request: RequestSummary, timeout: float) -> TransportError:
     """
-    Return the error of a call whose time is over.
+    Return the error of a call that exceeded its timeout.
 
     :param timeout: seconds that the call had, with all its sends and waits.
     """

@@ -1,4 +1,4 @@
-"""The proxies that the environment names."""
+"""Proxies of the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build_mounts(make: Callable[[httpx.Proxy], AiohttpTransport]) -> dict[str, httpx.AsyncBaseTransport | None]:
-    """Return the proxies that the environment names, as httpx's mounts."""
+    """Return the proxies of the environment as httpx's mounts."""
     urls, without = read_environment()
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
         f"{scheme}://": make(httpx.Proxy(url)) for scheme, url in urls.items()
@@ -30,7 +30,7 @@ def read_environment() -> tuple[dict[str, str], list[str]]:
     """
     Return the URLs of the environment's proxies by scheme, and the hosts that are reached without one.
 
-    :raises ConfigurationError: naming a variable whose proxy is none for HTTP.
+    :raises ConfigurationError: naming a variable whose proxy is not an HTTP proxy.
     """
     found = urllib.request.getproxies()
     without = [host.strip().lstrip(".") for host in found.get("no", "").split(",") if host.strip(" .")]

@@ -1,4 +1,4 @@
-"""Whether a response is whole: HTTP bodies and responses that are not become errors. No I/O."""
+"""Checks whether bodies and responses are complete; if not, they become errors. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.models.response import Response
 
 log = getLogger(__name__)
-# Whoever sends many requests logs what is remarkable about their responses together.
+# A caller that sends many requests logs the number of responses that may be truncated, instead of each of them.
 is_one_of_many: ContextVar[bool] = ContextVar("is_one_of_many", default=False)
 
 
@@ -23,7 +23,7 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
     """
     Return the JSON object of a successful HTTP response.
 
-    :raises APIError: for any other status, and for a body that is no JSON object.
+    :raises APIError: for any other status, and for a body that is not a JSON object.
     """
     if not 200 <= status < 300:
         raise error_from_response(status, headers, body, request=request)
@@ -34,14 +34,14 @@ def read_json(status: int, headers: Mapping[str, str], body: bytes, *, request: 
 
 
 def mark_at_limit(response: Response, *, request: RequestSummary) -> Response:
-    """Mark a response that may be truncated: it is as long as allowed, and its server calls it complete."""
+    """Mark a response that may be truncated: it is as long as allowed, but its status is completed."""
     limit = request.max_output_tokens
     is_at_limit = limit is not None and response.usage.output_tokens == limit
     if response.maybe_truncated or not is_at_limit or response.status not in (None, "completed"):
         return response
     if not is_one_of_many.get():
         log.warning(
-            "The response may be truncated: its status is complete, but it has as many tokens as `max_output_tokens` "
+            "The response may be truncated: its status is completed, but it has as many tokens as `max_output_tokens` "
             "allows (%s). If it is truncated, raise `max_output_tokens`. Request: %s",
             limit,
             request.label,
@@ -51,7 +51,7 @@ def mark_at_limit(response: Response, *, request: RequestSummary) -> Response:
 
 def check_response(response: Response, *, request: RequestSummary) -> Response:
     """
-    Return a response if it is a whole one, marked if it may be truncated all the same.
+    Return a response if it is complete; one that may be truncated is marked.
 
     :raises APIError: the class that its ``error_type`` names, for a failure inside a 200.
     :raises IncompleteResponseError: for a response that was truncated.

@@ -1,4 +1,4 @@
-"""The errors of a body or a response that arrived with status 200 and cannot be used. No I/O."""
+"""Builds the errors of a body or a response that has status 200 and cannot be used. No I/O."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from airflow_provider_responses.exceptions import APIError, IncompleteResponseEr
 from airflow_provider_responses.models.messages import is_message
 from airflow_provider_responses.models.response import Response
 
-# `incomplete_reason` of a response that reached its limit.
+# `incomplete_reason` of a response that reached `max_output_tokens`.
 LIMIT_REASONS: Final = frozenset({"max_output_tokens", "max_tokens", "length"})
 
 
 def not_json(status: int, headers: Mapping[str, str], body: bytes, *, request: RequestSummary) -> APIError:
-    """Return the error of a body that is no JSON object."""
+    """Return the error of a body that is not a JSON object."""
     is_null = body.strip() == b"null" and not request.is_streamed  # one bridge sends it for unstreamed requests
     advice = "If the server only streams, set stream=True" if is_null else "Check the proxies on the way"
     # Only a gateway's page is quoted: any other body may be a part of the response.
     body_text = describe(body, quote=body.lstrip().startswith(b"<"))
     return APIError(
         request.error_text(
-            f"expected a whole JSON object with status {status}, got {body_text}", "Check the base URL", advice
+            f"expected a complete JSON object with status {status}, got {body_text}", "Check the base URL", advice
         ),
         status_code=status,
         retryable=not is_null,
-        ambiguous=True,  # the model may have run, and a proxy may have mangled its response
+        ambiguous=True,  # a model may have responded, and a proxy may have damaged the response
         generation_id=headers.get("x-generation-id"),
     )
 
 
 def not_ready(response: Response, *, request: RequestSummary) -> APIError:
-    """Return the error of a response that is not made, or was cancelled."""
+    """Return the error of a response that is still queued or in progress, or was cancelled."""
     is_cancelled = response.status == "cancelled"
     return APIError(
         request.error_text(
-            f"the response has the status {response.status!r}, and is not ready",
+            f"the response is not ready: its status is {response.status!r}",
             "Leave out `background`, or send the request again",
         ),
         retryable=is_cancelled,
@@ -59,7 +59,7 @@ def refused(response: Response, *, request: RequestSummary) -> RefusalError:
 
 
 def no_response(response: Response, *, request: RequestSummary) -> APIError:
-    """Return the error of JSON that is no response, with the server's own message if it reports an error."""
+    """Return the error of JSON that is not a response, with the server's message if it reports an error."""
     kind = response.raw.get("type")
     report = None
     if is_report(response.raw, kind if isinstance(kind, str) else ""):
@@ -68,7 +68,7 @@ def no_response(response: Response, *, request: RequestSummary) -> APIError:
             return error_from_event(response.raw, response.headers, request=request)
     return APIError(
         request.error_text(
-            "the server sent JSON that is no response (neither `status` nor `output`)",
+            "the server sent JSON that is not a response: it has neither `status` nor `output`",
             f"Its message: {quoted(report.words)}" if report and report.words else "",
             "Check the base URL",
         ),

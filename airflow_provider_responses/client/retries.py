@@ -1,4 +1,4 @@
-"""Whether a failed send is followed by another, and after how long. No I/O, no clock of its own."""
+"""Decides whether a failed send is followed by another one, and after which wait. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def next_wait(
     if error.retry_after is not None:
         if error.retry_after > config.max_retry_wait:
             return None  # Airflow can wait that long without holding a worker
-        # Never before the time that the server named, and spread, since it named the same to others.
+        # Not before the time that the server named, and spread, since all clients get the same time.
         wait = error.retry_after + draw * FIRST_BACKOFF
     return wait if wait < remaining else None
 
@@ -61,9 +61,9 @@ class Retries:
     """
     The failed sends of one call, and the decision after each, with the methods that tenacity expects.
 
-    :param clock: read when the call begins, and at each decision.
+    :param clock: seconds; read when the call begins, and at each decision.
     :param random: returns a number from 0 to 1.
-    :param errors: of the failed sends, oldest first.
+    :param errors: those of the failed sends, oldest first.
     """
 
     config: ClientConfig
@@ -108,14 +108,14 @@ class Retries:
         log.warning("Resending in %.1f s after send %d failed: %s", self._wait, state.attempt_number, self.errors[-1])
 
     def add_history(self, response: Response) -> Response:
-        """Return a response with the failed sends before it, and the seconds that the call took."""
+        """Return a response with the failed sends before it, and the duration of the call."""
         return response.with_history(tuple(self.errors), self.clock() - self.started)
 
     def add_history_to_error(self, error: ResponsesError) -> None:
-        """Add the failed sends before it to a final error, and to the response that came with it."""
+        """Add the failed sends before a final error to the error and its response."""
         error.set_previous(e for e in self.errors if e is not error)
         if error.response is not None:
             error.response = replace(error.response, previous=error.previous, seconds=self.clock() - self.started)
         if error.previous:
             kinds = ", ".join(type(e).__name__ for e in error.previous)
-            error.add_note(f"{error.sends} requests were sent; the earlier ones failed with: {kinds}")
+            error.add_note(f"{error.sends} requests were sent; the earlier ones failed with {kinds}")

@@ -1,4 +1,4 @@
-"""How long a service asks to wait before the next request. No I/O."""
+"""Reads the wait that a service asks for before the next request. No I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _seconds(text: str | None, now: str | None) -> float | None:
         return float(text)
     except ValueError:
         pass
-    try:  # a date is read against the server's own clock where its Date header tells it, else against this one
+    try:  # a date counts from the server's clock (its Date header), else from this machine's
         since = parsedate_to_datetime(now) if now else datetime.now(UTC)
         return max(0.0, (parsedate_to_datetime(text) - since).total_seconds())
     except (TypeError, ValueError):

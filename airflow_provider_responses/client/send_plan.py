@@ -1,4 +1,4 @@
-"""How the next send of a request is made: one may be unstreamed although a stream was asked for. No I/O."""
+"""Plans the sends of a request: one may be unstreamed although the request asks for a stream. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_responses.client.sse import ADVICE_UNSTREAMED, StreamReade
 from airflow_provider_responses.exceptions import APIError, ResponsesError, StreamInterruptedError
 
 ErrorT = TypeVar("ErrorT", bound=ResponsesError)
-# Words with which a server asks for a streamed request; not those about a stream that ended or was read.
+# Words of a server that requires a stream; not those about a stream that ended or was read.
 STREAMING: Final = re.compile(
     r"(?<!of )(?<!of the )(?<!in )(?<!in the )(?<!input )(?<!-)\bstream(?:s|ed|ing|_options)?\b", re.IGNORECASE
 )
@@ -22,16 +22,17 @@ class SendPlan:
     """
     The sends of one request.
 
-    Some servers find an error in a request after they have begun to stream, and break off. The same request
-    unstreamed brings the reason. A server that only streams refuses it: then the broken stream is the error.
+    Some servers detect an error in a request after they have begun to stream, and close the connection. They report
+    the reason if the same request is sent unstreamed. A server that only streams refuses that: then the broken stream
+    is the error.
 
-    :param call: the call as it is sent at first; ``next`` is the call to send next.
+    :param call: the call of the first send; ``next`` is that of the next one.
     """
 
     def __init__(self, call: Call) -> None:
         self.next = self._first = call
         self._was_unstreamed = False
-        self._broken: StreamInterruptedError | None = None  # the reason for an unstreamed send
+        self._broken: StreamInterruptedError | None = None  # the error after which the request is sent unstreamed
 
     def after_failure(self, error: ErrorT, reader: StreamReader | None = None) -> ErrorT | StreamInterruptedError:
         """
@@ -56,11 +57,11 @@ class SendPlan:
 
 
 def _only_streams(error: ResponsesError, label: str) -> bool:
-    """Whether a server refused an unstreamed request because it only streams."""
+    """Whether a server refused an unstreamed request since it only streams."""
     if not isinstance(error, APIError) or error.retryable:
         return False
     status = error.status_code
-    if status is not None and 200 <= status < 300:  # a bridge responds with `null` to a request that it cannot serve
+    if status is not None and 200 <= status < 300:  # one bridge responds with `null` to such a request
         return error.response is None
     return STREAMING.search(error.message.removesuffix(label)) is not None
 

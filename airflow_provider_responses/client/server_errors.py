@@ -1,5 +1,5 @@
 """
-The errors that a server reports: by a status, by a failure inside a 200, by an event of a stream.
+Builds the errors that a server reports: by a status, a failure inside a 200, or an event of a stream.
 
 No I/O and no clock.
 """
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from airflow_provider_responses.client.account_limits import account_reset
 from airflow_provider_responses.client.advice import advise
-from airflow_provider_responses.client.bodies import cut, describe, parse_what_arrived, quoted
-from airflow_provider_responses.client.error_names import Cause, choose
-from airflow_provider_responses.client.error_reports import Report, fields_around, read_report, text_of
+from airflow_provider_responses.client.bodies import describe, parse_partial, quoted, shorten
+from airflow_provider_responses.client.error_names import Cause, most_particular
+from airflow_provider_responses.client.error_reports import Report, fields_around, non_blank_text, read_report
 from airflow_provider_responses.client.retry_after import read_retry_after
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, error_class_for_status
@@ -37,7 +37,7 @@ NAME_OF_STATUS: Final[Mapping[int, str]] = {
     524: "Edge Network Timeout",
     529: "Provider Overloaded",
 }
-# Statuses that the name of a passing cause overrules; others stay as they are.
+# Permanent statuses that count as temporary if the error names a temporary cause.
 RETRIED_BY_NAME: Final = frozenset({400, 403})
 NO_MESSAGE: Final = "no message"
 TOO_LARGE_FOR_LIMIT: Final = "request too large"
@@ -47,7 +47,7 @@ _BOOLEANS: Final = {"true": True, "false": False}
 
 def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *, request: RequestSummary) -> APIError:
     """Return the error of a status other than 2XX."""
-    data = parse_what_arrived(body)
+    data = parse_partial(body)
     report = read_report(data)
     if report.words is None:
         is_known = isinstance(data, dict) and isinstance(data.get("error"), dict)
@@ -67,16 +67,16 @@ def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, req
 
 
 def names_cause_better(response: Response, data: Mapping[str, Any]) -> bool:
-    """Whether the failed response that ended a stream names the cause better than the error event before it."""
+    """Whether the failed response in the last event names the cause more precisely than the error event before it."""
     first, reported = _read_event(data, {})
     before, after = _report_of(first, reported), _report_of(response)
     if before.code is None and before.error_type is None and (after.code or after.error_type):
         return True
-    return after.cause is not None and choose((before.cause, after.cause)) != before.cause
+    return after.cause is not None and most_particular((before.cause, after.cause)) != before.cause
 
 
 def _read_event(data: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[Response, Mapping[str, Any]]:
-    """Return an error event as a failed response, and its error with the fields around it."""
+    """Return an error event as a failed response, and its error with the fields beside it."""
     inner = {"message": data["error"]} if isinstance(data.get("error"), str) else data.get("error")
     own = {name: value for name, value in inner.items() if value is not None} if isinstance(inner, dict) else {}
     around = fields_around(data)
@@ -90,7 +90,7 @@ def _report_of(response: Response, reported: Mapping[str, Any] | None = None) ->
             "error": reported or response.error or {},
             "error_type": response.error_type,
             "openrouter_metadata": response.openrouter_metadata,
-            # The reason of a truncated response, which some servers call failed.
+            # Some servers send a truncated response as a failed one: its reason is the code.
             "code": response.incomplete_reason,
         }
     )
@@ -132,46 +132,46 @@ def _api_error(
     happened = f"{status} {NAME_OF_STATUS.get(status, 'error')}{where}: {words}{field}"
     wait = "" if error.retry_after is None else f"The service asks to wait {error.retry_after:g} s"
     advice = advise(error, report, cause, request)
-    return error.about(request.error_text(happened, *_reasons(error.metadata), wait, advice))
+    return error.set_message(request.error_text(happened, *_reasons(error.metadata), wait, advice))
 
 
 def _headers_in(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that OpenRouter repeats in the body of an error."""
+    """Return the headers in the body of an error: OpenRouter repeats them there."""
     headers = metadata.get("headers")
     return {name.lower(): str(text) for name, text in headers.items()} if isinstance(headers, Mapping) else {}
 
 
 def _cause(status: int, report: Report) -> Cause | None:
-    """Return the named cause, where it is more particular than the status."""
+    """Return the cause that the error names, if it is more particular than the status."""
     cause = report.cause
     if status == 429 and TOO_LARGE_FOR_LIMIT in (report.words or "").lower():
-        return Cause(413, "request_too_large")  # the request alone exceeds the limit, however long the wait
+        return Cause(413, "request_too_large")  # the request alone exceeds the limit, so waiting does not help
     if cause is None or report.is_decisive or status >= 500:
         return cause
-    # Below 500, a generic name or a number is often a gateway's default, and the status is right.
+    # Below 500, a generic name or a number is often the default of a gateway: then the status counts.
     if cause.is_generic or cause.name is None:
         return None
-    can_pass = error_class_for_status(status)[1] or status in RETRIED_BY_NAME
-    return cause if can_pass or not cause.may_pass else None
+    is_retried = error_class_for_status(status)[1] or status in RETRIED_BY_NAME
+    return cause if is_retried or not cause.is_temporary else None
 
 
 def _is_retryable(status: int, report: Report, cause: Cause | None, headers: Mapping[str, str]) -> bool:
-    """Return whether the same request may succeed later: the more particular a report is, the more it counts."""
+    """Return whether the same request may succeed later; the most particular report counts."""
     if isinstance(given := report.availability.get("retryable"), bool):
         return given
     if (given := _BOOLEANS.get(headers.get("x-should-retry", "").lower())) is not None:
         return given
-    return error_class_for_status(status)[1] if cause is None else cause.may_pass
+    return error_class_for_status(status)[1] if cause is None else cause.is_temporary
 
 
 def _reasons(metadata: Mapping[str, Any]) -> list[str]:
     """Return the provider's own messages."""
-    provider = text_of(metadata.get("provider_name"))
+    provider = non_blank_text(metadata.get("provider_name"))
     found = []
     if raw := metadata.get("raw"):
         found.append(f"{provider or 'The provider'} reported: {quoted(raw if isinstance(raw, str) else repr(raw))}")
     if code := metadata.get("provider_code"):
-        found.append(f"Provider code: {cut(str(code))}")
+        found.append(f"Provider code: {shorten(str(code))}")
     for name in ("reasons", "patterns", "previous_errors"):
         if value := metadata.get(name):
             found.append(f"{name}: {quoted(repr(value))}")

@@ -1,4 +1,4 @@
-"""Sockets and TLS, as both pools set them up."""
+"""Sockets and TLS of both pools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 
 from airflow_provider_responses.exceptions import ConfigurationError
 
-# A reasoning model can be silent for minutes, and a NAT on the way forgets silent connections.
+# A model can reason in silence for minutes, and a NAT on the way drops silent connections.
 TCP_KEEPALIVE: Final = tuple(
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -26,27 +26,27 @@ TCP_KEEPALIVE: Final = tuple(
 )
 
 
-@functools.lru_cache(maxsize=8)  # reading all the usual authorities takes tens of milliseconds
-def trust(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return the TLS settings that trust these certificate authorities; by default the usual ones."""
+@functools.lru_cache(maxsize=8)  # loading the usual authorities takes tens of milliseconds
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Return TLS settings that trust these certificate authorities, by default the usual ones."""
     try:
         return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(f"ca_bundle must be a file of certificates, got {ca_bundle!r} ({error})") from None
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Let the kernel probe a silent connection."""
+def enable_keep_alive(sock: socket.socket) -> None:
+    """Make the kernel probe silent connections."""
     for option in TCP_KEEPALIVE:
         sock.setsockopt(*option)
 
 
-def shut(sock: socket.socket) -> None:
-    """Shut a socket down below TLS, whose state the interrupted read still uses."""
+def shut_down(sock: socket.socket) -> None:
+    """Shut down a socket below TLS, whose state the interrupted read still uses."""
     with contextlib.suppress(OSError):  # the socket is closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def keep_no_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
-    """Keep no cookies: calls share connections, and nothing else."""
+def disable_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
+    """Store no cookies: calls share only connections."""
     http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))

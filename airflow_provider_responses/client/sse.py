@@ -1,4 +1,4 @@
-"""Server-sent events → the events of a stream and its response. No I/O: framing.py splits the body into events."""
+"""Reads server-sent events as the events and the response of a stream. No I/O: framing.py splits the body."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from airflow_provider_responses.models.response import COST_HEADER, Response
 
 log = getLogger(__name__)
 
-UNNAMED: Final = "message"  # httpx-sse's name of an event that has none
-AFTER_ERROR: Final = 100  # events that may come between an error and the terminal event
+UNNAMED: Final = "message"  # httpx-sse's name of an event without a name
+AFTER_ERROR: Final = 100  # events that may follow an error before the last event
 ENDED: Final = ("completed", "incomplete", "failed", "cancelled")  # statuses of a response that has ended
 ADVICE_UNSTREAMED: Final = (
-    "Some servers refuse a request in this way, and give the reason if it is sent with stream=False"
+    "Some servers refuse a request in this way, and report the reason if it is sent with stream=False"
 )
-END_SECONDS: Final = 0.5  # that the end of a stream may take once the response is whole
-# That it may take once an error event has arrived: the terminal event after it holds id, model and usage.
+END_SECONDS: Final = 0.5  # for the end of a stream after the last event of the response
+# For the end of a stream after an error event: the last event of the response holds id, model and usage.
 END_SECONDS_AFTER_ERROR: Final = 5.0
-IDENTITY: Final = ("id", "object", "created_at", "model")  # fields of the first event that a last one may lack
+IDENTITY: Final = ("id", "object", "created_at", "model")  # fields of the first event that the last one may lack
 
 
 class StreamReader:
     """
-    Reads one streamed response: takes the data of each server-sent event, and builds the response.
+    Reads the server-sent events of one stream, and builds its response.
 
     :param headers: of the HTTP response.
     :param request: the request of the response.
-    :param yields_events: whether the caller uses the events; otherwise those in the middle are not made.
+    :param yields_events: whether the caller uses the events; otherwise only the last one is built.
     """
 
     def __init__(self, headers: Mapping[str, str], *, request: RequestSummary, yields_events: bool = True) -> None:
-        # The head of a stream comes before the work: its cost header is no cost.
+        # The head of a stream arrives before the model works: a cost in it is not that of the response.
         self.headers = {name: text for name, text in headers.items() if name != COST_HEADER}
         self.request = request
         self.yields_events = yields_events
         self.response: Response | None = None
-        self.is_settled = False  # the outcome is known, although a terminal event may add to an error
+        self.has_outcome = False  # response or error has arrived; after an error, the last event may add to it
         self._is_over = False  # later events are ignored
         self._assembler = Assembler()
         self._error: Mapping[str, Any] | None = None
         self._empty_error: Mapping[str, Any] | None = None
         self._after_error = 0
-        self._terminal: dict[str, Any] | None = None  # that came after an error
-        self._has_foreign_end = False  # so the response may be whole without a terminal event of its own
+        self._terminal: dict[str, Any] | None = None  # the response in the last event, after an error
+        self._another_ended = False  # an event ended another response, so this one may have no last event
 
     @property
     def text(self) -> str:
-        """The text that has arrived."""
+        """The text so far."""
         return self._assembler.text
 
     @property
@@ -69,42 +69,42 @@ class StreamReader:
 
     @property
     def has_failed(self) -> bool:
-        """Whether an error event has arrived; a terminal event may add to it."""
+        """Whether an error event has arrived; the last event may add to it."""
         return self._error is not None
 
     def seconds_to_end(self, remaining: float) -> float:
         """
-        Return the seconds that the end of the stream may take once its outcome is known.
+        Return the seconds for the end of the stream, once response or error has arrived.
 
         :param remaining: seconds until the call's deadline.
         """
         if not self.has_failed:
             return END_SECONDS
-        # Half of the time left, so that the stream's error is raised and not the deadline's.
+        # At most half of the remaining time, so that the error of the stream is raised, and not that of the deadline.
         return max(0.0, min(END_SECONDS_AFTER_ERROR, remaining / 2))
 
     def read(self, data: str, name: str = UNNAMED) -> StreamEvent | None:
         """
-        Return one server-sent event as an event of the stream; None if it is no event of the API.
+        Return a server-sent event as an event of the stream, None if it is not an event of the API.
 
         :param name: the value of its ``event:`` line.
-        :raises StreamInterruptedError: for a JSON object that is broken: content may be lost with it.
+        :raises StreamInterruptedError: for a broken JSON object, since it may have held content.
         """
         if self._is_over or not data:
             return None
         body = parse_json(data)
         if not isinstance(body, dict):
-            body = self._no_object(body, data, name)
+            body = self._read_non_object(body, data, name)
             if body is None:
                 return None
         kind = body.get("type")
         if not isinstance(kind, str) or not kind:
             kind = name if name != UNNAMED else ""
         if self._error is not None:
-            self._read_on(kind, body)
+            self._read_after_error(kind, body)
             return None
-        if (carrier := CARRIERS.get(kind)) is not None:  # as nearly all events are
-            self._assembler.take(carrier, body)
+        if (carrier := CARRIERS.get(kind)) is not None:  # the usual case
+            self._assembler.add_content(carrier, body)
             return StreamEvent(kind, body) if self.yields_events else None
         return self._read_other(kind, body)
 
@@ -112,25 +112,25 @@ class StreamReader:
         if _is_error(kind, body):
             if not _is_empty(body):
                 self._error = body
-                self.is_settled = True
+                self.has_outcome = True
                 return None
             self._empty_error = body
         event = StreamEvent(kind, body)
         if event.is_terminal:
             return self._end(event)
-        self._assembler.take_other(kind, body)
+        self._assembler.add_other(kind, body)
         return event
 
-    def take_whole(self, response: Response) -> LastEvent:
-        """Return the response of a server that does not stream, as the event that would have ended the stream."""
+    def read_unstreamed(self, response: Response) -> LastEvent:
+        """Return the response of a server that does not stream as the last event of a stream."""
         kind = f"response.{response.status or 'completed'}"
-        return LastEvent(kind, {"type": kind, "response": response.raw}, self._settle(response))
+        return LastEvent(kind, {"type": kind, "response": response.raw}, self._set_outcome(response))
 
     def end(self) -> LastEvent | None:
-        """Note the end of the body; return a missing terminal event if all other events have arrived."""
-        waits = self.response is None and self._error is None
-        if waits and self._has_foreign_end and self._assembler.is_ended:
-            return self._assembled("response.completed", {}, {}, "completed")
+        """Handle the end of the body; return the last event if it is missing and all other events have arrived."""
+        has_no_end = self.response is None and self._error is None
+        if has_no_end and self._another_ended and self._assembler.is_ended:
+            return self._build_last_event("response.completed", {}, {}, "completed")
         return None
 
     def finish(self) -> Response:
@@ -138,18 +138,18 @@ class StreamReader:
         Return the response, checked.
 
         :raises APIError: for an error event.
-        :raises StreamInterruptedError: if the stream ended without a terminal event, however clean its end.
+        :raises StreamInterruptedError: if the body ended before the last event of the response.
         """
         if self._error is not None:
-            raise self._failure(self._error)
+            raise self._build_error(self._error)
         if self.response is None:
             if self._empty_error is not None:
-                raise self._failure(self._empty_error)
-            raise self.interrupted("it ended before the response did")
+                raise self._build_error(self._empty_error)
+            raise self.interrupted("the stream ended before the response did")
         return check_response(self.response, request=self.request)
 
     def interrupted(self, reason: str) -> StreamInterruptedError:
-        """Return the error of a stream that broke."""
+        """Return the error of a broken stream."""
         text = self.text
         when = f"after {len(text)} characters of text" if self.has_output else "before any output"
         is_unexplained = not (self.has_output or self.request.is_openrouter or self.request.is_streamed is False)
@@ -165,18 +165,18 @@ class StreamReader:
             generation_id=self.headers.get("x-generation-id"),
         )
 
-    def _no_object(self, value: Any, data: str, name: str) -> dict[str, Any] | None:
-        """Return data that is no JSON object as an error event, if its name says that it is one."""
+    def _read_non_object(self, value: Any, data: str, name: str) -> dict[str, Any] | None:
+        """Return data that is not a JSON object as an error event, if that is its name."""
         if data.strip() == DONE:
-            self.is_settled = self._is_over = True
+            self.has_outcome = self._is_over = True
         elif data.lstrip().startswith("{") and self._error is None:
-            raise self.interrupted(f"an event of {len(data)} characters is no JSON object")
+            raise self.interrupted(f"an event of {len(data)} characters is not a JSON object")
         elif name in ERROR_EVENTS and data.strip():
             return {"type": name, "message": value if isinstance(value, str) else data}
         return None  # proxies and gateways send keep-alive data between the events
 
-    def _read_on(self, kind: str, body: dict[str, Any]) -> None:
-        """After an error only the terminal event matters: it holds id, model and usage."""
+    def _read_after_error(self, kind: str, body: dict[str, Any]) -> None:
+        """Read an event after an error: only the last event counts, which holds id, model and usage."""
         self._after_error += 1
         event = StreamEvent(kind, body)
         if event.is_terminal and isinstance(body.get("response"), dict):
@@ -188,62 +188,64 @@ class StreamReader:
         status = event.type.removeprefix("response.").replace("done", "completed")
         if inner is None:
             if not (self._assembler.is_ended or (status == "incomplete" and self.has_output)):
-                raise self.interrupted(f"its {event.type} event holds no response")
+                raise self.interrupted(f"the event {event.type} holds no response")
             inner = self._assembler.snapshot | {"output": []}
-        if status == "completed" and inner.get("status") in ENDED:  # or the name of the event alone holds it
+        if status == "completed" and inner.get("status") in ENDED:  # else only the name of the event holds it
             status = inner["status"]
-        return self._assembled(event.type, event.data, inner, status)
+        return self._build_last_event(event.type, event.data, inner, status)
 
-    def _assembled(self, kind: str, data: dict[str, Any], inner: dict[str, Any], status: str) -> LastEvent | None:
+    def _build_last_event(
+        self, kind: str, data: dict[str, Any], inner: dict[str, Any], status: str
+    ) -> LastEvent | None:
         """Return the last event, with the response of all events."""
         at_end = "completed" if status == "completed" else "incomplete"
         merged = self._assembler.merge(inner.get("output"), status=at_end)
         snapshot = self._assembler.snapshot
-        if self._is_of_another(inner, merged.consistent):
+        if self._is_of_another_response(inner, merged.consistent):
             log.warning(
-                "An event of the stream is about another response, and was ignored. Request: %s", self.request.label
+                "An event of the stream ended another response, and was ignored. Request: %s", self.request.label
             )
-            self._has_foreign_end = True
+            self._another_ended = True
             return None
         if not merged.consistent:
             log.warning(
-                "The last event of the stream holds another text than the others, whose text was used. Request: %s",
+                "The text in the last event of the stream differs from that of its events, which is used. Request: %s",
                 self.request.label,
             )
         raw = {name: snapshot[name] for name in IDENTITY if name in snapshot} | inner
         raw |= {name: snapshot[name] for name in IDENTITY if inner.get(name) is None and name in snapshot}
         raw["status"] = status
-        if merged.items or not isinstance(inner.get("output"), list):  # or it stays as it came
+        if merged.items or not isinstance(inner.get("output"), list):  # else `output` stays as it arrived
             raw["output"] = merged.items
         inconsistent = not (merged.consistent and inner)
         response = Response(raw=raw, headers=self.headers, inconsistent=inconsistent)
         has_text = any(map(output_text, merged.items)) or response.output_text
-        if not has_text and (self.text or self._is_unread(response)):
-            raise self.interrupted("its events held a text, and the response made of them holds none")
-        return LastEvent(kind, data or {"type": kind, "response": raw}, self._settle(response))
+        if not has_text and (self.text or self._lacks_unknown_text(response)):
+            raise self.interrupted("its events held text, but the response built from them has none")
+        return LastEvent(kind, data or {"type": kind, "response": raw}, self._set_outcome(response))
 
-    def _is_unread(self, response: Response) -> bool:
-        """Whether unknown events held a text, and the response holds nothing that it could be part of."""
-        return self._assembler.has_unread and not any(is_tool_call(item) for item in response.output)
+    def _lacks_unknown_text(self, response: Response) -> bool:
+        """Whether events of unknown kinds held text, and no item of the response can have it."""
+        return self._assembler.has_unknown_text and not any(is_tool_call(item) for item in response.output)
 
-    def _settle(self, response: Response) -> Response:
+    def _set_outcome(self, response: Response) -> Response:
         self.response = mark_at_limit(response, request=self.request)
-        self.is_settled = self._is_over = True
+        self.has_outcome = self._is_over = True
         return self.response
 
-    def _is_of_another(self, inner: Mapping[str, Any], consistent: bool) -> bool:
+    def _is_of_another_response(self, inner: Mapping[str, Any], consistent: bool) -> bool:
         """
-        Whether a terminal response is not the one of this stream.
+        Whether the response in the last event is not that of this stream.
 
-        An id of its own does not show it, since bridges make one: only a text that the stream does not hold does.
+        Another id alone does not show it, since bridges generate new ids: it must also hold another text.
         """
         ids = {name for name in (text_of(inner.get("id")), text_of(self._assembler.snapshot.get("id"))) if name}
         return len(ids) > 1 and (
             not consistent or (not self.has_output and bool(Response(raw=dict(inner)).output_text))
         )
 
-    def _failure(self, body: Mapping[str, Any]) -> APIError:
-        """Return the error of an error event, with the response as far as the stream holds it."""
+    def _build_error(self, body: Mapping[str, Any]) -> APIError:
+        """Return the error of an error event, with the part of the response that has arrived."""
         error = error_from_event(body, self.headers, request=self.request)
         known = self._assembler.snapshot | (self._terminal or {})
         reported = {name: value for name, value in error.response.raw.items() if value} if error.response else {}
@@ -267,12 +269,12 @@ def _is_error(kind: str, body: Mapping[str, Any]) -> bool:
         return True
     if is_report(body, kind):
         return True
-    # A failure that holds its error beside the response, or in place of it.
+    # The error of a failure may be beside the response, or in place of it.
     return kind == "response.failed" and not isinstance(body.get("response"), dict) and bool(body.get("error"))
 
 
 def _is_empty(body: Mapping[str, Any]) -> bool:
-    """Whether an error event holds nothing: some servers always send one."""
+    """Whether an error event is empty: some servers always send one."""
     inner = body.get("error")
     values = [*inner.values()] if isinstance(inner, dict) else [inner]
     has_content = any((*values, *(body.get(name) for name in ("code", "message", "error_type"))))
@@ -280,7 +282,7 @@ def _is_empty(body: Mapping[str, Any]) -> bool:
 
 
 def _response_in(data: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the response of a terminal event; some servers send its fields in the event itself."""
+    """Return the response in the last event; some servers send its fields in the event itself."""
     inner = data.get("response")
     if isinstance(inner, dict) and inner:
         beside = data.get("usage")

@@ -1,4 +1,4 @@
-"""The request that a response or an error is about, without its content."""
+"""The facts about a request that its errors mention, without its content."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from airflow_provider_responses.models.request import ResponsesRequest
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestSummary:
     """
-    The facts about a request that reading its response, and building its errors, depend on.
+    The facts about a request that are needed to read its response and to build its errors.
 
     :param label: the request in messages: ``POST https://… (model a/b)``.
-    :param is_openrouter: whether it went to OpenRouter, or to a server with its features.
-    :param max_output_tokens: the limit that it sets.
-    :param is_streamed: whether it asked for a stream; None if that is not known.
-    :param previous_response_id: whether it continued a response that the server stores.
+    :param is_openrouter: whether it goes to OpenRouter, or to a server with its features.
+    :param max_output_tokens: the limit that the request sets.
+    :param is_streamed: whether it asks for a stream; None if this is unknown.
+    :param previous_response_id: whether it continues a response that the server has stored.
     """
 
     label: str
@@ -44,5 +44,8 @@ class RequestSummary:
 
         :param details: further sentences, the advice last; empty ones are left out.
         """
-        sentences = (cause, *details, f"Request: {self.label}")
-        return ". ".join(sentence.rstrip(". ") for sentence in sentences if sentence)
+        text = ""
+        for sentence in (cause, *details):
+            if plain := sentence.rstrip(". "):
+                text += plain + (" " if plain[-1] in "!?" else ". ")
+        return f"{text}Request: {self.label}"

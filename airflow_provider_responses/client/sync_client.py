@@ -1,4 +1,4 @@
-"""The blocking client, a thin loop over modules without I/O; async_client.py has the same methods in the same order."""
+"""The blocking client; async_client.py has the same methods in the same order."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
 
-CANCEL_CHECK_SECONDS: Final = 0.2  # between two looks at the mark that `cancel` sets, during a wait
+CANCEL_CHECK_SECONDS: Final = 0.2  # a wait checks this often whether `cancel` was called
 
 
 class ResponsesClient(BaseClient):
     """
-    Sends requests and blocks until the response is there. Safe to share between threads.
+    Sends requests and blocks until the response has arrived. Threads may share a client.
 
     :param config: address, key, timeouts and retries.
     :param pool: connections of its own; by default all clients of the process share one pool.
-    :param clock: seconds of a clock that never goes back.
+    :param clock: returns the seconds of a monotonic clock.
     :param sleep: waits a number of seconds.
     :param random: returns a number from 0 to 1, which spreads the waits before retries.
     """
@@ -52,7 +52,7 @@ class ResponsesClient(BaseClient):
         super().__init__(config, clock=clock, random=random)
         self._pool = pool
         self._sleep = sleep
-        # A plain attribute and not an Event: it is set inside signal handlers, where locks can be held.
+        # Not an Event: it is set inside signal handlers, where its lock may be held.
         self._cancelled = False
 
     def __enter__(self) -> Self:
@@ -63,14 +63,14 @@ class ResponsesClient(BaseClient):
 
     def send(self, request: ResponsesRequest | Mapping[str, Any], *, options: Options = None) -> Response:
         """
-        Send a request and return the whole response; with ``stream=True`` the stream is read to its end here.
+        Send a request and return the response; with ``stream=True`` the stream is read to its end.
 
         If a stream breaks before any output, and the server is not OpenRouter, the request is sent again unstreamed,
-        once and within ``max_ambiguous_retries``: some servers refuse a request by breaking off, and give their
-        reason only then.
+        once and within ``max_ambiguous_retries``: some servers refuse a request by closing the connection, and report
+        the reason only to the unstreamed request.
 
         :param request: a ResponsesRequest, or a dict of its fields.
-        :param options: this call's timeout, retries, headers, metadata level, base URL.
+        :param options: timeout, retries, headers, metadata level and base URL of this call.
         :raises RequestValidationError: before anything is sent.
         :raises APIError: the class of the status, also for a failure inside a 200.
         :raises IncompleteResponseError: if the response was truncated.
@@ -96,10 +96,10 @@ class ResponsesClient(BaseClient):
         """
         Send a request and yield its events as they arrive.
 
-        Retries end once the stream has begun: a break after that raises, since text has been handed out. The
-        ``response`` of the last event is the same as ``send`` returns.
+        There are no retries once the stream has begun, since the caller has seen events. The ``response`` of the last
+        event is the same as ``send`` returns.
 
-        :raises StreamInterruptedError: with the text so far, when the stream breaks.
+        :raises StreamInterruptedError: with the text so far, if the stream breaks.
         """
         call = self._post(request, options, stream=True)
         retries = self._start_retries(call)
@@ -128,7 +128,7 @@ class ResponsesClient(BaseClient):
 
     def probe(self) -> bool | None:
         """
-        Return whether the server has ``/responses``, None if a ``GET`` does not show it; nothing is made or billed.
+        Return whether the server has ``/responses``, None if a ``GET`` does not show it. Nothing is billed.
 
         :raises UnauthorizedResponseError: if the key was rejected.
         :raises TransportError: if no response arrived.
@@ -159,7 +159,7 @@ class ResponsesClient(BaseClient):
     def _retry(self, retries: Retries, send: Callable[[], Any]) -> Any:
         """Send until it succeeds or the retries are used up."""
         try:
-            return send()  # as nearly all calls do: only the others need tenacity's machinery
+            return send()  # the usual case, without tenacity's overhead
         except ResponsesError as error:
             return self._resend(retries, error, send)
 
@@ -209,7 +209,7 @@ class ResponsesClient(BaseClient):
         return data
 
     def _send_once(self, plan: SendPlan, deadline: float) -> Response:
-        """Send the plan's next call and return its response, whole and checked."""
+        """Send the plan's next call and return its response, complete and checked."""
         call, http, reader = plan.next, None, None
         try:
             http = self._open(call, deadline)
@@ -235,7 +235,7 @@ class ResponsesClient(BaseClient):
     def _open(self, call: Call, deadline: float) -> HTTPResponse:
         """Send, and return the HTTP response once its status is known to be 2XX; its body is unread."""
         pool = self._get_pool(call.config.route)
-        with self._map_errors(call, deadline), pool.until(deadline, self._clock):
+        with self._map_errors(call, deadline), pool.end_reads_at(deadline, self._clock):
             extensions = {"timeout": call.timeouts(deadline - self._clock()), "trace": pool.trace}
             received = pool.http.send(call.build_request(extensions), stream=True)
             received.stream = sync_pool.DeadlineStream(received, pool, deadline, self._clock)
@@ -252,20 +252,20 @@ class ResponsesClient(BaseClient):
     def _read_events(
         self, http: HTTPResponse, call: Call, reader: StreamReader, deadline: float
     ) -> Iterator[StreamEvent]:
-        """Yield the events of a body, or the one event that stands for a JSON object."""
+        """Yield the events of a body, or the last event of a stream for a JSON object."""
         pieces = http.wrapped.iter_bytes()
-        begin = framing.Beginning(labelled=http.is_event_stream)
+        beginning = framing.Beginning(labelled=http.is_event_stream)
         try:
-            any(begin.take(piece) for piece in pieces)  # until they show what the body is
+            any(beginning.add(piece) for piece in pieces)  # until the bytes decide
         except httpx.HTTPError as error:
             self._check_cancelled(call, error)
             raise reader.interrupted(str(error) or type(error).__name__) from error
-        if begin.is_json:  # from a server that does not stream
+        if beginning.is_json:  # from a server that does not stream
             with self._map_errors(call, deadline):
-                http.body = b"".join((begin.data, *pieces))
-            yield reader.take_whole(call.read_response(http))
+                http.body = b"".join((beginning.data, *pieces))
+            yield reader.read_unstreamed(call.read_response(http))
         else:
-            yield from self._read_sse(http, call, reader, framing.events(begin.data, pieces), deadline)
+            yield from self._read_sse(http, call, reader, framing.events(beginning.data, pieces), deadline)
         self._check_cancelled(call)
         reader.finish()
 
@@ -282,14 +282,14 @@ class ResponsesClient(BaseClient):
             for sse in source:
                 if event := reader.read(sse.data, sse.event):
                     yield event
-                if self._cancelled or reader.is_settled:
+                if self._cancelled or reader.has_outcome:
                     break
-            if reader.is_settled:  # reading the end frees the connection for another call, and may add to an error
+            if reader.has_outcome:  # reading the end frees the connection for another call, and may add to an error
                 http.wrapped.stream.end_within(reader.seconds_to_end(deadline - self._clock()))  # type: ignore[union-attr]
                 for sse in source:
                     reader.read(sse.data, sse.event)
         except httpx.HTTPError as error:
-            if not reader.is_settled:
+            if not reader.has_outcome:
                 self._check_cancelled(call, error)
                 raise reader.interrupted(str(error) or type(error).__name__) from error
         if event := reader.end():

@@ -1,7 +1,7 @@
 """
-Connection pools for threads: one per process and route.
+Connection pools of the blocking client: one per process and route.
 
-A fork never uses its parent's sockets.
+A forked process never uses its parent's sockets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_provider_responses.client.config import Route
 
 class SyncPool:
     """
-    Connections for blocking calls, which end at a deadline and can be dropped from a signal handler.
+    Connections of blocking calls. Calls end at their deadline, and a signal handler can drop them.
 
     :param transport: replaces the network, in tests.
     :param route: proxy and trusted authorities, see ``ClientConfig.route``.
@@ -33,21 +33,21 @@ class SyncPool:
     def __init__(self, transport: httpx.BaseTransport | None = None, *, route: Route | None = None) -> None:
         route = route or Route()
         if transport is None and route.environment and not route.proxy:
-            proxies.read_environment()  # checks them: httpx reads them itself, and needs an extra for SOCKS
+            proxies.read_environment()  # only checks them: httpx reads them itself, and would need an extra for SOCKS
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._dropped = False
         self._call = threading.local()
         self.http = httpx.Client(
             transport=transport,
             proxy=route.proxy,
-            verify=sockets.trust(route.ca_bundle),
+            verify=sockets.tls_context(route.ca_bundle),
             trust_env=route.environment,
             follow_redirects=False,
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=20, keepalive_expiry=route.idle_seconds
             ),
         )
-        sockets.keep_no_cookies(self.http)
+        sockets.disable_cookies(self.http)
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Register a new connection of a request (httpcore's ``trace`` extension)."""
@@ -56,16 +56,16 @@ class SyncPool:
         stream = info["return_value"]
         sock = stream.get_extra_info("socket")
         if event.startswith("connection.connect"):
-            sockets.keep_alive(sock)
+            sockets.enable_keep_alive(sock)
         self._sockets.add(sock)
-        if self._dropped:  # while this connection was being made
-            sockets.shut(sock)
+        if self._dropped:  # while the connection was opened
+            sockets.shut_down(sock)
         read = stream.read
-        stream.read = lambda max_bytes, timeout=None: read(max_bytes, self._at_most(timeout))
+        stream.read = lambda max_bytes, timeout=None: read(max_bytes, self._limit_to_deadline(timeout))
 
     @contextlib.contextmanager
-    def until(self, deadline: float, clock: Callable[[], float]) -> Iterator[None]:
-        """Let no read of this thread outlast the deadline, however often the server sends a few bytes."""
+    def end_reads_at(self, deadline: float, clock: Callable[[], float]) -> Iterator[None]:
+        """End the reads of this thread at the deadline, also if the server keeps sending a few bytes."""
         before = getattr(self._call, "left", None)
         self._call.left = lambda: deadline - clock()
         try:
@@ -73,7 +73,7 @@ class SyncPool:
         finally:
             self._call.left = before
 
-    def _at_most(self, timeout: float | None) -> float | None:
+    def _limit_to_deadline(self, timeout: float | None) -> float | None:
         left = getattr(self._call, "left", None)
         if left is None:
             return timeout
@@ -84,14 +84,14 @@ class SyncPool:
 
     def drop(self) -> None:
         """
-        Break every connection, so that the reads that wait on them end.
+        Break all connections, which ends the reads that wait for them.
 
-        Sockets are shut down instead of closed, and no lock is taken: this runs inside a signal handler
-        that has interrupted that very read.
+        Sockets are shut down instead of closed, and no lock is taken: this runs inside a signal handler that may have
+        interrupted one of these reads.
         """
         self._dropped = True
         for sock in list(self._sockets):
-            sockets.shut(sock)
+            sockets.shut_down(sock)
 
     def close(self) -> None:
         """Close the pool."""
@@ -99,7 +99,7 @@ class SyncPool:
 
 
 class ProcessPools:
-    """The pools that this process's blocking clients share, one per route."""
+    """The pools that all blocking clients of the process share, one per route."""
 
     def __init__(self) -> None:
         self._pools: dict[Route, SyncPool] = {}
@@ -107,14 +107,14 @@ class ProcessPools:
         self._abandoned: list[SyncPool] = []
 
     def get(self, route: Route) -> SyncPool:
-        """Return the pool of a route, made if it is new."""
+        """Return the pool of a route, which is created if it is new."""
         with self._lock:
             if route not in self._pools:
                 self._pools[route] = SyncPool(route=route)
             return self._pools[route]
 
     def after_fork(self) -> None:
-        # The parent still uses these connections: the child neither reads nor closes them.
+        # The parent still uses these connections: the child must neither read nor close them.
         self._abandoned += self._pools.values()
         self._pools = {}
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ atexit.register(process_pools.close)
 
 
 class DeadlineStream(httpx.SyncByteStream):
-    """A response body that ends at the call's deadline, whatever the server sends."""
+    """The body of a response that ends at the deadline of the call, whatever the server sends."""
 
     def __init__(self, http: httpx.Response, pool: SyncPool, deadline: float, clock: Callable[[], float]) -> None:
         self._stream: Any = http.stream
@@ -141,7 +141,7 @@ class DeadlineStream(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         chunks = iter(self._stream)
         while True:
-            with self._pool.until(self._deadline, self._clock):
+            with self._pool.end_reads_at(self._deadline, self._clock):
                 chunk = next(chunks, None)
             if chunk is None:
                 return
@@ -150,7 +150,7 @@ class DeadlineStream(httpx.SyncByteStream):
                 raise httpx.ReadTimeout("the deadline is over")
 
     def end_within(self, seconds: float) -> None:
-        """Bring the deadline nearer."""
+        """Set an earlier deadline, if it is later than these seconds from now."""
         self._deadline = min(self._deadline, self._clock() + seconds)
 
     def close(self) -> None:

@@ -115,10 +115,10 @@ ROWS = {
         400, openai("No connected db.", "no_db_connection", "400"), False, "No connected db.", "Check the API key"
     ),
     "litellm budget": Row(
-        400, openai("Budget has been exceeded!", "budget_exceeded", "400"), False, "Budget", "may spend no more"
+        400, openai("Budget has been exceeded!", "budget_exceeded", "400"), False, "Budget", "used up its credit"
     ),
     "litellm budget as a 429": Row(
-        429, openai("Budget has been exceeded!", "budget_exceeded", "429"), False, "Budget", "may spend no more"
+        429, openai("Budget has been exceeded!", "budget_exceeded", "429"), False, "Budget", "used up its credit"
     ),
     "litellm model access": Row(
         401, openai("key not allowed to access model", "key_model_access_denied", "401"), False, "not allowed",
@@ -185,7 +185,7 @@ ROWS = {
     ),
     "go gateway quota": Row(
         403, openai("user quota is not enough", "new_api_error", "insufficient_user_quota"), False, "quota",
-        "may spend no more",
+        "used up its credit",
     ),
     "go gateway flat": Row(500, {"code": 500, "msg": "boom", "data": None}, True, "boom", "server's log"),
     "spring": Row(
@@ -203,13 +203,13 @@ ROWS = {
     ),
     "openai quota": Row(
         429, openai("You exceeded your current quota", "insufficient_quota", "insufficient_quota"), False, "quota",
-        "may spend no more",
+        "used up its credit",
     ),
     "openai quota, digits as code": Row(
-        429, openai("You exceeded your current quota", "insufficient_quota", "429"), False, "quota", "may spend no more"
+        429, openai("You exceeded your current quota", "insufficient_quota", "429"), False, "quota", "used up its credit"
     ),
     "openai billing": Row(
-        429, openai("not active", "billing_not_active", "billing_not_active"), False, "not active", "may spend no more"
+        429, openai("not active", "billing_not_active", "billing_not_active"), False, "not active", "used up its credit"
     ),
     "openai limit": Row(
         429, openai("Limit 3, Requested 1", "requests", "rate_limit_exceeded"), True, "Limit 3", "fewer tasks at once"
@@ -260,7 +260,7 @@ ROWS = {
     ),
     "anthropic billing as a 400": Row(
         400, {"type": "error", "error": {"type": "billing_error", "message": "no balance"}}, False, "no balance",
-        "may spend no more",
+        "used up its credit",
     ),
     "anthropic permission": Row(
         403, {"type": "error", "error": {"type": "permission_error", "message": "no"}}, False, "no",
@@ -288,7 +288,7 @@ ROWS = {
     ),
     "deepseek balance": Row(
         402, openai("Insufficient Balance", "unknown_error", "invalid_request_error"), False, "Balance",
-        "may spend no more",
+        "used up its credit",
     ),
     "a page": Row(502, b"<html>Bad gateway</html>", True, "<html>Bad gateway", "server's log"),
     "nothing": Row(503, b"", True, "an empty body", "more capacity"),

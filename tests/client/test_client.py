@@ -289,7 +289,7 @@ def test_numbers_of_the_key_the_generation_and_the_models_are_read(flavour: Flav
 def test_reading_raises_the_same_errors(flavour: Flavour) -> None:
     with pytest.raises(UnauthorizedResponseError, match=r"GET https://openrouter\.ai/api/v1/key"):
         flavour.on(Wire(failure(401))).get("get_key")
-    with pytest.raises(APIError, match="expected a whole JSON object"):
+    with pytest.raises(APIError, match="expected a complete JSON object"):
         flavour.on(Wire(httpx.Response(200, text="<html>"), httpx.Response(200, text="<html>"))).get("get_models")
 
 
@@ -438,6 +438,6 @@ def test_a_secret_in_a_response_is_redacted(flavour: Flavour, response: httpx.Re
 
 def test_a_mangled_response_is_not_quoted(flavour: Flavour) -> None:
     client = flavour.on(Wire(httpx.Response(200, content=b"The patient John Smith has")), max_ambiguous_retries=0)
-    with pytest.raises(APIError, match="expected a whole JSON object with status 200, got 26 bytes") as caught:
+    with pytest.raises(APIError, match="expected a complete JSON object with status 200, got 26 bytes") as caught:
         client.send()
     assert "John" not in str(caught.value)

@@ -8,13 +8,17 @@ import pytest
 
 from airflow_provider_responses.client import merging
 from airflow_provider_responses.client.assembler import Assembler
-from airflow_provider_responses.client.completeness import choose, choose_arguments, resolve
+from airflow_provider_responses.client.completeness import (
+    most_complete_arguments,
+    most_complete_content,
+    most_complete_text,
+)
 
 from .shapes import call, ended
 
 
 @pytest.mark.parametrize(
-    ("deltas", "wholes", "text"),
+    ("deltas", "full_texts", "text"),
     [
         ([], [], ""),
         (["a", "b"], [], "ab"),
@@ -37,17 +41,17 @@ from .shapes import call, ended
         (["hello", ""], [" "], "hello"),
     ],
 )
-def test_the_most_complete_text_is_chosen(deltas: list[str], wholes: list[str], text: str) -> None:
-    assert choose(deltas, wholes) == text
+def test_the_most_complete_text_is_chosen(deltas: list[str], full_texts: list[str], text: str) -> None:
+    assert most_complete_text(deltas, full_texts) == text
 
 
 def test_a_text_that_arrived_once_for_each_end_counts_once() -> None:
-    assert choose(["hello", "hello"], ["hello"], times=2) == "hello"
-    assert choose(["hello", "hello"], ["hello"], times=1) == "hellohello"
+    assert most_complete_text(["hello", "hello"], ["hello"], times=2) == "hello"
+    assert most_complete_text(["hello", "hello"], ["hello"], times=1) == "hellohello"
 
 
 @pytest.mark.parametrize(
-    ("deltas", "wholes", "text"),
+    ("deltas", "full_texts", "text"),
     [
         ([], [], ""),
         (['{"a":', " 1}"], ["{}", "{}"], '{"a": 1}'),
@@ -59,14 +63,14 @@ def test_a_text_that_arrived_once_for_each_end_counts_once() -> None:
         ([], ["{}"], "{}"),
     ],
 )
-def test_missing_arguments_are_never_chosen(deltas: list[str], wholes: list[str], text: str) -> None:
-    assert choose_arguments(deltas, wholes) == text
+def test_missing_arguments_are_never_chosen(deltas: list[str], full_texts: list[str], text: str) -> None:
+    assert most_complete_arguments(deltas, full_texts) == text
 
 
 def test_texts_that_no_single_source_holds_are_assembled() -> None:
     first = [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "no"}]
     last = [{"type": "output_text", "text": "ab"}, {"type": "output_text", "text": "c"}]
-    parts: Any = resolve((), (first, last))
+    parts: Any = most_complete_content((), (first, last))
     assert sorted(part.get("text") or part["refusal"] for part in parts) == ["ab", "c", "no"]
 
 
@@ -84,7 +88,7 @@ def test_calls_of_other_names_are_separated_in_linear_time(monkeypatch: pytest.M
     calls = 500
     for number in range(calls):
         item = call(id=f"a{number}", call_id=f"a{number}", name=f"a{number}")
-        assembler.take_other("response.output_item.done", ended(item, number))
+        assembler.add_other("response.output_item.done", ended(item, number))
     final = [call(id=f"b{number}", call_id=f"b{number}", name=f"b{number}") for number in range(calls)]
     assert len(assembler.merge(final, status="completed").items) == 2 * calls
     assert compared <= 4 * calls

@@ -428,7 +428,7 @@ def test_a_paid_response_is_never_lost_over_its_shape(changes: dict[str, Any]) -
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "resp', b"\xff"])
 def test_a_good_status_with_a_mangled_body_may_have_been_billed(body: bytes) -> None:
-    with pytest.raises(APIError, match="expected a whole JSON object with status 200, got ") as caught:
+    with pytest.raises(APIError, match="expected a complete JSON object with status 200, got ") as caught:
         read_json(200, {"x-generation-id": "gen-1"}, body, request=REQUEST)
     error: ResponsesError = caught.value
     assert (error.retryable, error.ambiguous, error.generation_id) == (True, True, "gen-1")
@@ -522,6 +522,6 @@ def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
 
 def test_a_truncated_body_is_described_as_the_beginning_of_an_object() -> None:
     with pytest.raises(
-        APIError, match="expected a whole JSON object with status 200, got 14 bytes, the beginning of a JSON object"
+        APIError, match="expected a complete JSON object with status 200, got 14 bytes, the beginning of a JSON object"
     ):
         read_json(200, {}, b'{"id": "resp_1', request=REQUEST)

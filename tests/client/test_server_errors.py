@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
 from airflow_provider_responses.client import response_errors, server_errors
-from airflow_provider_responses.client.error_names import STATUS_OF_NAME, choose, read_cause
+from airflow_provider_responses.client.error_names import STATUS_OF_NAME, most_particular, read_cause
 from airflow_provider_responses.client.network_errors import cancelled_error, deadline_error, transport_error
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
@@ -64,13 +64,17 @@ def test_the_message_has_the_cause_then_the_advice_then_the_request(row: Row) ->
         (response_errors.refused(Response(raw=result()), request=OPEN), "the model refused", "Change the input"),
         (
             response_errors.not_ready(Response(raw=result(status="queued")), request=OPEN),
-            "the response has the status 'queued'",
+            "the response is not ready: its status is 'queued'",
             "Leave out `background`",
         ),
-        (response_errors.no_response(Response(raw={}), request=OPEN), "the server sent JSON that is no", "Check the"),
+        (
+            response_errors.no_response(Response(raw={}), request=OPEN),
+            "the server sent JSON that is not a resp",
+            "Check the",
+        ),
         (
             response_errors.not_json(200, {}, b"<html>", request=OPEN),
-            "expected a whole JSON object with status 200, got 6 bytes",
+            "expected a complete JSON object with status 200, got 6 bytes",
             "Check the base URL",
         ),
         (StreamReader({}, request=OPEN).interrupted("reset"), "the stream broke before any output: reset", "stream=F"),
@@ -302,7 +306,7 @@ def test_no_input_of_a_list_of_complaints_is_repeated(body: Any, status: int, is
 @given(st.lists(names | st.integers() | json_values, max_size=5))
 def test_the_cause_that_is_chosen_is_one_of_those_named(values: list[Any]) -> None:
     causes = [read_cause(value) for value in values]
-    chosen = choose(causes)
+    chosen = most_particular(causes)
     assert chosen is None if not any(causes) else chosen in causes
 
 

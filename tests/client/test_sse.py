@@ -325,7 +325,7 @@ def test_the_reader_keeps_the_text_so_far() -> None:
         reader.read(json.dumps(event))
     assert reader.text == "abc"
     assert reader.read("[DONE]") is None
-    assert reader.is_settled
+    assert reader.has_outcome
     with pytest.raises(StreamInterruptedError) as caught:
         reader.finish()
     assert caught.value.text == "abc"

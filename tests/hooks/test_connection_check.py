@@ -37,7 +37,7 @@ class TestTestConnection:
             ({"password": "wrong"}, "refuses the key"),
             ({"host": "http://127.0.0.1:9/api/v1"}, "No connection to http://127.0.0.1:9/api/v1: check the host"),
             ({"password": ""}, "password is missing"),
-            ({"password": "Bearer k"}, "password begins with 'Bearer'"),
+            ({"password": "Bearer k"}, "password must not begin with 'Bearer'"),
         ],
     )
     def test_each_failure_has_its_own_sentence(self, fields, said, responses_sandbox, monkeypatch):
