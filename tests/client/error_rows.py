@@ -206,7 +206,11 @@ ROWS = {
         "used up its credit",
     ),
     "openai quota, digits as code": Row(
-        429, openai("You exceeded your current quota", "insufficient_quota", "429"), False, "quota", "used up its credit"
+        429,
+        openai("You exceeded your current quota", "insufficient_quota", "429"),
+        False,
+        "quota",
+        "used up its credit",
     ),
     "openai billing": Row(
         429, openai("not active", "billing_not_active", "billing_not_active"), False, "not active", "used up its credit"
