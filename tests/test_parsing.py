@@ -1,4 +1,4 @@
-"""DAG files are parsed again and again: importing must be cheap, and parsing must give the same every time."""
+"""DAG files are parsed again and again: imports must be cheap, and the serialized DAG always the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams by the place of their content, the names of their events, and their ends."""
+"""Streams with their content in different events, with different names of events, and different ends."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ ENDS: dict[str, Shape] = {
     ),
     "open-responses-server, cut by length": stream(created(), *deltas(*PIECES[:4]), **failed(text=HALF)),
     "half a character": stream(
-        created(), *deltas('{"answer": 42, "why": "it is so € ', "\ufffd", "\ufffd", '"}'), end(message())
+        created(), *deltas('{"number": 42, "why": "it is so € ', "\ufffd", "\ufffd", '"}'), end(message())
     ),
     "a text nobody streamed": stream(created(), *USUAL[1:], end(message(OTHER, "msg_9")), inconsistent=True),
     "LiteLLM, other ids at the end": stream(
@@ -192,10 +192,10 @@ ENDS: dict[str, Shape] = {
 }
 
 MESSAGES: dict[str, Shape] = {
-    "commentary and final answer": stream(
+    "commentary and final_answer": stream(
         created(), end(message(TWO[0], phase="commentary"), message(name="msg_2", phase="final_answer")), messages=TWO
     ),
-    "final answer first": stream(
+    "final_answer first": stream(
         created(), end(message(phase="final_answer"), message(TWO[0], "msg_2", phase="commentary")), messages=TWO[::-1]
     ),
     "phases only in the items": stream(
@@ -204,7 +204,7 @@ MESSAGES: dict[str, Shape] = {
         end(),
         messages=TWO,
     ),
-    "only the final answer streamed": stream(
+    "only the final_answer streamed": stream(
         created(),
         *deltas(**at(0, None)),
         end(message(TWO[0], phase="commentary"), message(name="msg_2", phase="final_answer")),
@@ -294,8 +294,12 @@ def without_index(*events: Event) -> list[Event]:
 
 
 CONFIRMED: dict[str, Shape] = {
-    f"{what}, {where}": stream(created(), *deltas(*pieces), *ends)
-    for what, pieces in (("a delta twice", AGAIN), ("a delta lost", LOST), ("each delta with all so far", CUMULATIVE))
+    f"{change}, {where}": stream(created(), *deltas(*pieces), *ends)
+    for change, pieces in (
+        ("a delta twice", AGAIN),
+        ("a delta lost", LOST),
+        ("each delta with the whole text so far", CUMULATIVE),
+    )
     for where, ends in (
         ("all ends", (text_ended(), part_ended(), ended(message()), end(message()))),
         ("text and item", (text_ended(), ended(message()), end())),
@@ -415,11 +419,11 @@ HIDDEN: dict[str, Shape] = {
     "the text only in created": stream(created(output=[message()]), end()),
     "the text only in in_progress": stream(created(), event("in_progress", response=body(message())), end(output=None)),
     "the beginning in created": stream(created(output=[message(HALF)]), *deltas(), end()),
-    "deltas of tomorrow": stream(created(), event("output_markdown.delta", delta=TEXT), end(), **failed(text="")),
-    "ends of tomorrow": stream(created(), event("output_markdown.done", text=TEXT), end(), **failed(text="")),
-    "deltas of tomorrow, and the end": stream(created(), event("output_markdown.delta", delta=TEXT), end(message())),
-    "deltas of tomorrow about a call": stream(
-        created(), event("of_tomorrow_call.delta", delta="x"), ended(call()), end(), **CALLED
+    "unknown deltas": stream(created(), event("output_markdown.delta", delta=TEXT), end(), **failed(text="")),
+    "unknown ends": stream(created(), event("output_markdown.done", text=TEXT), end(), **failed(text="")),
+    "unknown deltas, and the end": stream(created(), event("output_markdown.delta", delta=TEXT), end(message())),
+    "unknown deltas about a call": stream(
+        created(), event("unknown_call.delta", delta="x"), ended(call()), end(), **CALLED
     ),
     "refused after a text": stream(created(), *deltas(*PIECES[:4]), end(refusal()), **(REFUSED | {"text": HALF})),
     "refused as in chat": stream(created(), end(message(content=None, refusal=WORDS)), **REFUSED),

@@ -1,4 +1,4 @@
-"""Errors as real servers send them, and the error that each becomes: seen on the wire, reported, or documented."""
+"""Errors of real servers, as recorded, reported or documented, and the error that each becomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Row(NamedTuple):
     status: int
     body: Any
     retryable: bool
-    words: str  # of the server
+    words: str  # part of the server's message
     advice: str
     request: RequestSummary = OPEN
 
@@ -206,11 +206,7 @@ ROWS = {
         "used up its credit",
     ),
     "openai quota, digits as code": Row(
-        429,
-        openai("You exceeded your current quota", "insufficient_quota", "429"),
-        False,
-        "quota",
-        "used up its credit",
+        429, openai("You exceeded your quota", "insufficient_quota", "429"), False, "quota", "used up its credit"
     ),
     "openai billing": Row(
         429, openai("not active", "billing_not_active", "billing_not_active"), False, "not active", "used up its credit"

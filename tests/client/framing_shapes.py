@@ -1,4 +1,4 @@
-"""Streams that break off, fail or are framed in unusual ways, and bodies that are no streams."""
+"""Streams that break off, fail or are framed in unusual ways, and bodies that are not streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server on loopback whose every byte the test decides."""
+"""A server on loopback that sends the bytes of a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from .wire import result
 
-LIMIT = 10.0  # seconds that nothing here outlasts
+LIMIT = 10.0  # seconds after which all waits end
 DRIP = 3.0  # seconds that a server drips at most
 
 
@@ -25,7 +25,7 @@ class Connection:
         self._rest = b""
 
     def read_request(self) -> tuple[str, bytes] | None:
-        """Return head and body of the next request, or None at the connection's end."""
+        """Return head and body of the next request, None at the end of the connection."""
         data = self._rest
         while b"\r\n\r\n" not in data:
             if not (more := self.sock.recv(65536)):
@@ -50,20 +50,20 @@ class Connection:
         self.send("\r\n".join(lines) + "\r\n\r\n" + data)
 
     def drip(self, piece: bytes) -> None:
-        """Send a piece every now and then, until the other side hangs up."""
+        """Send a piece repeatedly, until the client closes the connection."""
         for _ in range(int(DRIP / 0.01)):
             if self.server.stopped.wait(0.01):
                 return
             self.send(piece)
 
     def wait_for_end(self) -> None:
-        """Return when the other side has hung up."""
+        """Wait until the client has closed the connection."""
         while self.sock.recv(65536):
             pass
         self.server.hung_up.set()
 
     def reset(self) -> None:
-        """Hang up rudely."""
+        """Reset the connection."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -74,7 +74,7 @@ def serve_all(connection: Connection) -> None:
 
 
 class Server:
-    """Accepts connections; what happens on each is ``script``."""
+    """Accepts connections, and runs ``script`` on each."""
 
     def __init__(self) -> None:
         self.script: Callable[[Connection], None] = serve_all
@@ -108,7 +108,7 @@ class Server:
             thread.start()
 
     def _run(self, connection: Connection) -> None:
-        # The other side may hang up at any time.
+        # The client may close the connection at any time.
         with contextlib.suppress(OSError), contextlib.closing(connection.sock):
             try:
                 self.script(connection)

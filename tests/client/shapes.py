@@ -20,9 +20,9 @@ from airflow_provider_responses.exceptions import (
 
 from .wire import EVENT_STREAM, sse
 
-PIECES = ('{"answer":', " ", '42, "why":', " ", '"it is so', " €", ' 🙂"}')
+PIECES = ('{"number":', " ", '42, "why":', " ", '"it is so', " €", ' 🙂"}')
 TEXT = "".join(PIECES)
-VALUE = {"answer": 42, "why": "it is so € 🙂"}
+VALUE = {"number": 42, "why": "it is so € 🙂"}
 HALF = "".join(PIECES[:4])
 OTHER = "(No update)"
 WORDS = "I will not."
@@ -39,13 +39,13 @@ class Shape:
     """
     A body and its outcome.
 
-    :param body: the pieces that arrive; an exception among them is raised.
-    :param text: the output's text; with an error, the text of the response that comes with it.
-    :param error: raised by every call.
-    :param ambiguous: whether the request may have been billed, by the error.
-    :param sends: requests that ``send`` makes while the shape lasts, with one retry of ambiguous failures and no other.
+    :param body: pieces in the order of their arrival; an exception among them is raised.
+    :param text: the text of the output; with an error, that of the error's response.
+    :param error: class of the error that each call raises.
+    :param ambiguous: whether the error reports that the request may have been billed.
+    :param sends: number of sends by ``send``, with one retry of ambiguous failures and no other.
     :param calls: names and arguments of function calls.
-    :param value: of the typed output, None if the output is no JSON.
+    :param value: of the typed output, None if the output is not JSON.
     :param inconsistent: whether the response is marked as such.
     """
 
@@ -63,7 +63,7 @@ class Shape:
     cost: float | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
     maybe_truncated: bool = False
-    ignored: bool = False  # whether an event of another response was passed over, which is logged
+    ignored: bool = False  # whether an event of another response was ignored, which is logged
 
 
 # --- events
@@ -150,7 +150,7 @@ def call(text: str | None = ARGUMENTS, **changes: Any) -> dict[str, Any]:
 
 
 def item_events(item: dict[str, Any], index: int = 0, *pieces: str) -> list[Event]:
-    """All events about one message, as the API's documentation has them."""
+    """Return all events of one message, as documented."""
     where = at(index, item["id"])
     text = item["content"][0]["text"]
     return [
@@ -186,7 +186,7 @@ def raw(data: bytes, *more: bytes | Exception, **outcome: Any) -> Shape:
 def failed(
     error: type[ResponsesError] = StreamInterruptedError, text: str | None = None, **outcome: Any
 ) -> dict[str, Any]:
-    """What a stream that broke comes to: it may be sent again once."""
+    """Return the shape of a stream that breaks: it may be sent again once."""
     return {"error": error, "text": text, "ambiguous": True, "sends": 2} | outcome
 
 

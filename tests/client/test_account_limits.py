@@ -1,4 +1,4 @@
-"""The account's own limit, in the headers of a 429."""
+"""The reset of the account's limit in the headers of a 429."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that are too large, too many or not ours: the right text or a typed error, in bounded memory and time."""
+"""Large streams, many events and foreign ones: the right text or a typed error, in bounded memory and time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .wire import EVENT_STREAM, REQUEST, Flavour, Wire, sse
 STREAMED = {**REQUEST, "stream": True}
 CHUNK = 64 * 1024  # bytes that arrive at once
 LARGE = 50 * 1024 * 1024
-BUSY = 60.0  # seconds that a busy machine may take for one second of work
+BUSY = 60.0  # seconds that one second of work may take on a busy machine
 
 
 class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A large body in pieces of a usual size."""
+    """Yield a large body in pieces of a usual size."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -66,7 +66,7 @@ def test_an_event_of_50_megabytes_is_read(flavour: Flavour, where: str) -> None:
         "done": [event("output_text.done", text=text, **at()), end()],
         "item": [ended(message(text)), end()],
         "end": [end(message(text))],
-        "other": [event("of_tomorrow", data=text), *deltas("Hello"), end()],
+        "other": [event("unknown", data=text), *deltas("Hello"), end()],
     }
     data = sse(created(), *events[where])
     began = time.monotonic()
@@ -97,7 +97,7 @@ def test_an_event_of_50_megabytes_is_read(flavour: Flavour, where: str) -> None:
     ids=repr,
 )
 def test_empty_events_take_neither_time_nor_memory(empty: bytes) -> None:
-    """100,000 of the shorter ones."""
+    """Sends 100,000 of the shorter events."""
     pieces = [empty * 1000] * (100 if len(empty) < 12 else 10)
     tracemalloc.start()
     began = time.monotonic()
@@ -143,10 +143,10 @@ def test_an_end_of_another_response_is_not_mixed_with_this_one() -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 99, 5000])
 def test_after_an_error_reading_stops_at_a_limit(flavour: Flavour, after: int) -> None:
-    """The terminal event that follows holds id, model and usage; a server that never stops is left."""
+    """The last event after an error holds id, model and usage, but a server may send events without end."""
     failed = end(kind="failed", id="resp_7", model="maker/large-1", usage={"input_tokens": 8, "output_tokens": 1})
     error = {"type": "error", "code": "invalid_prompt", "message": "no"}
-    data = sse(created(), error, *[event("of_tomorrow")] * after, failed)
+    data = sse(created(), error, *[event("unknown")] * after, failed)
     with pytest.raises(APIError) as caught:
         flavour.on(Wire(httpx.Response(200, headers=EVENT_STREAM, stream=Chunks(data)))).send(STREAMED)
     response = caught.value.response
@@ -177,7 +177,7 @@ def test_the_connection_to_a_server_that_keeps_sending_after_an_error_is_closed(
 
 
 class Late(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body whose end lets the clock, and the event loop, go on."""
+    """A body whose end advances the clock and yields to the event loop."""
 
     def __init__(self, wire: Wire, *pieces: bytes) -> None:
         self.wire = wire

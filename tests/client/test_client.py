@@ -1,4 +1,4 @@
-"""Both clients, by the same test bodies, on a faked wire: requests, retries, responses and errors."""
+"""Both clients on a fake network, in the same tests: requests, retries, responses and errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from airflow_provider_responses.models import ResponsesRequest
 
 from .wire import KEY, REQUEST, Flavour, Wire, config, failure, good, result
 
-# Methods of one client alone: `cancel` with what it needs, and parsing in threads.
+# Methods of only one of the clients: `cancel` with its helpers, and parsing in threads.
 SYNC_ONLY = {"cancel", "_wait", "_check_cancelled"}
 ASYNC_ONLY = {"_read_event", "_read_response"}
 LOOPBACK = "http://127.0.0.1:8642/v1"
@@ -120,7 +120,7 @@ def test_wrong_options_are_refused_before_anything_is_sent(flavour: Flavour, opt
 
 
 def test_cookies_are_not_carried_from_call_to_call(flavour: Flavour) -> None:
-    # Clients of a process share connections: a cookie would tie one account's calls to another's.
+    # Clients of a process share connections: a cookie would mix the calls of several accounts.
     wire = Wire(good(headers={"set-cookie": "session=abc; Path=/"}), good())
     client = flavour.on(wire)
     client.send()
@@ -205,7 +205,7 @@ def test_a_stored_prompt_needs_no_input(flavour: Flavour) -> None:
     ids=str,
 )
 def test_every_request_sets_stream(flavour: Flavour, fields: dict[str, Any], stream: bool) -> None:
-    """Some servers stream where `stream` is not set."""
+    """Some servers stream if `stream` is not set."""
     wire = Wire(failure(500), good(), good())
     client = flavour.on(wire)
     client.send({**REQUEST, **fields})

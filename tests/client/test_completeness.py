@@ -1,4 +1,4 @@
-"""The most complete of several sources of the same content."""
+"""The choice of the most complete of several sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .shapes import call, ended
         ([], ["ab"], "ab"),
         (["he", "he", "llo"], ["hello", "hello"], "hello"),
         (["he", "o"], ["hello", "hello"], "hello"),
-        (["he", "o"], ["hello"], "hello"),  # the deltas stand in the whole, in its order
+        (["he", "o"], ["hello"], "hello"),  # the full text has the deltas in their order
         (["he", "he", "llo"], ["hello"], "hehello"),
         (["hello", " you"], ["(No update)"], "hello you"),
         (["hello", " you"], ["hello"], "hello you"),

@@ -1,4 +1,4 @@
-"""Servers, keys and the other settings: which are accepted, and which are refused."""
+"""Servers, keys and other settings that are accepted or refused."""
 
 from __future__ import annotations
 

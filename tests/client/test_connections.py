@@ -1,4 +1,4 @@
-"""Real sockets: connections, deadlines, and the errors of the network. Bounded by the server's own limit."""
+"""Connections, deadlines and network errors on real sockets, within the time limit of the test's server."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_calls_share_a_connection(flavour: Flavour, server: Server) -> None:
 
 
 def idle_seconds_of(pool: SyncPool | AsyncPool) -> float:
-    """Return the setting of the library that keeps the connections."""
+    """Return the idle time of connections, as the library has it."""
     inner: Any = pool.http._transport
     if isinstance(pool, SyncPool):
         return float(inner._pool._keepalive_expiry)
@@ -417,7 +417,7 @@ def test_the_bytes_on_the_wire_are_alike_in_both_clients(server: Server) -> None
 def sockets_to(port: int) -> list[socket.socket]:
     found = []
     for thing in gc.get_objects():
-        # By its type: reading the class of a lazy object of Airflow's would import its module.
+        # Not `__class__`: of a lazy object of Airflow, it would import a module.
         if issubclass(type(thing), socket.socket) and thing.fileno() >= 0 and thing.family == socket.AF_INET:
             try:
                 if thing.getpeername()[1] == port:
@@ -519,7 +519,7 @@ async def test_a_call_does_not_block_the_loop(server: Server) -> None:
 
 
 async def test_hundreds_of_calls_are_under_way_at_once(server: Server) -> None:
-    calls = 150  # beyond aiohttp's and httpx's own limit of 100
+    calls = 150  # more than the default limit of aiohttp and httpx, 100
     together = threading.Barrier(calls, timeout=LIMIT)
 
     def responds_when_all_are_there(connection: Connection) -> None:

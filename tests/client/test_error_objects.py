@@ -1,4 +1,4 @@
-"""Errors that stand where an event or a response is expected, in layers, in two events, or broken off."""
+"""Errors in place of an event or a response, in layers, in two events, or truncated."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_detail_without_a_code_has_the_servers_words(flavour: Flavour) -> None
         {"message": "ok"},
         {"code": 0, "message": "success"},
         {"status": "in_progress", "message": "queued"},
-        {"type": "response.of_tomorrow", "code": 404, "message": "not found"},
+        {"type": "response.unknown", "code": 404, "message": "not found"},
         {"detail": None},
     ],
     ids=str,
@@ -79,19 +79,19 @@ def test_json_that_is_something_else_is_not_quoted(flavour: Flavour) -> None:
 @pytest.mark.parametrize(
     ("event", "status"),
     [
-        ({"type": "error", "status": 401, "error": {"message": "said so"}}, 401),
-        ({"type": "error", "code": "invalid_api_key", "error": {"message": "said so"}}, 401),
-        ({"type": "error", "code": "invalid_api_key", "error": {"message": "said so", "code": "server_error"}}, 401),
-        ({"type": "error", "code": "server_error", "error": {"message": "said so", "code": "model_not_found"}}, 404),
-        ({"type": "error", "code": 429, "error": "said so"}, 429),
-        ({"type": "error", "message": "said so", "error": {"code": "context_length_exceeded"}}, 400),
-        ({"type": "response.failed", "status": 402, "error": {"message": "said so"}}, 402),
-        ({"type": "error", "error": {"message": "said so"}}, 500),
+        ({"type": "error", "status": 401, "error": {"message": "reported"}}, 401),
+        ({"type": "error", "code": "invalid_api_key", "error": {"message": "reported"}}, 401),
+        ({"type": "error", "code": "invalid_api_key", "error": {"message": "reported", "code": "server_error"}}, 401),
+        ({"type": "error", "code": "server_error", "error": {"message": "reported", "code": "model_not_found"}}, 404),
+        ({"type": "error", "code": 429, "error": "reported"}, 429),
+        ({"type": "error", "message": "reported", "error": {"code": "context_length_exceeded"}}, 400),
+        ({"type": "response.failed", "status": 402, "error": {"message": "reported"}}, 402),
+        ({"type": "error", "error": {"message": "reported"}}, 500),
     ],
     ids=str,
 )
 def test_all_layers_of_an_error_event_are_read(flavour: Flavour, event: dict[str, Any], status: int) -> None:
-    with pytest.raises(APIError, match="said so") as caught:
+    with pytest.raises(APIError, match="reported") as caught:
         flavour.on(Wire(streamed(sse(event))), max_retries=0).send(STREAMED)
     assert caught.value.status_code == status
 

@@ -1,4 +1,4 @@
-"""Every fault with every method: the whole response or one typed error, in no more POSTs than allowed."""
+"""Every fault with every method: a complete response or one typed error, with no more sends than allowed."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ from .wire import KEY, Flavour, Handle
 TEXT = "Der Fluß trägt schöne Schiffe 🚢 bis hinaus auf das weite Meer."
 REQUEST = {"model": "openai/gpt-4o-mini", "input": TEXT}
 MAX_RETRIES, MAX_AMBIGUOUS_RETRIES = 3, 1
-SILENCE = 0.3  # seconds of read_timeout, where a fault is silence
-DEADLINE = 0.5  # seconds of timeout, where a fault outlasts all else
+SILENCE = 0.3  # seconds of read_timeout, for faults of silence
+DEADLINE = 0.5  # seconds of timeout, for faults without an end
 SLACK = 10.0  # seconds that a busy machine may add
 FOREVER = 3600
 
@@ -53,7 +53,7 @@ FOREVER = 3600
 
 @dataclass(frozen=True)
 class Outcome:
-    """``error`` while the fault lasts; ``retries`` of it are allowed, and the first good response is returned."""
+    """The error while the fault lasts, and the number of retries that are allowed."""
 
     error: type[ResponsesError] | None = None
     retries: int = 0
@@ -136,7 +136,7 @@ ERROR_TYPE = dict.fromkeys(ERROR_TYPES, 400) | {
     "timeout": 504,
 }
 INTERRUPTED = ambiguous(StreamInterruptedError)
-BROKEN_OFF = final(StreamInterruptedError)  # text was handed out already
+BROKEN_OFF = final(StreamInterruptedError)  # the caller has seen text
 LOST = ambiguous(TransportError)
 MANGLED = ambiguous(APIError)
 OVER = final(TransportError)
@@ -148,19 +148,19 @@ LATE = {"timeout": DEADLINE}
 
 
 def after_output(outcome: Outcome) -> Outcome:
-    """Output has come, so a retry is limited as one that may be paid twice."""
+    """Output has arrived, so a retry may be paid again, and is limited."""
     return Outcome(outcome.error, min(outcome.retries, MAX_AMBIGUOUS_RETRIES))
 
 
 def failed(error_type: str) -> Row:
-    """A failure inside a 200: a stream has handed out text before."""
+    """A failure inside a 200: the caller of ``stream`` has seen text before."""
     outcome = STATUS[ERROR_TYPE[error_type]]
     return Row({"failed": error_type}, outcome, after_output(outcome), Outcome(outcome.error))
 
 
 # fmt: off
 ROWS: dict[str, Row] = {
-    # HTTP errors: the same in every method of asking
+    # HTTP errors: the same in every method
     **{f"{status}": Row({"status": status}, outcome, wait=float(status in {429, 503}))
        for status, outcome in STATUS.items()},
     **{code: Row({"availability": code}, STATUS[status], wait=float(status == 503))
@@ -189,12 +189,12 @@ ROWS: dict[str, Row] = {
                                                                      LIMITED, after_output(LIMITED), LIMITED_FINAL),
     "error 400":         Row({"error_event": "error", "error_type": "invalid_prompt"}, STATUS[400]),
 
-    # Answers that are not whole
+    # Incomplete responses
     "max_output_tokens": Row({"incomplete": "max_output_tokens"},    final(IncompleteResponseError)),
     "content_filter":    Row({"incomplete": "content_filter"},       final(IncompleteResponseError)),
     "refusal":           Row({"refusal": "No."},                     final(RefusalError)),
 
-    # Broken deliveries
+    # Broken connections
     "drop":              Row({"drop": True},                         LOST),
     "drop after":        Row({"drop": "after"},                      LOST),
     "cut":               Row({"cut": True},                          LOST,    INTERRUPTED, BROKEN_OFF),
@@ -215,13 +215,13 @@ ROWS: dict[str, Row] = {
     "stall, late":       Row({"stall": True, "late": True},          LOST,    INTERRUPTED, BROKEN_OFF, settings=SILENT),
     "no first token":    Row({"delay": FOREVER},                     LOST,    INTERRUPTED, BROKEN_OFF, settings=SILENT),
 
-    # Faults that would last for ever, which the deadline over all sends ends
+    # Faults without an end, which the deadline of the call ends
     "hang to the end":   Row({"hang": True},                         OVER, settings=LATE),
     "stall to the end":  Row({"stall": True},                        OVER,    OVER,        BROKEN_OFF, settings=LATE),
     "alive, no token":   Row({"delay": FOREVER, "keep_alive": 0.02}, OVER,    OVER,        BROKEN_OFF, settings=LATE),
     "alive, stalled":    Row({"stall": True, "keep_alive": 0.02},    OVER,    OVER,        BROKEN_OFF, settings=LATE),
 
-    # No faults at all
+    # No faults
     "response":          Row({}, FINE),
     "in pieces":         Row({"split": 1}, FINE),
     "slowly":            Row({"delay": 0.03, "chunk_delay": 0.002}, FINE),
@@ -244,7 +244,7 @@ CELLS = [
 
 
 class Clock:
-    """Real time, in which waits before retries take none."""
+    """A real clock, with which waits before retries take no time."""
 
     def __init__(self) -> None:
         self.skipped = 0.0
@@ -257,7 +257,7 @@ class Clock:
 
 
 class SharedPool(SyncPool):
-    """Connections of all blocking clients, which outlast each: making them again takes longer than the tests."""
+    """Connections that all blocking clients share: opening new ones would take longer than the tests."""
 
     def close(self) -> None:
         pass
@@ -272,7 +272,7 @@ def pool() -> Iterator[SyncPool]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_ssl_context() -> Iterator[None]:
-    """The same for the asynchronous ones, whose loops differ; nothing here is encrypted."""
+    """The same for async clients, each of which has its own loop. Nothing is encrypted."""
     context = httpx.create_ssl_context()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx, "create_ssl_context", lambda **_: context)
@@ -308,7 +308,7 @@ def _connect(flavour: Flavour, pool: SyncPool, sandbox: Sandbox, clock: Clock, *
 
 
 def send(handle: Handle, method: str, request: Mapping[str, Any] = REQUEST) -> str:
-    """Send with one of the methods, and return the text of the whole response."""
+    """Send with one of the methods, and return the text of the response."""
     if method == "stream":
         events = list(handle.stream(request))
         assert events[-1].is_terminal
@@ -355,10 +355,10 @@ def test_every_fault_ends_as_documented(connect: Connect, sandbox: Sandbox, row:
 
 
 def test_every_fault_has_its_row() -> None:
-    """No fault that the sandbox offers is missing in the table."""
+    """The table has every fault of the sandbox."""
     steps = [row.step for row in ROWS.values()]
     missing = [name for name, step in PLAIN_MODELS.items() if not any(step.items() <= one.items() for one in steps)]
-    assert missing == ["refusal"]  # in other words
+    assert missing == ["refusal"]  # the table has it under other names
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -404,7 +404,7 @@ def test_rate_limits_delay_and_lose_nothing(connect: Connect, method: str) -> No
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_bad_day_is_the_same_for_everyone(connect: Connect, sandbox: Sandbox, method: str) -> None:
-    """With faults by chance, a request succeeds if the draw for its last send is no fault, and only then."""
+    """With random faults, a request succeeds if and only if its last send has no fault."""
     rates = {"429": 0.2, "500": 0.1, "drop": 0.1, "400": 0.05}
     faults = Faults(seed=3, rates=rates)
     sandbox.faults = {"seed": 3, "rates": rates}
@@ -447,7 +447,7 @@ def test_a_broken_stream_counts_the_sends_before_it(connect: Connect, sandbox: S
 def test_errors_of_sends_that_may_be_billed_have_the_generation_id(
     connect: Connect, sandbox: Sandbox, method: str, fault: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    """The head of the response has arrived, so ``GET /generation`` can return its cost."""
+    """The head of the response has arrived with the id for ``GET /generation``."""
     sandbox.script({**fault, "times": 9})
     with pytest.raises(ResponsesError) as raised:
         send(connect(sandbox, Clock(), **settings), method)

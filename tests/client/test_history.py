@@ -1,4 +1,4 @@
-"""Whatever a server sent goes back to it as the next turn's input."""
+"""Every response of a server is valid as the next input."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def sent_back(*items: Any, name: str | None = "resp_1") -> list[dict[str, Any]]:
     [
         message(),
         message(phase="final_answer"),
-        message(phase="of_tomorrow", status="of_tomorrow"),
+        message(phase="unknown", status="unknown"),
         message(content=[part(logprobs=[], annotations=[])]),
         REASONING,
-        REASONING | {"format": "of_tomorrow", "encrypted_content": "x", "content": None},
+        REASONING | {"format": "unknown", "encrypted_content": "x", "content": None},
         CALL | {"arguments": ARGUMENTS},
         refusal(),
-        {"type": "item_of_tomorrow", "id": "x", "a": [1, {"b": None}]},
+        {"type": "item_unknown", "id": "x", "a": [1, {"b": None}]},
     ],
     ids=str,
 )
@@ -148,7 +148,7 @@ def test_a_whole_response_passes_unchanged(item: dict[str, Any]) -> None:
         ({"type": "compaction", "id": "c"}, {"encrypted_content": ""}),
         (
             {"type": "shell_call_output", "id": "s", "output": [{"stdout": "a", "stderr": ""}, "b"]},
-            {"output": []},  # its end is unknown, and is not invented
+            {"output": []},  # its end is unknown, and not filled in
         ),
         (message(role="user"), {"content": [{"type": "input_text", "text": TEXT}]}),
         (message(content=[part("half \ud83d")]), {"content": [part("half \ufffd")]}),
@@ -179,7 +179,7 @@ def test_an_item_that_occurs_twice_is_sent_back_once() -> None:
 
 
 def test_values_that_json_cannot_hold_are_null() -> None:
-    raw = json.loads('{"type": "of_tomorrow", "id": "x", "score": NaN, "scores": [1.5, Infinity]}')
+    raw = json.loads('{"type": "unknown", "id": "x", "score": NaN, "scores": [1.5, Infinity]}')
     (sent,) = sent_back(raw)
     assert (sent["score"], sent["scores"]) == (None, [1.5, None])
 

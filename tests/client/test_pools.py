@@ -1,4 +1,4 @@
-"""Connections are shared: by the clients of a process or of a loop, and never across a fork."""
+"""The clients of a process or of a loop share connections; a forked process does not use its parent's."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_pool_is_made_once_per_loop(monkeypatch: pytest.MonkeyPatch) -> 
 
     class Counted(AsyncPool):
         def __init__(self, **route: Any) -> None:
-            made.append(self)  # a pool reads all root certificates: tens of milliseconds
+            made.append(self)  # a pool loads all root certificates, which takes tens of milliseconds
             super().__init__(**route)
 
     monkeypatch.setattr(async_pool, "AsyncPool", Counted)

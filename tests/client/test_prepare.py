@@ -1,4 +1,4 @@
-"""What goes out to OpenRouter and to other servers: dialects, `extra_body` over everything, whole histories."""
+"""Requests as OpenRouter and other servers get them: dialects, `extra_body`, complete histories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOR_OTHERS: dict[str, dict[str, Any]] = {
     "background options": {**BASE, "background_options": {}},
     "access programs": {**BASE, "access_programs": {}},
     "image": {**BASE, "image": {}},
-    "include": {**BASE, "include": ["message.output_text.logprobs", "of tomorrow"]},
+    "include": {**BASE, "include": ["message.output_text.logprobs", "unknown"]},
     "service tier": {**BASE, "service_tier": "standard"},
     "truncation": {**BASE, "truncation": "middle"},
     "image without detail": {"model": "m", "input": [{"role": "user", "content": [IMAGE]}]},
@@ -47,7 +47,7 @@ FOR_OTHERS: dict[str, dict[str, Any]] = {
     "a role of its own": {"model": "m", "input": [{"role": "tool", "content": "x"}]},
     "text parts": {"model": "m", "input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]},
     "format": {**BASE, "text": {"format": {"type": "grammar", "definition": "x"}}},
-    "effort": {**BASE, "reasoning": {"effort": "of tomorrow"}},
+    "effort": {**BASE, "reasoning": {"effort": "unknown"}},
     "stops": {**BASE, "stop": ["a", "b", "c", "d", "e"]},
 }
 
@@ -131,7 +131,7 @@ def test_fields_in_extra_body_count_as_given(flavour: Flavour) -> None:
 def test_a_request_that_was_prepared_is_not_refused_when_it_is_sent(where: dict[str, Any], flavour: Flavour) -> None:
     wire = Wire(good())
     extra = {**dict.fromkeys(("store", "background"), True), "previous_response_id": "r", "max_tool_calls": 99}
-    fields = {**BASE, "extra_body": {**extra, "service_tier": "of tomorrow", "new": 1}}
+    fields = {**BASE, "extra_body": {**extra, "service_tier": "unknown", "new": 1}}
     request, _ = TaskRequest(fields=fields, idempotency_key="0" * 32, stream=False).prepare(
         config(**where), RequestOptions()
     )
@@ -218,12 +218,12 @@ def test_metadata_without_room_for_the_idempotency_key_is_refused(extra: Any, me
 SAID = {"type": "output_text", "text": "Rome."}
 MADE = [
     {"role": "user", "content": "Where?"},
-    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Italy"}], "format": "of tomorrow"},
-    {"role": "assistant", "content": [SAID], "phase": "of tomorrow"},
-    {"type": "message", "role": "assistant", "id": None, "status": "of tomorrow", "content": [SAID]},
-    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "of tomorrow"},
-    {"type": "openrouter:bash", "status": "of tomorrow", "exitCode": None},
-    {"type": "openrouter:of_tomorrow", "anything": [1]},
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Italy"}], "format": "unknown"},
+    {"role": "assistant", "content": [SAID], "phase": "unknown"},
+    {"type": "message", "role": "assistant", "id": None, "status": "unknown", "content": [SAID]},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "unknown"},
+    {"type": "openrouter:bash", "status": "unknown", "exitCode": None},
+    {"type": "openrouter:unknown", "anything": [1]},
     {"role": "assistant", "content": "In words of mine"},
 ]
 

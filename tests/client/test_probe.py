@@ -1,4 +1,4 @@
-"""``GET /responses`` shows whether a server has the path, and costs nothing."""
+"""``GET /responses`` shows at no cost whether a server has the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy that the environment names carries the calls, and hosts in no_proxy go around it."""
+"""Calls use the proxy of the environment, except to hosts in no_proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_responses.client.sync_pool import SyncPool, process_pools
 from airflow_provider_responses.exceptions import ConfigurationError, TransportError
 
 REQUEST = {"model": "a/b", "input": "x"}
-ANSWER = {"id": "r", "status": "completed", "output": []}
+RESPONSE = {"id": "r", "status": "completed", "output": []}
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -23,7 +23,7 @@ class Proxy(BaseHTTPRequestHandler):
     def do_POST(self):
         self.requested.append(self.path)
         self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
+        body = json.dumps(RESPONSE).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -73,7 +73,7 @@ async def test_a_proxy_may_be_named_without_its_scheme(flavour, proxy, monkeypat
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
-async def test_hosts_in_no_proxy_go_around_it(flavour, proxy, monkeypatch):
+async def test_hosts_in_no_proxy_are_reached_directly(flavour, proxy, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "llm.example")
     with pytest.raises(TransportError, match="no connection"):
         await send(flavour, "http://llm.example/v1")
@@ -99,7 +99,7 @@ async def test_a_socks_proxy_of_the_environment_is_refused_by_its_name(flavour, 
     ) as caught:
         await send(flavour, "http://llm.example/v1")
     assert "hidden" not in str(caught.value)
-    # The connection's own goes before it.
+    # The connection's proxy overrides it.
     mine = proxy.url.removesuffix("/direct")
     assert await send(flavour, "http://llm.example/v1", proxy=mine) == "completed"
 

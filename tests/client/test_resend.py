@@ -1,4 +1,4 @@
-"""A stream that breaks before any output is sent again unstreamed, once: vLLM refuses some requests by breaking off."""
+"""A stream that breaks before any output is sent again unstreamed, once: vLLM refuses some requests this way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent again, when, and how often; what a final error says of the sends before it."""
+"""Retries: their causes, waits and limits, and the earlier sends in the final error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A status, headers and a body become a Response or the error that the table names."""
+"""Status, headers and body become a response, or the error in the table."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_status_becomes_its_class_with_its_fields_and_advice(
     body = {
         "error": {
             "code": "the_code",
-            "message": "said so",
+            "message": "reported",
             "metadata": {"provider_name": "Maker", "raw": "upstream words", "provider_code": "up_1"},
             "availability": {"code": "capacity_exhausted", "retry_after": 3},
             "error_type": "some_type",
@@ -92,7 +92,7 @@ def test_a_status_becomes_its_class_with_its_fields_and_advice(
     assert error.availability == body["error"]["availability"]
     assert error.openrouter_metadata == {"attempt": 2}
     assert not error.ambiguous
-    for part in (WHAT, str(status), "said so", "Maker reported: upstream words", "up_1"):
+    for part in (WHAT, str(status), "reported", "Maker reported: upstream words", "up_1"):
         assert part in str(error)
     assert advice.lower() in str(error).lower()
 
@@ -276,11 +276,11 @@ def flat(table: dict[int, str]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize(("error_type", "status"), flat(OF_TYPE))
 def test_a_failure_inside_a_200_has_the_class_of_its_error_type(error_type: str, status: int) -> None:
-    error = failed(error={"code": "server_error", "message": "said so"}, error_type=error_type)
+    error = failed(error={"code": "server_error", "message": "reported"}, error_type=error_type)
     cls, retryable = exceptions.error_class_for_status(status)
     assert (type(error), error.status_code, error.retryable) == (cls, status, retryable)
     assert (error.error_type, error.code) == (error_type, "server_error")
-    assert "said so" in str(error)
+    assert "reported" in str(error)
     assert error.response is not None
     assert error.response.usage.cost == 0.5
 
@@ -410,11 +410,11 @@ def test_json_that_is_no_response_is_an_error(raw: dict[str, Any]) -> None:
         {"usage": None},
         {"output": []},
         {"output": None},
-        {"status": "a_status_of_tomorrow"},
+        {"status": "a_status_unknown"},
         {"status": None},
         {"error": []},
         {"incomplete_details": "none"},
-        {"output": [{"type": "item_of_tomorrow"}, None, "text"]},
+        {"output": [{"type": "item_unknown"}, None, "text"]},
     ],
     ids=str,
 )
@@ -471,7 +471,7 @@ def test_the_kinds_of_403_differ(
         (429, "payment_required", None, False),
         (429, "payment_required", True, True),
         (503, "provider_overloaded", False, False),
-        (503, "a_type_of_tomorrow", None, True),
+        (503, "a_type_unknown", None, True),
     ],
 )
 def test_availability_overrides_the_error_type_which_overrides_the_status(
@@ -497,7 +497,7 @@ def test_a_request_to_a_server_that_only_streams_is_not_sent_again_and_the_error
 
 
 def test_more_tokens_than_the_limit_are_no_sign_of_truncation() -> None:
-    # One proxy raises a small limit without a word.
+    # One proxy raises a small limit silently.
     request = RequestSummary(label=WHAT, max_output_tokens=4)
     for count, marked in ((3, False), (4, True), (5, False)):
         usage = {"input_tokens": 1, "output_tokens": count, "total_tokens": count + 1}
@@ -515,7 +515,7 @@ def test_a_response_that_ended_inside_its_reasoning_is_no_success() -> None:
         check_response(Response(raw=result(output=[THOUGHT, THOUGHT])), request=REQUEST)
     assert caught.value.response is not None
     assert (caught.value.retryable, caught.value.response.status) == (False, "incomplete")
-    for other in (CALL, {"type": "image_generation_call", "result": "x"}, {"type": "of_tomorrow"}, *result()["output"]):
+    for other in (CALL, {"type": "image_generation_call", "result": "x"}, {"type": "unknown"}, *result()["output"]):
         check_response(Response(raw=result(output=[THOUGHT, other])), request=REQUEST)
     check_response(Response(raw=result(output=[THOUGHT], output_text="Hello")), request=REQUEST)
 

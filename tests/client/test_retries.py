@@ -1,4 +1,4 @@
-"""Which failures are retried, and when: pure, without a clock."""
+"""The decision whether and when a failure is retried, without a clock."""
 
 from __future__ import annotations
 

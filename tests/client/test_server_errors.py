@@ -1,4 +1,4 @@
-"""Error bodies as real servers send them: class, retryable or not, and the message with its advice."""
+"""Error bodies of real servers: class, retryable or not, and the message with its advice."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ NAMED = [
 @pytest.mark.parametrize(("name", "status"), NAMED, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("place", ["code", "type", "event", "flat event"])
 def test_a_code_or_type_as_text_is_read(name: Any, status: int, place: str) -> None:
-    error: dict[str, Any] = {"message": "said so", "type" if place == "type" else "code": name}
+    error: dict[str, Any] = {"message": "reported", "type" if place == "type" else "code": name}
     if place in {"code", "type"}:
         made = server_errors.error_from_result(Response(raw={"status": "failed", "error": error}), request=OPEN)
     else:
@@ -207,7 +207,7 @@ def test_a_code_or_type_as_text_is_read(name: Any, status: int, place: str) -> N
         made = server_errors.error_from_event(event, {}, request=OPEN)
     cls, retryable = exceptions.error_class_for_status(status)
     assert (type(made), made.status_code, made.retryable) == (cls, status, retryable)
-    assert "said so" in str(made)
+    assert "reported" in str(made)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_no_error_event_raises_anything_else(body: Any, kind: str) -> None:
     assert 400 <= (made.status_code or 0) < 600
 
 
-SENTINEL = "SENTINEL"  # stands for a part of the input that a server repeats
+SENTINEL = "SENTINEL"  # a part of the input that a server repeats
 content = st.sampled_from([SENTINEL, {"input": SENTINEL}, [SENTINEL], {"messages": [{"content": SENTINEL}]}])
 complaints = st.fixed_dictionaries(
     {"input": content},
@@ -338,7 +338,7 @@ def test_a_final_error_names_the_earlier_sends_that_may_have_been_billed() -> No
         "OutputValidationError (gen-2)"
     )
     assert error.sends == 5
-    assert str(error.set_previous(error.previous)) == str(error)  # saying it again changes nothing
+    assert str(error.set_previous(error.previous)) == str(error)  # setting them twice changes nothing
     assert str(error.set_previous([lost("connect")])) == "the last"
     assert (
         str(error.set_previous([lost("read")]))

@@ -36,8 +36,8 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-class Answer(BaseModel):
-    answer: int
+class Output(BaseModel):
+    number: int
     why: str
 
 
@@ -69,7 +69,7 @@ def test_every_shape_becomes_its_response(
     requests, handler = serve(shape)
     handle = flavour.on(handler, draw=0.0, base_url=OPEN, max_retries=0, max_ambiguous_retries=1)
     for typed in (False, True):
-        text = {"text": {"format": json_schema_format(Answer)}} if typed else {}
+        text = {"text": {"format": json_schema_format(Output)}} if typed else {}
         requests.clear()
         caplog.clear()
         if shape.error is not None:
@@ -110,6 +110,6 @@ def check_error(error: ResponsesError, shape: Shape, sends: int, *, streaming: b
 def check_typed(response: Response, shape: Shape) -> None:
     if shape.value is None:
         with pytest.raises(OutputValidationError):
-            read_output(Answer, response.output_texts)
+            read_output(Output, response.output_texts)
     else:
-        assert read_output(Answer, response.output_texts).value == shape.value
+        assert read_output(Output, response.output_texts).value == shape.value

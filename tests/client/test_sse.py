@@ -1,4 +1,4 @@
-"""Streams, whole and broken, in both clients: `send(stream=True)` returns the response, `stream()` its events."""
+"""Complete and broken streams in both clients: `send(stream=True)` returns the response, `stream()` its events."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_content_types_letters_and_parameters_do_not_matter(flavour: Flavour
     assert len(list(client.stream())) == 5
 
 
-def test_a_stream_without_a_last_blank_line_or_done_is_whole(flavour: Flavour) -> None:
+def test_a_stream_without_a_last_blank_line_or_done_is_complete(flavour: Flavour) -> None:
     assert flavour.on(Wire(streamed(sse(ended(), done=False)))).send(STREAMED).output_text == "Hello"
 
 
@@ -139,9 +139,9 @@ def test_the_older_name_of_the_end_is_read(flavour: Flavour) -> None:
 
 
 def test_events_of_unknown_or_no_type_are_passed_on(flavour: Flavour) -> None:
-    data = sse({"type": "response.of_tomorrow", "x": 1}, {"x": 2}, {"type": 5}, {"error": None}, ended())
+    data = sse({"type": "response.unknown", "x": 1}, {"x": 2}, {"type": 5}, {"error": None}, ended())
     events = list(flavour.on(Wire(streamed(data))).stream())
-    assert [event.type for event in events] == ["response.of_tomorrow", "", "", "", "response.completed"]
+    assert [event.type for event in events] == ["response.unknown", "", "", "", "response.completed"]
 
 
 ERROR_EVENTS: list[dict[str, Any]] = [
@@ -231,7 +231,7 @@ def test_send_starts_over_only_as_often_as_may_be_billed(flavour: Flavour, piece
 def test_stream_raises_with_the_text_so_far(flavour: Flavour, pieces: list[Any]) -> None:
     wire = Wire(streamed(*pieces, headers={"x-generation-id": "gen-1"}))
     seen = ""
-    with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012  the events before it matter as well
+    with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012  the events before it are needed
         for event in flavour.on(wire).stream():
             seen += event.delta
     error = caught.value
@@ -345,7 +345,7 @@ def test_items_that_arrived_only_in_pieces_are_in_the_response(flavour: Flavour)
     assert flavour.on(Wire(streamed(data))).send(STREAMED).function_calls == [call]
 
 
-def test_the_event_shows_whether_a_response_is_whole(flavour: Flavour) -> None:
+def test_the_last_event_decides_whether_a_response_is_complete(flavour: Flavour) -> None:
     assert flavour.on(Wire(streamed(sse(ended(status="in_progress"))))).send(STREAMED).status == "completed"
 
 

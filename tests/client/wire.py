@@ -1,4 +1,4 @@
-"""A faked wire, and one handle for both clients."""
+"""A fake network, and one interface to both clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def good(text: str = "Hello", headers: dict[str, str] | None = None, **changes: 
 
 
 def failure(status: int, headers: dict[str, str] | None = None, **error: Any) -> httpx.Response:
-    return httpx.Response(status, json={"error": {"code": status, "message": "said so", **error}}, headers=headers)
+    return httpx.Response(status, json={"error": {"code": status, "message": "reported", **error}}, headers=headers)
 
 
 def deltas(text: str) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def sse(*events: dict[str, Any] | str, done: bool = True, newline: str = "\n") -
 
 
 class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in pieces, for both clients; an exception among the pieces is raised."""
+    """A body in pieces for both clients; an exception among them is raised."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self.pieces = pieces
@@ -140,7 +140,7 @@ def config(**changes: Any) -> ClientConfig:
 
 
 class Handle:
-    """Drives a client of either flavour from a plain test."""
+    """Runs a client of either flavour in a synchronous test."""
 
     def __init__(self, client: ResponsesClient | AsyncResponsesClient, runner: asyncio.Runner) -> None:
         self.client: Any = client
@@ -183,7 +183,7 @@ class Handle:
 
 
 class Flavour:
-    """Makes clients, all blocking or all asynchronous, and closes them."""
+    """Creates clients of one flavour, and closes them."""
 
     def __init__(self, *, sync: bool) -> None:
         self.sync = sync

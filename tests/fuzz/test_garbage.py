@@ -1,7 +1,7 @@
 """
-Whatever a server sends, a call ends in a response or in one of this package's errors, and no text that came is lost.
+Random bodies and streams: a call ends with a response or an error of this package, and no streamed text is lost.
 
-Each test goes on for FUZZ_SECONDS (2 by default, 30 in `make fuzz`), with other examples every time.
+Each test runs for FUZZ_SECONDS (2 by default, 30 in `make fuzz`), each time with other examples.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ EVENTS = [
     "response.reasoning_text.delta",
     "response.reasoning_summary_text.done",
     "response.reasoning_summary_part.done",
-    "response.of_tomorrow",
+    "response.unknown",
 ]
 KEYS = [
     "id",
@@ -123,7 +123,7 @@ endless = settings(
 )
 
 
-def again_and_again(check: Callable[[], None]) -> None:
+def repeat_until_time_is_over(check: Callable[[], None]) -> None:
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         check()
@@ -174,13 +174,13 @@ def check_response(response: Response) -> None:
     assert log_line(response, usage)
 
 
-def test_streams() -> None:
+def test_a_random_stream_is_a_response_or_a_typed_error() -> None:
     @endless
     @given(st.lists(lines, max_size=8).map(b"".join), st.integers(1, 64), headers, st.booleans())
     def check(data: bytes, size: int, head: dict[str, str], streaming: bool) -> None:
         outcome(200, head | {"content-type": "text/event-stream"}, Pieces(data, size), stream=True, streaming=streaming)
 
-    again_and_again(check)
+    repeat_until_time_is_over(check)
 
 
 names = st.none() | st.sampled_from(["m", "n", "", 7])
@@ -193,7 +193,7 @@ parts = st.builds(
     lambda kind, text: {"type": kind, "text": text}, st.sampled_from(["output_text", "text", None]), texts
 )
 contents = st.lists(parts, max_size=2) | texts | st.none()
-said = st.builds(
+message_items = st.builds(
     lambda content, more: {"type": "message", "role": "assistant", "content": content, **more},
     contents,
     st.fixed_dictionaries({}, optional={"id": names, "status": st.sampled_from(["completed", "in_progress"])}),
@@ -204,7 +204,7 @@ calls = st.builds(
     texts,
 )
 reasonings = st.builds(lambda text: {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}, texts)
-outputs = st.lists(said | calls | reasonings, max_size=3) | st.none() | texts
+outputs = st.lists(message_items | calls | reasonings, max_size=3) | st.none() | texts
 bodies = st.builds(
     lambda output, more: {"output": output, **more},
     outputs,
@@ -212,7 +212,7 @@ bodies = st.builds(
 )
 
 
-def told(kind: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def event(kind: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
         lambda place, values: {"type": f"response.{kind}", **place, **values}, where, st.fixed_dictionaries(fields)
     )
@@ -224,22 +224,22 @@ def texts_of(content: Any) -> list[str]:
 
 
 carriers = st.one_of(
-    told("output_text.delta", delta=texts),
-    told("output_text.delta", delta=texts),
-    told("output_text.done", text=texts),
-    told("content_part.added", part=parts),
-    told("content_part.done", part=parts),
-    told("output_item.added", item=said | calls | reasonings),
-    told("output_item.done", item=said | calls | reasonings),
-    told("reasoning_text.delta", delta=texts),
-    told("function_call_arguments.delta", delta=texts),
-    told("function_call_arguments.done", arguments=texts),
-    told("created", response=bodies),
+    event("output_text.delta", delta=texts),
+    event("output_text.delta", delta=texts),
+    event("output_text.done", text=texts),
+    event("content_part.added", part=parts),
+    event("content_part.done", part=parts),
+    event("output_item.added", item=message_items | calls | reasonings),
+    event("output_item.done", item=message_items | calls | reasonings),
+    event("reasoning_text.delta", delta=texts),
+    event("function_call_arguments.delta", delta=texts),
+    event("function_call_arguments.done", arguments=texts),
+    event("created", response=bodies),
 )
 
 
 def test_no_streamed_text_is_lost() -> None:
-    """Random streams of events that carry content, which end as a whole response does."""
+    """Random streams of events with content and a last event."""
 
     @endless
     @given(st.lists(carriers, max_size=8), bodies, st.booleans())
@@ -262,18 +262,18 @@ def test_no_streamed_text_is_lost() -> None:
                 return
         assert response is not None
         deltas = [event["delta"] for event in sent if event["type"] == "response.output_text.delta" and event["delta"]]
-        whole = [str(event.get("text", "")) for event in sent if event["type"] == "response.output_text.done"]
+        full = [str(event.get("text", "")) for event in sent if event["type"] == "response.output_text.done"]
         items = [event["item"] for event in sent if "item" in event and event["item"]["type"] == "message"]
         inside = [text for event in sent if "part" in event for text in texts_of([event["part"]])]
         inside += [text for item in items for text in texts_of(item["content"])]
-        # White space alone is no text: it is what some servers send of an empty message.
-        assert response.output_text or not "".join((*deltas, *whole, *inside, *texts_of(last["output"]))).strip()
+        # White space alone is not text: some servers send it for an empty message.
+        assert response.output_text or not "".join((*deltas, *full, *inside, *texts_of(last["output"]))).strip()
         check_response(response)
 
-    again_and_again(check)
+    repeat_until_time_is_over(check)
 
 
-def test_answers() -> None:
+def test_a_random_body_is_a_response_or_a_typed_error() -> None:
     bodies = (
         objects.map(lambda body: json.dumps(body).encode())
         | st.binary(max_size=60)
@@ -286,4 +286,4 @@ def test_answers() -> None:
     def check(status: int, body: bytes, head: dict[str, str], size: int, kind: str) -> None:
         outcome(status, head | {"content-type": kind}, Pieces(body, size), stream=False, streaming=False)
 
-    again_and_again(check)
+    repeat_until_time_is_over(check)

@@ -1,4 +1,4 @@
-"""Some of the sources of one response, in any combination: the response comes out of all of them."""
+"""Streams with any combination of the sources of one response: each of them gives the same response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.client.summary import RequestSummary
 
-from .test_garbage import again_and_again, endless
+from .test_garbage import endless, repeat_until_time_is_over
 
 WORDS = ("alpha ", "beta\n", '"c"', " ", "{", "}", "x", "the end.", "\n\n", "\U0001f642")
 SOURCES = ("text", "part", "item", "end")
@@ -40,7 +40,7 @@ def damage(pieces: list[str], seed: random.Random) -> None:
 
 
 def make_events(seed: random.Random) -> tuple[list[tuple[str, ...]], list[dict[str, Any]]]:
-    """Return the texts of each item of a response, and a stream of it."""
+    """Return the texts of the items of a response, and a stream with them."""
     named, placed = seed.choice([(True, True), (True, False), (False, True)])
     has_end = seed.random() < 0.5
     known, sent, final = [], [], []
@@ -54,7 +54,7 @@ def make_events(seed: random.Random) -> tuple[list[tuple[str, ...]], list[dict[s
             if is_call
             else tuple(f"{place}{make_text(seed)}" for place in range(seed.randint(1, 3)))
         )
-        whole = call(name, texts[0]) if is_call else message(name, texts)
+        complete = call(name, texts[0]) if is_call else message(name, texts)
         hollow = call(name, "") if is_call else message(name, ())
         kinds = {kind for kind in SOURCES[:3] if seed.random() < 0.5 and not (is_call and kind == "part")}
         ends = len(kinds) + has_end
@@ -75,10 +75,10 @@ def make_events(seed: random.Random) -> tuple[list[tuple[str, ...]], list[dict[s
                 part = {"type": "output_text", "text": text, "annotations": []}
                 sent.append({"type": "response.content_part.done", "part": part, **where})
         if "item" in kinds or seed.random() < 0.5:
-            item = whole if "item" in kinds else hollow
+            item = complete if "item" in kinds else hollow
             sent.append({"type": "response.output_item.done", "item": item, **about})
         known.append(texts)
-        final.append(whole)
+        final.append(complete)
     end = {"id": "resp_1", "status": "completed", "output": final if has_end else []}
     return known, [*sent, {"type": "response.completed", "response": end}]
 
@@ -96,8 +96,8 @@ def texts_in(item: dict[str, Any]) -> tuple[str, ...]:
     return (item["arguments"],) if "arguments" in item else tuple(part["text"] for part in item["content"])
 
 
-def test_every_choice_of_sources_makes_the_same_response() -> None:
-    """A delta that is lost or comes twice does no harm where two sources hold the whole."""
+def test_every_combination_of_sources_gives_the_same_response() -> None:
+    """A delta that is lost or repeated changes nothing if two sources hold the full text."""
 
     @endless
     @given(st.randoms(use_true_random=True))
@@ -111,4 +111,4 @@ def test_every_choice_of_sources_makes_the_same_response() -> None:
         assert [texts_in(item) for item in response.output] == known
         assert not response.inconsistent
 
-    again_and_again(check)
+    repeat_until_time_is_over(check)
