@@ -7,16 +7,14 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 
-from tests.e2e.processes import Service, found_or_installed, free_port, run, stop
+from tests.e2e.processes import Service, found_or_installed, free_port, run, stop, wait_for_server
 
 USER = "airflow"
-STARTS_WITHIN = 60.0  # seconds
 # The data live no longer than the tests: nothing has to survive a crash.
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
 
@@ -84,7 +82,7 @@ def running() -> Iterator[Postgres]:
             stop_signal=signal.SIGINT,  # do not wait for clients
         )
         try:
-            _wait_for(server, service)
+            wait_for_server(lambda: server.connect("postgres"), psycopg2.OperationalError, service)
             yield server
         finally:
             stop([service])
@@ -101,17 +99,3 @@ def _binaries() -> Path | None:
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
     initdb = versions[-1] if versions else shutil.which("initdb")
     return Path(initdb).resolve().parent if initdb else None
-
-
-def _wait_for(server: Postgres, service: Service) -> None:
-    limit = time.monotonic() + STARTS_WITHIN
-    while True:
-        try:
-            server.connect("postgres").close()
-        except psycopg2.OperationalError:
-            service.check()
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.05)
-        else:
-            return

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 GRACE = 10.0  # seconds between the signal to stop and SIGKILL
 LISTENS_WITHIN = 60.0  # seconds
@@ -141,21 +142,21 @@ def run(
         raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
-def found_or_installed(find: Callable[[], Path | None], package: str) -> Path:
+def found_or_installed(find: Callable[[], Path | None], *packages: str) -> Path:
     """
-    Return what is found; on Debian the package that has it is installed first, where we may.
+    Return the path that is found; as root on Debian, the packages that have it are installed if it is missing.
 
-    :raises RuntimeError: naming the package.
+    :raises RuntimeError: naming the packages.
     """
     if (found := find()) is not None:
         return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "update", "-qq"], env=env)
-        run(["apt-get", "install", "-y", "-qq", package], env=env)
+        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], env=env)
         if (found := find()) is not None:
             return found
-    raise RuntimeError(f"{package}: not found. Install it; on Debian: apt-get install {package}")
+    raise RuntimeError(f"{packages[0]}: not found. Install it; on Debian: apt-get install {' '.join(packages)}")
 
 
 def _stat(pid: int) -> tuple[str, int, int, int] | None:
@@ -190,6 +191,27 @@ def wait_for_port(port: int, service: Service) -> None:
         if time.monotonic() > limit:
             raise AssertionError(f"{service.name} does not listen on port {port}\n{tail(service.log)}")
         time.sleep(0.05)
+
+
+def wait_for_server(connect: Callable[[], Any], error: type[Exception], service: Service) -> None:
+    """
+    Wait until a server accepts a connection.
+
+    :param connect: a function that opens a connection.
+    :param error: the error that it raises until then.
+    :raises AssertionError: when the server has ended.
+    """
+    limit = time.monotonic() + LISTENS_WITHIN
+    while True:
+        try:
+            connect().close()
+        except error:
+            service.check()
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def tail(path: Path, lines: int = 40) -> str:

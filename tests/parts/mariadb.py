@@ -6,16 +6,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.processes import Service, free_port, run, stop
+from tests.e2e.processes import Service, found_or_installed, free_port, run, stop, wait_for_server
 
 USER = "airflow"
 DATABASE = "warehouse"
-STARTS_WITHIN = 60.0  # seconds
 # The data live no longer than the tests: nothing has to survive a crash.
 SETTINGS = {
     "innodb_flush_log_at_trx_commit": "0",
@@ -49,6 +47,8 @@ class MariaDb:
 def running() -> Iterator[MariaDb]:
     """Run a server in a temporary data folder, and remove both at the end."""
     server = find("mariadbd")
+    import MySQLdb  # whose library the same packages bring
+
     # The server refuses to be run by root; Debian's package brings a user for it.
     user = "mysql" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="parts-mariadb-"))
@@ -78,7 +78,7 @@ def running() -> Iterator[MariaDb]:
         )
         try:
             maria = MariaDb(port)
-            _wait_for(maria, service)
+            wait_for_server(maria.connect, MySQLdb.OperationalError, service)
             yield maria
         finally:
             stop([service])
@@ -88,29 +88,10 @@ def running() -> Iterator[MariaDb]:
 
 def find(program: str) -> str:
     """Return the path of one of MariaDB's programs; as root on Debian they are installed if missing."""
-    places = f"{os.environ['PATH']}:/usr/sbin"
-    if found := shutil.which(program, path=places):
-        return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        run(["apt-get", "update", "-qq"], env=env)
-        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *NEEDED], env=env)
-        if found := shutil.which(program, path=places):
-            return found
-    raise RuntimeError(f"{program} was not found: install MariaDB; on Debian: apt-get install {' '.join(NEEDED)}")
+    folders = f"{os.environ['PATH']}:/usr/sbin"
 
+    def which() -> Path | None:
+        found = shutil.which(program, path=folders)
+        return Path(found) if found else None
 
-def _wait_for(server: MariaDb, service: Service) -> None:
-    import MySQLdb
-
-    limit = time.monotonic() + STARTS_WITHIN
-    while True:
-        try:
-            server.connect().close()
-        except MySQLdb.OperationalError:
-            service.check()
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+    return str(found_or_installed(which, *NEEDED))
