@@ -110,7 +110,7 @@ class _Reader:
     def _kind(self, schema: Mapping[str, Any]) -> str:
         values = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else None
         if values:
-            kinds = {_kind_of(value) for value in values} - {"null"}
+            kinds = {kind_of(value) for value in values} - {"null"}
             return kinds.pop() if len(kinds) == 1 else "json"
         kind = schema.get("type")
         if kind == "string":
@@ -194,7 +194,8 @@ def _numbers(schema: Mapping[str, Any], usual: float) -> Iterator[float]:
         yield from bounds
 
 
-def _kind_of(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return the kind of a JSON value; ``null`` for None."""
     if value is None:
         return "null"
     for kind, name in ((bool, "boolean"), (str, "text"), (int, "integer"), (float, "number")):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.answers import fields_of, type_of
-from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of
+from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of, kind_of
 from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import ConfigurationError
@@ -22,11 +22,6 @@ from airflow_provider_responses.validation import check_choice
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-_KINDS: Final[tuple[tuple[Any, str], ...]] = (
-    *((bool, "boolean"), (int, "integer"), (float, "number"), (str, "text")),
-    ((Mapping, list), "json"),
-)
 
 
 def create_table_sql(
@@ -70,7 +65,7 @@ def source_columns(rows: Iterable[Row]) -> dict[str, str]:
     """Return the columns of rows, each with the kind of its values; text where all are null."""
     rows = list(rows)[:CHUNK]
     names = dict.fromkeys(str(name) for name in chain.from_iterable(rows))
-    return {name: _common_kind({_kind(row.get(name), name) for row in rows} - {""}) for name in names}
+    return {name: _common_kind({_kind(row.get(name), name) for row in rows} - {"null"}) for name in names}
 
 
 def _common_kind(kinds: set[str]) -> str:
@@ -82,12 +77,11 @@ def _common_kind(kinds: set[str]) -> str:
 
 
 def _kind(value: Any, name: str) -> str:
-    """Return the kind of a value in the result, empty for null."""
+    """Return the kind of a value in the result; ``null`` for None."""
     if isinstance(value, decimal.Decimal):
-        return "decimal" if value.is_finite() else ""
+        return "decimal" if value.is_finite() else "null"
     if isinstance(value, datetime.datetime):
         return "local time" if value.tzinfo is None else "time"
     if isinstance(value, datetime.date):
         return "date"
-    value = to_json(value, name)
-    return next((kind for types, kind in _KINDS if isinstance(value, types)), "")
+    return kind_of(to_json(value, name))
