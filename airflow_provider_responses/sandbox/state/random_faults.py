@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from airflow_provider_responses.sandbox.state.script import Step, step_for_model
+from airflow_provider_responses.validation import check_known, check_number, wrong_value
 
 DRAWS: Final = 2**64
 PROVIDER: Final = "Sandbox"
@@ -28,13 +29,11 @@ class Faults:
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if type(self.seed) is not int:
-            raise ValueError(f"seed must be a whole number, got {self.seed!r}")
+        check_number("seed", self.seed, whole=True, error=ValueError)
         for name, rate in self.rates.items():
             if step_of_fault(name) is None:
                 raise ValueError(f"{name!r} is not a fault: name a status (429), or a sandbox/... model (truncate)")
-            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
-                raise ValueError(f"{name} must be a share of the calls from 0 to 1, got {rate!r}")
+            check_number(f"rates.{name}", rate, at_least=0, at_most=1, error=ValueError)
         if sum(self.rates.values()) > 1 + 1e-9:
             raise ValueError(f"the rates must add up to at most 1, got {sum(self.rates.values()):g}")
 
@@ -47,11 +46,9 @@ class Faults:
         """
         rates = value.get("rates", {}) if isinstance(value, Mapping) else None
         if not isinstance(rates, Mapping):
-            raise ValueError(  # noqa: TRY004  one kind for callers
-                f"faults must be an object with `seed` and with `rates`, a share for each fault, got {value!r}"
-            )
-        if unknown := sorted(set(value) - {"seed", "rates"}):
-            raise ValueError(f"{unknown[0]!r} is not a setting of faults: the settings are seed and rates")
+            expected = "an object with `seed` and with `rates`, a share for each fault"
+            raise wrong_value("faults", expected, value, error=ValueError)
+        check_known("faults", value, ("seed", "rates"), error=ValueError)
         return cls(seed=value.get("seed", 0), rates=dict(rates))
 
     def pick(self, body_sha256: str, turn: int) -> Step | None:

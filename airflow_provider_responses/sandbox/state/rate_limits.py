@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
+from airflow_provider_responses.validation import check_known, check_number, check_type
+
 WINDOW: Final = 60.0  # seconds
 
 
@@ -19,8 +21,7 @@ class RateLimits:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and (type(value) is not int or value < 0):
-                raise ValueError(f"{name} must be a whole number >= 0, or null for no limit, got {value!r}")
+            check_number(name, value, at_least=0, whole=True, optional=True, error=ValueError)
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -30,10 +31,8 @@ class RateLimits:
         :raises ValueError: naming the wrong field.
         """
         names = [field.name for field in fields(cls)]
-        if not isinstance(value, Mapping):
-            raise ValueError(f"limits must be an object with {' and '.join(names)}, got {value!r}")  # noqa: TRY004  one kind for callers
-        if unknown := sorted(set(value) - set(names)):
-            raise ValueError(f"{unknown[0]!r} is not a limit: the limits are {' and '.join(names)}")
+        check_type("limits", value, Mapping, expected=f"an object with {' and '.join(names)}", error=ValueError)
+        check_known("limits", value, names, error=ValueError)
         return cls(**value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from airflow_provider_responses.sandbox.state.random_faults import Faults, Fault
 from airflow_provider_responses.sandbox.state.rate_limits import ExceededLimit, RateLimiter, RateLimits
 from airflow_provider_responses.sandbox.state.response_cache import CacheKey, ResponseCache
 from airflow_provider_responses.sandbox.state.script import Step
+from airflow_provider_responses.validation import check_number
 
 PauseEnd = Literal["over", "reset", "gone"]
 
@@ -113,9 +113,7 @@ class SandboxState:
 
         :raises ValueError: if they are not a number >= 0.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-            raise ValueError(f"latency must be a number of seconds >= 0, got {seconds!r}")
-        self.latency = float(seconds)
+        self.latency = float(check_number("latency", seconds, at_least=0, unit="seconds", error=ValueError))
 
     def set_limits(self, limits: Any) -> None:
         """
