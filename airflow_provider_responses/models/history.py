@@ -82,23 +82,23 @@ def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> 
     """
     items = with_unique_ids(items)
     found: dict[Any, dict[str, Any]] = {}
-    for place, item in enumerate(items):
-        complete = _complete_item(_plain(item), _digest(response_id, place, item))
+    for position, item in enumerate(items):
+        complete = _complete_item(_plain(item), _digest(response_id, position, item))
         if complete is not None:
-            found[complete["type"], complete.get("id") or place] = complete
+            found[complete["type"], complete.get("id") or position] = complete
     return list(found.values())
 
 
 def fill_required(items: Sequence[Any]) -> list[Any]:
     """Return the items of a request; fields that OpenRouter requires of a model's output are filled in."""
-    return [_fill_required(item, place) if isinstance(item, Mapping) else item for place, item in enumerate(items)]
+    return [_fill_required(item, position) if isinstance(item, Mapping) else item for position, item in enumerate(items)]
 
 
-def _fill_required(item: Mapping[str, Any], place: int) -> Mapping[str, Any]:
+def _fill_required(item: Mapping[str, Any], position: int) -> Mapping[str, Any]:
     if item.get("type") == "reasoning":
-        wanted = {"id": f"rs_{_digest(place, item)}", "summary": []}
+        wanted = {"id": f"rs_{_digest(position, item)}", "summary": []}
     elif _is_model_message(item):
-        wanted = {"type": "message", "id": f"msg_{_digest(place, item)}", "status": "completed"}
+        wanted = {"type": "message", "id": f"msg_{_digest(position, item)}", "status": "completed"}
     else:
         return item
     missing = {name: value for name, value in wanted.items() if item.get(name) is None}

@@ -163,35 +163,35 @@ def _tokens(text: str) -> Iterator[str]:
         where something may have been left out.
     """
     grammar = _Grammar()
-    place = 0
-    while place < len(text):
-        letter = text[place]
-        if space := _SPACE.match(text, place):
-            place = space.end()
+    position = 0
+    while position < len(text):
+        letter = text[position]
+        if space := _SPACE.match(text, position):
+            position = space.end()
             continue
         if letter in ",:":
             grammar.separate(letter)
-            place += 1
+            position += 1
             continue
         if letter in "{[":
             grammar.open(letter)
-            token, place = letter, place + 1
+            token, position = letter, position + 1
         elif letter in "}]":
             grammar.close(letter)
-            if not grammar.opened and place != len(text) - 1:
+            if not grammar.opened and position != len(text) - 1:
                 raise ValueError(letter)
-            token, place = letter, place + 1
+            token, position = letter, position + 1
         else:
-            token, place = _read_string(text, place) if letter in _QUOTES else _read_bare(text, place)
+            token, position = _read_string(text, position) if letter in _QUOTES else _read_bare(text, position)
             grammar.add(token)
         yield token
     if grammar.opened:
         raise ValueError(grammar.opened)
 
 
-def _read_string(text: str, place: int) -> tuple[str, int]:
-    closing = _QUOTES[text[place]]
-    end = start = place + 1
+def _read_string(text: str, position: int) -> tuple[str, int]:
+    closing = _QUOTES[text[position]]
+    end = start = position + 1
     inner: list[int] = []
     while end < len(text):
         if text[end] == "\\":
@@ -207,29 +207,29 @@ def _read_string(text: str, place: int) -> tuple[str, int]:
     raise ValueError(closing)
 
 
-def _check_quotes(content: str, places: list[int]) -> None:
+def _check_quotes(content: str, positions: list[int]) -> None:
     """
     Check that quotes inside a string enclose words of it; otherwise they end one string and begin another.
 
     :raises ValueError: if they do not.
     """
-    quotes = [place for place in places if not _APOSTROPHE.match(content, place)]
-    for number, place in enumerate(quotes):
-        if not (_QUOTE_CLOSES if number % 2 else _QUOTE_OPENS).match(content, place):
-            raise ValueError(place)
+    quotes = [position for position in positions if not _APOSTROPHE.match(content, position)]
+    for number, position in enumerate(quotes):
+        if not (_QUOTE_CLOSES if number % 2 else _QUOTE_OPENS).match(content, position):
+            raise ValueError(position)
     if len(quotes) % 2:
         raise ValueError(content[:0])
 
 
-def _read_bare(text: str, place: int) -> tuple[str, int]:
-    if number := _NUMBER.match(text, place):
+def _read_bare(text: str, position: int) -> tuple[str, int]:
+    if number := _NUMBER.match(text, position):
         read = float if number["fraction"] or number["power"] else int
         return json.dumps(read(number[0]), allow_nan=False), number.end()
-    if name := _NAME.match(text, place):
+    if name := _NAME.match(text, position):
         return '"' + name[0], name.end()
-    if word := _WORD.match(text, place):
+    if word := _WORD.match(text, position):
         return _WORDS.get(word[0], word[0]), word.end()
-    raise ValueError(text[place])
+    raise ValueError(text[position])
 
 
 def _unescaped(found: re.Match[str]) -> str:
