@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
@@ -323,3 +324,25 @@ def test_every_argument_of_an_enrichment_is_on_its_page():
         if name not in {"self", "kwargs"}
     }
     assert sorted(name for name in own if f"`{name}`" not in page) == []
+
+
+def _texts_of_the_code() -> Iterator[str]:
+    """Yield each text of the package, with `…` for a value in it."""
+    for path in (ROOT / "airflow_provider_responses").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[.\d]*[a-z]", "…", node.value)
+
+
+def test_the_messages_on_the_page_about_stopped_enrichments_are_those_of_the_code():
+    code = "\n".join(_texts_of_the_code())
+    page = (DOCS / "enrich-operations.md").read_text()
+    tables = re.findall(r"^\| message in the log .*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    messages = [text for row in "".join(tables).splitlines() for text in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(messages) > 20
+
+    for message in messages:
+        parts = re.split(r"'?…'?|\d+", message)  # `…` is a value, and so is the status of an error
+        assert re.search(".*".join(map(re.escape, parts)), code), message
