@@ -88,11 +88,11 @@ def test_no_iteration_replaces_the_rows_of_another(run_dag, responses_sandbox, t
 def idempotency_key(region_id, region_index, map_index=-1):
     ti = TaskInstance(map_index=map_index)
     ti.region_id, ti.region_index = region_id, region_index
-    return idempotency_key_of(ti, cleared="2/2")
+    return idempotency_key_of(ti, clearing_id="2/2")
 
 
 def test_a_task_in_no_loop_has_the_key_that_it_has_on_older_versions():
-    plain = idempotency_key_of(TaskInstance(), cleared="2/2")
+    plain = idempotency_key_of(TaskInstance(), clearing_id="2/2")
     assert idempotency_key(None, None) == idempotency_key(uuid.UUID(int=0), -1) == plain
 
 
