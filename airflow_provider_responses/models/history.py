@@ -91,7 +91,9 @@ def to_input(items: Iterable[Mapping[str, Any]], *, response_id: str | None) -> 
 
 def fill_required(items: Sequence[Any]) -> list[Any]:
     """Return the items of a request; fields that OpenRouter requires of a model's output are filled in."""
-    return [_fill_required(item, position) if isinstance(item, Mapping) else item for position, item in enumerate(items)]
+    return [
+        _fill_required(item, position) if isinstance(item, Mapping) else item for position, item in enumerate(items)
+    ]
 
 
 def _fill_required(item: Mapping[str, Any], position: int) -> Mapping[str, Any]:

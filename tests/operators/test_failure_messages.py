@@ -113,6 +113,12 @@ def error_lines(text: str) -> list[str]:
     return [line.partition(" [airflow")[0] for line in text.splitlines() if re.search(r"\berror\b", line[:60], re.I)]
 
 
+def logged_errors(caplog, capfd) -> list[str]:
+    """The error lines of a task's log: Airflow 3 prints it, and 2.11 both prints it and hands it to logging."""
+    printed = "".join(capfd.readouterr())
+    return error_lines(caplog.text) or error_lines(printed)
+
+
 @each_failure
 def test_a_message_has_the_cause_then_the_advice_then_the_request_and_the_task(
     failure, perform, airflow_db, responses_sandbox
@@ -136,7 +142,7 @@ def test_one_short_error_line_stands_before_the_traceback(
     task = ResponsesOperator(task_id="ask", **{"model": MODEL, "input": "Hello", **failure.arguments})
     with pytest.raises(failure.error) as caught:
         perform(task, context())
-    (line,) = error_lines("".join(capfd.readouterr()) + caplog.text)
+    (line,) = logged_errors(caplog, capfd)
     next_step = NO_RETRY if isinstance(caught.value, AirflowFailException) else RETRIES
     assert line.endswith(f"{failure.cause}. {next_step}")
     assert len(line) <= UI_WIDTH
@@ -147,7 +153,7 @@ def test_rows_fail_with_the_cause_first_too(responses_sandbox, tmp_path, caplog,
         enrich(tmp_path, model="sandbox/error-401").execute(context())
     assert str(caught.value).startswith("401 Unauthorized: The API key is not accepted. Check the API key")
     assert re.search(rf"{REQUEST.format('sandbox/error-401')}\. Task: label$", str(caught.value))
-    (line,) = error_lines("".join(capfd.readouterr()) + caplog.text)
+    (line,) = logged_errors(caplog, capfd)
     assert line.endswith(f"401 Unauthorized: The API key is not accepted. {NO_RETRY}")
 
 
