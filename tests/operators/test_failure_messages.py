@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -114,9 +115,9 @@ def error_lines(text: str) -> list[str]:
 
 
 def logged_errors(caplog, capfd) -> list[str]:
-    """The error lines of a task's log: Airflow 3 prints it, and 2.11 both prints it and hands it to logging."""
-    printed = "".join(capfd.readouterr())
-    return error_lines(caplog.text) or error_lines(printed)
+    """The error lines of a task's log, which some versions of Airflow print, some hand to logging, and some both."""
+    records = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    return records or error_lines("".join(capfd.readouterr()))
 
 
 @each_failure
