@@ -1,4 +1,4 @@
-"""When Airflow tries a task again: as the service says (Airflow 3.3 and later)."""
+"""The time of a task's next attempt, as the service asks for it (Airflow 3.3 and later)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesRetryPolicy"]
 
-# Seconds. Up to this long, a client with the default `max_retry_wait` waits by itself: a shorter wait arrives here only
-# when the client's own retries are used up, from a server that goes on refusing, and that is what `retries` are for.
+# Seconds. Up to this long, a client with the default `max_retry_wait` waits by itself. An error with a shorter wait
+# arrives here only after the client has used up its own retries, and then Airflow's `retries` count.
 LONG_WAIT: Final = 60.0
-# Per attempt; then `retries` count. A server that sends a task away for a minute each time is given half an hour, one
-# that does so for an hour is given a day.
+# Per attempt; after that, `retries` count. With a `Retry-After` of a minute the attempt lasts up to half an hour, with
+# one of an hour up to a day.
 MAX_RESCHEDULES: Final = 24
 RESCHEDULE_TIMEOUT: Final = datetime.timedelta(days=1)
 # None before Airflow 3.4.
@@ -30,13 +30,14 @@ _RESCHEDULE: Final[Callable[..., RetryDecision] | None] = getattr(RetryDecision,
 
 class ResponsesRetryPolicy(RetryPolicy):
     """
-    Let a ``Retry-After`` (a day at most) delay the task, where the task's own delay is shorter.
+    Delay a task's next attempt by the ``Retry-After`` of the service (at most a day), if its own delay is shorter.
 
-    From Airflow 3.4 on, a wait of more than a minute uses up no retry if nothing can have been billed: the attempt is
-    rescheduled, at most 24 times within a day. What would fail again fails at once.
+    From Airflow 3.4 on, a wait of more than a minute uses no retry if nothing can have been billed: the attempt is
+    rescheduled, at most 24 times within a day. Errors that are not retryable fail the task at once.
 
-    Operators of this package have it unless they are given another ``retry_policy``. Give it to tasks of your own
-    that call ``ResponsesHook``. What is no ``ResponsesError`` is left to the task's ``retries`` and ``retry_delay``.
+    The operators of this package have it unless their ``retry_policy`` is another one. Set it for your own tasks that
+    call ``ResponsesHook``. Other exceptions than ``ResponsesError`` are left to the task's ``retries`` and
+    ``retry_delay``.
     """
 
     def evaluate(
@@ -46,36 +47,36 @@ class ResponsesRetryPolicy(RetryPolicy):
         max_tries: int,  # noqa: ARG002  Airflow's signature
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide; see the class."""
+        """Return the decision; see the class."""
         error = _find(exception)
         if error is None:
             return RetryDecision.default()
         if not error.retryable:
-            return RetryDecision.fail(reason=f"{type(error).__name__}: a retry would bring the same")
+            return RetryDecision.fail(reason=f"{type(error).__name__}: a retry would fail in the same way")
         if error.retry_after is None:
             return RetryDecision.default()
         delay = datetime.timedelta(seconds=min(error.retry_after, MAX_RETRY_AFTER))
-        reason = f"{type(error).__name__}: asked to wait {error.retry_after:g} s"
+        reason = f"{type(error).__name__}: the service asks to wait {error.retry_after:g} s"
         if _RESCHEDULE is not None and _only_waits(error):
             return _RESCHEDULE(
                 delay, max_reschedules=MAX_RESCHEDULES, reschedule_timeout=RESCHEDULE_TIMEOUT, reason=reason
             )
         if context is not None and delay <= _own_delay(context["task"], try_number):
-            return RetryDecision.default()  # the task waits longer by itself
+            return RetryDecision.default()  # the task's own delay is longer
         return RetryDecision.retry(delay=delay, reason=reason)
 
     def serialize(self) -> dict[str, Any]:
-        """Give nothing: there is nothing to set."""
+        """Return the arguments: there are none."""
         return {}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> ResponsesRetryPolicy:  # noqa: ARG003  Airflow's signature
-        """Give the policy."""
+        """Return the policy."""
         return cls()
 
 
 def _only_waits(error: ResponsesError) -> bool:
-    """Whether a server sent the task away for long, and nothing can have been billed in the whole attempt."""
+    """Whether the service asks for a long wait, and nothing in the attempt can have been billed."""
     if not isinstance(error, APIError) or (error.retry_after or 0.0) <= LONG_WAIT:
         return False
     sends = (error, *(before for before in error.previous if isinstance(before, ResponsesError)))
@@ -83,10 +84,10 @@ def _only_waits(error: ResponsesError) -> bool:
 
 
 def _own_delay(task: Any, try_number: int) -> datetime.timedelta:
-    """Give what Airflow waits at least before the next try; its scheduler adds chance, and workers cannot ask it."""
+    """Return Airflow's shortest delay before the next attempt; its scheduler adds a random part to it."""
     delay: datetime.timedelta = task.retry_delay
-    given = task.retry_exponential_backoff
-    multiplier = 2.0 if given is True else float(given)  # a DAG is stored with 2 in the place of True
+    backoff = task.retry_exponential_backoff
+    multiplier = 2.0 if backoff is True else float(backoff)  # a stored DAG has 2 instead of True
     if multiplier <= 0 or multiplier == 1:
         return delay
     try:
@@ -99,11 +100,11 @@ def _own_delay(task: Any, try_number: int) -> datetime.timedelta:
 
 
 def _find(exception: BaseException | None) -> ResponsesError | None:
-    """Give the error, also when it was raised from again."""
+    """Return the ``ResponsesError`` that is an exception, or its cause; None if there is none."""
     seen: set[int] = set()
     while exception is not None and id(exception) not in seen:
         if isinstance(exception, ResponsesError):
             return exception
-        seen.add(id(exception))  # causes may go round in a circle
+        seen.add(id(exception))  # causes may form a circle
         exception = exception.__cause__
     return None

@@ -1,4 +1,4 @@
-"""``@task.responses_enrich``: the function says what to ask about a row, the task asks it about all of them."""
+"""``@task.responses_enrich``: the function returns the request of a row, the task sends those of all rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
-from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs
 
+from airflow_provider_responses.decorators.function import PushesXComs, check_function, make_decorator
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
-from airflow_provider_responses.operators.mapping import checking
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["responses_enrich_task"]
 
 
-class _ResponsesEnrichDecoratedOperator(DecoratedOperator, ResponsesEnrichOperator):
+class _ResponsesEnrichDecoratedOperator(PushesXComs, DecoratedOperator, ResponsesEnrichOperator):
     """
-    Call the function for each row, and send what it returns.
+    Call the function for each row, and send the request that it returns.
 
-    :param python_callable: takes ``row``, a dict, and anything else by name; returns the input, or a whole request.
+    :param python_callable: takes ``row``, a dict, and other arguments by name; returns the input or a whole request.
     """
 
     custom_operator_name = "@task.responses_enrich"
@@ -41,34 +41,23 @@ class _ResponsesEnrichDecoratedOperator(DecoratedOperator, ResponsesEnrichOperat
         self, *, python_callable: Callable[..., Any], op_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
         self._check_function(python_callable, kwargs)
-        # Airflow checks the call when the DAG is parsed; each row takes this one's place.
+        # A placeholder: Airflow checks the function's arguments when the DAG is parsed.
         op_kwargs = {"row": None, **(op_kwargs or {})}
         super().__init__(python_callable=python_callable, op_kwargs=op_kwargs, input=python_callable, **kwargs)
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Refuse what is wrong with a mapped task, whatever its function is given."""
-        cls._check_function(given["python_callable"], given)
-        super().check_given(given)
+    def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
+        cls._check_function(arguments["python_callable"], arguments)
+        super().check_mapped(arguments)
 
     @staticmethod
     def _check_function(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-        if "input" in arguments:
-            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
-        if inspect.iscoroutinefunction(function):
-            raise RequestValidationError(
-                f"{function.__name__} is async; a function of @task.responses_enrich returns its input directly"
-            )
+        check_function(function, arguments, decorator="@task.responses_enrich")
         if "row" not in inspect.signature(function).parameters:
             raise RequestValidationError(
-                f"{function.__name__} takes no `row`, and @task.responses_enrich calls it for each row: "
+                f"{function.__name__} must have a parameter `row`, since @task.responses_enrich calls it for each row: "
                 f"def {function.__name__}(row): ..."
             )
-
-    @staticmethod
-    def xcom_push(context: Context, key: str, value: Any) -> None:
-        """Push an XCom: Airflow 3.0's DecoratedOperator asks for this, and its BaseOperator lacks it."""
-        context["ti"].xcom_push(key=key, value=value)
 
     def execute(self, context: Context) -> dict[str, Any]:
         self._kwargs = determine_kwargs(
@@ -76,7 +65,7 @@ class _ResponsesEnrichDecoratedOperator(DecoratedOperator, ResponsesEnrichOperat
         )
         return ResponsesEnrichOperator.execute(self, context)
 
-    def _call(self, function: Callable[..., Any], row: dict[str, Any], context: Context) -> Any:  # noqa: ARG002
+    def _call_function(self, function: Callable[..., Any], row: dict[str, Any], context: Context) -> Any:  # noqa: ARG002
         return function(*self.op_args, **{**self._kwargs, "row": row})
 
 
@@ -114,21 +103,11 @@ def responses_enrich_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> TaskDecorator:
     """
-    Turn a function of a row into a task that asks about all rows of a table.
+    Turn a function of a row into a task that sends the requests of all rows of a table.
 
-    :param python_callable: the function; it takes ``row`` and returns a string, a list of input items, or a request.
-    :param multiple_outputs: push each entry of the manifest under its own name as well.
-    :param kwargs: arguments of :class:`ResponsesEnrichOperator`, but for ``input``.
+    :param python_callable: the function; it takes ``row`` and returns the input or a whole request.
+    :param multiple_outputs: whether each entry of the manifest is pushed as an XCom of its own, too.
+    :param kwargs: arguments of :class:`ResponsesEnrichOperator`, without ``input``.
     """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        return checking(
-            task_decorator_factory(
-                python_callable=function,
-                multiple_outputs=bool(multiple_outputs),
-                decorated_operator_class=_ResponsesEnrichDecoratedOperator,
-                **kwargs,
-            )
-        )
-
-    return decorate if python_callable is None else decorate(python_callable)  # type: ignore[return-value]
+    operator = _ResponsesEnrichDecoratedOperator
+    return make_decorator(operator, python_callable, multiple_outputs=multiple_outputs, **kwargs)

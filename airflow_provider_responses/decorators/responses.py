@@ -1,22 +1,16 @@
-"""``@task.responses``: the function says what to ask, the task asks it."""
+"""``@task.responses``: the function returns the input or the request, the task sends it."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import (
-    DecoratedOperator,
-    context_merge,
-    determine_kwargs,
-    task_decorator_factory,
-)
+from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, determine_kwargs
 
-from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
-from airflow_provider_responses.operators.mapping import checking
+from airflow_provider_responses.decorators.function import PushesXComs, check_function, make_decorator
+from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task.request import merge_fields, returned_fields
 
@@ -28,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["responses_task"]
 
 
-class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
+class _ResponsesDecoratedOperator(PushesXComs, DecoratedOperator, ResponsesOperator):
     """
-    Call the function when the task runs, and send what it returns.
+    Call the function when the task runs, and send the request that it returns.
 
-    :param python_callable: returns a string, a list of input items, or a dict that is a whole request.
+    :param python_callable: returns the input (a text or a list of items) or a whole request (a dict).
     """
 
     custom_operator_name = "@task.responses"
-    never_starts_in_triggerer = "its input is what a function returns"
-    # What the function returns is data and is not rendered: it may hold braces of its own.
+    start_on_worker_reason = "a function returns its input"
+    # Without `input`: the value that the function returns is data, and may hold braces.
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
         *(name for name in ResponsesOperator.template_fields if name != "input"),
@@ -48,41 +42,26 @@ class _ResponsesDecoratedOperator(DecoratedOperator, ResponsesOperator):
     }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        self._check_function(python_callable, kwargs)
+        check_function(python_callable, kwargs, decorator="@task.responses")
         self._returned: Mapping[str, Any] | None = None
         super().__init__(python_callable=python_callable, **kwargs)
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Refuse what is wrong with a mapped task, whatever its function is given."""
-        cls._check_function(given["python_callable"], given)
-        super().check_given(given)
-
-    @staticmethod
-    def _check_function(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-        if "input" in arguments:
-            raise RequestValidationError("input: is what the decorated function returns; drop the argument")
-        if inspect.iscoroutinefunction(function):
-            raise RequestValidationError(
-                f"{function.__name__} is async; a function of @task.responses returns its input directly"
-            )
-
-    @staticmethod
-    def xcom_push(context: Context, key: str, value: Any) -> None:
-        """Push an XCom: Airflow 3.0's DecoratedOperator asks for this, and its BaseOperator lacks it."""
-        context["ti"].xcom_push(key=key, value=value)
+    def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
+        check_function(arguments["python_callable"], arguments, decorator="@task.responses")
+        super().check_mapped(arguments)
 
     def execute(self, context: Context) -> Any:
-        if self._refused is not None:
-            self._refuse(context, self._refused)
-        self._began = time.monotonic()  # what the function takes counts against execution_timeout
+        if self._arguments_error is not None:
+            self._fail_unsent(context, self._arguments_error)
+        self._function_started_at = time.monotonic()  # the function's time counts against execution_timeout
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
         try:
             self._returned = returned_fields(returned)
         except ResponsesError as error:
-            self._refuse(context, error)
+            self._fail_unsent(context, error)
         return super().execute(context)
 
     def _arguments(self) -> Arguments:
@@ -96,23 +75,10 @@ def responses_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> TaskDecorator:
     """
-    Turn a function into a task that sends what it returns.
+    Turn a function into a task that sends the request which the function returns.
 
-    :param python_callable: the function; it returns a string, a list of input items, or a whole request.
-    :param multiple_outputs: push each field of a typed output under its own name as well.
-    :param kwargs: arguments of :class:`ResponsesOperator`, but for ``input``.
+    :param python_callable: the function; it returns the input (a text or a list of items) or a whole request (a dict).
+    :param multiple_outputs: whether each field of a typed output is pushed as an XCom of its own, too.
+    :param kwargs: arguments of :class:`ResponsesOperator`, without ``input``.
     """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        # Airflow would guess multiple_outputs from the function's return annotation, which here is the request's and
-        # not the answer's.
-        return checking(
-            task_decorator_factory(
-                python_callable=function,
-                multiple_outputs=bool(multiple_outputs),
-                decorated_operator_class=_ResponsesDecoratedOperator,
-                **kwargs,
-            )
-        )
-
-    return decorate if python_callable is None else decorate(python_callable)  # type: ignore[return-value]
+    return make_decorator(_ResponsesDecoratedOperator, python_callable, multiple_outputs=multiple_outputs, **kwargs)

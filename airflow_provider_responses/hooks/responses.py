@@ -1,4 +1,4 @@
-"""An Airflow connection becomes a client."""
+"""The hook, which makes clients with the settings of an Airflow connection."""
 
 from __future__ import annotations
 
@@ -39,19 +39,18 @@ __all__ = ["ResponsesHook"]
 log = logging.getLogger(__name__)
 
 DEFAULT_CONN_ID: Final = "responses_default"
-KEPT_SECONDS: Final = 60.0  # that a connection's settings are used again in the triggerer
+CONFIG_SECONDS: Final = 60.0  # for which the triggerer uses a connection's settings again
 TEST_TIMEOUT: Final = 20.0  # seconds that the connection's Test button waits
 
+WOKEN_AT_ONCE: Final = 8  # number of calls that continue in one turn of the event loop after waiting for a connection
 
-WOKEN_AT_ONCE: Final = 8  # of the calls that waited for a connection, in one turn of the event loop
-
-_kept_configs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, Any]]] = WeakKeyDictionary()
+_configs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, Any]]] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class ResponsesHook(BaseHook):
     """
-    Sends Responses API requests with the credentials of a connection.
+    Send Responses API requests with the settings of a connection.
 
     :param conn_id: a connection of type ``responses``: password = API key, host = base URL (empty = OpenRouter),
         extras: default_model, timeout, connect_timeout, read_timeout, max_retries, max_ambiguous_retries,
@@ -71,7 +70,7 @@ class ResponsesHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Give the form's fields on Airflow 2.11 to 3.1; later versions read them from the provider's info."""
+        """Return the fields of the connection form for Airflow 2.11 to 3.1; later versions read the provider's info."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import BooleanField, StringField
@@ -88,15 +87,15 @@ class ResponsesHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Give the form's labels on Airflow 2.11 to 3.1."""
+        """Return the labels of the connection form for Airflow 2.11 to 3.1."""
         return {name.replace("-", "_"): value for name, value in _connection_type()["ui-field-behaviour"].items()}
 
     @property
     def config(self) -> ClientConfig:
         """
-        The connection as a client's settings.
+        The settings of the connection.
 
-        :raises ConfigurationError: naming the connection and the field; retryable if there is no such connection.
+        :raises ConfigurationError: naming the connection and the field; retryable if the connection is missing.
         """
         if self._config is None:
             try:
@@ -124,7 +123,7 @@ class ResponsesHook(BaseHook):
             try:
                 conn = await get_async_connection(self.conn_id)
             except AirflowNotFoundException:
-                # `dag.test()` finds what the database holds in this way only.
+                # `dag.test()` finds a connection of the database only by this call.
                 try:
                     conn = await sync_to_async(self.get_connection)(self.conn_id)
                 except AirflowNotFoundException as error:
@@ -139,10 +138,10 @@ class ResponsesHook(BaseHook):
         self, *, options: RequestOptions | Mapping[str, Any] | None = None, own_connections: bool = False
     ) -> ResponsesClient:
         """
-        Give a client.
+        Return a client.
 
         :param options: for all of its calls.
-        :param own_connections: keep its connections apart from the process's, so that its ``cancel()`` drops them.
+        :param own_connections: whether it shares its connections with no other client, so that ``cancel()`` drops them.
         """
         from airflow_provider_responses.client import ResponsesClient
         from airflow_provider_responses.client.sync_pool import SyncPool
@@ -151,7 +150,7 @@ class ResponsesHook(BaseHook):
         return ResponsesClient(config, pool=SyncPool(route=config.route) if own_connections else None)
 
     async def get_async_conn(self) -> AsyncResponsesClient:
-        """Give a client for this event loop; use it as ``async with``."""
+        """Return a client for this event loop; use it with ``async with``."""
         from airflow_provider_responses.client import AsyncResponsesClient
 
         return AsyncResponsesClient(await self.aconfig())
@@ -162,7 +161,7 @@ class ResponsesHook(BaseHook):
         *,
         options: RequestOptions | Mapping[str, Any] | None = None,
     ) -> Response:
-        """Send a request and give the whole answer; see :meth:`ResponsesClient.send`."""
+        """Send a request and return the whole response; see :meth:`ResponsesClient.send`."""
         return self.get_conn().send(request, options=options)
 
     def stream(
@@ -171,7 +170,7 @@ class ResponsesHook(BaseHook):
         *,
         options: RequestOptions | Mapping[str, Any] | None = None,
     ) -> Iterator[StreamEvent]:
-        """Send a request and give its events as they arrive; see :meth:`ResponsesClient.stream`."""
+        """Send a request and yield the events of its response as they arrive; see :meth:`ResponsesClient.stream`."""
         return self.get_conn().stream(request, options=options)
 
     async def asend(
@@ -196,74 +195,74 @@ class ResponsesHook(BaseHook):
                 yield event
 
     def get_key(self) -> dict[str, Any]:
-        """Give the key's label, limit, what is left of it and when it resets (OpenRouter only)."""
+        """Return the key's label, limit, remaining limit and the interval of its reset (OpenRouter only)."""
         return self.get_conn().get_key()
 
     def get_generation(
         self, generation_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Give a generation's tokens, cost, provider and latency (OpenRouter only)."""
+        """Return a generation's tokens, cost, provider and latency (OpenRouter only)."""
         return self.get_conn().get_generation(generation_id, options=options)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the connection works, and a sentence that says how, or why not."""
+        """Return whether the connection works, and a sentence with the details or the cause."""
         from airflow_provider_responses.client import ResponsesClient
-        from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
+        from airflow_provider_responses.hooks.connection_check import MISSING_PATH, check_connection
 
         try:
-            patient = self.config
-            config = replace(
-                patient, max_retries=0, max_ambiguous_retries=0, timeout=min(patient.timeout, TEST_TIMEOUT)
-            )
-            nowhere = replace(config, base_url=f"{config.base_url}{NOWHERE}")
-            works, sentence = check_connection(ResponsesClient(config), ResponsesClient(nowhere))
+            config = self.config
+            timeout = min(config.timeout, TEST_TIMEOUT)
+            config = replace(config, max_retries=0, max_ambiguous_retries=0, timeout=timeout)
+            missing = replace(config, base_url=f"{config.base_url}{MISSING_PATH}")
+            works, sentence = check_connection(ResponsesClient(config), ResponsesClient(missing))
         except ResponsesError as error:
             # The Test button gives the connection a random id.
             works, sentence = False, str(error).removesuffix(f". Connection: {self.conn_id}")
         return works, ". Note: ".join((sentence, *self._remarks))
 
 
-async def kept_config(conn_id: str) -> ClientConfig:
+async def shared_config(conn_id: str) -> ClientConfig:
     """
-    Give a connection's settings, read once a minute in each event loop, however many ask for them.
+    Return a connection's settings. In each event loop they are read once a minute, by one call for all callers.
 
-    :raises ConfigurationError: retryable if the connection cannot be had.
+    :raises ConfigurationError: retryable if the connection cannot be read.
     """
     loop = asyncio.get_running_loop()
-    known = _kept_configs.setdefault(loop, {})
-    read, kept = known.get(conn_id, (-KEPT_SECONDS, None))
-    if isinstance(kept, ClientConfig) and loop.time() - read < KEPT_SECONDS:
-        return kept
-    if not isinstance(kept, asyncio.Task) or kept.done():
-        kept = loop.create_task(ResponsesHook(conn_id).aconfig())
-        kept.add_done_callback(_retrieve)
-        known[conn_id] = loop.time(), kept
+    known = _configs.setdefault(loop, {})
+    read_at, found = known.get(conn_id, (-CONFIG_SECONDS, None))
+    if isinstance(found, ClientConfig) and loop.time() - read_at < CONFIG_SECONDS:
+        return found
+    if not isinstance(found, asyncio.Task) or found.done():
+        found = loop.create_task(ResponsesHook(conn_id).aconfig())
+        found.add_done_callback(_retrieve_exception)
+        known[conn_id] = loop.time(), found
     try:
-        # Whoever is cancelled leaves the others their answer, and Airflow's pipe in order.
-        config: ClientConfig = await asyncio.shield(kept)
+        # Shielded: a caller that is cancelled must not cancel the call of the others, nor break off a message to
+        # Airflow's supervisor.
+        config: ClientConfig = await asyncio.shield(found)
     except ConfigurationError as error:
-        raise ConfigurationError(str(error), retryable=error.retryable) from None  # one for each who asked
+        raise ConfigurationError(str(error), retryable=error.retryable) from None  # each caller changes its own error
     except Exception as error:
         raise ConfigurationError(
-            f"connection {conn_id!r} could not be read ({type(error).__name__}: {error}). Does it exist still?",
-            retryable=True,  # secrets backends report their outages like this
+            f"connection {conn_id!r} cannot be read ({type(error).__name__}: {error}). Check that it still exists",
+            retryable=True,  # secrets backends report their outages in this way
         ) from error
     known[conn_id] = loop.time(), config
-    # Hundreds may have waited: all of them opening their sockets in one turn would stop the loop for a while.
+    # Hundreds of callers may have waited; if all opened their sockets in one turn, they would block the event loop.
     async with _turns.setdefault(loop, asyncio.Semaphore(WOKEN_AT_ONCE)):
         await asyncio.sleep(0)
     return config
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of a failure: if all who waited for it were cancelled, asyncio would complain of it."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieve a task's exception: asyncio warns of one that nobody retrieves, as if all callers are cancelled."""
     if not task.cancelled():
         task.exception()
 
 
 def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
     """
-    Read a connection.
+    Return the settings of a connection.
 
     :raises ConfigurationError: naming the connection and the field.
     """
@@ -273,25 +272,25 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
             settings["base_url"] = _host(conn)
         return ClientConfig(api_key=conn.password or "", **settings)
     except ConfigurationError as error:
-        # The client's names for the fields are not those of the connection's form.
-        said = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
-        if said.startswith("api_key"):
-            said = f"password{said.removeprefix('api_key')}"
-        if said.startswith("base_url"):
-            said = f"host{said.removeprefix('base_url')}"
-        said = ". ".join((said, *remarks_on(conn)))
-        raise ConfigurationError(said).add_place("Connection", conn_id) from None
+        # The connection form has other names for the client's fields.
+        message = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
+        if message.startswith("api_key"):
+            message = f"password{message.removeprefix('api_key')}"
+        if message.startswith("base_url"):
+            message = f"host{message.removeprefix('base_url')}"
+        message = ". ".join((message, *remarks_on(conn)))
+        raise ConfigurationError(message).add_place("Connection", conn_id) from None
 
 
 def remarks_on(conn: Connection) -> list[str]:
-    """Return a sentence about each part of a connection that is not what its owner will have meant."""
+    """Return a sentence about each part of a connection that is ignored, or that is not as expected."""
     found = []
     if conn.conn_type != ResponsesHook.conn_type:
         found.append(
-            f"its type is {conn.conn_type!r}, and not {ResponsesHook.conn_type!r}: its host, password and extras are "
-            f"read all the same, as those of a connection of type {ResponsesHook.conn_type!r}"
+            f"its type is {conn.conn_type!r} instead of {ResponsesHook.conn_type!r}: its host, password and extras are "
+            f"read as those of a connection of type {ResponsesHook.conn_type!r}"
         )
-    if conn.login:  # not shown: it may well be the key
+    if conn.login:  # not shown, since it may be the key
         found.append("its login is ignored: the key belongs in the password")
     if conn.schema:
         found.append(
@@ -305,7 +304,7 @@ def missing_connection(conn_id: str) -> ConfigurationError:
     """
     Return the error of a connection that Airflow does not find, with the command that creates it.
 
-    It is retryable: secrets backends report their outages like this.
+    It is retryable, since secrets backends report their outages in this way.
     """
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     command = (
@@ -322,21 +321,21 @@ def missing_connection(conn_id: str) -> ConfigurationError:
 
 
 def or_set_variable(conn_id: str) -> str:
-    """Return the end of a sentence that names a connection's variable; nothing if a shell cannot export that name."""
+    """Return the end of a sentence with the connection's environment variable, empty if shells cannot export it."""
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     return f", or set {variable}" if variable.isascii() and variable.isidentifier() else ""
 
 
 def _current_task() -> str | None:
-    """Return the id of the task that runs here, None outside of a task and in the triggerer."""
+    """Return the id of the task that runs in this process, None outside of a task and in the triggerer."""
     try:
         return str(get_current_context()["ti"].task_id)
-    except (AirflowException, RuntimeError, KeyError):  # which of them is the version's choice
+    except (AirflowException, RuntimeError, KeyError):  # which one depends on the version of Airflow
         return None
 
 
 def _host(conn: Connection) -> str:
-    """Put the port of a connection in URI form into its host, unless that names one."""
+    """Return the host with the port of a connection in URI form, unless the host has a port."""
     host = str(conn.host)
     parts = urlsplit(host)
     try:
@@ -352,11 +351,11 @@ def _extras(text: str | None) -> dict[str, Any]:
     except ValueError:
         extras = None
     if not isinstance(extras, dict):
-        raise ConfigurationError("extra is no JSON object")
+        raise ConfigurationError("extra must be a JSON object")
     settings = {name: value for name, value in extras.items() if value is not None and value != ""}
     allowed = {f.name for f in fields(ClientConfig)} - {"api_key", "base_url"}
     if unknown := sorted(set(settings) - allowed):
-        raise ConfigurationError(f"extra {unknown[0]!r} is unknown; allowed are {', '.join(sorted(allowed))}")
+        raise ConfigurationError(f"extra {unknown[0]!r} is unknown. Known extras are {', '.join(sorted(allowed))}")
     if isinstance(headers := settings.get("extra_headers"), str):
         settings["extra_headers"] = _json_object("extra_headers", headers)
     if "allow_insecure_http" in settings:
@@ -370,7 +369,7 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise ConfigurationError(f'extra {name!r} is no JSON object, such as {{"X-Team": "data"}}')
+        raise ConfigurationError(f'extra {name!r} must be a JSON object, such as {{"X-Team": "data"}}')
     return value
 
 

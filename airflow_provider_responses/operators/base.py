@@ -1,4 +1,4 @@
-"""The part that both operators share: the arguments of a request, their checks, and the end of a task that fails."""
+"""The part that both operators share: the arguments of a request, their checks, and how a task fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_responses.operators.rendering import RenderingOperator, renderable
+from airflow_provider_responses.operators.rendering import RenderingOperator, options_to_dict
 from airflow_provider_responses.task.arguments import Arguments
 from airflow_provider_responses.task.request import CACHE_TTL
 
@@ -77,27 +77,32 @@ class BaseResponsesOperator(RenderingOperator):
         self.on_invalid_output = on_invalid_output
         self.cache = cache
         self.cache_ttl = cache_ttl
-        self.options: Any = renderable(options)
+        self.options: Any = options_to_dict(options)
         self.conn_id = conn_id
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        cls._arguments_from(given).check()
+    def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
+        cls._arguments_from(arguments).check()
 
     @classmethod
-    def _arguments_from(cls, given: Mapping[str, Any]) -> Arguments:
-        """Return the arguments of a mapped task, as far as they are known."""
-        names = (f.name for f in fields(Arguments) if f.name in given and f.name not in cls.excluded_arguments)
-        return Arguments(**{name: renderable(given[name]) for name in names})
+    def _arguments_from(cls, arguments: Mapping[str, Any]) -> Arguments:
+        """Return those of a mapped task's arguments that describe the request."""
+        names = (f.name for f in fields(Arguments) if f.name in arguments and f.name not in cls.excluded_arguments)
+        return Arguments(**{name: options_to_dict(arguments[name]) for name in names})
 
     def _arguments(self) -> Arguments:
         names = (f.name for f in fields(Arguments) if f.name not in self.excluded_arguments)
         return Arguments(**{name: getattr(self, name) for name in names})
 
     def _check(self, *, rendered: bool = False) -> None:
-        """Refuse wrong arguments; what a template or an upstream task fills in is checked once it is ``rendered``."""
-        if self._refused is not None:
-            raise self._refused
+        """
+        Refuse wrong arguments.
+
+        :param rendered: whether templates are rendered; otherwise values with a template, or from an upstream task, are
+            not checked.
+        """
+        if self._arguments_error is not None:
+            raise self._arguments_error
         self._arguments().check(rendered=rendered)
 
     def _fail(self, error: ResponsesError) -> NoReturn:

@@ -121,8 +121,8 @@ def reason_to_start_on_worker(task: Any, base: type, *, max_bytes: int) -> str |
     """
     if get_base_airflow_version_tuple() < (3, 3, 1):
         return "Airflow is older than 3.3.1"
-    if task.never_starts_in_triggerer:
-        return str(task.never_starts_in_triggerer)
+    if task.start_on_worker_reason:
+        return str(task.start_on_worker_reason)
     dag = task.get_dag()
     if dag is None:
         return "it is in no DAG"

@@ -1,7 +1,7 @@
 """
-What stands in the DAG file of a mapped task is looked at when the file is parsed.
+Mapped tasks, whose arguments are checked when the DAG's file is parsed.
 
-Airflow makes a mapped task only when it runs, and what is refused then, before it is executed, uses up its retries.
+Airflow creates a mapped task only when it runs. An error in its constructor would use up the task's retries.
 """
 
 from __future__ import annotations
@@ -15,73 +15,73 @@ from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 
 
-def checking(made: Any) -> Any:
+def check_on_expand(partial: Any) -> Any:
     """
-    Let what mapped tasks are made with check them as soon as they are expanded.
+    Return a partial operator, or a decorated function, whose mapped tasks are checked when they are expanded.
 
-    :param made: what Airflow's ``Operator.partial()`` returns, or a decorated function.
+    :param partial: the result of Airflow's ``Operator.partial()``, or a decorated function.
     """
-    made.__class__ = _checking(made.__class__)  # all that is made from it, as by `override`, is of this class as well
-    return made
+    partial.__class__ = _checking_class(partial.__class__)  # copies of it, as by `override`, have this class as well
+    return partial
 
 
 @functools.cache
-def _checking(kind: Any) -> Any:
-    class Checking(kind):  # type: ignore[misc]  # Airflow has several of them, and each release has them elsewhere
+def _checking_class(base: Any) -> Any:
+    class Checking(base):  # type: ignore[misc]  # Airflow has several such classes, in other modules in each release
         __slots__ = ()
 
         def expand(self, **mapped: Any) -> Any:
-            return _checked(super().expand(**mapped))
+            return _check(super().expand(**mapped))
 
         def expand_kwargs(self, *args: Any, **kwargs: Any) -> Any:
-            return _checked(super().expand_kwargs(*args, **kwargs))
+            return _check(super().expand_kwargs(*args, **kwargs))
 
     return Checking
 
 
-def _checked(expanded: Any) -> Any:
-    mapped = getattr(expanded, "operator", expanded)  # a decorated function gives the task's output
+def _check(expanded: Any) -> Any:
+    mapped = getattr(expanded, "operator", expanded)  # a decorated function returns the task's output
     cls = mapped.operator_class
-    # A subclass may make other arguments of those that it is given.
+    # The constructor of a user's subclass may take other arguments.
     if inspect.unwrap(cls.__init__).__module__.partition(".")[0] == __name__.partition(".")[0]:
         try:
-            for arguments in _given(mapped):
-                cls.check_given(arguments)
+            for arguments in _authors_arguments(mapped):
+                cls.check_mapped(arguments)
         except ResponsesError as error:
             raise error.add_place("Task", mapped.task_id) from None
-        for name, value in cls.stored_of(_common(mapped)).items():
+        for name, value in cls.computed_template_fields(_partial_arguments(mapped)).items():
             setattr(mapped, name, value)
     return expanded
 
 
-def _common(mapped: Any) -> dict[str, Any]:
-    """Return the arguments that all tasks have which are made of a mapped one."""
-    common: dict[str, Any] = {}
+def _partial_arguments(mapped: Any) -> dict[str, Any]:
+    """Return the arguments that all tasks of a mapped one share."""
+    arguments: dict[str, Any] = {}
     for parent in (mapped.dag, mapped.task_group):
-        common |= getattr(parent, "default_args", None) or {}
-    common |= mapped.partial_kwargs
+        arguments |= getattr(parent, "default_args", None) or {}
+    arguments |= mapped.partial_kwargs
     if hasattr(mapped, "python_callable"):
-        common |= {"python_callable": mapped.python_callable, "multiple_outputs": mapped.multiple_outputs}
-    return common
+        arguments |= {"python_callable": mapped.python_callable, "multiple_outputs": mapped.multiple_outputs}
+    return arguments
 
 
-def _given(mapped: Any) -> Iterator[dict[str, Any]]:
-    """Return the arguments that the DAG's author wrote; those that come from other tasks are left out."""
-    common = _common(mapped)
-    if hasattr(mapped, "python_callable"):  # what is expanded are the function's arguments
-        yield common
+def _authors_arguments(mapped: Any) -> Iterator[dict[str, Any]]:
+    """Yield the arguments that the DAG's author wrote, without those that come from other tasks."""
+    shared = _partial_arguments(mapped)
+    if hasattr(mapped, "python_callable"):  # its function's arguments are expanded, not its own
+        yield shared
         return
     expanded = mapped._get_specified_expand_input().value
     if is_upstream(expanded):
-        # It may hold an output_type.
-        yield common if common.get("output_type") else common | {"multiple_outputs": False}
+        # It may hold an output_type, which multiple_outputs needs.
+        yield shared if shared.get("output_type") else shared | {"multiple_outputs": False}
     elif isinstance(expanded, Mapping):
-        common = {name: value for name, value in common.items() if name not in expanded}
+        shared = {name: value for name, value in shared.items() if name not in expanded}
         if "output_type" in expanded:
-            common["multiple_outputs"] = False
-        yield common
+            shared["multiple_outputs"] = False
+        yield shared
         for name, values in expanded.items():
             if isinstance(values, (list, tuple)):
-                yield from (common | {name: value} for value in values if not comes_from_upstream(value))
+                yield from (shared | {name: value} for value in values if not comes_from_upstream(value))
     else:
-        yield from (common | dict(item) for item in expanded if isinstance(item, Mapping))
+        yield from (shared | dict(item) for item in expanded if isinstance(item, Mapping))

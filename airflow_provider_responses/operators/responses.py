@@ -1,4 +1,4 @@
-"""One request as one task."""
+"""The operator that sends one request as one task."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ __all__ = ["ResponsesOperator"]
 SPENT_KEY: Final = "airflow_provider_responses.spent"
 
 
-class _InTriggerer:
+class _PerTask:
     """
-    A start without a worker, as Airflow asks for it: of a task when its DAG is stored, and nothing of the class.
+    An attribute that Airflow reads of a task when its DAG is stored, and of the class for a mapped task.
 
-    :param give: gives what it is for a task.
-    :param default: what it is for the class, so that mapped tasks start on a worker.
+    :param get: returns the value of a task.
+    :param of_class: the value of the class.
     """
 
-    def __init__(self, give: Callable[[Any], Any], default: Any) -> None:
-        self.give = give
-        self.default = default
+    def __init__(self, get: Callable[[Any], Any], *, of_class: Any) -> None:
+        self._get = get
+        self._of_class = of_class
 
     def __get__(self, task: Any, owner: type) -> Any:
-        return self.default if task is None else self.give(task)
+        return self._of_class if task is None else self._get(task)
 
 
 class ResponsesOperator(BaseResponsesOperator):
     """
     Send one Responses API request; push the response, and ``usage``, to XCom.
 
-    XCom: ``return_value`` (the text, the typed output, or the whole response) and ``usage`` (tokens, cost in US
-    dollars, sends, status, model and ids; see ``task.xcom.UsageXCom``), also of an attempt that failed.
+    XCom: ``return_value`` is the text, the typed output, or the whole response. ``usage`` has tokens, cost in US
+    dollars, sends, status, model and ids (see ``task.xcom.UsageXCom``); an attempt that fails pushes it, too.
 
     :param input: the prompt: a text, or a list of input items.
-    :param stream: whether the response is streamed. By default it is on a worker, since the cost of a stream stops when
-        its connection is dropped, and is not in the triggerer, so that a response is made even if the triggerer dies.
-    :param deferrable: whether the call waits in the triggerer and holds no worker; by default what
-        ``[operators] default_deferrable`` says.
-    :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker, where
-        Airflow (3.3.1) and the task allow it; otherwise it defers from a worker, and the log says why.
+    :param stream: whether the response is streamed. By default it is streamed to a worker, where a killed task drops
+        the connection and so ends the cost, and not to the triggerer, whose restart would end the response.
+    :param deferrable: whether the request is sent by the triggerer, so that the task holds no worker meanwhile; the
+        default is Airflow's ``[operators] default_deferrable``.
+    :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker. Where Airflow
+        (before 3.3.1) or the task does not allow it, a worker defers the task, and the log states the reason.
 
     Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
@@ -76,9 +76,10 @@ class ResponsesOperator(BaseResponsesOperator):
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
-    never_starts_in_triggerer: ClassVar[str | None] = None
-    start_from_trigger: Any = _InTriggerer(lambda task: task.start_trigger_args is not None, default=False)
-    start_trigger_args: Any = _InTriggerer(lambda task: task._start_trigger_args(), default=None)
+    # Why tasks of a subclass cannot start in the triggerer.
+    start_on_worker_reason: ClassVar[str | None] = None
+    start_from_trigger: Any = _PerTask(lambda task: task.start_trigger_args is not None, of_class=False)
+    start_trigger_args: Any = _PerTask(lambda task: task._start_trigger_args(), of_class=None)
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class ResponsesOperator(BaseResponsesOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        self._starts_in_triggerer = False  # Airflow asks while the arguments are being taken
+        self._starts_in_triggerer = False  # Airflow reads `start_from_trigger` during the constructor
         super().__init__(**kwargs)
         self.input = input
         self.stream = stream
@@ -98,49 +99,48 @@ class ResponsesOperator(BaseResponsesOperator):
         self.deferrable = deferrable or start_from_trigger
         self._client: ResponsesClient | None = None
         self._killed = False
-        self._started: float | None = None
-        self._began: float | None = None  # set by what runs before the request, within the task's time
-        self._why_on_worker: str | None = None
-        with self._refusing():
+        self._started_at: float | None = None  # on the monotonic clock
+        self._function_started_at: float | None = None  # of a decorated task, whose function runs before the request
+        self._started_on_worker_reason: str | None = None
+        with self._checking_arguments():
             self._check()
             self._starts_in_triggerer = start_from_trigger
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        super().check_given(given)
-        if given.get("multiple_outputs"):
-            check_multiple_outputs(cls._arguments_from(given))
+    def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
+        super().check_mapped(arguments)
+        if arguments.get("multiple_outputs"):
+            check_multiple_outputs(cls._arguments_from(arguments))
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render; what a start in the triggerer would have had to render is looked at before."""
-        if self._starts_in_triggerer:
-            self._why_on_worker = self._reason_to_start_on_worker()
+        if self._starts_in_triggerer:  # decided by the templates, before they are rendered
+            self._started_on_worker_reason = self._reason_to_start_on_worker()
         super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> Any:
-        """Validate, send, push; see the class."""
-        self._started, self._began = self._began or time.monotonic(), None
-        return self._perform(context)
+        """Send the request, or defer until the triggerer has sent it; see the class."""
+        self._started_at, self._function_started_at = self._function_started_at or time.monotonic(), None
+        return self._send_or_defer(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Take what came of the request in the triggerer."""
-        self._started = time.monotonic()
+        """Return the value of the response that the triggerer has received, or fail; see the class."""
+        self._started_at = time.monotonic()
         if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
-            self._started -= time.time() - context["ti"].start_date.timestamp()
+            # Airflow 2 counts the deferral as time of the task.
+            self._started_at -= time.time() - context["ti"].start_date.timestamp()
         if payloads.is_unsent(event):
-            return self._perform(context)
+            return self._send_or_defer(context)
         idempotency_key, ledger = None, CostLedger(complete=False)
         try:
-            sent, idempotency_key = payloads.read_event(event)
+            received, idempotency_key = payloads.read_event(event)
             ledger = self._ledger(context, idempotency_key)
-            outcome = self._complete(event, idempotency_key, ledger, sent)
+            outcome = self._finish(event, idempotency_key, ledger, received)
         except ResponsesError as error:
             outcome = Outcome(error=error)
-        self._report(context, idempotency_key, ledger, outcome)
-        return self._value(outcome)
+        return self._end(context, idempotency_key, ledger, outcome)
 
     def on_kill(self) -> None:
-        """Mark the call as cancelled, then drop its connection: the answer stops, and no try follows."""
+        """Drop the connection of the call: a streamed response stops, and nothing is resent."""
         self._killed = True
         if self._client is not None:
             self._client.cancel()
@@ -148,29 +148,27 @@ class ResponsesOperator(BaseResponsesOperator):
     def _idempotency_key(self, context: Context) -> str:
         return idempotency_key_of(context["ti"], clearing_id=clearing_id(context["ti"], self.retries))
 
-    def _perform(self, context: Context) -> Any:
-        """Send the request, or defer until the triggerer has."""
+    def _send_or_defer(self, context: Context) -> Any:
         idempotency_key = self._idempotency_key(context)
         ledger = self._ledger(context, idempotency_key)
         trigger = None
         try:
             self._check(rendered=True)
-            run = self._run(idempotency_key)
-            trigger = self._trigger(context["ti"], run, ledger) if self.deferrable else None
-            outcome = self._ask(run, ledger) if trigger is None else Outcome()
+            request = self._task_request(idempotency_key)
+            trigger = self._make_trigger(context["ti"], request, ledger) if self.deferrable else None
+            outcome = self._send(request, ledger) if trigger is None else Outcome()
         except ResponsesError as error:
             outcome = Outcome(error=error)
         if trigger is not None:
             self.defer(trigger=trigger, method_name="execute_complete")
-        self._report(context, idempotency_key, ledger, outcome)
-        return self._value(outcome)
+        return self._end(context, idempotency_key, ledger, outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
         super()._check(rendered=rendered)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)
 
-    def _run(self, idempotency_key: str | None) -> TaskRequest:
+    def _task_request(self, idempotency_key: str | None) -> TaskRequest:
         return self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
 
     def _hook(self) -> ResponsesHook:
@@ -178,55 +176,68 @@ class ResponsesOperator(BaseResponsesOperator):
 
         return ResponsesHook(self.conn_id)
 
-    def _ask(self, run: TaskRequest, ledger: CostLedger, read: Outcome | None = None) -> Outcome:
+    def _send(self, request: TaskRequest, ledger: CostLedger, received: Outcome | None = None) -> Outcome:
         """
         Send the request until there is an outcome.
 
-        :param read: an answer that is here already, and will not do.
+        :param received: a first response, which the triggerer has received and which does not match ``output_type``.
         """
         hook = self._hook()
-        request, options = run.prepare(hook.config, RequestOptions.parse(self.options))
-        ends_at = time.monotonic() + self._seconds(options, hook.config)
-        exchange = Exchange(run, options)
-        outcome = exchange.receive(read.response) if read and read.response else None
+        prepared, options = request.prepare(hook.config, RequestOptions.parse(self.options))
+        ends_at = time.monotonic() + self._call_timeout(options, hook.config)
+        exchange = Exchange(request, options)
+        outcome = exchange.receive(received.response) if received and received.response else None
         with hook.get_conn(options=options, own_connections=True) as client:
             self._client = client
-            if self._killed:  # on_kill came before there was a client to tell
+            if self._killed:  # `on_kill` ran before there was a client
                 client.cancel()
             while outcome is None:
-                left = max(ends_at - time.monotonic(), 0.001)
+                seconds_left = max(ends_at - time.monotonic(), 0.001)
                 try:
-                    outcome = exchange.receive(client.send(request, options=exchange.options(left)))
+                    outcome = exchange.receive(client.send(prepared, options=exchange.options(seconds_left)))
                 except ResponsesError as error:
                     outcome = exchange.fail(error)
-            known = dict(read.generations) if read else {}
-            unknown = ledger.unpriced_generations(outcome.response) if outcome.response else ()
-            found = look_up_generations(client, unknown, self._left)
+            known = dict(received.generations) if received else {}
+            unpriced = ledger.unpriced_generations(outcome.response) if outcome.response else ()
+            found = look_up_generations(client, unpriced, self._seconds_left)
         return replace(outcome, generations=known | found)
 
-    def _complete(
-        self, event: Any, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome | None
-    ) -> Outcome:
-        """Do what is left of a request that the triggerer has sent."""
+    def _finish(self, event: Any, idempotency_key: str | None, ledger: CostLedger, received: Outcome | None) -> Outcome:
+        """
+        Return the outcome of a request that the triggerer has sent.
+
+        :param received: the outcome in the triggerer; None if the response is too large for Airflow's database.
+        """
         self._check(rendered=True)
-        run = self._run(idempotency_key)
+        request = self._task_request(idempotency_key)
         if (fields := payloads.read_fields(event)) is not None:
-            run = replace(run, fields=fields)
-        if outcome is None:
-            self.log.info("The response is too large to travel through Airflow's database: fetching the cached one")
-            return self._ask(run, ledger)
-        return self._read(run, ledger, outcome) if outcome.unparsed else outcome
+            request = replace(request, fields=fields)
+        if received is None:
+            self.log.info("The response is too large for Airflow's database: fetching the cached one")
+            return self._send(request, ledger)
+        return self._parse(request, ledger, received) if received.unparsed else received
 
-    def _read(self, run: TaskRequest, ledger: CostLedger, outcome: Outcome) -> Outcome:
-        """Read a response as the type whose class only a worker has."""
-        assert outcome.response is not None  # noqa: S101  for the type checker
+    def _parse(self, request: TaskRequest, ledger: CostLedger, received: Outcome) -> Outcome:
+        """Read a response as ``output_type``, whose class the triggerer could not import."""
+        assert received.response is not None  # noqa: S101  for the type checker
         try:
-            return replace(run.read(outcome.response), generations=outcome.generations)
+            return replace(request.read(received.response), generations=received.generations)
         except OutputValidationError:
-            return self._ask(run, ledger, outcome)
+            return self._send(request, ledger, received)
 
-    def _report(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
-        """Push ``usage``, whether or not the task then fails."""
+    def _end(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> Any:
+        """Push ``usage``; then return the value of the outcome, or fail the task."""
+        self._push_usage(context, idempotency_key, ledger, outcome)
+        if outcome.error is not None:
+            self._fail(outcome.error)
+        if outcome.value == "" and outcome.response is not None:
+            calls = len(outcome.response.function_calls)
+            self.log.warning(
+                'The response has no text, and %d function calls. result="response" returns all of it', calls
+            )
+        return outcome.value
+
+    def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
         usage = ledger.usage(outcome)
         if outcome.response is not None:
             store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
@@ -236,46 +247,38 @@ class ResponsesOperator(BaseResponsesOperator):
         if self.do_xcom_push:
             context["ti"].xcom_push(key=USAGE_KEY, value=usage)
 
-    def _value(self, outcome: Outcome) -> Any:
-        """Return the value of an outcome, or fail the task."""
-        if outcome.error is not None:
-            self._fail(outcome.error)
-        if outcome.value == "" and outcome.response is not None:
-            calls = len(outcome.response.function_calls)
-            self.log.warning('The response holds no text (%d function calls); result="response" gives all of it', calls)
-        return outcome.value
-
-    def _refuse(self, context: Context, error: ResponsesError) -> NoReturn:
-        """Fail before anything is sent."""
+    def _fail_unsent(self, context: Context, error: ResponsesError) -> NoReturn:
+        """Push ``usage`` and fail, before anything is sent."""
         idempotency_key = self._idempotency_key(context)
-        self._report(context, idempotency_key, self._ledger(context, idempotency_key), Outcome(error=error))
+        self._push_usage(context, idempotency_key, self._ledger(context, idempotency_key), Outcome(error=error))
         self._fail(error)
 
     def _ledger(self, context: Context, idempotency_key: str | None) -> CostLedger:
+        """Return the ledger with the costs of earlier attempts, as far as they are stored."""
         store = context.get("task_state_store")
-        kept: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        spent = dict(kept["spent"]) if kept and kept.get("idempotency_key") == idempotency_key else {}
+        stored: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
+        spent = dict(stored["spent"]) if stored and stored.get("idempotency_key") == idempotency_key else {}
         return CostLedger(spent, complete=store is not None or context["ti"].try_number == 1)
 
-    def _trigger(self, ti: Any, run: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
+    def _make_trigger(self, ti: Any, request: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
         """Return the trigger that sends the request, None if the worker sends it; the log states which, and why."""
         if self._starts_in_triggerer:
-            reason = self._why_on_worker or execution_mode.reason_to_start_attempt_on_worker(ti)
+            reason = self._started_on_worker_reason or execution_mode.reason_to_start_attempt_on_worker(ti)
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", reason)
         config = self._hook().config
         options = RequestOptions.parse(self.options)
-        request, _ = run.prepare(config, options)
-        request.to_bytes()  # raises here, and not in the triggerer
-        seconds, left = self._seconds(options, config), None
-        if not AIRFLOW_V_3_0_PLUS and (left := self._left()) is not None:
+        prepared, _ = request.prepare(config, options)
+        prepared.to_bytes()  # raises here, and not in the triggerer
+        seconds, left = self._call_timeout(options, config), None
+        if not AIRFLOW_V_3_0_PLUS and (left := self._seconds_left()) is not None:
             # Airflow ends the deferral with its own timeout, and no worker would read the response.
             seconds = min(seconds, left - execution_mode.RESUME_SECONDS)
         end_reason = execution_mode.reason_to_end_on_worker(self, ResponsesOperator)
         wait, now = min_deferral(), time.time()
         arguments = payloads.DeferredArguments(
             conn_id=self.conn_id,
-            task_request=run,
-            output_type_path=payloads.import_path(run.output_type),
+            task_request=request,
+            output_type_path=payloads.import_path(request.output_type),
             options=options,
             do_xcom_push=self.do_xcom_push,
             spent=ledger.spent,
@@ -316,14 +319,14 @@ class ResponsesOperator(BaseResponsesOperator):
             timeout=START_TIMEOUT,
         )
 
-    def _seconds(self, options: RequestOptions, config: ClientConfig) -> float:
-        """Give the seconds that the call may take, all its sends together."""
+    def _call_timeout(self, options: RequestOptions, config: ClientConfig) -> float:
+        """Return the seconds that the call may take, all its sends together."""
         timeout = options.timeout or config.timeout
-        left = self._left()
+        left = self._seconds_left()
         return timeout if left is None else min(timeout, left)
 
-    def _left(self) -> float | None:
-        """Give the seconds until the call must have ended for Airflow not to end the task, if it will."""
-        if self.execution_timeout is None or self._started is None:
+    def _seconds_left(self) -> float | None:
+        """Return the seconds in which the call must end before ``execution_timeout``; None if there is none."""
+        if self.execution_timeout is None or self._started_at is None:
             return None
-        return call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - self._started))
+        return call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - self._started_at))

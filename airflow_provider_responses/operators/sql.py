@@ -43,7 +43,7 @@ class SqlQuery:
         """
         if key is None:
             raise RequestValidationError(
-                "key: missing; a query may return its rows in another order the next time, so name a column that "
+                "key is missing: a query may return its rows in another order the next time, so name a column that "
                 "identifies them",
                 fields=("key",),
             )
@@ -82,7 +82,7 @@ class SqlTable:
         check_list_of_names("load_to.columns", self.columns, optional=True, lazy=is_lazy)
         if self.mode == "upsert" and key is None:
             raise RequestValidationError(
-                "key: missing; load_to needs it to find the rows to replace. Name a column, or use mode='insert'",
+                "key is missing: load_to needs it to find the rows to replace. Name a column, or use mode='insert'",
                 fields=("key",),
             )
 

@@ -1,4 +1,4 @@
-"""One template, rendered for row after row."""
+"""The template of a prompt, rendered for each row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.texts import unwrap_enum
+from airflow_provider_responses.validation import show_exception
 
 if TYPE_CHECKING:
     import jinja2
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 class RowTemplate:
     """
-    See the module. What is null renders as nothing, and ``row.items`` is a column, if there is one.
+    The template of a prompt.
 
-    :param text: the template; it names ``row``, and may name what is in the task's context.
+    Null renders as nothing. ``row.items`` is the column ``items``, if there is one.
+
+    :param text: the template; it uses ``row``, and may use variables of the task's context.
     :param env: Airflow's environment.
-    :param context: the task's.
-    :raises RequestValidationError: for a template that cannot be read, names what is unknown, or does not name ``row``.
+    :param context: the task's context.
+    :raises RequestValidationError: for a syntax error, an unknown variable, or a template that does not use ``row``.
     """
 
     def __init__(self, text: str, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
@@ -38,46 +41,49 @@ class RowTemplate:
             names = {name for name in found - {"row"} if name in context}
             template = env.from_string(text, globals={name: context[name] for name in names})
         except jinja2.TemplateSyntaxError as error:
-            raise RequestValidationError(f"input: the template cannot be read: {error}", fields=("input",)) from None
+            raise RequestValidationError(
+                f"input: the template is not valid: {error.message}", fields=("input",)
+            ) from None
         if unknown := sorted(found - names - {"row"}):
             raise RequestValidationError(
-                f"input: the template names {unknown[0]!r}, which is neither `row` nor in the task's context; the "
-                f"columns are row.{unknown[0]} and the like",
+                f"input: the template uses {unknown[0]!r}, which is neither `row` nor in the task's context. For a "
+                f"column, write row.{unknown[0]}",
                 fields=("input",),
             )
         if "row" not in found and not any(meta.find_referenced_templates(tree)):
             raise RequestValidationError(
-                "input: the template names no column, so that all rows would ask the same; name one as {{ row.text }}",
+                "input: the template uses no column, so all rows would have the same prompt. Use one, as in "
+                "{{ row.text }}",
                 fields=("input",),
             )
-        self.columns = _columns(tree)
-        self.uses = _uses(tree)  # the columns that it reads; None if that may be any
+        self.required_columns = _required_columns(tree)
+        self.columns_read = _columns_read(tree)  # None if it may read all
         self._template = template
 
     def render(self, row: Row) -> str:
         """
-        Render for a row.
+        Return the prompt of a row.
 
-        :raises RequestValidationError: saying why it cannot be.
+        :raises RequestValidationError: with the cause, if it cannot be rendered.
         """
         try:
-            # Not by `finalize` alone: a filter or `~` would read a member of an enum as its name.
-            return self._template.render(row={name: _shown(value) for name, value in row.items()})
-        except Exception as error:  # what filters and values raise is theirs; the row marks itself
+            # `finalize` alone is not enough: a filter or `~` would read a member of an enum as its name.
+            return self._template.render(row={name: _renderable(value) for name, value in row.items()})
+        except Exception as error:  # filters and values may raise any exception, which is the row's own error
             raise RequestValidationError(
-                f"input: the template cannot be rendered ({type(error).__name__}: {error}); the row's columns are "
+                f"input: the template cannot be rendered: {show_exception(error)}. The row's columns are "
                 f"{', '.join(map(str, row))}",
                 fields=("input",),
             ) from error
 
 
 class _Bytes(bytes):
-    """Bytes that no template turns into text by accident; ``decode()``, ``tojson`` and so on read them."""
+    """Bytes that a template must turn into text explicitly, by ``decode()``, ``tojson`` and so on."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise TypeError(
-            f"a column holds bytes ({len(self)}) and no text; decode it in the source or with "
-            "{{ row.….decode() }}, or take {{ row.… | tojson }} for base64"
+            f"a column must be text, got {len(self)} bytes; decode it in the source or with "
+            "{{ row.….decode() }}, or use {{ row.… | tojson }} for base64"
         )
 
     __str__ = __repr__ = __format__ = _refuse
@@ -87,16 +93,16 @@ class _Bytes(bytes):
         return _Bytes(found) if isinstance(found, bytes) else found
 
 
-def _shown(value: Any) -> Any:
-    """Return a value as a template gets it: the same whichever driver it comes from."""
+def _renderable(value: Any) -> Any:
+    """Return a value in a form that renders the same, whichever database driver it comes from."""
     kind = type(value)
     if kind is str or kind is int or kind is float or value is None:
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _Bytes(value)
     if kind is list or kind is tuple:
-        return kind(map(_shown, value))
-    return {name: _shown(item) for name, item in value.items()} if kind is dict else unwrap_enum(value)
+        return kind(map(_renderable, value))
+    return {name: _renderable(item) for name, item in value.items()} if kind is dict else unwrap_enum(value)
 
 
 def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
@@ -104,10 +110,10 @@ def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
 
     env = env.overlay(finalize=_text, undefined=jinja2.StrictUndefined)
     env.filters = {**env.filters, "tojson": _tojson}
-    otherwise = env.getattr
+    default_getattr = env.getattr
 
     def attribute(holder: Any, name: str) -> Any:
-        return holder[name] if type(holder) is dict and name in holder else otherwise(holder, name)
+        return holder[name] if type(holder) is dict and name in holder else default_getattr(holder, name)
 
     env.getattr = attribute  # type: ignore[method-assign,assignment]  # an overlay has the class of its origin
     return env
@@ -116,33 +122,33 @@ def _for_rows(env: jinja2.Environment) -> jinja2.Environment:
 def _text(value: Any) -> Any:
     if value is None:
         return ""
-    if inspect.isroutine(value):  # its text is an address, another one in each process
-        raise TypeError(f"{value.__name__} is a function or a method and no column; call it, or name a column")
+    if inspect.isroutine(value):  # its text is an address, which differs from process to process
+        raise TypeError(f"{value.__name__} is a function or a method, not a column; call it, or use a column")
     return str(_Bytes(value)) if isinstance(value, (bytes, bytearray)) else unwrap_enum(value)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
-    """Give JSON as in the result; Jinja's own knows no dates, and is escaped for HTML."""
+    """Return JSON as in the result. Jinja's filter fails on dates, and escapes for HTML."""
     return json.dumps(to_json(value, "row"), ensure_ascii=False, indent=indent)
 
 
-def _columns(tree: Any) -> frozenset[str]:
-    """Give the columns that a template names and does without nowhere."""
+def _required_columns(tree: Any) -> frozenset[str]:
+    """Return the columns that a template uses without a default or a test for their absence."""
     from jinja2 import nodes
 
     guards = [
         *(node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}),
         *(node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}),
     ]
-    optional = {name for guard in guards for name in _named(guard)}
+    optional = {name for guard in guards for name in _columns_used(guard)}
     optional |= {node.expr.value for node in tree.find_all(nodes.Compare) if isinstance(node.expr, nodes.Const)}
     if any(node.name == "row" and node.ctx != "load" for node in tree.find_all(nodes.Name)):
-        return frozenset()  # it has a `row` of its own
-    return frozenset(_named(tree) - optional)
+        return frozenset()  # the template assigns `row`
+    return frozenset(_columns_used(tree) - optional)
 
 
-def _named(tree: Any) -> set[Any]:
-    """Give the columns that a part of a template names."""
+def _columns_used(tree: Any) -> set[Any]:
+    """Return the columns that a part of a template names."""
     from jinja2 import nodes
 
     attributes = {
@@ -158,12 +164,12 @@ def _named(tree: Any) -> set[Any]:
     return attributes | items
 
 
-def _uses(tree: Any) -> frozenset[str] | None:
-    """Return all columns that a template may read; None if only the row as a whole can tell."""
+def _columns_read(tree: Any) -> frozenset[str] | None:
+    """Return all columns that a template may read, None if it reads the row as a whole."""
     from jinja2 import meta, nodes
 
     if any(meta.find_referenced_templates(tree)):
-        return None  # which sees the row, too
+        return None  # a template that it includes can read the row, too
     found: set[str] = set()
     seen = 0
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
@@ -174,8 +180,8 @@ def _uses(tree: Any) -> frozenset[str] | None:
             return None
         seen += 1
         found.add(name)
-    is_whole = seen < sum(1 for node in tree.find_all(nodes.Name) if node.name == "row")
-    return None if is_whole else frozenset(found)
+    reads_whole_row = seen < sum(1 for node in tree.find_all(nodes.Name) if node.name == "row")
+    return None if reads_whole_row else frozenset(found)
 
 
 def _is_row(node: Any) -> bool:

@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_responses.exceptions import ResponsesError, TransportError
-from airflow_provider_responses.hooks.responses import kept_config
+from airflow_provider_responses.hooks.responses import shared_config
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, log_line
 from airflow_provider_responses.task.cost import CostLedger
@@ -110,7 +110,7 @@ class RequestTrigger(BaseTrigger):
         """Send the request until there is an outcome."""
         from airflow_provider_responses.client import AsyncResponsesClient
 
-        config = await kept_config(arguments.conn_id)
+        config = await shared_config(arguments.conn_id)
         task_request = await self._with_output_type(arguments)
         request, options = task_request.prepare(config, arguments.options)
         async with AsyncResponsesClient(config.for_call(arguments.options)) as client:

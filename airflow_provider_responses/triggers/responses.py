@@ -13,7 +13,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError, VersionMismatchError
-from airflow_provider_responses.hooks.responses import kept_config
+from airflow_provider_responses.hooks.responses import shared_config
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS
 from airflow_provider_responses.task.attempt import call_timeout
@@ -109,7 +109,7 @@ class ResponsesStartTrigger(RequestTrigger):
             output_type_path=given.output_type_path,
             options=options,
             do_xcom_push=given.do_xcom_push,
-            deadline=self._deadline(given.execution_timeout, options, await kept_config(conn_id)),
+            deadline=self._deadline(given.execution_timeout, options, await shared_config(conn_id)),
             ends_task=True,
         )
 

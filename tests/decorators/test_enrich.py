@@ -85,11 +85,15 @@ def test_what_it_cannot_be(tmp_path):
     async def ask(row):
         return row["text"]
 
-    with pytest.raises(RequestValidationError, match="ask is async"):
+    with pytest.raises(
+        RequestValidationError, match=r"ask must be a plain function for @task\.responses_enrich, got an async one"
+    ):
         operator(ask, tmp_path)
-    with pytest.raises(RequestValidationError, match="takes no `row`"):
+    with pytest.raises(RequestValidationError, match="must have a parameter `row`"):
         operator(lambda text: text, tmp_path)
-    with pytest.raises(RequestValidationError, match="input: is what the decorated function returns"):
+    with pytest.raises(
+        RequestValidationError, match=r"input is the value that the function of @task\.responses_enrich returns"
+    ):
         task.responses_enrich(input="x", output_path="x", source=ROWS)(lambda row: row["text"])()
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.sync_pool import SyncPool
-from airflow_provider_responses.hooks.connection_check import NOWHERE, check_connection
+from airflow_provider_responses.hooks.connection_check import MISSING_PATH, check_connection
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.sandbox import Sandbox
 
 
 class TestTestConnection:
     def test_a_key_without_limit(self, responses_sandbox):
-        assert ResponsesHook().test_connection() == (True, "Key sandbox: works, has no limit; $0.00 used so far")
+        assert ResponsesHook().test_connection() == (True, "Key sandbox: works and has no limit; $0.00 used so far")
 
     def test_what_is_left_and_when_it_resets(self, responses_sandbox):
         responses_sandbox.key = {"label": "nightly", "limit": 10, "limit_remaining": 2.5, "limit_reset": "monthly"}
@@ -34,7 +34,7 @@ class TestTestConnection:
     @pytest.mark.parametrize(
         ("fields", "said"),
         [
-            ({"password": "wrong"}, "refuses the key"),
+            ({"password": "wrong"}, "rejects the key"),
             ({"host": "http://127.0.0.1:9/api/v1"}, "No connection to http://127.0.0.1:9/api/v1: check the host"),
             ({"password": ""}, "password is missing"),
             ({"password": "Bearer k"}, "password must not begin with 'Bearer'"),
@@ -69,60 +69,60 @@ ABSENT = (404, {"detail": "Not Found"})
 NO_METHOD = (405, {"detail": "Method Not Allowed"})
 REFUSED = (401, {"error": "Unauthorized"})
 BROKEN = (500, {"error": {"message": "broken"}})
-UNTOLD = "cannot be determined without sending a request"
+UNKNOWN = "cannot be determined without sending a request"
 
 
 def server(key, models, responses, others=ABSENT, **settings):
-    """What checks the connection of a server that answers these paths so, and what that was asked."""
-    asked = []
+    """Return a function that checks a server with these responses to its paths, and the list of its requests."""
+    requests = []
 
-    def answer(request):
-        asked.append((request.method, request.url.path))
+    def respond(request):
+        requests.append((request.method, request.url.path))
         name = request.url.path.removeprefix("/api").removeprefix("/v1/")
         status, body = {"key": key, "models": models, "responses": responses}.get(name, others)
         return httpx.Response(status, text=body) if isinstance(body, str) else httpx.Response(status, json=body)
 
     config = ClientConfig(**({"api_key": "k", "base_url": "https://llm.example.com/v1", "max_retries": 0} | settings))
-    pool = SyncPool(httpx.MockTransport(answer))
-    nowhere = ResponsesClient(replace(config, base_url=f"{config.base_url}{NOWHERE}"), pool=pool)
-    return lambda: check_connection(ResponsesClient(config, pool=pool), nowhere), asked
+    pool = SyncPool(httpx.MockTransport(respond))
+    missing = ResponsesClient(replace(config, base_url=f"{config.base_url}{MISSING_PATH}"), pool=pool)
+    return lambda: check_connection(ResponsesClient(config, pool=pool), missing), requests
 
 
 @pytest.mark.parametrize(
     ("key", "models", "responses", "works", "said"),
     [
-        # The path is there.
+        # The server has the path.
         (ABSENT, MODELS, NO_METHOD, True, "1 model, such as m"),
         (ABSENT, MODELS, (200, {"object": "list", "data": []}), True, "1 model, such as m"),
         (ABSENT, (200, {"data": None}), NO_METHOD, True, "0 models"),
         ((200, {"error": "Unexpected endpoint"}), MODELS, NO_METHOD, True, "1 model"),
         (REFUSED, MODELS, NO_METHOD, True, "1 model"),
-        (ABSENT, ABSENT, NO_METHOD, True, f"lists no models, so whether it takes the key {UNTOLD}"),
-        # It is not, or nobody knows.
-        (ABSENT, MODELS, ABSENT, False, "probably offers chat completions alone"),
-        (ABSENT, MODELS, ABSENT, False, f"whether this is one {UNTOLD}"),
-        (ABSENT, MODELS, BROKEN, False, f"lists 1 model, but whether it has /responses {UNTOLD}"),
-        (ABSENT, MODELS, (200, {"error": "Unexpected endpoint"}), False, f"whether it has /responses {UNTOLD}"),
-        (ABSENT, MODELS, (200, "<html>a page for every path</html>"), False, f"whether it has /responses {UNTOLD}"),
-        (ABSENT, MODELS, (403, {"detail": "no"}), False, f"whether it has /responses {UNTOLD}"),
-        (ABSENT, MODELS, (307, {}), False, f"whether it has /responses {UNTOLD}"),
-        (ABSENT, ABSENT, BROKEN, False, f"Whether it has /responses {UNTOLD}"),
+        (ABSENT, ABSENT, NO_METHOD, True, f"lists no models, so whether it accepts the key {UNKNOWN}"),
+        # It has not, or that is unknown.
+        (ABSENT, MODELS, ABSENT, False, "probably offers chat completions only"),
+        (ABSENT, MODELS, ABSENT, False, f"whether this is one of them {UNKNOWN}"),
+        (ABSENT, MODELS, BROKEN, False, f"lists 1 model, but whether it has /responses {UNKNOWN}"),
+        (ABSENT, MODELS, (200, {"error": "Unexpected endpoint"}), False, f"whether it has /responses {UNKNOWN}"),
+        (ABSENT, MODELS, (200, "<html>a page for every path</html>"), False, f"whether it has /responses {UNKNOWN}"),
+        (ABSENT, MODELS, (403, {"detail": "no"}), False, f"whether it has /responses {UNKNOWN}"),
+        (ABSENT, MODELS, (307, {}), False, f"whether it has /responses {UNKNOWN}"),
+        (ABSENT, ABSENT, BROKEN, False, f"Whether it has /responses {UNKNOWN}"),
         (ABSENT, ABSENT, ABSENT, False, "no /key, /models or /responses: check the host's path, such as /v1"),
-        # The key is not taken, or the server is broken.
-        (ABSENT, REFUSED, NO_METHOD, False, "refuses the key"),
-        (ABSENT, ABSENT, REFUSED, False, "refuses the key"),
-        (ABSENT, MODELS, REFUSED, False, "refuses the key"),
+        # It rejects the key, or is broken.
+        (ABSENT, REFUSED, NO_METHOD, False, "rejects the key"),
+        (ABSENT, ABSENT, REFUSED, False, "rejects the key"),
+        (ABSENT, MODELS, REFUSED, False, "rejects the key"),
         (ABSENT, BROKEN, NO_METHOD, False, "500 Internal Server Error: broken"),
     ],
 )
-def test_other_servers_get_a_true_sentence(key, models, responses, works, said):
-    check, asked = server(key, models, responses)
+def test_the_result_for_servers_without_key_is_true_and_free(key, models, responses, works, said):
+    check, requests = server(key, models, responses)
     ok, sentence = check()
     assert ok is works
     assert said in sentence
     assert ("Connected" in sentence) is works
     assert "openrouter" not in sentence.lower()
-    assert {method for method, _ in asked} == {"GET"}  # nothing that could be billed
+    assert {method for method, _ in requests} == {"GET"}  # nothing that could be billed
 
 
 EMPTY = (200, {})
@@ -132,26 +132,26 @@ OK = (200, {"status": "ok"})
 @pytest.mark.parametrize(
     ("models", "others", "said"),
     [
-        (EMPTY, EMPTY, f"answers, and lists no models. Whether it has /responses {UNTOLD}"),
-        (OK, OK, f"answers, and lists no models. Whether it has /responses {UNTOLD}"),
-        (MODELS, EMPTY, f"lists 1 model, but whether it has /responses {UNTOLD}"),
-        (MODELS, OK, f"lists 1 model, but whether it has /responses {UNTOLD}"),
-        (MODELS, NO_METHOD, f"lists 1 model, but whether it has /responses {UNTOLD}"),
-        (NO_METHOD, NO_METHOD, f"has neither /key nor /models. Whether it has /responses {UNTOLD}"),
+        (EMPTY, EMPTY, f"responds, but lists no models. Whether it has /responses {UNKNOWN}"),
+        (OK, OK, f"responds, but lists no models. Whether it has /responses {UNKNOWN}"),
+        (MODELS, EMPTY, f"lists 1 model, but whether it has /responses {UNKNOWN}"),
+        (MODELS, OK, f"lists 1 model, but whether it has /responses {UNKNOWN}"),
+        (MODELS, NO_METHOD, f"lists 1 model, but whether it has /responses {UNKNOWN}"),
+        (NO_METHOD, NO_METHOD, f"has neither /key nor /models. Whether it has /responses {UNKNOWN}"),
     ],
 )
-def test_a_server_that_answers_every_path_alike_shows_nothing(models, others, said):
-    check, asked = server(others, models, others, others)
+def test_the_responses_of_a_server_that_accepts_every_path_show_nothing(models, others, said):
+    check, requests = server(others, models, others, others)
     ok, sentence = check()
     assert not ok
     assert said in sentence
-    assert asked[-1] == ("GET", "/v1/no-such-path/responses")
+    assert requests[-1] == ("GET", "/v1/no-such-path/responses")
 
 
 @pytest.mark.parametrize(
     ("key", "models", "responses", "works", "said"),
     [
-        (REFUSED, MODELS, NO_METHOD, False, "refuses the key"),
+        (REFUSED, MODELS, NO_METHOD, False, "rejects the key"),
         ((200, {}), (200, {}), NO_METHOD, False, "neither a key nor models"),
         (ABSENT, ABSENT, ABSENT, False, "no /key, /models or /responses"),
         ((200, {"data": {"label": "k", "limit": "10", "limit_remaining": "?"}}), ABSENT, ABSENT, True, "Key k"),
@@ -165,14 +165,14 @@ def test_a_server_that_answers_every_path_alike_shows_nothing(models, others, sa
         ((503, {"error": {"message": "busy"}}), MODELS, NO_METHOD, False, "503 Service Unavailable: busy"),
     ],
 )
-def test_openrouter_has_a_page_about_the_key(key, models, responses, works, said):
+def test_openrouter_reports_the_state_of_the_key(key, models, responses, works, said):
     check, _ = server(key, models, responses, base_url="https://openrouter.ai/api/v1")
     ok, sentence = check()
     assert ok is works
     assert said in sentence
 
 
-def test_a_server_that_is_gone_has_no_connection():
+def test_a_server_that_cannot_be_reached_is_reported():
     def fail(request):
         raise httpx.ConnectError("refused")
 
@@ -183,7 +183,7 @@ def test_a_server_that_is_gone_has_no_connection():
     assert sentence.startswith("No connection to https://llm.example.com/v1: check the host")
 
 
-def test_what_the_connection_holds_for_nothing_is_added(responses_sandbox, monkeypatch):
+def test_parts_of_the_connection_that_are_ignored_are_noted(responses_sandbox, monkeypatch):
     fields = responses_sandbox.connection | {"login": "hidden-value", "schema": "v1"}
     monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(fields))
     ok, sentence = ResponsesHook().test_connection()

@@ -90,7 +90,7 @@ class TestConnection:
             ({"password": "Bearer "}, "password must not begin with 'Bearer'"),
             (
                 {"host": "example.com", "conn_type": "http", "schema": "https"},
-                "its type is 'http', and not 'responses': its host, password and extras are read all the same",
+                "its type is 'http' instead of 'responses': its host, password and extras are read as those",
             ),
             ({"host": "example.com", "conn_type": "http", "schema": "https"}, "its schema 'https' is ignored"),
             ({"password": "two\nlines"}, "password must be printable ASCII, as in a header, got other characters"),
@@ -101,8 +101,8 @@ class TestConnection:
             ({"host": "https://me:pw@example.com/v1"}, "put the key into the password field"),
             ({"host": "https://example.com/v1?x=1"}, "host must be a full URL without query"),
             ({"host": "http://example.com/v1"}, "allow_insecure_http"),
-            ({"extra": "no json"}, "extra is no JSON object"),
-            ({"extra": {"extra_headers": "no json"}}, "'extra_headers' is no JSON object"),
+            ({"extra": "no json"}, "extra must be a JSON object"),
+            ({"extra": {"extra_headers": "no json"}}, "extra 'extra_headers' must be a JSON object, such as "),
             (
                 {"extra": {"extra_headers": {"Authorization": "x"}}},
                 "must not have 'Authorization', which the client sets",
@@ -123,7 +123,7 @@ class TestRemarks:
         ("fields", "remarks"),
         [
             ({}, []),
-            ({"conn_type": "openai"}, ["are read all the same, as those of a connection of type 'responses'"]),
+            ({"conn_type": "openai"}, ["are read as those of a connection of type 'responses'"]),
             ({"login": "the-key-in-the-wrong-place"}, ["its login is ignored: the key belongs in the password"]),
             ({"schema": "v1"}, ["its schema 'v1' is ignored: the host is the whole base URL"]),
             ({"conn_type": "http", "login": "me", "schema": "https"}, ["its type", "its login", "its schema"]),

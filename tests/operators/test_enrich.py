@@ -45,19 +45,19 @@ class TestRefusedAtParse:
             ({"source": {"text": "x"}}, f"source must be {A_SOURCE}, got dict"),
             ({"source": b"a.csv"}, f"source must be {A_SOURCE}, got bytes"),
             ({"source": [{"text": "x"}, "a.csv"]}, "source: row 1 must be a dict, got str"),
-            ({"input": None}, "input: missing; give a template"),
+            ({"input": None}, "input is missing: set a template"),
             ({"source": "a.xlsx"}, "source: the format of 'a.xlsx' is unknown"),
             (
                 {"source": SqlQuery("db", "SELECT 1")},
-                "key: missing; a query may return its rows in another order",
+                "key is missing: a query may return its rows in another order",
             ),
-            ({"load_to": SqlTable("db", "t")}, "key: missing; load_to needs it"),
+            ({"load_to": SqlTable("db", "t")}, "key is missing: load_to needs it to find the rows to replace"),
             ({"output_format": "csv"}, "output_format must be 'jsonl' or 'parquet', got 'csv'"),
-            ({"input": ["Mood of: {{ row.text }}"]}, "input is a list; allowed are a template and a function"),
-            ({"output_path": ""}, "output_path: missing"),
-            ({"output_path": " None "}, "output_path: missing"),
+            ({"input": ["Mood of: {{ row.text }}"]}, "input must be a template or a function of the row, got list"),
+            ({"output_path": ""}, "output_path is missing: set a folder"),
+            ({"output_path": " None "}, "output_path is missing: set a folder"),
             ({"on_changed_request": "ask"}, "on_changed_request must be 'send' or 'fail', got 'ask'"),
-            ({"resume": "yes"}, "resume must be 'true' or 'false', got 'yes'"),
+            ({"resume": "yes"}, "resume must be True or False, got 'yes'"),
             ({"columns": "text"}, "columns must be a list of names, got 'text'"),
             ({"columns": 5}, "columns must be a list of names, got 5"),
             ({"output_path": 5}, "output_path must be a path, got 5"),
@@ -75,7 +75,10 @@ class TestRefusedAtParse:
                 {"load_to": SqlTable("db", "t", columns="id"), "key": "id"},
                 "load_to.columns must be a list of names, got 'id'",
             ),
-            ({"shard": (4, 4)}, "shard is (4, 4); allowed are two whole numbers"),
+            (
+                {"shard": (4, 4)},
+                "shard must be two whole numbers such as (0, 4), the first from 0 and smaller, got (4, 4)",
+            ),
             ({"limits": {"concurency": 5}}, "limits.concurency is unknown; did you mean 'concurrency'?"),
             ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
             ({"request": {"temprature": 1}}, "request.temprature is not a field"),
@@ -95,7 +98,7 @@ class TestRefusedAtParse:
         async def ask(row):
             return row["text"]
 
-        with pytest.raises(ResponsesError, match=r"input is an async function; take a plain one\. Task: label$"):
+        with pytest.raises(ResponsesError, match=r"input must be a plain function, got an async one\. Task: label$"):
             enrich(tmp_path, input=ask)
 
     def test_templates_wait(self, tmp_path):
@@ -319,8 +322,8 @@ class TestTemplates:
                 "{{ row['zzz'] }}",
                 "the template names row.zzz, and the source has no such column; its columns are id, text",
             ),
-            ("{{ text }}", "the template names 'text', which is neither `row` nor in the task's context"),
-            ("{{ row.text", "the template cannot be read"),
+            ("{{ text }}", "the template uses 'text', which is neither `row` nor in the task's context"),
+            ("{{ row.text", "the template is not valid: unexpected end of template"),
             (
                 "{{ row.text.nothing.at_all }}",
                 "row 0 (key 0): input: the template cannot be",

@@ -81,10 +81,13 @@ def test_a_function_that_cannot_be_asked_is_refused_at_parse():
         return row
 
     for made, said in (
-        (task.responses(ask), "ask is async"),
-        (task.responses_enrich(ask), "ask is async"),
-        (task.responses(input="x")(lambda row: row), "input: is what the decorated function returns"),
-        (task.responses_enrich(task_id="ask", output_path="x")(lambda line: line), "takes no `row`"),
+        (task.responses(ask), "ask must be a plain function for @task.responses, got an async one"),
+        (task.responses_enrich(ask), "ask must be a plain function for @task.responses_enrich, got an async one"),
+        (
+            task.responses(input="x")(lambda row: row),
+            "input is the value that the function of @task.responses returns: remove the argument",
+        ),
+        (task.responses_enrich(task_id="ask", output_path="x")(lambda line: line), "must have a parameter `row`"),
     ):
         with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=said):
             made.expand(**{"line" if "row" in said else "row": ["x"]})

@@ -196,7 +196,9 @@ def test_a_template_for_rows_from_another_task_is_refused_with_a_sentence(tmp_pa
         model="vendor/m",
         _airflow_from_mapped=True,
     )
-    with pytest.raises(AirflowFailException, match=r"^input: came from another task"):
+    with pytest.raises(
+        AirflowFailException, match=r"^input must be a template in the DAG's file, got one from another task"
+    ):
         task.execute(context(TaskInstance()))
     assert not responses_sandbox.ledger
     assert not (tmp_path / "out").exists()

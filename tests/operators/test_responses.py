@@ -423,7 +423,7 @@ class TestFailures:
     def test_a_task_that_runs_again_in_one_process_has_all_its_time_again(self, responses_sandbox):
         task = ask(execution_timeout=datetime.timedelta(seconds=50))
         task.execute(context())
-        task._started -= 1000  # as if that had been long ago
+        task._started_at -= 1000  # as if that had been long ago
         assert task.execute(context())
 
     def test_a_failure_inside_the_answer_is_counted(self, perform, responses_sandbox):

@@ -69,19 +69,19 @@ def test_an_included_template_sees_the_row():
 
 @pytest.mark.parametrize("text", ["{{ row.items }}", "{{ row.text.strip }}", "{{ helper }}{{ row.text }}"])
 def test_a_function_is_never_sent_as_its_address(text):
-    with pytest.raises(RequestValidationError, match="is a function or a method and no column; call it"):
+    with pytest.raises(RequestValidationError, match="is a function or a method, not a column; call it"):
         render(text, {"text": "x"}, environment(user_defined_macros={"helper": lambda: 1}))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{{ row.text | loud }}", "the template cannot be read: No filter named 'loud'"),
-        ("{{ row.text is loud }}", "the template cannot be read: No test named 'loud'"),
-        ("{{ row.text", "the template cannot be read"),
-        ("prompt.txt", "the template names no column, so that all rows would ask the same"),
-        ("{% for row in [1] %}{{ row }}{% endfor %}", "the template names no column"),
-        ("{{ row.text }} {{ text }}", "the template names 'text', which is neither `row` nor in the task's context"),
+        ("{{ row.text | loud }}", "the template is not valid: No filter named 'loud'"),
+        ("{{ row.text is loud }}", "the template is not valid: No test named 'loud'"),
+        ("{{ row.text", "the template is not valid: unexpected end of template"),
+        ("prompt.txt", "the template uses no column, so all rows would have the same prompt"),
+        ("{% for row in [1] %}{{ row }}{% endfor %}", "the template uses no column"),
+        ("{{ row.text }} {{ text }}", "the template uses 'text', which is neither `row` nor in the task's context"),
     ],
 )
 def test_what_no_row_can_be_asked_with(text, said):
@@ -98,7 +98,7 @@ def test_what_no_row_can_be_asked_with(text, said):
     ],
 )
 def test_the_columns_that_it_names(text, columns):
-    assert RowTemplate(text, environment(), {}).columns == columns
+    assert RowTemplate(text, environment(), {}).required_columns == columns
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_columns_that_it_names(text, columns):
     ],
 )
 def test_the_columns_that_it_may_read(text, columns):
-    assert RowTemplate(text, environment(), {"ds": "today"}).uses == columns
+    assert RowTemplate(text, environment(), {"ds": "today"}).columns_read == columns
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -144,7 +144,7 @@ def test_the_columns_that_it_may_read(text, columns):
     ],
 )
 def test_bytes_never_become_text_by_accident(text, kind):
-    with pytest.raises(RequestValidationError, match=r"a column holds bytes \(\d\) and no text; decode it"):
+    with pytest.raises(RequestValidationError, match=r"a column must be text, got \d bytes; decode it"):
         render(text, {"b": kind(b"\x00ab"), "deep": {"x": [kind(b"\x00ab")]}})
 
 

@@ -197,7 +197,7 @@ class TestQuery:
         warehouse.run("INSERT INTO t VALUES (1, 'ab')")
         given = {"source": SqlQuery("warehouse", "SELECT * FROM t"), "key": "id"}
         for text in ("{{ row.raw }}", "{{ row.raw ~ '' }}", "{{ [row.raw] }}", "{{ row.raw | upper }}", "{{ row }}"):
-            with pytest.raises(AirflowFailException, match=r"holds bytes \(2\) and no text.*No row can be sent"):
+            with pytest.raises(AirflowFailException, match=r"must be text, got 2 bytes.*No row can be sent"):
                 enrich(tmp_path, input=text, **given).execute(context())
         assert not responses_sandbox.ledger
         enrich(tmp_path, input="{{ row.raw.decode() }} {{ row.raw | tojson }}", **given).execute(context())

@@ -13,11 +13,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.hooks.responses import (
-    KEPT_SECONDS,
+    CONFIG_SECONDS,
     WOKEN_AT_ONCE,
     ResponsesHook,
-    _kept_configs,
-    kept_config,
+    _configs,
+    shared_config,
 )
 from tests.airflow_fakes import TaskInstance, context
 from tests.execution_modes import first_event, revive
@@ -56,7 +56,7 @@ class TestCancelledTriggers:
             go_on.set()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            _kept_configs.clear()
+            _configs.clear()
             gc.collect()
 
         monkeypatch.setattr(ResponsesHook, "aconfig", fail)
@@ -102,15 +102,15 @@ class TestSharing:
             return await real(self)
 
         monkeypatch.setattr(ResponsesHook, "aconfig", aconfig)
-        configs = await asyncio.gather(*[kept_config("responses_default") for _ in range(50)])
+        configs = await asyncio.gather(*[shared_config("responses_default") for _ in range(50)])
         assert reads == ["responses_default"]
         assert all(config is configs[0] for config in configs)
-        await kept_config("responses_default")
+        await shared_config("responses_default")
         assert len(reads) == 1
         loop = asyncio.get_running_loop()
-        later = loop.time() + KEPT_SECONDS + 1
+        later = loop.time() + CONFIG_SECONDS + 1
         monkeypatch.setattr(loop, "time", lambda: later)
-        await kept_config("responses_default")
+        await shared_config("responses_default")
         assert len(reads) == 2
 
     async def test_of_many_triggers_that_waited_for_a_connection_a_few_continue_in_each_turn(self, responses_sandbox):
@@ -123,7 +123,7 @@ class TestSharing:
                 turn += 1
 
         async def one():
-            await kept_config("responses_default")
+            await shared_config("responses_default")
             turns.append(turn)
 
         counting = asyncio.create_task(count())
@@ -140,7 +140,7 @@ class TestSharing:
             return await real(self)
 
         monkeypatch.setattr(ResponsesHook, "aconfig", aconfig)
-        first, second = (asyncio.create_task(kept_config("responses_default")) for _ in range(2))
+        first, second = (asyncio.create_task(shared_config("responses_default")) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
         gate.set()
@@ -152,9 +152,9 @@ class TestSharing:
         good = json.dumps(responses_sandbox.connection)
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({"conn_type": "responses"}))
         with pytest.raises(ConfigurationError, match="password is missing"):
-            await kept_config("responses_default")
+            await shared_config("responses_default")
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", good)
-        assert (await kept_config("responses_default")).api_key
+        assert (await shared_config("responses_default")).api_key
 
     async def test_many_triggers_share_connections_and_close_them_with_the_last(self, responses_sandbox):
         from airflow_provider_responses.client import async_pool

@@ -94,7 +94,7 @@ class TestTime:
         ti = TaskInstance(start_date=datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=90))
         task = ask(execution_timeout=limit)
         task.execute_complete(context(ti), first_event(deferred(ask())).payload)
-        assert task._left() < 11
+        assert task._seconds_left() < 11
 
     def test_the_deadline_of_a_start_in_the_triggerer_counts_from_its_first_start(self, responses_sandbox):
         import datetime
