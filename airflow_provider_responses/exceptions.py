@@ -206,6 +206,8 @@ class RequestValidationError(ResponsesError, ValueError):
     :param fields: the wrong fields or arguments.
     """
 
+    custom_id: str | None = None  # of the wrong request in a batch
+
     def __init__(self, message: str = "", *, fields: tuple[str, ...] = (), **details: Any) -> None:
         super().__init__(message, **details)
         self.fields = fields

@@ -1,5 +1,5 @@
 """
-Requests, responses, stream events and typed outputs of the Responses API.
+Requests, responses, batches, stream events and typed outputs of the Responses API.
 
 No I/O and no Airflow. The names load on first use, so that importing a single module stays cheap.
 """
@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.models.batch import Batch as Batch
+    from airflow_provider_responses.models.batch import BatchRequest as BatchRequest
+    from airflow_provider_responses.models.batch import BatchResult as BatchResult
     from airflow_provider_responses.models.events import StreamEvent as StreamEvent
     from airflow_provider_responses.models.messages import ResponseMessage as ResponseMessage
     from airflow_provider_responses.models.output import json_schema_format as json_schema_format
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Usage as Usage
 
 _MODULES = {
+    "Batch": "batch",
+    "BatchRequest": "batch",
+    "BatchResult": "batch",
     "Response": "response",
     "ResponseMessage": "messages",
     "ResponsesRequest": "request",
@@ -28,6 +34,9 @@ _MODULES = {
     "parse_output": "output",
 }
 __all__ = [
+    "Batch",
+    "BatchRequest",
+    "BatchResult",
     "Response",
     "ResponseMessage",
     "ResponsesRequest",
