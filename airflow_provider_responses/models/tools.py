@@ -308,7 +308,7 @@ SEARCHES: Final[dict[str, Choice]] = {"bm25": CatalogSearch, "regex": CatalogSea
 
 
 class DeferredToolsSettings(Part):
-    """How tools with ``defer_loading`` are found."""
+    """Settings of the search for tools with ``defer_loading``."""
 
     profile: Literal["portable"]
     protocol: Literal["v1"]

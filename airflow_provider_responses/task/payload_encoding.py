@@ -1,5 +1,5 @@
 """
-How values are written as JSON in the payloads between worker and triggerer, and read again.
+Encode values as JSON for the payloads between worker and triggerer, and decode them.
 
 Nested JSON is written as text, or as lists of pairs where its templates are not rendered yet: PostgreSQL reorders the
 keys of an object, Airflow reads some keys as its own, and the same request must be the same bytes.

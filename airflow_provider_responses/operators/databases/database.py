@@ -1,5 +1,5 @@
 """
-What differs between databases: streaming, upserts, names of types, and errors.
+The differences between databases: streaming, upserts, names of types, and errors.
 
     Database          any other: its hook replaces rows, and no trial load is made
       KnownDatabase   one whose statements and errors are known here

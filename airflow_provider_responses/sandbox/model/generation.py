@@ -31,7 +31,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """How a generation differs from the one that the request alone would bring; by default it does not."""
+    """Changes to the generation that the request alone would bring; by default none."""
 
     text: str | None = None
     refusal: str | None = None

@@ -108,7 +108,7 @@ PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
 
 
 class Step(BaseModel):
-    """How the sandbox responds to one call; the package's docstring describes each field."""
+    """The response of the sandbox to one call; the package's docstring describes each field."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -162,7 +162,7 @@ class Step(BaseModel):
 
     @property
     def directions(self) -> Directions:
-        """How the step changes the output of the model."""
+        """Return the changes that the step makes to the output of the model."""
         error_type = self.failed or ((self.error_type or "server") if self.error_event else None)
         failure = Failure(error_type=error_type, message=self.message, event=self.error_event) if error_type else None
         return Directions(text=self.text, refusal=self.refusal, incomplete=self.incomplete, failure=failure)
