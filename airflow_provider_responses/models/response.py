@@ -34,17 +34,18 @@ def _dicts(source: Any, key: str) -> list[dict[str, Any]]:
 
 def _count(source: Any, *keys: str) -> int | None:
     """Return the first count under these names that is not 0; else 0 if one of them is, None if there is none."""
+    if type(source) is not dict and not isinstance(source, Mapping):
+        return None
     found: int | None = None
     for key in keys:
-        if _is_count(value := _get(source, key, (int, float))):
+        value = source.get(key)
+        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            continue
+        if abs(value) <= LARGEST_COUNT:  # false for NaN as well
             found = round(value)
             if found:
                 break
     return found
-
-
-def _is_count(value: float | None) -> bool:
-    return value is not None and abs(value) <= LARGEST_COUNT  # false for NaN as well
 
 
 def _price(value: Any) -> float | None:
@@ -124,7 +125,7 @@ class Response:
         value: str | None = _get(self.raw, "id", str)
         return value
 
-    @property
+    @functools.cached_property
     def status(self) -> str | None:
         """
         One of completed, incomplete, failed, cancelled, queued, in_progress.
@@ -210,7 +211,7 @@ class Response:
         """The texts of the messages that may hold a typed output, the likeliest first."""
         return messages.output_candidates(self._found) or [self._plain_text]
 
-    @property
+    @functools.cached_property
     def refusal(self) -> str | None:
         """The words of the refusal, if the model refused."""
         if not any(messages.is_refused(item) for item in self.output):  # the usual case
