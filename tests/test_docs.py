@@ -33,6 +33,7 @@ NEWER = re.compile(r"# Airflow ([\d.]+) and later\n")  # such a block runs there
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REGION = re.compile(r"^ *# \[start [\w ]+\]\n(.*?)^ *# \[end [\w ]+\]$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^(```+)[^\n]*\n.*?^\1$|<!--.*?-->", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 HEADING = re.compile(r"^(#{1,6}) (.*)$", re.MULTILINE)
 AUTODOC = re.compile(r"^\.\. (?:auto\w+|py:function|py:data):: (\S+)$", re.MULTILINE)
 ERROR_ROW = re.compile(r"^\| `(\w+Error)` \|", re.MULTILINE)
@@ -209,6 +210,27 @@ def test_every_public_name_is_in_the_reference(module):
     public = {f"{full}.{name}" for name in importlib.import_module(full).__all__}
 
     assert public <= named
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_every_public_name_has_a_row_that_a_code_host_shows(module):
+    if f"airflow_provider_responses.{module}" in FROM_3_3:
+        pytest.skip("Airflow has retry policies from 3.3 on")
+    page = COMMENT.sub("", (DOCS / "reference.md").read_text())
+    names = importlib.import_module(f"airflow_provider_responses.{module}").__all__
+
+    assert [name for name in names if f"`{name}` | `{module}`" not in page and module != "exceptions"] == []
+
+
+def test_the_tree_of_errors_in_the_reference_is_that_of_the_classes():
+    def tree(cls: type, depth: int = 0) -> Iterator[str]:
+        yield f"{'  ' * depth}{cls.__name__}\n"
+        for below in cls.__subclasses__():
+            if below.__module__ == cls.__module__:
+                yield from tree(below, depth + 1)
+
+    shown = re.findall(r"```text\n(ResponsesError\n.*?)```", (DOCS / "reference.md").read_text(), re.DOTALL)
+    assert shown == ["".join(tree(exceptions.ResponsesError))]
 
 
 def test_every_module_with_public_names_is_checked():
