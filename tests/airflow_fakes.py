@@ -1,4 +1,4 @@
-"""The little of a task instance that an operator touches, for tests that need no database."""
+"""The parts of a task instance and its context that an operator uses, for tests without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A killed task drops its connection, and no retry follows inside it. Real processes, real signals."""
+"""A killed task drops its connection and resends nothing; with real processes and signals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ killed()
 """
 
 
-def wait_for(condition, what: str, process: subprocess.Popen) -> None:
-    """Wait for something that another process does; the limit only ends a test that has failed."""
+def wait_for(condition, event: str, process: subprocess.Popen) -> None:
+    """Wait for an event in another process; the time limit only ends a test that has failed."""
     limit = time.monotonic() + 240
     while not condition():
-        assert process.poll() is None, f"the process ended before {what}: {(HOME / 'kill.log').read_text()[-3000:]}"
-        assert time.monotonic() < limit, f"never saw {what}"
+        assert process.poll() is None, f"the process ended before {event}: {(HOME / 'kill.log').read_text()[-3000:]}"
+        assert time.monotonic() < limit, f"never saw {event}"
         time.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""What Airflow sees of the provider."""
+"""The provider in Airflow: its info, its connection form, its commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_airflow(*arguments):
     return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout
 
 
-def test_the_version_is_one():
+def test_the_version_is_that_of_the_distribution():
     assert metadata.version("airflow-provider-responses") == airflow_provider_responses.__version__
 
 
@@ -46,7 +46,7 @@ def test_every_name_in_the_info_can_be_imported():
         assert getattr(import_module(module), name)
 
 
-def test_the_hook_and_the_info_say_the_same():
+def test_the_hook_and_the_info_agree():
     (connection_type,) = INFO["connection-types"]
     assert connection_type["connection-type"] == ResponsesHook.conn_type
     assert connection_type["hook-name"] == ResponsesHook.hook_name
@@ -57,8 +57,8 @@ def test_the_hook_and_the_info_say_the_same():
     }
 
 
-def test_the_form_has_every_field():
-    """The widgets of 2.11's web server; later versions read the info, where these libraries are absent."""
+def test_the_form_of_airflow_2_has_every_field():
+    """2.11 reads the widgets; later versions read the info, and do not have these libraries."""
     pytest.importorskip("flask_appbuilder", reason="Airflow 3 builds its form from the provider's info")
     widgets = ResponsesHook.get_connection_form_widgets()
     assert set(widgets) == set(INFO["connection-types"][0]["conn-fields"])
@@ -83,8 +83,7 @@ def test_airflow_adds_and_tests_a_connection(airflow_db, responses_sandbox, monk
     assert "Connection success" in run_airflow("connections", "test", "mine")
 
 
-# Airflow keeps what it read of the providers for as long as its process lives, and up to 3.1 only the API
-# server reads the forms: this reads them as the API server does, first thing in a process of its own.
+# In a process of its own: Airflow caches the info of the providers, and up to 3.1 only the API server reads the forms.
 READ_FORM = """
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 

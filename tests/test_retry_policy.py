@@ -1,4 +1,4 @@
-"""The delay of Airflow's retries is the service's Retry-After."""
+"""The delay of a task's next attempt is the service's Retry-After."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_decision(exception, action, delay):
         ([{"drop": "after"}, {"status": 429, "retry_after": 120}], {"stream": False}, "retry"),
     ],
 )
-def test_an_attempt_that_may_have_been_paid_uses_up_a_retry(
+def test_an_attempt_that_may_have_been_paid_uses_a_retry(
     mode, steps, arguments, action, responses_sandbox, monkeypatch
 ):
     responses_sandbox.script(*steps)
@@ -93,7 +93,7 @@ def test_an_attempt_that_may_have_been_paid_uses_up_a_retry(
 
 
 @pytest.mark.parametrize(("own", "action"), [(5, "retry"), (50, "default"), (300, "default")])
-def test_a_task_that_waits_longer_by_itself_does(own, action):
+def test_the_longer_of_the_tasks_delay_and_retry_after_counts(own, action):
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
     task = ResponsesOperator(task_id="a", input="a", retry_delay=datetime.timedelta(seconds=own))
@@ -128,7 +128,7 @@ def backing_off(backoff, longest):
         (2.0, 5000, None, "default"),
     ],
 )
-def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, action):
+def test_a_backoff_that_is_longer_than_retry_after_is_kept(backoff, try_number, longest, action):
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy
 
     task = backing_off(backoff, longest)
@@ -139,7 +139,7 @@ def test_a_backoff_that_is_longer_by_then_stays(backoff, try_number, longest, ac
 @pytest.mark.parametrize("backoff", [0, 1, 0.5, 1.2, 2.0, 3])
 @pytest.mark.parametrize("try_number", [1, 2, 5, 30, 2000])
 @pytest.mark.parametrize("longest", [None, 100])
-def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, try_number, longest):
+def test_the_computed_delay_is_that_of_airflows_scheduler(backoff, try_number, longest):
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.state import TaskInstanceState
 
@@ -150,7 +150,7 @@ def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, t
     ti = SimpleNamespace(
         task=task,
         state=TaskInstanceState.UP_FOR_RETRY,
-        try_number=try_number + AIRFLOW_V_3_4_PLUS,  # from Airflow 3.4 on, it is that of the next attempt by then
+        try_number=try_number + AIRFLOW_V_3_4_PLUS,  # from Airflow 3.4 on, that of the next attempt
         end_date=end,
         retry_delay_override=None,
         dag_id="nightly",
@@ -165,7 +165,7 @@ def test_what_a_task_waits_by_itself_is_what_airflows_scheduler_takes(backoff, t
     )
 
 
-def test_operators_have_it_unless_they_are_given_another():
+def test_operators_have_it_unless_another_is_set():
     from airflow.sdk import ExceptionRetryPolicy
 
     from airflow_provider_responses.retry_policy import ResponsesRetryPolicy

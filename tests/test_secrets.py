@@ -1,4 +1,4 @@
-"""The key shows nowhere: no log, repr, error, XCom or rendered field."""
+"""The key is in no log, repr, error, XCom and rendered field."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def secret_connection(responses_sandbox, monkeypatch):
     return responses_sandbox
 
 
-def test_a_run_leaves_no_trace_of_it(airflow_db, secret_connection):
+def test_a_dag_run_stores_and_logs_no_key(airflow_db, secret_connection):
     target = DAGS / "secretive.py"
     target.write_text(DAG)
     try:
@@ -65,30 +65,30 @@ def test_a_run_leaves_no_trace_of_it(airflow_db, secret_connection):
     files = [path for path in HOME.rglob("*") if path.is_file()]
     assert DATABASE in files  # XComs, rendered fields and task state are rows in it
     output = (run.stdout + run.stderr).splitlines()
-    if airflow.__version__.startswith("3.0."):  # its own debug lines name what it is told to mask, core's own types too
+    if airflow.__version__.startswith("3.0."):  # its debug lines print the values that it masks
         output = [line for line in output if "msg=MaskSecret(" not in line]
     places = {str(path): path.read_bytes() for path in files} | {"output": "\n".join(output).encode()}
     assert [name for name, text in places.items() if KEY.encode() in text or HEADER.encode() in text] == []
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "sandbox/error-401", "sandbox/drop"])
-def test_neither_objects_nor_errors_hold_it(model, secret_connection, caplog, capfd):
+def test_neither_objects_nor_errors_hold_the_key(model, secret_connection, caplog, capfd):
     caplog.set_level("DEBUG")
     ti = TaskInstance()
     operator = ResponsesOperator(task_id="ask", model=model, input="Hello", options={"max_retries": 0})
     hook = ResponsesHook()
-    said = [repr(hook.config), str(hook.config), repr(hook.get_conn()), repr(vars(operator))]
+    texts = [repr(hook.config), str(hook.config), repr(hook.get_conn()), repr(vars(operator))]
     try:
         operator.execute(context(ti))
-    except Exception as error:  # noqa: BLE001  whatever it is, it must not tell
-        said += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error)), repr(error.__cause__)]
+    except Exception as error:  # noqa: BLE001  no exception may hold the key
+        texts += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error)), repr(error.__cause__)]
         if not isinstance(error, AirflowFailException):
-            said.append(str(pickle.dumps(error)))
-    said += [repr(ti.xcoms), caplog.text, *capfd.readouterr()]
-    assert not [text for text in said if KEY in text or HEADER in text]
+            texts.append(str(pickle.dumps(error)))
+    texts += [repr(ti.xcoms), caplog.text, *capfd.readouterr()]
+    assert not [text for text in texts if KEY in text or HEADER in text]
 
 
-def test_airflow_masks_it_in_what_users_log_themselves(secret_connection):
+def test_airflow_masks_the_key_in_logs_of_users(secret_connection):
     assert ResponsesHook().config.is_openrouter
     shown = redact(f"my key is {KEY}, my header {HEADER}")
     assert KEY not in shown

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "responses.md"
 
 @functools.cache
 def documented_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``usage`` that is on its page."""
+    """Return the JSON schema of ``usage`` in the documentation."""
     (block,) = re.findall(r"^```json\n(\{\n  \"\$schema.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return dict(json.loads(block))
 
@@ -29,7 +29,7 @@ def _validator() -> Any:
 
 
 def check_xcom(key: str, value: Any) -> None:
-    """Fail if an XCom is a ``usage`` of another form, or no plain JSON."""
+    """Fail if an XCom is not plain JSON, or a ``usage`` has another form."""
     json.dumps(value, allow_nan=False)
     if key == USAGE_KEY:
         _validator().validate(value)

@@ -1,4 +1,4 @@
-"""@task.responses_enrich: the function says what to ask about a row."""
+"""@task.responses_enrich: the function returns the request of a row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_function_is_called_for_each_row(tmp_path, responses_sandbox):
     assert inputs == {"What is one? {{ not a template }}", "What is two? {{ not a template }}"}
 
 
-def test_it_gets_what_it_names_of_the_call_and_of_the_context(tmp_path, responses_sandbox):
+def test_it_gets_its_arguments_from_the_call_and_the_context(tmp_path, responses_sandbox):
     def ask(row, language, ti):
         return f"{ti.task_id}: {row['text']} in {language}"
 
@@ -63,25 +63,25 @@ def test_another_function_is_another_prompt(tmp_path, responses_sandbox):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"on_changed_request": "ask"}, "on_changed_request must be 'send' or 'fail', got 'ask'"),
         ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("mapped", [False, True])
-def test_arguments_are_checked_when_the_dag_is_parsed(given, said, mapped, tmp_path):
+def test_arguments_are_checked_when_the_dag_is_parsed(given, message, mapped, tmp_path):
     def ask(row, tone="short"):
         return row["text"]
 
     arguments = {"source": ROWS, "output_path": str(tmp_path)} | given
     with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
         decorated = task.responses_enrich(**arguments)(ask)
-        with pytest.raises(RequestValidationError, match=said):
+        with pytest.raises(RequestValidationError, match=message):
             decorated.expand(tone=["long"]) if mapped else decorated()
 
 
-def test_what_it_cannot_be(tmp_path):
+def test_a_wrong_function_is_refused(tmp_path):
     async def ask(row):
         return row["text"]
 
@@ -97,7 +97,7 @@ def test_what_it_cannot_be(tmp_path):
         task.responses_enrich(input="x", output_path="x", source=ROWS)(lambda row: row["text"])()
 
 
-def test_the_typed_arguments_are_the_operators(tmp_path):
+def test_the_typed_arguments_are_those_of_the_operator(tmp_path):
     classes = (BaseResponsesOperator, ResponsesEnrichOperator)
     own = {name: it for cls in classes for name, it in inspect.signature(cls.__init__).parameters.items()}
     called, plain = typing.get_overloads(responses_enrich_task)

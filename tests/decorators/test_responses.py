@@ -1,4 +1,4 @@
-"""@task.responses: the function says what to ask."""
+"""@task.responses: the function returns the input or the request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.execution_modes import first_event, revive, through_the_database
 MODEL = "openai/gpt-4o-mini"
 
 
-class Answer(BaseModel):
+class Output(BaseModel):
     text: str
 
 
@@ -50,7 +50,7 @@ def test_a_dict_is_a_whole_request(responses_sandbox):
     assert (body["model"], body["max_output_tokens"], body["temperature"]) == (MODEL, 30, 0.5)
 
 
-def test_the_function_gets_what_it_names_of_the_context(responses_sandbox):
+def test_the_function_gets_its_arguments_from_the_context(responses_sandbox):
     def ask(ti):
         return f"I am {ti.task_id}"
 
@@ -63,14 +63,14 @@ def test_the_function_runs_again_on_a_retry_and_the_response_is_free(returned, r
     def ask():
         return returned
 
-    task_instance = operator(ask, output_type=Answer)
+    task_instance = operator(ask, output_type=Output)
     first = task_instance.execute(context())
     assert task_instance.execute(context()) == first
     assert len(responses_sandbox.billed) == 1
 
 
 @pytest.mark.parametrize(
-    ("returned", "said"),
+    ("returned", "message"),
     [
         (None, "the function must return the input (a str or a list of items) or a whole request (a dict), got None"),
         (5, "or a whole request (a dict), got int"),
@@ -82,14 +82,14 @@ def test_the_function_runs_again_on_a_retry_and_the_response_is_free(returned, r
         ({"inptu": "x"}, "did you mean 'input'"),
     ],
 )
-def test_what_it_may_not_return(returned, said, responses_sandbox):
+def test_a_wrong_value_of_the_function_fails_before_anything_is_sent(returned, message, responses_sandbox):
     with pytest.raises(AirflowFailException, match=r"\. Task: ask$") as caught:
         operator(lambda: returned, task_id="ask", request={"temperature": 0}).execute(context())
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert not responses_sandbox.ledger
 
 
-def test_input_is_not_an_argument():
+def test_the_argument_input_is_refused():
     with pytest.raises(
         RequestValidationError,
         match=r"input is the value that the function of @task\.responses returns: remove the argument",
@@ -107,12 +107,12 @@ def test_an_async_function_is_refused():
         operator(ask)
 
 
-def test_a_return_annotation_of_dict_does_not_split_the_answer():
+def test_a_return_annotation_of_dict_does_not_split_the_output():
     def ask() -> dict:
         return {"input": "x"}
 
     assert operator(ask).multiple_outputs is False
-    assert operator(ask, multiple_outputs=True, output_type=Answer).multiple_outputs is True
+    assert operator(ask, multiple_outputs=True, output_type=Output).multiple_outputs is True
 
 
 def test_the_functions_time_counts_against_execution_timeout(responses_sandbox):
@@ -125,8 +125,8 @@ def test_the_functions_time_counts_against_execution_timeout(responses_sandbox):
     asked = operator(ask, execution_timeout=datetime.timedelta(seconds=100))
     for _ in range(2):
         asked.execute(context())
-        assert asked._started_at <= called[-1], "the time begins before the function does"
-    assert called[0] < asked._started_at, "and anew each time"
+        assert asked._started_at <= called[-1], "the time begins before the function"
+    assert called[0] < asked._started_at, "and again each time"
 
 
 class Usage(BaseModel):
@@ -162,23 +162,23 @@ class Serialized(BaseModel):
         return {"usage": self.text}
 
 
-def refused(make, said):
+def refused(make, message):
     with (
         DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)),
         pytest.raises(RequestValidationError, match=r"^multiple_outputs.*\. Task: ask$") as caught,
     ):
         make()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 class TestMultipleOutputs:
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             ({}, "needs an output_type, whose fields become XComs"),
-            ({"output_type": Answer, "result": "response"}, "needs result='text', got 'response'"),
+            ({"output_type": Output, "result": "response"}, "needs result='text', got 'response'"),
             (
-                {"output_type": Answer, "on_invalid_output": "return"},
+                {"output_type": Output, "on_invalid_output": "return"},
                 "needs on_invalid_output='fail', got 'return'",
             ),
             ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
@@ -189,49 +189,49 @@ class TestMultipleOutputs:
             ({"output_type": Serialized}, "named fields and without a @model_serializer, got Serialized"),
         ],
     )
-    def test_what_would_give_no_xcom_for_each_field_is_refused_at_parse(self, arguments, said):
+    def test_arguments_without_an_xcom_for_each_field_are_refused_when_the_dag_is_parsed(self, arguments, message):
         given = {"output_type": None} | arguments
         wrong = task.responses(multiple_outputs=True, task_id="ask", **arguments)(lambda x: x)
-        right = task.responses(multiple_outputs=True, output_type=Answer)(lambda x: x)
+        right = task.responses(multiple_outputs=True, output_type=Output)(lambda x: x)
         for made in (wrong, right.override(task_id="ask", **given)):
-            refused(lambda made=made: made("x"), said)
-            refused(lambda made=made: made.expand(x=["x"]), said)
-            refused(lambda made=made: made.partial().expand_kwargs([{"x": "x"}]), said)
+            refused(lambda made=made: made("x"), message)
+            refused(lambda made=made: made.expand(x=["x"]), message)
+            refused(lambda made=made: made.partial().expand_kwargs([{"x": "x"}]), message)
         with pytest.raises(RequestValidationError, match=r"^multiple_outputs.*\. Task: ask$") as caught:
             ResponsesOperator(task_id="ask", model=MODEL, input="x", multiple_outputs=True, **arguments)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             ({}, "needs an output_type, whose fields become XComs"),
-            ({"output_type": Answer, "result": "response"}, "needs result='text', got 'response'"),
+            ({"output_type": Output, "result": "response"}, "needs result='text', got 'response'"),
             ({"output_type": Usage}, "the field 'usage' of output_type Usage would overwrite the XCom"),
         ],
     )
-    def test_so_is_a_mapped_operator(self, arguments, said):
+    def test_they_are_refused_of_a_mapped_operator(self, arguments, message):
         given = {"task_id": "ask", "model": MODEL, "multiple_outputs": True}
-        refused(lambda: ResponsesOperator.partial(**given, **arguments).expand(input=["x"]), said)
-        refused(lambda: ResponsesOperator.partial(**given).expand_kwargs([{"input": "x", **arguments}]), said)
+        refused(lambda: ResponsesOperator.partial(**given, **arguments).expand(input=["x"]), message)
+        refused(lambda: ResponsesOperator.partial(**given).expand_kwargs([{"input": "x", **arguments}]), message)
 
-    def test_a_mapped_operator_may_get_its_type_in_any_way(self):
+    def test_a_mapped_operator_may_get_its_type_from_partial_expand_and_default_args(self):
         given = {"model": MODEL, "multiple_outputs": True}
         known = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
         with DAG("d", **known):
-            ResponsesOperator.partial(task_id="a", output_type=Answer, **given).expand(input=["x"])
-            ResponsesOperator.partial(task_id="b", **given).expand_kwargs([{"input": "x", "output_type": Answer}])
-            ResponsesOperator.partial(task_id="c", input="x", **given).expand(output_type=[Answer])
-        with DAG("e", default_args={"output_type": Answer}, **known):
+            ResponsesOperator.partial(task_id="a", output_type=Output, **given).expand(input=["x"])
+            ResponsesOperator.partial(task_id="b", **given).expand_kwargs([{"input": "x", "output_type": Output}])
+            ResponsesOperator.partial(task_id="c", input="x", **given).expand(output_type=[Output])
+        with DAG("e", default_args={"output_type": Output}, **known):
             ResponsesOperator.partial(task_id="a", **given).expand(input=["x"])
 
-    def test_the_default_arguments_of_a_dag_are_looked_at(self):
+    def test_the_default_args_of_a_dag_are_checked(self):
         known = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
         made = task.responses(multiple_outputs=True)(lambda x: x)
-        with DAG("d", default_args={"output_type": Answer}, **known):
-            assert made.override(task_id="one")("x").operator.output_type is Answer
+        with DAG("d", default_args={"output_type": Output}, **known):
+            assert made.override(task_id="one")("x").operator.output_type is Output
             made.override(task_id="many").expand(x=["x"])
         with (
-            DAG("e", default_args={"output_type": Answer, "result": "response"}, **known),
+            DAG("e", default_args={"output_type": Output, "result": "response"}, **known),
             pytest.raises(RequestValidationError, match="needs result='text'"),
         ):
             made.override(task_id="many").expand(x=["x"])
@@ -241,9 +241,9 @@ class TestMultipleOutputs:
         ):
             ResponsesOperator.partial(task_id="ask", model=MODEL).expand(input=["x"])
 
-    def test_a_template_is_looked_at_when_the_task_runs(self, responses_sandbox):
+    def test_a_template_is_checked_when_the_task_runs(self, responses_sandbox):
         asked = operator(
-            lambda: "x", task_id="ask", multiple_outputs=True, output_type=Answer, result="{{ params.result }}"
+            lambda: "x", task_id="ask", multiple_outputs=True, output_type=Output, result="{{ params.result }}"
         )
         asked.result = "response"
         with pytest.raises(AirflowFailException, match="needs result='text'"):
@@ -251,15 +251,15 @@ class TestMultipleOutputs:
         assert not responses_sandbox.ledger
 
 
-@pytest.mark.parametrize("why", ["too large", "not as typed"])
-def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, responses_sandbox, monkeypatch):
+@pytest.mark.parametrize("why", ["too large", "unparsed"])
+def test_a_worker_that_resumes_sends_the_request_that_the_function_had_returned(why, responses_sandbox, monkeypatch):
     calls = []
 
     def ask():
         calls.append("called")
         return {"input": "Same question", "temperature": 0.5}
 
-    typed = {} if why == "too large" else {"output_type": Answer}
+    typed = {} if why == "too large" else {"output_type": Output}
     with pytest.raises(TaskDeferred) as deferred:
         operator(ask, deferrable=True, **typed).execute(context())
     trigger = revive(deferred.value.trigger, TaskInstance())
@@ -267,7 +267,7 @@ def test_a_worker_that_resumes_asks_with_what_the_function_had_returned(why, res
     if why == "too large":
         monkeypatch.setattr(payloads, "MAX_EVENT_BYTES", 10)
     else:
-        trigger.kwargs["output_type"] = None  # as of a class that is defined in a DAG file
+        trigger.kwargs["output_type"] = None  # as for a class that is defined in a DAG file
         responses_sandbox.script({"text": "not JSON"})
     event = through_the_database(first_event(trigger).payload)
     assert operator(ask, deferrable=True, **typed).execute_complete(context(), event)

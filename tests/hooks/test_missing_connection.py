@@ -1,4 +1,4 @@
-"""A connection that is not there: the error names the task and the command that creates it, whatever runs the task."""
+"""The error of a missing connection names the task and the command that creates the connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL = "openai/gpt-4o-mini"
 COMMAND = "airflow connections add nowhere --conn-type responses --conn-password"
 
 
-def says_what_to_do(error: BaseException) -> None:
+def check_advice(error: BaseException) -> None:
     text = str(error)
     assert text.startswith("connection 'nowhere' was not found. Create it: ")
     assert text.endswith(". Task: ask")
@@ -31,25 +31,25 @@ def says_what_to_do(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_of_a_request(mode, airflow_db, monkeypatch):
+def test_the_error_of_a_request_has_the_command_in_each_execution_mode(mode, airflow_db, monkeypatch):
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", conn_id="nowhere")
     with pytest.raises(ConfigurationError) as caught:
         performer(mode, monkeypatch)(task, context(TaskInstance()))
-    says_what_to_do(caught.value)
+    check_advice(caught.value)
     assert caught.value.retryable  # a secrets backend that is down looks the same
 
 
-def test_of_an_enrichment(airflow_db, tmp_path):
+def test_the_error_of_an_enrichment_has_the_command(airflow_db, tmp_path):
     task = ResponsesEnrichOperator(
         task_id="ask", model=MODEL, source=[{"a": 1}], input="{{ row.a }}", output_path=str(tmp_path), conn_id="nowhere"
     )
     with pytest.raises(ConfigurationError) as caught:
         task.execute(context(TaskInstance()))
-    says_what_to_do(caught.value)
+    check_advice(caught.value)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no context"), KeyError("ti")])
-def test_outside_of_a_task_none_is_named(error, airflow_db, monkeypatch):
+def test_outside_of_a_task_the_error_names_no_task(error, airflow_db, monkeypatch):
     def fail():
         raise error
 
@@ -59,20 +59,20 @@ def test_outside_of_a_task_none_is_named(error, airflow_db, monkeypatch):
     assert str(caught.value).startswith("connection 'nowhere' was not found")
 
 
-def test_a_task_of_ones_own_is_named(airflow_db, monkeypatch):
+def test_in_another_operators_task_the_error_names_the_task(airflow_db, monkeypatch):
     monkeypatch.setattr(hooks, "get_current_context", lambda: context(TaskInstance(task_id="ask")))
     with pytest.raises(ConfigurationError) as caught:
         ResponsesHook("nowhere").send({"model": MODEL, "input": "x"})
-    says_what_to_do(caught.value)
+    check_advice(caught.value)
 
 
-async def test_without_blocking_it_is_the_same(airflow_db):
+async def test_the_async_hook_has_the_same_error(airflow_db):
     with pytest.raises(ConfigurationError, match="connection 'nowhere' was not found"):
         await ResponsesHook("nowhere").asend({"model": MODEL, "input": "x"})
 
 
 @pytest.mark.parametrize("conn_id", ["nowhere", "it's; here"])
-def test_the_command_is_one_of_airflows(conn_id):
+def test_the_command_is_valid(conn_id):
     command = re.search(r"airflow connections add .*?_KEY\"", str(missing_connection(conn_id)))
     arguments = cli_parser.get_parser().parse_args(shlex.split(command[0])[1:])
     assert (arguments.conn_id, arguments.conn_type) == (conn_id, "responses")
@@ -82,7 +82,7 @@ def test_the_command_is_one_of_airflows(conn_id):
 
 
 @pytest.mark.parametrize(
-    ("conn_id", "said"),
+    ("conn_id", "message"),
     [
         ("nowhere", ", or set AIRFLOW_CONN_NOWHERE"),
         ("no_2", ", or set AIRFLOW_CONN_NO_2"),
@@ -91,14 +91,14 @@ def test_the_command_is_one_of_airflows(conn_id):
         ("nö", ""),
     ],
 )
-def test_only_a_variable_that_a_shell_can_export_is_named(conn_id, said):
+def test_the_variable_is_named_only_if_a_shell_can_export_it(conn_id, message):
     text = str(missing_connection(conn_id))
-    assert text.endswith(f"such as --conn-host https://llm.example.com/v1){said}")
+    assert text.endswith(f"such as --conn-host https://llm.example.com/v1){message}")
 
 
 @pytest.mark.parametrize("argument", ["source", "load_to"])
 @pytest.mark.parametrize("conn_id", ["nowhere", "no-where"])
-def test_of_a_database(argument, conn_id, airflow_db, responses_sandbox, tmp_path):
+def test_the_error_of_a_database_has_a_command(argument, conn_id, airflow_db, responses_sandbox, tmp_path):
     given = {"source": SqlQuery(conn_id, "SELECT 1"), "key": "a"}
     if argument == "load_to":
         given = {"source": [{"a": 1}], "key": "a", "load_to": SqlTable(conn_id, "t")}
@@ -137,7 +137,7 @@ def test_the_failure_of_a_task_names_the_sends_that_may_have_been_billed(mode, r
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_so_does_one_that_is_left_to_retries(mode, responses_sandbox, monkeypatch):
+def test_a_failure_that_is_left_to_retries_names_them_too(mode, responses_sandbox, monkeypatch):
     responses_sandbox.script({"drop": True, "times": 9})
     task = ResponsesOperator(task_id="ask", model=MODEL, input="x", stream=False)
     with pytest.raises(Exception, match="1 earlier send may have been billed") as caught:

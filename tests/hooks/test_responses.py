@@ -1,4 +1,4 @@
-"""A connection becomes a client, and says whether it works."""
+"""The hook reads a connection, and its clients send requests."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class TestConnection:
             ({"host": "http://[::1]/v1", "port": 8000}, "http://[::1]:8000/v1"),
         ],
     )
-    def test_hosts(self, fields, url):
+    def test_the_host_becomes_the_base_url(self, fields, url):
         config = config_from_connection(connection(**fields), "c")
         assert config.base_url == url
         assert config.dialect == "open"
 
     @pytest.mark.parametrize(
-        ("fields", "said"),
+        ("fields", "message"),
         [
             ({"password": ""}, "password is missing"),
             (
@@ -111,10 +111,10 @@ class TestConnection:
             ({"extra": {"max_retries": -1}}, "max_retries must be a whole number >= 0, got -1"),
         ],
     )
-    def test_what_cannot_be_used_is_named(self, fields, said):
+    def test_a_wrong_field_is_refused_with_its_name(self, fields, message):
         with pytest.raises(ConfigurationError, match=r"\. Connection: c$") as caught:
             config_from_connection(connection(**fields), "c")
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert "pw" not in str(caught.value)
 
 
@@ -131,14 +131,14 @@ class TestRemarks:
         ],
         ids=str,
     )
-    def test_what_is_there_and_is_not_read_gets_a_sentence(self, fields, remarks):
+    def test_each_ignored_or_unexpected_part_has_a_remark(self, fields, remarks):
         found = remarks_on(connection(**fields))
         assert [remark in text for remark, text in zip(remarks, found, strict=True)] == [True] * len(found)
         assert all(len(text) < 200 for text in found)
         assert "wrong-place" not in "".join(found)
 
     @pytest.mark.parametrize("is_async", [False, True])
-    def test_it_is_logged_once_and_the_connection_is_used(self, is_async, responses_sandbox, monkeypatch, caplog):
+    def test_remarks_are_logged_once_and_the_connection_is_used(self, is_async, responses_sandbox, monkeypatch, caplog):
         fields = responses_sandbox.connection | {"conn_type": "openai", "login": "hidden-value", "schema": "v1"}
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(fields))
         hook = ResponsesHook()

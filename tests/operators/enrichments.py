@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from pydantic import BaseModel
@@ -27,3 +28,13 @@ def result(folder):
 
 def inputs(sandbox):
     return sorted(entry.body["input"] for entry in sandbox.ledger)
+
+
+def set_intervals(monkeypatch, **seconds):
+    """Shorten intervals of the engine."""
+    environment = ResponsesEnrichOperator.environment
+    monkeypatch.setattr(
+        ResponsesEnrichOperator,
+        "environment",
+        lambda task, report: dataclasses.replace(environment(task, report), **seconds),
+    )

@@ -1,4 +1,4 @@
-"""Whose rules a request is checked by is known with the connection: when the task runs."""
+"""The server of the connection decides, when the task runs, by which rules a request is checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ask(**request):
     return ResponsesOperator(task_id="ask", model="other/model", input="Hello", request=request, conn_id="other")
 
 
-def test_other_servers_get_their_fields_in_each_way(perform, other_server, monkeypatch):
+def test_other_servers_get_their_own_fields(perform, other_server, monkeypatch):
     other_server.reset()
     connection = other_server.connection
     connection["extra"] = {**(connection.get("extra") or {}), "dialect": "open"}
@@ -43,14 +43,14 @@ def test_other_servers_get_their_fields_in_each_way(perform, other_server, monke
     assert {name: entry.body[name] for name in FOR_OTHERS} == FOR_OTHERS
 
 
-def test_openrouter_gets_none_of_them(perform, responses_sandbox, monkeypatch):
+def test_fields_of_other_servers_are_refused_for_openrouter(perform, responses_sandbox, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(responses_sandbox.connection))
     with pytest.raises(AirflowFailException, match=r"conversation is a field of other servers \(dialect=\"open\"\)"):
         perform(ask(**FOR_OTHERS), context())
     assert not responses_sandbox.ledger
 
 
-def test_extra_body_keeps_the_idempotency_key_in_each_way(perform, responses_sandbox, monkeypatch):
+def test_extra_body_does_not_replace_the_idempotency_key(perform, responses_sandbox, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(responses_sandbox.connection))
     extra = {"metadata": {"b": "2"}, "temperature": 0, "a_field_of_tomorrow": {"x": [1]}}
     perform(ask(metadata={"a": "1"}, extra_body=extra), context())

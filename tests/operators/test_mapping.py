@@ -1,4 +1,4 @@
-"""Mapped tasks: what stands in the DAG file is refused at parse, what comes from other tasks when they run, once."""
+"""Mapped tasks: wrong arguments fail the parsing of the file, those from other tasks the task when it runs."""
 
 from __future__ import annotations
 
@@ -51,36 +51,36 @@ def in_expand_kwargs(given, wrong):
     return ResponsesOperator.partial(**given).expand_kwargs([{"input": "x"}, {"input": "y", **wrong}])
 
 
-@pytest.mark.parametrize(("wrong", "said"), WRONG_OF_ONE)
+@pytest.mark.parametrize(("wrong", "message"), WRONG_OF_ONE)
 @pytest.mark.parametrize("expand", [in_partial, in_expand, in_expand_kwargs])
-def test_what_stands_in_the_file_is_refused_at_parse(wrong, said, expand):
+def test_wrong_arguments_in_the_file_are_refused_when_it_is_parsed(wrong, message, expand):
     with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=r"\. Task: ask$") as caught:
         expand({"task_id": "ask", "model": MODEL}, wrong)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("wrong", "said"), WRONG_OF_ROWS)
-def test_so_it_is_of_an_enrichment(wrong, said, tmp_path):
+@pytest.mark.parametrize(("wrong", "message"), WRONG_OF_ROWS)
+def test_wrong_arguments_of_an_enrichment_are_refused_when_the_file_is_parsed(wrong, message, tmp_path):
     given = {"task_id": "ask", "model": MODEL, "input": "{{ row.a }}", "output_path": str(tmp_path)}
     with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=r"\. Task: ask$") as caught:
         ResponsesEnrichOperator.partial(**given, **wrong).expand(source=[[{"a": 1}]])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("wrong", "said"), WRONG)
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
 @pytest.mark.parametrize("decorator", ["responses", "responses_enrich"])
-def test_so_it_is_of_a_decorated_function(wrong, said, decorator):
+def test_wrong_arguments_of_a_decorated_function_are_refused_when_the_file_is_parsed(wrong, message, decorator):
     made = getattr(task, decorator)(task_id="ask", model=MODEL, **wrong)(lambda row: row)
     with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=r"\. Task: ask$") as caught:
         made.expand(row=["x"])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_function_that_cannot_be_asked_is_refused_at_parse():
+def test_a_function_that_cannot_be_called_is_refused_when_the_file_is_parsed():
     async def ask(row):
         return row
 
-    for made, said in (
+    for made, message in (
         (task.responses(ask), "ask must be a plain function for @task.responses, got an async one"),
         (task.responses_enrich(ask), "ask must be a plain function for @task.responses_enrich, got an async one"),
         (
@@ -89,18 +89,18 @@ def test_a_function_that_cannot_be_asked_is_refused_at_parse():
         ),
         (task.responses_enrich(task_id="ask", output_path="x")(lambda line: line), "must have a parameter `row`"),
     ):
-        with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=said):
-            made.expand(**{"line" if "row" in said else "row": ["x"]})
+        with DAG("d", **KNOWN), pytest.raises(ResponsesError, match=message):
+            made.expand(**{"line" if "row" in message else "row": ["x"]})
 
 
 class Topic(ResponsesOperator):
-    """A subclass with arguments of its own, which are no requests."""
+    """A subclass whose own arguments are not those of a request."""
 
     def __init__(self, *, request, **kwargs):
         super().__init__(request={"user": request}, **kwargs)
 
 
-def test_what_may_be_right_is_not_refused():
+def test_arguments_that_may_be_right_are_not_refused():
     with DAG("d", **KNOWN):
 
         @task
@@ -118,7 +118,7 @@ def test_what_may_be_right_is_not_refused():
         Topic.partial(task_id="f", input="x", model=MODEL).expand(request=["x"])
 
 
-# --- what comes from other tasks
+# --- arguments from other tasks
 
 BAD = [
     ({"input": "x", "request": {"temprature": 1}}, "request.temprature is not a field"),
@@ -128,18 +128,18 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("given", "said"), BAD)
+@pytest.mark.parametrize(("given", "message"), BAD)
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_mapped_task_is_refused_when_it_runs(given, said, deferrable, responses_sandbox):
+def test_wrong_arguments_from_other_tasks_fail_the_task_when_it_runs(given, message, deferrable, responses_sandbox):
     made = ResponsesOperator(task_id="ask", model=MODEL, deferrable=deferrable, _airflow_from_mapped=True, **given)
     ti = TaskInstance()
-    with pytest.raises(AirflowFailException, match=rf"^{re.escape(said)}.*\. Task: ask$"):
+    with pytest.raises(AirflowFailException, match=rf"^{re.escape(message)}.*\. Task: ask$"):
         made.execute(context(ti))
     assert (ti.xcoms["usage"]["status"], ti.xcoms["usage"]["sends"]) == ("failed", [])
     assert not responses_sandbox.ledger
 
 
-def test_so_is_a_mapped_enrichment(tmp_path, responses_sandbox):
+def test_wrong_arguments_from_other_tasks_fail_an_enrichment_when_it_runs(tmp_path, responses_sandbox):
     made = ResponsesEnrichOperator(
         task_id="ask",
         source=[{"a": 1}],
@@ -173,7 +173,7 @@ with DAG("mapped", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 """
 
 
-def test_in_a_real_run_it_fails_at_once_and_says_what_it_spent(run_dag, responses_sandbox):
+def test_in_a_real_dag_run_it_fails_at_once_and_pushes_usage(run_dag, responses_sandbox):
     result = run_dag(DAG_FILE, "mapped")
     assert [result.states["ask", number] for number in range(4)] == ["failed", "failed", "failed", "success"]
     for number in range(3):

@@ -97,7 +97,7 @@ def test_a_changed_prompt_is_another_version_of_the_dag(before, after, path):
     assert stored(FILE.replace(before, after), path)[1] != first
 
 
-def test_a_long_prompt_is_too_though_airflow_cuts_what_it_shows(path):
+def test_a_change_at_the_end_of_a_long_prompt_is_another_version_too(path):
     long = FILE.replace("Mood of: {{ row.text }}", "x" * 10_000 + " {{ row.text }}")
     assert stored(long, path)[1] != stored(long.replace("xx {{", "xy {{"), path)[1]
 
@@ -112,7 +112,7 @@ def test_the_stored_dag_has_the_prompt_of_each_task(path):
     assert shown["each"]["input"].startswith("def each(row, tone):")
 
 
-def test_rendered_templates_show_the_prompt_as_it_is_and_the_rest_rendered(run_dag, tmp_path, responses_sandbox):
+def test_rendered_templates_show_the_prompt_unrendered_and_the_rest_rendered(run_dag, tmp_path, responses_sandbox):
     from airflow.models import TaskInstance
     from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
 
@@ -133,7 +133,7 @@ def test_rendered_templates_show_the_prompt_as_it_is_and_the_rest_rendered(run_d
         told = ran.xcom(task_id, map_index=map_index)
         assert told["prompt"] == prompt  # the manifest's: the same fingerprint
         assert told["written_by"]["task"] == f"audited.{task_id}"
-    # The rows' braces are data all the same.
+    # Braces in rows are data.
     assert all("{{ ds }}" in json.dumps(entry.body["input"]) for entry in responses_sandbox.ledger)
 
 

@@ -1,4 +1,4 @@
-"""Text from data is never rendered; what a DAG's author wrote is, and native rendering changes no text."""
+"""Text of a DAG's author is rendered, text from data is not, and native rendering changes no text."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ with DAG(
     def topics():
         return [dict(topic=DATA)]
 
-    # An author's own templates, and what they put in.
+    # Templates of the DAG's author, and the values that they insert.
     ResponsesOperator(task_id="template", input="{{ params.text }}", **KNOWN)
     ResponsesOperator.partial(task_id="literal", **KNOWN).expand(input=[WORD, "{{ dag.dag_id }} 1"])
     ResponsesOperator.partial(task_id="literals", **KNOWN).expand_kwargs([dict(input=WORD, request=dict(user=WORD))])
@@ -142,7 +142,7 @@ SENT = Counter(
 
 
 @pytest.mark.parametrize(("setting", "native"), [("deferrable=False", True), ("start_from_trigger=True", False)])
-def test_data_is_sent_as_it_is_and_templates_are_rendered(setting, native, run_dag, responses_sandbox, tmp_path):
+def test_data_is_sent_unchanged_and_templates_are_rendered(setting, native, run_dag, responses_sandbox, tmp_path):
     dag = DAG_FILE.replace("SETTING", setting).replace("NATIVE", str(native)).replace("FOLDER", str(tmp_path))
     result = run_dag(dag, "data")
     assert {task: state for task, state in result.states.items() if state != "success"} == {}
@@ -187,7 +187,7 @@ def test_a_template_for_rows_never_comes_from_another_task(run_dag, responses_sa
     assert sorted(sent) == [("1 T", data), (f"{data}T", None), ("T", None), ("inputs T", None)]
 
 
-def test_a_template_for_rows_from_another_task_is_refused_with_a_sentence(tmp_path, responses_sandbox):
+def test_the_error_of_a_template_from_another_task_has_advice(tmp_path, responses_sandbox):
     task = ResponsesEnrichOperator(
         task_id="ask",
         source=[{"text": "T"}],
@@ -244,7 +244,7 @@ class TestNativeRendering:
         ],
     )
     @pytest.mark.parametrize("name", ["input", "instructions", "model"])
-    def test_changes_no_text(self, name, text, value):
+    def test_text_stays_text(self, name, text, value):
         given = getattr(rendered(**{name: text}), name)
         assert (given, type(given)) == (value, type(value))
 
@@ -260,14 +260,14 @@ class TestNativeRendering:
             ("{'temperature': {{ params.number }}}", {"temperature": 0.5}),
         ],
     )
-    def test_makes_objects_where_they_are_meant(self, text, value):
+    def test_a_template_of_one_expression_becomes_an_object(self, text, value):
         assert rendered(request=text).request == value
 
-    def test_of_an_unknown_name_fails(self):
+    def test_an_unknown_variable_fails(self):
         with pytest.raises(jinja2.UndefinedError, match="nope"):
             rendered(input="{{ params.nope }}")
 
-    def test_gives_rows_and_limits(self):
+    def test_rows_and_limits_may_be_rendered_as_objects(self):
         task = rendered(
             ResponsesEnrichOperator,
             source="{{ [params.data] }}",
@@ -280,7 +280,7 @@ class TestNativeRendering:
 
 class TestMembersOfEnums:
     @pytest.mark.parametrize("native", [False, True])
-    def test_are_rendered_as_their_value(self, native):
+    def test_a_member_is_rendered_as_its_value(self, native):
         task = rendered(native=native, model=Model.SMALL, input=Model.WORD, request={"user": Model.WORD})
         assert (task.model, task.input, task.request) == ("vendor/small", "tides", {"user": "tides"})
         assert type(task.model) is str
@@ -295,7 +295,7 @@ class TestMembersOfEnums:
             ("{{ params.word }} {{ none }}", "tides None"),
         ],
     )
-    def test_are_their_value_inside_a_template_too(self, native, text, value):
+    def test_a_member_inside_a_template_is_rendered_as_its_value(self, native, text, value):
         dag = {"user_defined_macros": {"M": Model}, "render_template_as_native_obj": native}
         with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), **dag):
             task = ResponsesOperator(task_id="ask", input=text, request={"user": text})
@@ -303,14 +303,14 @@ class TestMembersOfEnums:
         assert (task.input, task.request) == (value, {"user": value})
         assert type(task.input) is str
 
-    def test_are_what_the_dags_own_finalize_makes_of_them(self):
+    def test_a_finalize_of_the_dag_is_kept(self):
         dag = {"user_defined_macros": {"M": Model}, "jinja_environment_kwargs": {"finalize": "<{!r}>".format}}
         with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1), **dag):
             task = ResponsesOperator(task_id="ask", input="{{ M.SMALL }}")
         task.render_template_fields({"params": PARAMS})
         assert task.input == "<<Model.SMALL: 'vendor/small'>>"
 
-    def test_are_sent_as_their_value(self, perform, responses_sandbox):
+    def test_a_member_is_sent_as_its_value(self, perform, responses_sandbox):
         request = {"user": Model.SMALL, "metadata": {Model.SMALL: Model.SMALL}}
         task = ResponsesOperator(task_id="ask", model=Model.SMALL, input=[Model.SMALL], request=request)
         task.input = Model.SMALL

@@ -1,4 +1,4 @@
-"""One template, rendered for row after row."""
+"""The template of a prompt, rendered for each row."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def render(text, row, env=None, **context):
         ("{{ row.at }} {{ row.at[0] ~ '' }}", {"at": (1, 2)}, "(1, 2) 1"),
     ],
 )
-def test_a_row_in_a_template(text, row, rendered):
+def test_a_template_is_rendered_with_the_columns_of_a_row(text, row, rendered):
     assert render(text, row) == rendered
 
 
-def test_the_dags_macros_and_filters_and_no_native_values():
+def test_macros_and_filters_of_the_dag_work_and_values_are_text():
     env = environment(
         render_template_as_native_obj=True,
         user_defined_macros={"quoted": "<{}>".format},
@@ -62,19 +62,19 @@ def test_the_dags_macros_and_filters_and_no_native_values():
     assert render("{{ row.n }}", {"n": 5}, env) == "5"
 
 
-def test_an_included_template_sees_the_row():
+def test_an_included_template_can_use_the_row():
     env = environment().overlay(loader=jinja2.DictLoader({"ask.j2": "About {{ row.text }}"}))
     assert render("{% include 'ask.j2' %}", {"text": "x"}, env) == "About x"
 
 
 @pytest.mark.parametrize("text", ["{{ row.items }}", "{{ row.text.strip }}", "{{ helper }}{{ row.text }}"])
-def test_a_function_is_never_sent_as_its_address(text):
+def test_a_function_is_refused_and_not_rendered_as_its_address(text):
     with pytest.raises(RequestValidationError, match="is a function or a method, not a column; call it"):
         render(text, {"text": "x"}, environment(user_defined_macros={"helper": lambda: 1}))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{{ row.text | loud }}", "the template is not valid: No filter named 'loud'"),
         ("{{ row.text is loud }}", "the template is not valid: No test named 'loud'"),
@@ -84,10 +84,10 @@ def test_a_function_is_never_sent_as_its_address(text):
         ("{{ row.text }} {{ text }}", "the template uses 'text', which is neither `row` nor in the task's context"),
     ],
 )
-def test_what_no_row_can_be_asked_with(text, said):
+def test_a_template_that_is_not_valid_is_refused(text, message):
     with pytest.raises(RequestValidationError) as caught:
         RowTemplate(text, environment(), {})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_no_row_can_be_asked_with(text, said):
         ("{{ row.a }}{% for row in row.children %}{{ row.b }}{% endfor %}", set()),
     ],
 )
-def test_the_columns_that_it_names(text, columns):
+def test_required_columns(text, columns):
     assert RowTemplate(text, environment(), {}).required_columns == columns
 
 
@@ -121,7 +121,7 @@ def test_the_columns_that_it_names(text, columns):
         ("{{ row['a' 'b'] }}{{ row[0] }}", None),
     ],
 )
-def test_the_columns_that_it_may_read(text, columns):
+def test_columns_read(text, columns):
     assert RowTemplate(text, environment(), {"ds": "today"}).columns_read == columns
 
 
@@ -143,12 +143,12 @@ def test_the_columns_that_it_may_read(text, columns):
         "{{ row.b.strip() }}",
     ],
 )
-def test_bytes_never_become_text_by_accident(text, kind):
+def test_bytes_are_not_rendered_as_text(text, kind):
     with pytest.raises(RequestValidationError, match=r"a column must be text, got \d bytes; decode it"):
         render(text, {"b": kind(b"\x00ab"), "deep": {"x": [kind(b"\x00ab")]}})
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_bytes_that_are_meant(kind):
+def test_bytes_may_be_decoded_and_encoded_explicitly(kind):
     row = {"b": kind("é".encode())}
     assert render("{{ row.b.decode() }} {{ row.b | tojson }} {{ row.b | length }}", row) == 'é "w6k=" 2'

@@ -1,4 +1,4 @@
-"""The XCom ``usage``: one form, whatever ran the task and whatever came of it."""
+"""The XCom ``usage``: one form, for every execution mode and every outcome."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ class TestSends:
 
 
 class TestFailedAttempts:
-    def test_without_a_response(self, perform, responses_sandbox):
+    def test_an_attempt_without_a_response_costs_nothing_and_has_null_for_unknown_values(
+        self, perform, responses_sandbox
+    ):
         responses_sandbox.script({"status": 401})
         ti = TaskInstance()
         failing(perform, ask(), ti)
@@ -84,14 +86,14 @@ class TestFailedAttempts:
         unknown = ("model", "provider", "response_id", "total_tokens", "cached", "maybe_truncated", "repaired")
         assert [usage[name] for name in unknown] == [None] * len(unknown)
 
-    def test_what_may_have_been_billed_has_no_price(self, perform, responses_sandbox):
+    def test_the_cost_of_sends_that_may_have_been_billed_is_null(self, perform, responses_sandbox):
         responses_sandbox.script({"drop": True}, {"drop": True})
         ti = TaskInstance()
         error = failing(perform, ask(stream=False), ti)
         assert error.ambiguous
         assert (ti.xcoms["usage"]["cost"], ti.xcoms["usage"]["cost_this_attempt"]) == (None, None)
 
-    def test_nothing_was_sent(self, perform, responses_sandbox):
+    def test_an_attempt_that_sends_nothing_costs_nothing(self, perform, responses_sandbox):
         ti = TaskInstance()
         failing(perform, ask(request={"temperature": "warm"}), ti)
         usage = ti.xcoms["usage"]
@@ -102,7 +104,7 @@ class TestFailedAttempts:
         [({"incomplete": "max_output_tokens"}, "incomplete"), ({"refusal": "No."}, "refused")],
     )
     @pytest.mark.parametrize("on_invalid_output", ["fail", "return"])
-    def test_with_a_response_that_the_task_may_not_take(
+    def test_the_status_of_a_truncated_or_refused_response(
         self, perform, step, status, on_invalid_output, responses_sandbox
     ):
         responses_sandbox.script(step)
@@ -117,7 +119,7 @@ class TestFailedAttempts:
         assert ti.xcoms["usage"]["cost"] == pytest.approx(responses_sandbox.ledger[0].cost)
 
     @pytest.mark.parametrize("on_invalid_output", ["fail", "return"])
-    def test_with_a_response_that_does_not_match_the_type(self, perform, on_invalid_output, responses_sandbox):
+    def test_the_status_of_a_response_that_does_not_match_the_type(self, perform, on_invalid_output, responses_sandbox):
         responses_sandbox.script({"text": "neither"})
         ti, task = TaskInstance(), ask(output_type=Label, output_retries=0, on_invalid_output=on_invalid_output)
         if on_invalid_output == "fail":
@@ -126,7 +128,7 @@ class TestFailedAttempts:
             assert perform(task, context(ti)) == "neither"
         assert ti.xcoms["usage"]["status"] == "invalid_output"
 
-    def test_an_earlier_response_is_told_though_the_last_send_failed(self, perform, responses_sandbox):
+    def test_an_earlier_response_is_reported_though_the_last_send_failed(self, perform, responses_sandbox):
         responses_sandbox.script({"text": "no label"}, {"status": 402})
         ti = TaskInstance()
         failing(perform, ask(output_type=Label), ti)
@@ -138,7 +140,7 @@ class TestFailedAttempts:
         ]
 
     @pytest.mark.parametrize(("store", "cost"), [(True, 0.0), (False, None)])
-    def test_what_earlier_attempts_have_cost_is_unknown_without_a_store(self, store, cost, responses_sandbox):
+    def test_the_cost_of_earlier_attempts_is_null_without_a_store(self, store, cost, responses_sandbox):
         responses_sandbox.script({"status": 401})
         ti, more = TaskInstance(try_number=2), {"task_state_store": TaskStateStore()} if store else {}
         with pytest.raises(AirflowFailException):
@@ -201,15 +203,15 @@ class TestWithoutXComs:
         assert (ti.xcoms, pushed) == ({}, [])
         assert len(responses_sandbox.ledger) == 1
 
-    def test_none_is_in_the_database(self, run_dag, responses_sandbox, tmp_path):
+    def test_no_xcom_is_in_the_database(self, run_dag, responses_sandbox, tmp_path):
         result = run_dag(SILENT.replace("FOLDER", str(tmp_path)), "silent")
         assert {task for (task, _), state in result.states.items() if state != "success"} == {"refused"}
-        # What tells a clear from a retry is this package's own.
+        # The costs of earlier attempts are stored under a key of this package.
         assert [key for _, _, key in result.xcoms if not key.startswith("airflow_provider_responses.")] == []
 
 
 class TestMarks:
-    def test_a_repaired_output_says_so(self, perform, responses_sandbox, monkeypatch):
+    def test_a_repaired_output_is_marked(self, perform, responses_sandbox, monkeypatch):
         def repairs(output_type, texts, *, repair=False):
             return output.ParsedOutput({"topic": "x"}, repaired=True)
 
@@ -232,7 +234,7 @@ class TestMarks:
         perform(ask(request={"max_output_tokens": limit}), context(TaskInstance(task_id="other")))
         assert f"as many tokens as `max_output_tokens` allows ({limit}). If it is truncated" in caplog.text
 
-    def test_the_provider_is_told_where_it_is_known(self, perform, responses_sandbox):
+    def test_the_provider_is_reported_if_it_is_known(self, perform, responses_sandbox):
         first, again, without = TaskInstance(), TaskInstance(), TaskInstance(task_id="other")
         task = {"options": {"metadata_level": "enabled"}}
         perform(ask(**task), context(first))
@@ -240,7 +242,7 @@ class TestMarks:
         perform(ask(), context(without))
         assert first.xcoms["usage"]["provider"]
         assert again.xcoms["usage"]["cached"]
-        assert again.xcoms["usage"]["provider"] == first.xcoms["usage"]["provider"]  # OpenRouter's record tells it
+        assert again.xcoms["usage"]["provider"] == first.xcoms["usage"]["provider"]  # from OpenRouter's record
         assert without.xcoms["usage"]["provider"] is None
 
 
@@ -259,7 +261,7 @@ def routed(**metadata):
         ({}, None),
     ],
 )
-def test_who_served(raw, provider):
+def test_the_provider_that_served_a_response(raw, provider):
     assert xcom.provider_of(Response(raw=raw)) == provider
 
 
@@ -291,7 +293,7 @@ raws = st.dictionaries(
 
 
 @given(st.none() | st.builds(Response, raw=raws), st.none() | errors, st.booleans(), st.booleans())
-def test_every_outcome_has_a_usage_of_the_form(response, error, invalid, repaired):
+def test_the_usage_of_every_outcome_has_the_documented_form(response, error, invalid, repaired):
     outcome = Outcome(response=response, error=error, invalid=invalid, repaired=repaired)
     usage = CostLedger().usage(outcome)
     check_xcom("usage", usage)

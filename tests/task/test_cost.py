@@ -1,4 +1,4 @@
-"""The one account of cost: a task and a row of a table come to the same, whatever responses they got."""
+"""The cost of a task and that of a row of a table are the same for the same responses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MODEL_WORKED = [{"type": "message", "role": "assistant", "content": [{"type": "o
 
 
 def response(cost: float | None, id_: str | None = None, *, source: str | None = None, **raw: Any) -> Response:
-    """One that is a cached one if it has a source."""
+    """Return a response; with a ``source`` it is a cached one."""
     headers = HIT | {"x-openrouter-cache-source-id": source} if source else {}
     return Response(raw={"id": id_, "status": "completed", "usage": {"cost": cost}} | raw, headers=headers)
 
 
 def outcome(*responses: Response, records: dict[str, Any] | None = None, fails: bool = False) -> Outcome:
-    """What comes of them: all but the last are invalid; of one that fails, the last send brings no response."""
+    """Return an outcome: all responses but the last are invalid; if it fails, the last send brings no response."""
     earlier = []
     for one in responses if fails else responses[:-1]:
         earlier.append(OutputValidationError("bad", response=one))
@@ -99,7 +99,7 @@ records = st.dictionaries(st.sampled_from("abc"), st.just({"total_cost": 0.125})
 @given(st.lists(responses, min_size=1, max_size=3), records, st.booleans())
 def test_a_task_and_a_row_never_differ(made: list[Response], records: dict[str, Any], fails: bool) -> None:
     one = outcome(*made, records=records, fails=fails)
-    # What is cached and paid for in one attempt is in the account once, whichever came first.
+    # A response that is cached and paid for in the same attempt is charged once, whichever comes first.
     if len({charge.generation for charge in charges_of(one) if charge.generation}) == len(charges_of(one)):
         assert of_a_task(one) == of_a_row(one)
 
@@ -111,8 +111,8 @@ def test_a_response_is_charged_once(made: list[Response], fails: bool) -> None:
     assert len(charges_of(outcome(*made, fails=fails))) == len(ids) + nameless
 
 
-def test_a_response_that_travelled_is_still_one() -> None:
-    """In another process, the response before the last send and the one of its error are two objects."""
+def test_a_response_that_was_serialized_is_charged_once() -> None:
+    """In another process, the last response and the response of the error before it are two objects."""
     error = OutputValidationError("bad", response=response(0.25))
     last = replace(response(0.25), previous=(error,))
     assert of_a_task(Outcome(response=last, error=TransportError("gone", kind="connect"))) == 0.25
