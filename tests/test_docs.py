@@ -189,6 +189,24 @@ def test_code_hosts_and_sphinx_agree_on_anchors():
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
+def test_no_cell_of_a_table_is_longer_than_200_characters(page):
+    rows = [line for line in prose(page).splitlines() if line.startswith("|")]
+    cells = [cell.strip() for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell) for cell in cells]
+
+    assert [text for text in texts if len(text) > 200] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if page.stem != "changelog"], ids=lambda page: page.name)
+def test_each_page_begins_with_a_map_of_links(page):
+    blocks = [block for block in page.read_text().split("\n\n") if not block.startswith("**")]
+    first = next(block for block in blocks[1:] if block.startswith(("|", "1. ")))
+
+    assert blocks.index(first) <= 2  # after the title and at most one paragraph
+    assert len(LINK.findall("\n".join(blocks[1:5]))) > 2
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
 def test_pages_show_no_directives_to_a_code_host(page):
     text = FENCED.sub(lambda found: found[0].splitlines()[0], page.read_text())
 
