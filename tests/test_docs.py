@@ -89,7 +89,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 @pytest.fixture
 def dags_folder() -> Iterator[None]:
-    """The example DAGs in the DAGs folder, as a user's would be."""
+    """Put the example DAGs into the DAGs folder, like those of a user."""
     folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     copies = [shutil.copy(example, folder) for example in EXAMPLES.glob("*.py")]
     yield
@@ -101,7 +101,7 @@ def dags_folder() -> Iterator[None]:
 def run_page(
     responses_sandbox, airflow_db, dags_folder, monkeypatch
 ) -> Callable[[Path], tuple[dict[str, Any], list[Any]]]:
-    """Run a page's blocks as one module; give the module's names and the DAGs that were made."""
+    """Return a function that runs the blocks of a page as one module, and returns its names and its DAGs."""
     dags: list[Any] = []
     enter = sdk.DAG.__enter__
 
@@ -137,7 +137,7 @@ def run_page(
 def test_python_blocks_run(page, run_page, responses_sandbox, request):
     names, dags = run_page(page)
 
-    # What a page shows as right is right; a DAG named `wrong` shows what is refused.
+    # All DAGs of a page are valid, except one that is named `wrong` to show an error.
     assert {dag.dag_id: problems for dag in dags if (problems := invalid_requests(dag)) and dag.dag_id != "wrong"} == {}
     for name, test in list(names.items()):
         if name.startswith("test_") and inspect.isfunction(test):
@@ -276,7 +276,7 @@ def test_every_error_is_in_the_table():
     assert set(ERROR_ROW.findall((DOCS / "errors.md").read_text())) == classes
 
 
-def test_what_the_table_says_about_errors_is_so():
+def test_the_table_of_errors_has_the_status_and_the_retries_of_each_class():
     for name in ERROR_ROW.findall((DOCS / "errors.md").read_text()):
         cls = getattr(exceptions, name)
         rows = [line for line in (DOCS / "errors.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
@@ -308,7 +308,7 @@ def test_every_setting_of_a_connection_is_on_its_page():
 BODY = re.compile(r"^## (?:(\d+)(?: ([\w-]+))?|A failure.*?): `(\w+)`$.*?^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_the_error_bodies_become_the_errors_that_the_page_says():
+def test_the_error_bodies_become_the_errors_of_their_headings():
     from airflow_provider_responses.client.server_errors import error_from_response
     from airflow_provider_responses.client.summary import RequestSummary
 
@@ -322,7 +322,7 @@ def test_the_error_bodies_become_the_errors_that_the_page_says():
         assert getattr(error, "kind", "") == kind
 
 
-def test_the_message_on_the_page_is_that_of_the_error():
+def test_the_message_on_the_page_of_errors_is_that_of_the_class():
     from airflow_provider_responses.client.server_errors import error_from_response
     from airflow_provider_responses.client.summary import RequestSummary
 
