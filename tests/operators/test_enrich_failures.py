@@ -1,4 +1,4 @@
-"""Failures of an enrichment: what is left to retries, what is kept, and when sending stops early."""
+"""Failures of an enrichment: which are left to retries, which responses are kept, and when sending stops early."""
 
 from __future__ import annotations
 

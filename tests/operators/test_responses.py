@@ -40,10 +40,8 @@ class TestValues:
         assert usage["sends"] == [{"cause": None, "ambiguous": False, "wait": None}]
 
     def test_what_postgresql_cannot_store_is_replaced(self, perform, responses_sandbox):
-        message = "a\x00b"
-        responses_sandbox.script(
-            {"text": message}, {"text": json.dumps({"topic": "good", "why": message})}, {"text": message}
-        )
+        text = "a\x00b"
+        responses_sandbox.script({"text": text}, {"text": json.dumps({"topic": "good", "why": text})}, {"text": text})
         assert perform(ask(), context()) == "a\ufffdb"
         assert perform(ask(input="typed", output_type=Label), context())["why"] == "a\ufffdb"
         whole = json.dumps(perform(ask(input="whole", result="response"), context()))
@@ -260,7 +258,7 @@ class TestFreeRetries:
     def test_a_cleared_task_is_sent_again_and_its_cost_starts_again(self, perform, retries, responses_sandbox):
         store = TaskStateStore()
         perform(ask(retries=2), context(TaskInstance(max_tries=2), task_state_store=store))
-        # As Airflow clears a task after one try, whatever its DAG's file message before.
+        # As Airflow clears a task after one attempt, whatever `retries` of the DAG's file was before.
         cleared = TaskInstance(try_number=2, max_tries=1 + retries)
         perform(ask(retries=retries), context(cleared, task_state_store=store))
         assert len(responses_sandbox.billed) == 2
