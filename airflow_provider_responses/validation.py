@@ -8,7 +8,6 @@ upstream task's output); such a value is returned unchecked.
 
 from __future__ import annotations
 
-import difflib
 import math
 import traceback
 from collections.abc import Callable, Collection, Iterable
@@ -167,6 +166,8 @@ def check_known(
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that a misspelt one is near to."""
+    import difflib  # here, since DAG files import this module, and few have a misspelt name
+
     names = list(known)
     swapped = [candidate for candidate in names if sorted(candidate) == sorted(name)]
     return next(iter(swapped or difflib.get_close_matches(name, names, n=1, cutoff=NEAR)), None)
