@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from airflow_provider_responses.client.batch_errors import advise_batch
 from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause
 from airflow_provider_responses.client.error_reports import Report
 from airflow_provider_responses.client.summary import RequestSummary
@@ -84,6 +85,14 @@ _NAMES_RESPONSE: Final = re.compile(
 
 def advise(error: APIError, report: Report, cause: Cause | None, request: RequestSummary) -> str:
     """Return the advice for an error, in terms of the server that is in use."""
+    if request.batch:
+        batch_advice = advise_batch(request.batch, error.status_code or 500, retryable=error.retryable)
+        if batch_advice is not None:
+            return batch_advice
+    return _advise_generally(error, report, cause, request)
+
+
+def _advise_generally(error: APIError, report: Report, cause: Cause | None, request: RequestSummary) -> str:
     status = error.status_code or 500
     if models := error.availability.get("fallback_models"):
         return f"Models to use instead: {', '.join(map(str, models)) if isinstance(models, list) else models}"

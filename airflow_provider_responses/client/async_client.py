@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from functools import partial
 from typing import Any, Final, Self, cast
 
 from httpx_sse import ServerSentEvent
@@ -16,6 +18,11 @@ from tenacity import AsyncRetrying
 from airflow_provider_responses.client import framing
 from airflow_provider_responses.client.async_pool import AsyncPool, acquire_loop_pool, release_loop_pool
 from airflow_provider_responses.client.base_client import BaseClient, Options, read_object, read_objects, shows_path
+from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
+from airflow_provider_responses.client.batch_errors import mark_submit_failure
+from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload, read_batch, read_result
+from airflow_provider_responses.client.batch_upload import AsyncRequests, AsyncUpload
+from airflow_provider_responses.client.batches import BatchPages, ResultPages, batch_path, id_of, not_finished
 from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.http_response import HTTPResponse
@@ -24,7 +31,8 @@ from airflow_provider_responses.client.response_check import check_response
 from airflow_provider_responses.client.retries import Retries
 from airflow_provider_responses.client.send_plan import SendPlan
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
+from airflow_provider_responses.exceptions import APIError, NotFoundResponseError, ResponsesError, TransportError
+from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, Batch, BatchResult
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
@@ -135,6 +143,76 @@ class AsyncResponsesClient(BaseClient):
         except APIError as error:
             return shows_path(error)
 
+    async def create_batch(
+        self,
+        requests: AsyncRequests,
+        *,
+        model: str,
+        endpoint: str = RESPONSES_ENDPOINT,
+        completion_window: str = "24h",
+        provider: Mapping[str, Any] | None = None,
+        callback_url: str | None = None,
+        options: Options = None,
+    ) -> Batch:
+        """Like :meth:`ResponsesClient.create_batch`; ``requests`` may be async. Cancelling it aborts the upload."""
+        head = BatchHead(
+            endpoint=endpoint,
+            model=model,
+            completion_window=completion_window,
+            provider=provider,
+            callback_url=callback_url,
+        )
+        call = self._post_batch(head, options)
+        upload = AsyncUpload(requests, lambda: BatchBody(head, call.config))
+        try:
+            await upload.begin()
+            call = call.as_submit(can_repeat=upload.can_repeat)
+            retries = self._start_retries(call)
+            batch: Batch = await self._retry(retries, lambda: self._submit_once(call, upload, retries.deadline))
+        finally:
+            await upload.aclose()
+        return batch
+
+    async def get_batch(self, batch_id: str, *, options: Options = None) -> Batch:
+        """Like :meth:`ResponsesClient.get_batch`."""
+        call = self._batch_call("GET", batch_path(batch_id), options, "read")
+        retries = self._start_retries(call)
+        batch: Batch = await self._retry(retries, lambda: self._read_batch(call, retries.deadline))
+        return batch
+
+    def list_batches(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        status: str | Iterable[str] | None = None,
+        created_after: datetime | float | str | None = None,
+        created_before: datetime | float | str | None = None,
+        options: Options = None,
+    ) -> AsyncIterator[Batch]:
+        """Like :meth:`ResponsesClient.list_batches`."""
+        pages = BatchPages(
+            limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+        )
+        self._batch_call("GET", "/batches", options, "list")  # refuses another server at once
+        return self._iter_batches(pages, options)
+
+    def iter_batch_results(self, batch: Batch | str, *, options: Options = None) -> AsyncIterator[BatchResult]:
+        """Like :meth:`ResponsesClient.iter_batch_results`."""
+        batch_id = id_of(batch)
+        self._batch_call("GET", batch_path(batch_id), options, "read")  # refuses another server at once
+        return self._iter_results(batch_id, options)
+
+    async def delete_batch(self, batch_id: str, *, options: Options = None) -> dict[str, Any]:
+        """Like :meth:`ResponsesClient.delete_batch`."""
+        call = self._batch_call("DELETE", batch_path(batch_id), options, "delete")
+        try:
+            return await self._get_json(call)
+        except NotFoundResponseError as error:
+            if any(isinstance(earlier, TransportError) for earlier in error.previous):
+                return {"id": batch_id, "object": "batch"}  # an earlier send deleted it, and its response was lost
+            raise
+
     async def aclose(self) -> None:
         """Close the client's own connections, or release the loop's."""
         pool, self._pool = self._pool, None
@@ -212,6 +290,103 @@ class AsyncResponsesClient(BaseClient):
         finally:
             if http is not None:
                 await http.aclose()
+
+    async def _submit_once(self, call: Call, upload: AsyncUpload, deadline: float) -> Batch:
+        """Send a batch and return it as the server has stored it."""
+        http = None
+        content = await upload.open()
+        try:
+            async with self._map_errors(call, deadline):
+                http = await self._open(call.with_content(content), deadline)
+                await http.aread()
+            return read_batch(call.read_json(http), http, request=call.summary)
+        except ResponsesError as error:
+            if upload.failure is not None and upload.failure is not error:
+                raise upload.failure from upload.failure.__cause__
+            if upload.failure is None:
+                mark_submit_failure(error, body_began=upload.began)
+            raise
+        finally:
+            if http is not None:
+                await http.aclose()
+
+    async def _read_batch(self, call: Call, deadline: float) -> Batch:
+        """Return a batch without its results, which are dropped while they arrive."""
+        async with self._map_errors(call, deadline):
+            http = await self._open(call, deadline)
+            reader = BatchReader(http, call.summary)
+            try:
+                async for piece in http.wrapped.aiter_bytes():
+                    reader.feed(piece)
+            finally:
+                await http.aclose()
+        return reader.finish()
+
+    async def _iter_batches(self, pages: BatchPages, options: Options) -> AsyncIterator[Batch]:
+        """Yield the batches of all pages."""
+        while path := pages.next_path():
+            page = await self._get_json(self._batch_call("GET", path, options, "list"))
+            for batch in pages.read(page):
+                yield batch
+
+    async def _iter_results(self, batch_id: str, options: Options) -> AsyncIterator[BatchResult]:
+        """Yield the results of a batch, page by page or out of the batch itself."""
+        pages = ResultPages(batch_id)
+        while path := pages.next_path():
+            call = self._batch_call("GET", path, options, "read")
+            try:
+                items = pages.read(await self._get_json(call))
+            except APIError as error:
+                if not pages.is_unknown(error):
+                    raise
+                items = None
+            if items is None:
+                break
+            for item in items:
+                yield read_result(item, batch_id)
+        else:
+            return
+        async for result in self._stream_results(batch_id, options):
+            yield result
+
+    async def _stream_results(self, batch_id: str, options: Options) -> AsyncIterator[BatchResult]:
+        """Yield the results inside a batch while they arrive; if the connection breaks, the batch is read again."""
+        call = self._batch_call("GET", batch_path(batch_id), options, "read")
+        download = ResultsDownload(call.summary)
+        try:
+            while True:
+                retries = self._start_retries(call)  # the deadline limits a read, and not the caller's work
+                read = partial(self._read_results, call, download, retries.deadline)
+                items = await self._retry(retries, read)
+                if items is None:
+                    break
+                for item in items:
+                    yield read_result(item, batch_id)
+        finally:
+            if (http := download.stop()) is not None:
+                await http.aclose()
+        if download.is_empty and not (batch := await self.get_batch(batch_id, options=options)).is_finished:
+            raise not_finished(batch, call.summary.label)
+
+    async def _read_results(self, call: Call, download: ResultsDownload, deadline: float) -> list[Any] | None:
+        """Return the next results inside a batch, None after the last one."""
+        try:
+            if download.http is None:
+                async with self._map_errors(call, deadline):
+                    http = await self._open(call, deadline)
+                download.start(http, http.wrapped.aiter_bytes())
+            while True:
+                async with self._map_errors(call, deadline):
+                    piece = await anext(download.pieces, None)
+                if piece is None:
+                    download.finish()
+                    return None
+                if items := download.feed(piece):
+                    return items
+        except ResponsesError:
+            if (failed := download.stop()) is not None:
+                await failed.aclose()
+            raise
 
     async def _open(self, call: Call, deadline: float) -> HTTPResponse:
         """Send, and return the HTTP response once its status is known to be 2XX; its body is unread."""

@@ -162,7 +162,7 @@ async def _request(transport: AiohttpTransport, call: Call, timeouts: Mapping[st
         call.method,
         str(parse_url(call.url)),
         headers=call.headers,
-        data=call.body,
+        data=call.content,
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(
             connect=timeouts["pool"], sock_connect=timeouts["connect"], sock_read=timeouts["read"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from airflow_provider_responses.client.batch_body import BatchHead, check_has_batches
+from airflow_provider_responses.client.batch_errors import BatchAction
 from airflow_provider_responses.client.call import Call, with_stream
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.headers import build_headers
@@ -74,6 +77,23 @@ class BaseClient:
     def _get_generation(self, generation_id: str, options: Options) -> Call:
         """Return the call of ``GET /generation``."""
         return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
+
+    def _post_batch(self, head: BatchHead, options: Options) -> Call:
+        """Return the call of ``POST /batches``, without its body."""
+        call = self._batch_call("POST", "/batches", options, "submit")
+        label = f"{call.summary.label} (model {head.model})"
+        return replace(call, summary=replace(call.summary, label=label))
+
+    def _batch_call(self, method: str, path: str, options: Options, action: BatchAction) -> Call:
+        """
+        Return a call of the batch API, without a body.
+
+        :raises ConfigurationError: if the server has none.
+        """
+        call = self._get(path, options)
+        check_has_batches(call.config)
+        summary = replace(call.summary, label=f"{method} {call.url}", batch=action)
+        return replace(call, method=method, summary=summary)
 
     def _start_retries(self, call: Call) -> Retries:
         """Return the retries of a call, whose time begins now."""

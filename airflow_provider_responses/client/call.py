@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ class Call:
 
     :param stream: whether the request asks for a stream.
     :param prepared: the request in ``body``; None for a ``GET``.
+    :param pieces: the body in pieces, in place of ``body``; such a call can be sent once.
     """
 
     method: str
@@ -37,11 +38,32 @@ class Call:
     config: ClientConfig
     summary: RequestSummary
     prepared: ResponsesRequest | None = field(default=None, repr=False)
+    pieces: Iterable[bytes] | AsyncIterable[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def content(self) -> bytes | Iterable[bytes] | AsyncIterable[bytes] | None:
+        """The body of one send."""
+        return self.body if self.pieces is None else self.pieces
+
+    def with_content(self, content: bytes | Iterable[bytes] | AsyncIterable[bytes]) -> Call:
+        """Return the same call with a body, or with the pieces of one."""
+        if isinstance(content, bytes):
+            return replace(self, body=content)
+        return replace(self, pieces=content)
+
+    def as_submit(self, *, can_repeat: bool) -> Call:
+        """
+        Return the call of a batch, which is never sent again if the batch may exist.
+
+        :param can_repeat: whether the body can be sent again.
+        """
+        max_retries = self.config.max_retries if can_repeat else 0
+        return replace(self, config=replace(self.config, max_retries=max_retries, max_ambiguous_retries=0))
 
     def build_request(self, extensions: Mapping[str, Any]) -> httpx.Request:
         """Return the request of one send. Not by httpx's client, whose merging of defaults takes a fifth longer."""
         return httpx.Request(
-            self.method, parse_url(self.url), headers=self.headers, content=self.body, extensions=extensions
+            self.method, parse_url(self.url), headers=self.headers, content=self.content, extensions=extensions
         )
 
     def with_body(self, body: bytes) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from airflow_provider_responses.client.batch_errors import MAY_EXIST, is_ambiguous
 from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError, TransportError
 
@@ -37,13 +38,13 @@ def transport_error(error: Exception, *, request: RequestSummary) -> TransportEr
         cause, billed = "no connection", "Nothing was sent"
         advice = "Check the base URL, the network and the proxy settings"
     elif kind == "timeout":
-        cause, billed = "no response in time", "The request may have been billed"
+        cause, billed = "no response in time", _possible_effect(request)
         advice = "Raise `read_timeout` on the connection"
     else:
-        cause, billed = "the connection broke", "The request may have been billed"
-        advice = "The same request can be sent again"
+        cause, billed = "the connection broke", _possible_effect(request)
+        advice = "" if request.batch == "submit" else "The same request can be sent again"
     text = request.error_text(f"{cause}: {reason}", billed, advice)
-    return TransportError(text, kind=kind, ambiguous=kind != "connect")
+    return TransportError(text, kind=kind, ambiguous=kind != "connect" and is_ambiguous(request.batch))
 
 
 def deadline_error(*, request: RequestSummary, timeout: float) -> TransportError:
@@ -54,18 +55,26 @@ def deadline_error(*, request: RequestSummary, timeout: float) -> TransportError
     """
     text = request.error_text(
         f"no response within {round(timeout, 2):g} s, all sends and waits included",
-        "The request may have been billed",
-        "Raise the timeout (`options`, the connection, or the task's execution_timeout), or lower max_output_tokens",
+        _possible_effect(request),
+        "Raise the timeout (`options`, the connection, or the task's execution_timeout)"
+        + ("" if request.batch else ", or lower max_output_tokens"),
     )
-    return TransportError(text, kind="deadline", ambiguous=True)
+    return TransportError(text, kind="deadline", ambiguous=is_ambiguous(request.batch))
 
 
 def cancelled_error(*, request: RequestSummary) -> RequestCancelledError:
     """Return the error of a call that was cancelled."""
     text = request.error_text(
-        "the call was cancelled and its connection dropped", "No send follows", "The request may have been billed"
+        "the call was cancelled and its connection dropped", "No send follows", _possible_effect(request)
     )
-    return RequestCancelledError(text, ambiguous=True)
+    return RequestCancelledError(text, ambiguous=is_ambiguous(request.batch))
+
+
+def _possible_effect(request: RequestSummary) -> str:
+    """Return the sentence about the effect that a call without a response may have had, empty if it has none."""
+    if request.batch == "submit":
+        return MAY_EXIST
+    return "" if request.batch else "The request may have been billed"
 
 
 def _kind(error: Exception) -> str:

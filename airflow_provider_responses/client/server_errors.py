@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.client.account_limits import account_reset
 from airflow_provider_responses.client.advice import advise
+from airflow_provider_responses.client.batch_errors import is_refused
 from airflow_provider_responses.client.bodies import describe, parse_partial, quoted, shorten
 from airflow_provider_responses.client.error_names import Cause, most_particular
 from airflow_provider_responses.client.error_reports import Report, fields_around, non_blank_text, read_report
@@ -27,6 +28,8 @@ NAME_OF_STATUS: Final[Mapping[int, str]] = {
     403: "Forbidden",
     404: "Not Found",
     408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
     413: "Payload Too Large",
     422: "Unprocessable Entity",
     429: "Too Many Requests",
@@ -64,6 +67,17 @@ def error_from_event(data: Mapping[str, Any], headers: Mapping[str, str], *, req
     """Return the error of an ``error`` or ``response.error`` event: flat, or with an ``error`` object inside."""
     response, reported = _read_event(data, headers)
     return _error_inside(response, _report_of(response, reported), request)
+
+
+def error_in_batch(status: int | None, reported: Mapping[str, Any], *, request: RequestSummary) -> APIError:
+    """
+    Return the error of one request in a batch.
+
+    :param status: the status of the request; None if it was never sent to the model.
+    """
+    report = read_report(reported)
+    named = report.cause.status if report.cause else 500
+    return _api_error(named if status is None or status < 400 else status, report, request=request, headers={})
 
 
 def names_cause_better(response: Response, data: Mapping[str, Any]) -> bool:
@@ -112,7 +126,7 @@ def _api_error(
     cause = _cause(status, report)
     cls, _ = error_class_for_status(status)
     error = cls(
-        retryable=_is_retryable(status, report, cause, headers),
+        retryable=_is_retryable(status, report, cause, headers) and not is_refused(request.batch, status),
         status_code=status,
         code=report.code,
         error_type=report.error_type,

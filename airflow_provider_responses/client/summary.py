@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_responses.client.batch_errors import BatchAction
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.models.request import ResponsesRequest
 
@@ -18,6 +19,7 @@ class RequestSummary:
     :param max_output_tokens: the limit that the request sets.
     :param is_streamed: whether it asks for a stream; None if this is unknown.
     :param previous_response_id: whether it continues a response that the server has stored.
+    :param batch: its kind, if it is a call of the batch API.
     """
 
     label: str
@@ -25,6 +27,7 @@ class RequestSummary:
     max_output_tokens: int | None = None
     is_streamed: bool | None = None
     previous_response_id: bool = False
+    batch: BatchAction | None = None
 
     @classmethod
     def of(cls, request: ResponsesRequest, config: ClientConfig) -> RequestSummary:

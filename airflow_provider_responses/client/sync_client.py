@@ -1,11 +1,17 @@
-"""The blocking client; async_client.py has the same methods in the same order."""
+"""
+The blocking client; async_client.py has the same methods in the same order.
+
+Longer than other modules for its docstrings, which the async twin refers to.
+"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from typing import Any, Final, Self
 
 import httpx
@@ -14,6 +20,11 @@ from tenacity import Retrying
 
 from airflow_provider_responses.client import framing, sync_pool
 from airflow_provider_responses.client.base_client import BaseClient, Options, read_object, read_objects, shows_path
+from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
+from airflow_provider_responses.client.batch_errors import mark_submit_failure
+from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload, read_batch, read_result
+from airflow_provider_responses.client.batch_upload import Requests, Upload
+from airflow_provider_responses.client.batches import BatchPages, ResultPages, batch_path, id_of, not_finished
 from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.client.config import ClientConfig, Route
 from airflow_provider_responses.client.http_response import HTTPResponse
@@ -21,7 +32,14 @@ from airflow_provider_responses.client.response_check import check_response
 from airflow_provider_responses.client.retries import Retries
 from airflow_provider_responses.client.send_plan import SendPlan
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.exceptions import APIError, ResponsesError, StreamInterruptedError
+from airflow_provider_responses.exceptions import (
+    APIError,
+    NotFoundResponseError,
+    ResponsesError,
+    StreamInterruptedError,
+    TransportError,
+)
+from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, Batch, BatchResult
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
@@ -138,6 +156,125 @@ class ResponsesClient(BaseClient):
         except APIError as error:
             return shows_path(error)
 
+    def create_batch(
+        self,
+        requests: Requests,
+        *,
+        model: str,
+        endpoint: str = RESPONSES_ENDPOINT,
+        completion_window: str = "24h",
+        provider: Mapping[str, Any] | None = None,
+        callback_url: str | None = None,
+        options: Options = None,
+    ) -> Batch:
+        """
+        Submit a batch and return it; its requests run within 24 hours, at about half the price.
+
+        The body is sent while the requests are read. If one of them is wrong, the upload is aborted and no batch
+        exists. A submit whose outcome is unknown is never repeated: its error is ``ambiguous``, and ``list_batches``
+        shows whether the batch exists. A refused connection, a 429 or a 503 is retried if the same requests can be
+        read again: from a list, from a function, or if they are less than 1 MiB.
+
+        :param requests: BatchRequests, or dicts of ``custom_id`` and ``body``; an iterable, or a function that returns
+            one.
+        :param model: the model of all requests.
+        :param endpoint: the endpoint of all requests; bodies for other endpoints than ``/v1/responses`` are not
+            checked.
+        :param completion_window: the time within which the requests run.
+        :param provider: ``only`` and ``allow_fallbacks``.
+        :param callback_url: public https URL that the server calls when the batch has finished.
+        :param options: timeout, retries, headers and base URL of this call.
+        :raises ConfigurationError: if the server has no batches.
+        :raises RequestValidationError: naming the ``custom_id`` and the field; no batch exists.
+        :raises APIError: the class of the status.
+        :raises TransportError: if no response arrived.
+        """
+        head = BatchHead(
+            endpoint=endpoint,
+            model=model,
+            completion_window=completion_window,
+            provider=provider,
+            callback_url=callback_url,
+        )
+        call = self._post_batch(head, options)
+        upload = Upload(requests, lambda: BatchBody(head, call.config))
+        try:
+            upload.begin()
+            call = call.as_submit(can_repeat=upload.can_repeat)
+            retries = self._start_retries(call)
+            batch: Batch = self._retry(retries, lambda: self._submit_once(call, upload, retries.deadline))
+        finally:
+            upload.close()
+        return batch
+
+    def get_batch(self, batch_id: str, *, options: Options = None) -> Batch:
+        """
+        Return a batch without its results (``GET /batches/{id}``).
+
+        :raises PaymentRequiredResponseError: if the account owes the price.
+        :raises NotFoundResponseError: if there is none with this id, or it belongs to another key.
+        :raises APIError: with status 410, if it has expired.
+        """
+        call = self._batch_call("GET", batch_path(batch_id), options, "read")
+        retries = self._start_retries(call)
+        batch: Batch = self._retry(retries, lambda: self._read_batch(call, retries.deadline))
+        return batch
+
+    def list_batches(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        status: str | Iterable[str] | None = None,
+        created_after: datetime | float | str | None = None,
+        created_before: datetime | float | str | None = None,
+        options: Options = None,
+    ) -> Iterator[Batch]:
+        """
+        Return an iterator over batches, newest first, without results; pages are fetched as needed.
+
+        :param limit: number of batches; by default all.
+        :param after: id of the batch after which the list begins.
+        :param status: one or more of validating, in_progress, completed, failed, expired and cancelled. The server
+            lists other statuses as in_progress.
+        :param created_after: a datetime with a time zone, seconds since 1970, or a text.
+        :param created_before: likewise.
+        :raises RequestValidationError: naming the argument.
+        """
+        pages = BatchPages(
+            limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+        )
+        self._batch_call("GET", "/batches", options, "list")  # refuses another server at once
+        return self._iter_batches(pages, options)
+
+    def iter_batch_results(self, batch: Batch | str, *, options: Options = None) -> Iterator[BatchResult]:
+        """
+        Return an iterator over the results of a finished batch, in any order.
+
+        They are read in pages where the server has them, else while the batch arrives: memory does not grow with
+        their number. A request that failed is a result with an ``error``.
+
+        :param batch: the batch or its id.
+        :raises APIError: if the batch has not finished, is unknown (404) or has expired (410).
+        """
+        batch_id = id_of(batch)
+        self._batch_call("GET", batch_path(batch_id), options, "read")  # refuses another server at once
+        return self._iter_results(batch_id, options)
+
+    def delete_batch(self, batch_id: str, *, options: Options = None) -> dict[str, Any]:
+        """
+        Delete a finished batch with its requests and results, and return the server's report.
+
+        :raises APIError: with status 409, if the batch has not finished.
+        """
+        call = self._batch_call("DELETE", batch_path(batch_id), options, "delete")
+        try:
+            return self._get_json(call)
+        except NotFoundResponseError as error:
+            if any(isinstance(earlier, TransportError) for earlier in error.previous):
+                return {"id": batch_id, "object": "batch"}  # an earlier send deleted it, and its response was lost
+            raise
+
     def cancel(self) -> None:
         """
         End all calls of this client: waits are interrupted, and no send follows.
@@ -231,6 +368,108 @@ class ResponsesClient(BaseClient):
         finally:
             if http is not None:
                 http.close()
+
+    def _submit_once(self, call: Call, upload: Upload, deadline: float) -> Batch:
+        """Send a batch and return it as the server has stored it."""
+        http = None
+
+        def check() -> None:
+            self._check_cancelled(call)
+            if self._clock() >= deadline:
+                raise call.deadline_error()
+
+        content = upload.open(check)
+        try:
+            http = self._open(call.with_content(content), deadline)
+            with self._map_errors(call, deadline):
+                http.read()
+            return read_batch(call.read_json(http), http, request=call.summary)
+        except ResponsesError as error:
+            if upload.failure is not None and upload.failure is not error:
+                raise upload.failure from upload.failure.__cause__
+            if upload.failure is None:
+                mark_submit_failure(error, body_began=upload.began)
+            raise
+        finally:
+            if http is not None:
+                http.close()
+
+    def _read_batch(self, call: Call, deadline: float) -> Batch:
+        """Return a batch without its results, which are dropped while they arrive."""
+        http = self._open(call, deadline)
+        reader = BatchReader(http, call.summary)
+        try:
+            with self._map_errors(call, deadline):
+                for piece in http.wrapped.iter_bytes():
+                    reader.feed(piece)
+        finally:
+            http.close()
+        return reader.finish()
+
+    def _iter_batches(self, pages: BatchPages, options: Options) -> Iterator[Batch]:
+        """Yield the batches of all pages."""
+        while path := pages.next_path():
+            page = self._get_json(self._batch_call("GET", path, options, "list"))
+            yield from pages.read(page)
+
+    def _iter_results(self, batch_id: str, options: Options) -> Iterator[BatchResult]:
+        """Yield the results of a batch, page by page or out of the batch itself."""
+        pages = ResultPages(batch_id)
+        while path := pages.next_path():
+            call = self._batch_call("GET", path, options, "read")
+            try:
+                items = pages.read(self._get_json(call))
+            except APIError as error:
+                if not pages.is_unknown(error):
+                    raise
+                items = None
+            if items is None:
+                break
+            for item in items:
+                yield read_result(item, batch_id)
+        else:
+            return
+        yield from self._stream_results(batch_id, options)
+
+    def _stream_results(self, batch_id: str, options: Options) -> Iterator[BatchResult]:
+        """Yield the results inside a batch while they arrive; if the connection breaks, the batch is read again."""
+        call = self._batch_call("GET", batch_path(batch_id), options, "read")
+        download = ResultsDownload(call.summary)
+        try:
+            while True:
+                retries = self._start_retries(call)  # the deadline limits a read, and not the caller's work
+                read = partial(self._read_results, call, download, retries.deadline)
+                items = self._retry(retries, read)
+                if items is None:
+                    break
+                for item in items:
+                    yield read_result(item, batch_id)
+        finally:
+            if (http := download.stop()) is not None:
+                http.close()
+        if download.is_empty and not (batch := self.get_batch(batch_id, options=options)).is_finished:
+            raise not_finished(batch, call.summary.label)
+
+    def _read_results(self, call: Call, download: ResultsDownload, deadline: float) -> list[Any] | None:
+        """Return the next results inside a batch, None after the last one."""
+        try:
+            if download.http is None:
+                http = self._open(call, deadline)
+                download.start(http, http.wrapped.iter_bytes())
+            else:
+                download.http.wrapped.stream.end_at(deadline)  # type: ignore[union-attr]
+            while True:
+                with self._map_errors(call, deadline):
+                    piece = next(download.pieces, None)
+                if piece is None:
+                    download.finish()
+                    return None
+                if items := download.feed(piece):
+                    return items
+        except ResponsesError:
+            if (failed := download.stop()) is not None:
+                failed.close()
+            raise
 
     def _open(self, call: Call, deadline: float) -> HTTPResponse:
         """Send, and return the HTTP response once its status is known to be 2XX; its body is unread."""

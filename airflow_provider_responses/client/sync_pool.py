@@ -149,6 +149,10 @@ class DeadlineStream(httpx.SyncByteStream):
             if self._clock() >= self._deadline:
                 raise httpx.ReadTimeout("the deadline is over")
 
+    def end_at(self, deadline: float) -> None:
+        """Set another deadline: that of the next read, where a body is read in several calls."""
+        self._deadline = deadline
+
     def end_within(self, seconds: float) -> None:
         """Set an earlier deadline, if it is later than these seconds from now."""
         self._deadline = min(self._deadline, self._clock() + seconds)

@@ -1,0 +1,186 @@
+"""
+Builds the body of a batch request by request, so that it is never in memory as a whole. No I/O.
+
+Everything else stands before ``requests`` in the JSON: OpenRouter reads the body while it arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from airflow_provider_responses.client.batch_rules import check_for_batch, has_web_search
+from airflow_provider_responses.client.config import ClientConfig
+from airflow_provider_responses.client.preparation import prepare
+from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
+from airflow_provider_responses.models import canonical
+from airflow_provider_responses.models.batch import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_REQUESTS,
+    RESPONSES_ENDPOINT,
+    BatchRequest,
+)
+from airflow_provider_responses.models.request import ResponsesRequest
+from airflow_provider_responses.validation import check_type, wrong_value
+
+# Models whose batches must have the same `text.format` in all requests.
+ONE_FORMAT: Final = "google/"
+END: Final = b"]}"
+
+
+def check_has_batches(config: ClientConfig) -> None:
+    """
+    Refuse a server without OpenRouter's batch API, before anything is sent.
+
+    :raises ConfigurationError: naming the server and the setting.
+    """
+    if not config.is_openrouter:
+        raise ConfigurationError(
+            f"{config.base_url} has no batches: they are OpenRouter's. If this server has the same API, set the "
+            "connection's extra `dialect` to openrouter"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchHead:
+    """The fields of a batch before its requests. They are checked, and written in this order."""
+
+    endpoint: str
+    model: str
+    completion_window: str
+    provider: Mapping[str, Any] | None = None
+    callback_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("endpoint", "model", "completion_window"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise wrong_value(name, "text that is not empty", value)
+        if has_web_search(self.model):
+            raise wrong_value("model", "a model without ':online' in a batch, which has no web search", self.model)
+        provider = check_type("provider", self.provider, Mapping, optional=True)
+        if (provider or {}).get("zdr"):
+            raise RequestValidationError(
+                "provider.zdr must not be true: a batch has no zero data retention", fields=("provider.zdr",)
+            )
+        url = check_type("callback_url", self.callback_url, str, optional=True)
+        if url is not None and (urlsplit(url).scheme != "https" or not urlsplit(url).hostname):
+            raise wrong_value("callback_url", "a public https URL", url, type_only=True)
+
+    def to_bytes(self) -> bytes:
+        """Return the beginning of the body, up to the first request."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return canonical.to_bytes(given)[:-1] + b',"requests":['
+
+
+class BatchBody:
+    """
+    The body of one batch: ``begin``, then ``add`` for each request, then ``end``.
+
+    :param config: the settings of the call; its rules are those of ``send``.
+    :param max_requests: number of requests that the server takes.
+    :param max_bytes: bytes of a body that the server takes.
+    """
+
+    def __init__(
+        self,
+        head: BatchHead,
+        config: ClientConfig,
+        *,
+        max_requests: int = MAX_BATCH_REQUESTS,
+        max_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
+        self._head = head
+        self._config = config
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._positions: dict[str, int] = {}
+        self._bytes = 0
+        self._format: tuple[Any] | None = None
+
+    def begin(self) -> bytes:
+        """Return the bytes before the first request."""
+        return self._counted(self._head.to_bytes())
+
+    def add(self, item: BatchRequest | Mapping[str, Any]) -> bytes:
+        """
+        Return the bytes of the next request.
+
+        :raises RequestValidationError: naming the request's ``custom_id`` and the field.
+        """
+        position = len(self._positions) + 1
+        name = f"Request {position} of the batch"
+        custom_id = None
+        try:
+            request = BatchRequest.parse(item)
+            custom_id = request.custom_id
+            name = f"Request {custom_id!r} of the batch"
+            self._check_place(custom_id, position)
+            data = canonical.to_bytes({"custom_id": custom_id, "body": self._checked_body(request)})
+            return self._counted(data if position == 1 else b"," + data)
+        except RequestValidationError as error:
+            error.custom_id = custom_id
+            raise error.about(name) from error.__cause__
+
+    def end(self) -> bytes:
+        """
+        Return the bytes after the last request.
+
+        :raises RequestValidationError: if there was no request.
+        """
+        if not self._positions:
+            raise RequestValidationError("requests must have at least one request, got none", fields=("requests",))
+        return END
+
+    def _check_place(self, custom_id: str, position: int) -> None:
+        if position > self._max_requests:
+            raise RequestValidationError(
+                f"requests must be at most {self._max_requests}, got more: split them over several batches",
+                fields=("requests",),
+            )
+        if custom_id in self._positions:
+            raise RequestValidationError(
+                f"custom_id must be unique in a batch: request {self._positions[custom_id]} has the same one",
+                fields=("custom_id",),
+            )
+        self._positions[custom_id] = position
+
+    def _counted(self, data: bytes) -> bytes:
+        self._bytes += len(data)
+        if self._bytes + len(END) > self._max_bytes:
+            raise RequestValidationError(
+                f"requests must be at most {self._max_bytes} bytes, got more with the {len(data)} bytes of this one: "
+                "split them over several batches",
+                fields=("requests",),
+            )
+        return data
+
+    def _checked_body(self, item: BatchRequest) -> dict[str, Any]:
+        if self._head.endpoint != RESPONSES_ENDPOINT:  # its schema is not known here
+            body = dict(check_type("body", item.request, Mapping, expected="a dict", type_only=True))
+        else:
+            request = ResponsesRequest.parse(item.request)
+            check_for_batch(request)
+            if request.model is None and "model" not in request.extra_body:
+                request = request.model_copy(update={"model": self._head.model})
+            body = prepare(request, self._config).to_dict()
+            body.pop("stream", None)
+            self._check_format(body)
+        if (model := body.pop("model", self._head.model)) != self._head.model:
+            raise wrong_value("model", f"{self._head.model!r}, the batch's, or left out", model)
+        return body
+
+    def _check_format(self, body: Mapping[str, Any]) -> None:
+        if not self._head.model.startswith(ONE_FORMAT):
+            return
+        text = body.get("text")
+        given = (text.get("format") if isinstance(text, Mapping) else None,)
+        self._format = self._format or given
+        if given != self._format:
+            raise RequestValidationError(
+                "text.format must be the same in all requests of a batch for a Google model: submit each format as a "
+                "batch of its own",
+                fields=("text.format",),
+            )
