@@ -1,9 +1,9 @@
 """
 An imitation of OpenRouter on loopback, for demos and tests: ``python -m airflow_provider_responses.sandbox``.
 
-It serves ``POST /api/v1/responses`` (JSON and SSE), ``GET /api/v1/key``, ``/generation?id=`` and ``/models``. No
-model runs: the output is made from the request alone, so the same request brings the same output, and nothing leaves
-the machine. From Python::
+It serves ``POST /api/v1/responses`` (JSON and SSE), ``GET /api/v1/key``, ``/generation?id=`` and ``/models``, and
+batches (``/api/v1/batches``). No model runs: the output is made from the request alone, so the same request brings
+the same output, and nothing leaves the machine. From Python::
 
     with Sandbox() as sandbox:
         sandbox.base_url                      # http://127.0.0.1:PORT/api/v1
@@ -75,6 +75,10 @@ the output so far, and is free before the first token. ``DELETE /_sandbox/ledger
 response cache and script, restores the initial key, limits, faults and latency (``PUT /_sandbox/latency``), and
 closes the calls that wait.
 
+Batches (``POST``, ``GET`` and ``DELETE /api/v1/batches``) end after ``Sandbox(batch_seconds=…)`` instead of hours, and
+cost half. ``Sandbox.batches`` has one entry for each, with its bill. ``Sandbox.batch_settings`` changes how they run,
+and ``Sandbox.script_batches`` how single ones end; the page "Testing" lists the fields.
+
 ``--open`` (``dialect="open"``) imitates another server: no ``/key``, ``/generation``, response cache, cost or routing
 metadata, and model names without a vendor. It stores responses: ``previous_response_id`` may name one that was
 generated for the same key and not with ``store: false``; for any other it returns a 404
@@ -87,9 +91,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_responses.sandbox.http.server import Sandbox as Sandbox
+    from airflow_provider_responses.sandbox.state.batches import BatchEntry as BatchEntry
     from airflow_provider_responses.sandbox.state.ledger import LedgerEntry as LedgerEntry
 
-__all__ = ["LedgerEntry", "Sandbox"]
+__all__ = ["BatchEntry", "LedgerEntry", "Sandbox"]
 
 
 def __getattr__(name: str) -> Any:
@@ -101,4 +106,8 @@ def __getattr__(name: str) -> Any:
         from airflow_provider_responses.sandbox.state.ledger import LedgerEntry
 
         return LedgerEntry
+    if name == "BatchEntry":
+        from airflow_provider_responses.sandbox.state.batches import BatchEntry
+
+        return BatchEntry
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

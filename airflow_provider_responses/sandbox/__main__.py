@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             tokens_per_minute=options.tokens_per_minute,
             seed=options.seed,
             fault_rates=dict(options.fault),
+            batch_seconds=options.batch_seconds,
         )
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         help="let a share of the calls fail: 429=0.2, truncate=0.05; repeatable",
     )
     parser.add_argument("--seed", type=int, default=0, help="decides which calls fail (default: %(default)s)")
+    parser.add_argument(
+        "--batch-seconds",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="from the submission of a batch to its end (default: %(default)s)",
+    )
     return parser
 
 

@@ -288,7 +288,7 @@ def test_unknown_paths_and_methods_get_an_error_body(http):
 
 def test_models_are_listed(sandbox):
     response = httpx.get(f"{sandbox.base_url}/models")
-    assert {model["id"] for model in response.json()["data"]} == set(PRICES)
+    assert {model["id"] for model in response.json()["data"]} == {*PRICES, *(f"{name}:batch" for name in PRICES)}
     assert float(response.json()["data"][0]["pricing"]["prompt"]) > 0
 
 

@@ -11,12 +11,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from airflow_provider_responses.sandbox.http.batch_calls import ConnectionDropped
+from airflow_provider_responses.sandbox.http.batch_routes import batch_routes
 from airflow_provider_responses.sandbox.http.call_handler import CallHandler, authorize
 from airflow_provider_responses.sandbox.http.control import control_routes
 from airflow_provider_responses.sandbox.http.http_errors import HttpError, http_error, rate_limit_error
-from airflow_provider_responses.sandbox.http.wire import json_response
+from airflow_provider_responses.sandbox.http.wire import ClosedConnection, json_response
 from airflow_provider_responses.sandbox.state.ledger import LedgerEntry
-from airflow_provider_responses.sandbox.state.prices import PRICES, price_of, provider_of
+from airflow_provider_responses.sandbox.state.prices import (
+    BATCH_SHARE,
+    BATCH_VARIANT,
+    PRICES,
+    Price,
+    price_of,
+    provider_of,
+)
 from airflow_provider_responses.sandbox.state.sandbox_state import SandboxState
 
 API = "/api/v1"
@@ -30,8 +39,13 @@ def create_app(state: SandboxState) -> Starlette:
         *control_routes(),
     ]
     if state.dialect == "openrouter":
-        routes += [Route(f"{API}/key", show_key), Route(f"{API}/generation", show_generation)]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _on_starlette_error, HttpError: _on_http_error})
+        routes += [Route(f"{API}/key", show_key), Route(f"{API}/generation", show_generation), *batch_routes(API)]
+    handlers: dict[Any, Any] = {
+        HTTPException: _on_starlette_error,
+        HttpError: _on_http_error,
+        ConnectionDropped: _on_dropped_connection,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
     app.state.sandbox = state
     return app
 
@@ -52,6 +66,10 @@ async def _on_starlette_error(_: Request, error: Exception) -> Response:
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
     return _error_response(error if isinstance(error, HttpError) else http_error(500))
+
+
+async def _on_dropped_connection(_: Request, __: Exception) -> Response:
+    return ClosedConnection()
 
 
 async def create_response(request: Request) -> Response:
@@ -102,13 +120,15 @@ async def show_generation(request: Request) -> Response:
     return json_response({"data": _generation_data(entry)})
 
 
-async def list_models(_: Request) -> Response:
-    """``GET /models``, which needs no key."""
-    return json_response({"object": "list", "data": [_model_data(name) for name in PRICES]})
+async def list_models(request: Request) -> Response:
+    """``GET /models``, which needs no key. OpenRouter lists a variant of each model, for its price in a batch."""
+    models = [_model_data(name, price_of(name)) for name in PRICES]
+    if _state(request).dialect == "openrouter":
+        models += [_model_data(f"{name}{BATCH_VARIANT}", price_of(name).times(BATCH_SHARE)) for name in PRICES]
+    return json_response({"object": "list", "data": models})
 
 
-def _model_data(name: str) -> dict[str, Any]:
-    price = price_of(name)
+def _model_data(name: str, price: Price) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",

@@ -1,9 +1,10 @@
-"""The sandbox's own routes, below ``/_sandbox``: its ledger, its script and its settings."""
+"""The sandbox's own routes, below ``/_sandbox``: its ledger, its scripts, its settings and its batches."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -12,8 +13,10 @@ from starlette.routing import Route
 
 from airflow_provider_responses.sandbox.http.http_errors import http_error
 from airflow_provider_responses.sandbox.http.wire import json_response
+from airflow_provider_responses.sandbox.state.batch_script import ENDINGS, BatchStep
+from airflow_provider_responses.sandbox.state.batches import BatchStore
 from airflow_provider_responses.sandbox.state.sandbox_state import SandboxState
-from airflow_provider_responses.sandbox.state.script import parse_steps
+from airflow_provider_responses.sandbox.state.script import parse_steps, parse_steps_as
 
 
 def control_routes() -> list[Route]:
@@ -26,18 +29,22 @@ def control_routes() -> list[Route]:
         Route("/_sandbox/limits", set_limits, methods=["PUT"]),
         Route("/_sandbox/faults", set_faults, methods=["PUT"]),
         Route("/_sandbox/latency", set_latency, methods=["PUT"]),
+        Route("/_sandbox/batches", set_batch_settings, methods=["PUT"]),
+        Route("/_sandbox/batches/script", add_batch_steps, methods=["POST"]),
+        Route("/_sandbox/batches/{id}", show_batch_requests, methods=["GET"]),
+        Route("/_sandbox/batches/{id}", change_batch, methods=["POST"]),
     ]
 
 
 async def show_ledger(request: Request) -> Response:
     """``GET /_sandbox/ledger``."""
-    return json_response(_state(request).ledger.report())
+    return json_response(_state(request).ledger.report() | _state(request).batches.report())
 
 
 async def reset(request: Request) -> Response:
     """``DELETE /_sandbox/ledger``."""
     _state(request).reset()
-    return json_response({"entries": []})
+    return json_response({"entries": [], "batches": []})
 
 
 async def add_steps(request: Request) -> Response:
@@ -68,6 +75,46 @@ async def set_latency(request: Request) -> Response:
     """``PUT /_sandbox/latency``."""
     await _read_json(request, lambda value: _state(request).set_latency(_seconds(value)))
     return json_response({"data": {"seconds": _state(request).latency}})
+
+
+async def set_batch_settings(request: Request) -> Response:
+    """``PUT /_sandbox/batches``."""
+    await _read_json(request, _state(request).set_batch_settings)
+    return json_response({"data": _state(request).batch_settings()})
+
+
+async def add_batch_steps(request: Request) -> Response:
+    """``POST /_sandbox/batches/script``."""
+    steps = await _read_json(request, lambda value: parse_steps_as(BatchStep, value))
+    return json_response({"steps": _state(request).add_batch_steps(steps)})
+
+
+async def show_batch_requests(request: Request) -> Response:
+    """``GET /_sandbox/batches/{id}``."""
+    try:
+        return json_response({"data": _state(request).batches.requests(request.path_params["id"])})
+    except ValueError as error:
+        raise http_error(404, str(error)) from None
+
+
+async def change_batch(request: Request) -> Response:
+    """``POST /_sandbox/batches/{id}``."""
+    batch_id, store = request.path_params["id"], _state(request).batches
+    await _read_json(request, lambda value: _change_batch(store, batch_id, value))
+    entry = next(entry for entry in store.entries() if entry.id == batch_id)
+    return json_response({"data": asdict(entry)})
+
+
+def _change_batch(store: BatchStore, batch_id: str, change: Any) -> None:
+    if change == {"results": "expired"}:
+        store.expire_results(batch_id)
+    elif isinstance(change, dict) and change.get("status") in ENDINGS and set(change) <= {"status", "message"}:
+        store.end(batch_id, change["status"], change.get("message"))
+    else:
+        raise ValueError(
+            f'the body must be {{"status": "failed"|"expired"|"cancelled"}} with or without `message`, '
+            f'or {{"results": "expired"}}, got {change!r}'
+        )
 
 
 def _state(request: Request) -> SandboxState:

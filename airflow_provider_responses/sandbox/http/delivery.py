@@ -50,12 +50,7 @@ class Delivery:
 
     def bill(self, text: str) -> Bill:
         """Return the bill for the input and for the generated ``text``; a failed generation is free."""
-        if self.generation.status == "failed":
-            return Bill(self.input_tokens)
-        reasoning = len(self.generation.reasoning)
-        reasoning_tokens = count_tokens(text[:reasoning])
-        output_tokens = reasoning_tokens + count_tokens(text[reasoning:])
-        return make_bill(self.served.model, self.input_tokens, output_tokens, reasoning_tokens)
+        return bill_generation(self.served.model, self.generation, self.input_tokens, text)
 
     def body(self) -> dict[str, Any]:
         """Return the body of the whole response."""
@@ -161,6 +156,16 @@ class Delivery:
         bill = self.bill(text) if text else None
         outcome: Outcome = "dropped" if dropped else "broken"
         self.state.close_entry(self.call.entry, outcome, bill, status=200, delivered=False)
+
+
+def bill_generation(model: str, generation: Generation, input_tokens: int, text: str) -> Bill:
+    """Return the bill for the input and for the ``text`` of a generation; a failed one is free."""
+    if generation.status == "failed":
+        return Bill(input_tokens)
+    reasoning = len(generation.reasoning)
+    reasoning_tokens = count_tokens(text[:reasoning])
+    output_tokens = reasoning_tokens + count_tokens(text[reasoning:])
+    return make_bill(model, input_tokens, output_tokens, reasoning_tokens)
 
 
 class PaddedResponse(Response):

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.models.fields import Dialect
+from airflow_provider_responses.sandbox.state.batch_script import BatchEnding, BatchSettings, BatchStep
+from airflow_provider_responses.sandbox.state.batches import BatchEntry
 from airflow_provider_responses.sandbox.state.ledger import LedgerEntry
 from airflow_provider_responses.sandbox.state.random_faults import Faults
 from airflow_provider_responses.sandbox.state.rate_limits import RateLimits
 from airflow_provider_responses.sandbox.state.sandbox_state import SandboxState
-from airflow_provider_responses.sandbox.state.script import parse_steps
+from airflow_provider_responses.sandbox.state.script import parse_steps, parse_steps_as
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,7 +44,8 @@ class Sandbox:
     :param tokens_per_minute: input and output tokens of one key in a minute.
     :param seed: decides which calls the faults of ``fault_rates`` happen to; the same calls each time.
     :param fault_rates: a fault's name → its share of the calls: ``{"429": 0.2, "truncate": 0.05}``.
-    :param clock: returns seconds, for the rate limits and the response cache.
+    :param batch_seconds: seconds from the submission of a batch to its end.
+    :param clock: returns seconds, for the rate limits, the response cache and the batches.
     """
 
     #: One line that says that this is an imitation; the command and ``make demo`` print it.
@@ -62,6 +65,7 @@ class Sandbox:
         tokens_per_minute: int | None = None,
         seed: int = 0,
         fault_rates: Mapping[str, float] | None = None,
+        batch_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not is_loopback(host):
@@ -75,9 +79,12 @@ class Sandbox:
         try:
             limits = RateLimits(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
             faults = Faults(seed=seed, rates=dict(fault_rates or {}))
+            batches = BatchSettings(seconds=batch_seconds, seed=seed)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-        self.state = SandboxState(dialect=dialect, latency=latency, limits=limits, faults=faults, clock=clock)
+        self.state = SandboxState(
+            dialect=dialect, latency=latency, limits=limits, faults=faults, batches=batches, clock=clock
+        )
         self._requested_port = port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -163,6 +170,52 @@ class Sandbox:
         return [entry for entry in self.ledger if entry.billed]
 
     @property
+    def batches(self) -> list[BatchEntry]:
+        """One entry per batch that was submitted, oldest first, with the status that it has reached."""
+        return self.state.batches.entries()
+
+    def batch_requests(self, batch_id: str) -> list[Any]:
+        """
+        Return the requests of a batch, as they were submitted.
+
+        :raises ValueError: if there is no such batch.
+        """
+        return self.state.batches.requests(batch_id)
+
+    def script_batches(self, *steps: Mapping[str, Any]) -> None:
+        """
+        Append steps to the script of batches; each call about batches uses the next one for its kind of call.
+
+        :raises ValueError: naming the step and its wrong fields.
+        """
+        self.state.add_batch_steps(parse_steps_as(BatchStep, steps))
+
+    def end_batch(self, batch_id: str, status: BatchEnding, message: str | None = None) -> None:
+        """
+        End a batch now: ``failed``, ``expired`` or ``cancelled``, with the results that it has.
+
+        :raises ValueError: if there is no such batch, or it has ended.
+        """
+        self.state.batches.end(batch_id, status, message)
+
+    def expire_batch_results(self, batch_id: str) -> None:
+        """
+        Make the results of a batch expire now: reading it is a 410.
+
+        :raises ValueError: if there is no such batch, or it has not ended.
+        """
+        self.state.batches.expire_results(batch_id)
+
+    @property
+    def batch_settings(self) -> dict[str, Any]:
+        """How batches run. When settings are set, those that are not named stay."""
+        return self.state.batch_settings()
+
+    @batch_settings.setter
+    def batch_settings(self, changes: Mapping[str, Any]) -> None:
+        self.state.set_batch_settings(changes)
+
+    @property
     def key(self) -> dict[str, Any]:
         """The data of ``GET /key``. When it is set, fields that are not named get their defaults."""
         return self.state.key()
@@ -199,7 +252,7 @@ class Sandbox:
         self.state.set_latency(seconds)
 
     def reset(self) -> None:
-        """Empty ledger, response cache and script, restore the initial settings, and close the calls that wait."""
+        """Empty ledger, cache, batches and scripts, restore the initial settings, and close the calls that wait."""
         self.state.reset()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -12,6 +12,10 @@ class Price:
 
     input: float
     output: float
+
+    def times(self, share: float) -> Price:
+        """Return a share of the price."""
+        return Price(self.input * share, self.output * share)
 
 
 PRICES: Final[dict[str, Price]] = {
@@ -27,6 +31,8 @@ PRICES: Final[dict[str, Price]] = {
 }
 DEFAULT_PRICE: Final = Price(1.0e-6, 4.0e-6)
 FREE: Final = Price(0.0, 0.0)
+BATCH_VARIANT: Final = ":batch"
+BATCH_SHARE: Final = 0.5  # the price of a request in a batch, as a share of the ordinary price
 PROVIDERS: Final = {
     "anthropic": "Anthropic",
     "deepseek": "DeepSeek",
@@ -51,6 +57,11 @@ class Bill:
     def cost(self) -> float:
         """The cost of input and output, in US dollars."""
         return round(self.input_cost + self.output_cost, 12)
+
+    def times(self, share: float) -> Bill:
+        """Return the bill with a share of the costs."""
+        input_cost, output_cost = round(self.input_cost * share, 12), round(self.output_cost * share, 12)
+        return replace(self, input_cost=input_cost, output_cost=output_cost)
 
 
 def price_of(model: str) -> Price:

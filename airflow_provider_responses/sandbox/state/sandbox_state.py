@@ -1,4 +1,4 @@
-"""The state of one sandbox: ledger, response cache, script, settings, and the calls that wait."""
+"""The state of one sandbox: ledger, response cache, batches, scripts, settings, and the calls that wait."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any, Literal
 from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.sandbox.model.generation import Generation
 from airflow_provider_responses.sandbox.model.tokens import count_input_tokens
+from airflow_provider_responses.sandbox.state.batch_script import BatchCall, BatchSettings, BatchStep
+from airflow_provider_responses.sandbox.state.batches import BatchEntry, BatchStore
 from airflow_provider_responses.sandbox.state.key_info import key_info, parse_key_fields
 from airflow_provider_responses.sandbox.state.ledger import Ledger, LedgerEntry, Outcome
 from airflow_provider_responses.sandbox.state.prices import Bill
@@ -42,6 +44,7 @@ class SandboxState:
         latency: float = 0.0,
         limits: RateLimits | None = None,
         faults: Faults | None = None,
+        batches: BatchSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lock = threading.RLock()
@@ -52,9 +55,16 @@ class SandboxState:
         self.cache = ResponseCache(clock, self._lock)
         self.rate_limiter = RateLimiter(limits or RateLimits())
         self.fault_sampler = FaultSampler(faults or Faults())
-        self._initial_settings = (latency, self.rate_limiter.limits, self.fault_sampler.faults)
         self._clock_offset = time.time() - clock()
+        self.batches = BatchStore(batches or BatchSettings(), clock, self._lock, self._clock_offset)
+        self._initial_settings = (
+            latency,
+            self.rate_limiter.limits,
+            self.fault_sampler.faults,
+            self.batches.settings,
+        )
         self._steps: deque[Step] = deque()
+        self._batch_steps: deque[BatchStep] = deque()
         self._key_fields: dict[str, Any] = {}
         self.epoch = 0
         self.closed = False
@@ -105,6 +115,21 @@ class SandboxState:
                 return self._steps.popleft()
         return self.fault_sampler.next(body_sha256) or Step()
 
+    def add_batch_steps(self, steps: Iterable[BatchStep]) -> int:
+        """Append steps to the script of batches; return the number of steps that are left."""
+        with self._lock:
+            self._batch_steps.extend(steps)
+            return len(self._batch_steps)
+
+    def next_batch_step(self, call: BatchCall) -> BatchStep:
+        """Return the next step for a kind of call, or else an empty step."""
+        with self._lock:
+            step = next((step for step in self._batch_steps if step.call == call), None)
+            if step is None:
+                return BatchStep(call=call)
+            self._batch_steps.remove(step)
+            return step
+
     # Settings
 
     def set_latency(self, seconds: Any) -> None:
@@ -139,6 +164,18 @@ class SandboxState:
         """Return seed and rates of the random faults."""
         return asdict(self.fault_sampler.faults)
 
+    def set_batch_settings(self, changes: Any) -> None:
+        """
+        Change settings of the batches; those that are not named stay.
+
+        :raises ValueError: naming the wrong setting.
+        """
+        self.batches.set(self.batches.settings.changed(changes))
+
+    def batch_settings(self) -> dict[str, Any]:
+        """Return the settings of the batches."""
+        return asdict(self.batches.settings)
+
     def set_key(self, fields: Mapping[str, Any]) -> None:
         """
         Set fields of ``GET /key``; all others get their defaults.
@@ -151,7 +188,8 @@ class SandboxState:
 
     def key(self, key_hash: str | None = None) -> dict[str, Any]:
         """Return the data of ``GET /key``; without a hash, for the usage of all keys."""
-        spent = sum(entry.cost for entry in self.ledger.copy() if entry.billed and key_hash in {None, entry.key})
+        entries: list[LedgerEntry | BatchEntry] = [*self.ledger.copy(), *self.batches.entries()]
+        spent = sum(entry.cost for entry in entries if entry.billed and key_hash in {None, entry.key})
         with self._lock:
             fields = dict(self._key_fields)
         return key_info(fields, spent)
@@ -167,15 +205,18 @@ class SandboxState:
     # Waiting
 
     def reset(self) -> None:
-        """Empty ledger, cache and script, restore the initial settings, and close the calls that wait."""
-        self.latency, limits, faults = self._initial_settings
+        """Empty ledger, cache, batches and scripts, restore the initial settings, and close the calls that wait."""
+        self.latency, limits, faults, batches = self._initial_settings
         self.rate_limiter.set(limits)
         self.fault_sampler.set(faults)
         with self._lock:
+            self.batches.clear()
+            self.batches.set(batches)
             self.ledger.clear()
             self.cache.clear()
             self._key_fields = {}
             self._steps.clear()
+            self._batch_steps.clear()
             self._begin_epoch()
 
     def open(self) -> None:

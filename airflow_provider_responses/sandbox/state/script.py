@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -107,10 +107,19 @@ PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-class Step(BaseModel):
-    """The response of the sandbox to one call; the package's docstring describes each field."""
+class RepeatedStep(BaseModel):
+    """A step of any script, for one call or more."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    times: int = Field(1, ge=1, le=100_000)
+
+
+AnyStep = TypeVar("AnyStep", bound=RepeatedStep)
+
+
+class Step(RepeatedStep):
+    """The response of the sandbox to one call; the package's docstring describes each field."""
 
     status: int | None = Field(None, ge=400, le=599)
     kind: Kind | None = None
@@ -135,7 +144,6 @@ class Step(BaseModel):
     chunk_delay: float = Field(0.0, ge=0)
     keep_alive: float | None = Field(None, gt=0)
     split: int | None = Field(None, ge=1)
-    times: int = Field(1, ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _check_endings(self) -> Step:
@@ -179,15 +187,24 @@ def parse_steps(steps: Any) -> list[Step]:
 
     :raises ValueError: naming the step and its wrong fields.
     """
+    return parse_steps_as(Step, steps)
+
+
+def parse_steps_as(step_class: type[AnyStep], steps: Any) -> list[AnyStep]:
+    """
+    Return the steps of a script as a class, each repeated ``times`` times.
+
+    :raises ValueError: naming the step and its wrong fields.
+    """
     listed = [steps] if isinstance(steps, Mapping) else steps
     if not isinstance(listed, (list, tuple)):
         raise ValueError(f"a script must be a list of steps, each a JSON object, got {steps!r}")  # noqa: TRY004  one kind for callers
-    parsed: list[Step] = []
+    parsed: list[AnyStep] = []
     for index, step in enumerate(listed):
         try:
-            valid = Step.model_validate(step)
+            valid = step_class.model_validate(step)
         except ValidationError as error:
-            raise ValueError(f"step {index}: {_explain(error)}") from None
+            raise ValueError(f"step {index}: {explain_validation(error)}") from None
         parsed += [valid] * valid.times
     return parsed
 
@@ -211,7 +228,8 @@ def _fields_of(name: str) -> dict[str, Any] | None:
     return {named: rest} if named and rest else PLAIN_MODELS.get(name)
 
 
-def _explain(error: ValidationError) -> str:
+def explain_validation(error: ValidationError) -> str:
+    """Return the wrong fields of a step and what is wrong with each."""
     texts = []
     for detail in error.errors(include_url=False, include_context=False):
         path = ".".join(str(part) for part in detail["loc"])
