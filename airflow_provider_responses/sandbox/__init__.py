@@ -82,7 +82,7 @@ and ``Sandbox.script_batches`` how single ones end; the page "Testing" lists the
 ``--open`` (``dialect="open"``) imitates another server: no ``/key``, ``/generation``, response cache, cost or routing
 metadata, and model names without a vendor. It stores responses: ``previous_response_id`` may name one that was
 generated for the same key and not with ``store: false``; for any other it returns a 404
-(``previous_response_not_found``).
+(``previous_response_not_found``). Its batches are OpenAI's: ``/files``, ``/batches`` and ``/batches/{id}/cancel``.
 """
 
 from __future__ import annotations

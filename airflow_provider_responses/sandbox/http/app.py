@@ -16,6 +16,7 @@ from airflow_provider_responses.sandbox.http.batch_routes import batch_routes
 from airflow_provider_responses.sandbox.http.call_handler import CallHandler, authorize
 from airflow_provider_responses.sandbox.http.control import control_routes
 from airflow_provider_responses.sandbox.http.http_errors import HttpError, http_error, rate_limit_error
+from airflow_provider_responses.sandbox.http.openai_batch_routes import openai_batch_routes
 from airflow_provider_responses.sandbox.http.wire import ClosedConnection, json_response
 from airflow_provider_responses.sandbox.state.ledger import LedgerEntry
 from airflow_provider_responses.sandbox.state.prices import (
@@ -40,6 +41,8 @@ def create_app(state: SandboxState) -> Starlette:
     ]
     if state.dialect == "openrouter":
         routes += [Route(f"{API}/key", show_key), Route(f"{API}/generation", show_generation), *batch_routes(API)]
+    else:
+        routes += openai_batch_routes(API)
     handlers: dict[Any, Any] = {
         HTTPException: _on_starlette_error,
         HttpError: _on_http_error,

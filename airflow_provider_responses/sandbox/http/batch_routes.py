@@ -94,7 +94,7 @@ async def get_results(request: Request) -> Response:
         raise http_error(409, f"The batch {batch.submission.id} has not ended: it is {batch.status}")
     if call.state.is_spent(call.key):
         raise http_error(402)
-    limit = _limit(request.query_params, settings.page_size, PAGE_SIZE_MAX)
+    limit = parse_limit(request.query_params, settings.page_size, PAGE_SIZE_MAX)
     start = _cursor_position(request.query_params.get("cursor"), batch)
     page, rest = batch.done[start : start + limit], len(batch.done) - start - limit
     following = _cursor(batch, start + limit) if rest > 0 else None
@@ -108,7 +108,7 @@ async def list_batches(request: Request) -> Response:
     """``GET /batches``."""
     call = await begin_call(request, "list")
     query = request.query_params
-    limit = _limit(query, LIST_LIMIT, LIST_LIMIT_MAX)
+    limit = parse_limit(query, LIST_LIMIT, LIST_LIMIT_MAX)
     found = _filtered(call.state.batches.newest_first(call.key), query)
     page, has_more = page_after(found, query.get("after"), limit)
     listed = [_batch_object(call, batch) | {"status": _listed_status(batch), "results": None} for batch in page]
@@ -276,7 +276,12 @@ def _timestamp(query: QueryParams, name: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _limit(query: QueryParams, default: int, most: int) -> int:
+def parse_limit(query: QueryParams, default: int, most: int) -> int:
+    """
+    Return the ``limit`` of a list.
+
+    :raises HttpError: 400 if it is not 1 to ``most``.
+    """
     text = query.get("limit", str(default))
     if not text.isdecimal() or not 1 <= int(text) <= most:
         raise http_error(400, f"limit must be 1 to {most}, got {text!r}")

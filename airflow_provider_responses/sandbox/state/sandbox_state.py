@@ -15,6 +15,7 @@ from airflow_provider_responses.sandbox.model.generation import Generation
 from airflow_provider_responses.sandbox.model.tokens import count_input_tokens
 from airflow_provider_responses.sandbox.state.batch_script import BatchCall, BatchSettings, BatchStep
 from airflow_provider_responses.sandbox.state.batches import BatchEntry, BatchStore
+from airflow_provider_responses.sandbox.state.files import FileStore
 from airflow_provider_responses.sandbox.state.key_info import key_info, parse_key_fields
 from airflow_provider_responses.sandbox.state.ledger import Ledger, LedgerEntry, Outcome
 from airflow_provider_responses.sandbox.state.prices import Bill
@@ -57,6 +58,7 @@ class SandboxState:
         self.fault_sampler = FaultSampler(faults or Faults())
         self._clock_offset = time.time() - clock()
         self.batches = BatchStore(batches or BatchSettings(), clock, self._lock, self._clock_offset)
+        self.files = FileStore(self._lock)
         self._initial_settings = (
             latency,
             self.rate_limiter.limits,
@@ -211,6 +213,7 @@ class SandboxState:
         self.fault_sampler.set(faults)
         with self._lock:
             self.batches.clear()
+            self.files.clear()
             self.batches.set(batches)
             self.ledger.clear()
             self.cache.clear()
