@@ -107,8 +107,7 @@ def compositions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         objects(inner),
         arrays(inner),
         st.builds(lambda parts: {"anyOf": parts}, st.lists(inner, min_size=1, max_size=3)),
-        # Nested, the same constant would collide with itself and leave nothing that is valid.
-        # The length tells nested branches apart: with one constant twice, few values match exactly one branch.
+        # The length makes nested constants differ: one constant in two branches would leave nothing that is valid.
         st.builds(lambda part: {"oneOf": [part, {"const": f"branch of {len(repr(part))} characters"}]}, inner),
         st.builds(lambda part: {"allOf": [part, {"description": "x"}]}, inner),
         st.builds(lambda part: {"$defs": {"one": part}, "allOf": [True], "title": "t"}, inner),
