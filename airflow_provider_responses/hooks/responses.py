@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -27,9 +27,13 @@ from airflow_provider_responses.exceptions import ConfigurationError, ResponsesE
 from airflow_provider_responses.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient
+    from airflow_provider_responses.client.batch_upload import Requests
+    from airflow_provider_responses.models.batch import Batch, BatchResult
     from airflow_provider_responses.models.events import StreamEvent
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
@@ -203,6 +207,108 @@ class ResponsesHook(BaseHook):
     ) -> dict[str, Any]:
         """Return a generation's tokens, cost, provider and latency (OpenRouter only)."""
         return self.get_conn().get_generation(generation_id, options=options)
+
+    def create_batch(
+        self,
+        requests: Requests,
+        *,
+        model: str,
+        endpoint: str = "/v1/responses",
+        completion_window: str = "24h",
+        provider: Mapping[str, Any] | None = None,
+        callback_url: str | None = None,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """
+        Submit a batch of requests, which run within 24 hours at about half the price (OpenRouter only).
+
+        The body is sent while the requests are read. A submit whose outcome is unknown is never repeated: its error is
+        ``ambiguous``, and :meth:`list_batches` shows whether the batch exists.
+
+        :param requests: BatchRequests, or dicts of ``custom_id`` and ``body``; an iterable, or a function that returns
+            one.
+        :param model: the model of all requests.
+        :param endpoint: the endpoint of all requests.
+        :param completion_window: the time within which the requests run.
+        :param provider: ``only`` and ``allow_fallbacks``.
+        :param callback_url: public https URL that the server calls when the batch has finished.
+        :param options: timeout, retries, headers and base URL of this call.
+        :raises RequestValidationError: naming the ``custom_id`` and the field; no batch exists.
+        """
+        return self.get_conn().create_batch(
+            requests,
+            model=model,
+            endpoint=endpoint,
+            completion_window=completion_window,
+            provider=provider,
+            callback_url=callback_url,
+            options=options,
+        )
+
+    def get_batch(self, batch_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None) -> Batch:
+        """
+        Return a batch without its results (OpenRouter only).
+
+        :param batch_id: its id.
+        :param options: timeout, retries, headers and base URL of this call.
+        :raises APIError: if there is none with this id (404), or it has expired (410).
+        """
+        return self.get_conn().get_batch(batch_id, options=options)
+
+    def list_batches(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        status: str | Iterable[str] | None = None,
+        created_after: datetime | float | str | None = None,
+        created_before: datetime | float | str | None = None,
+        options: RequestOptions | Mapping[str, Any] | None = None,
+    ) -> Iterator[Batch]:
+        """
+        Return an iterator over batches, newest first and without results (OpenRouter only).
+
+        :param limit: number of batches; by default all.
+        :param after: id of the batch after which the list begins.
+        :param status: one or more statuses.
+        :param created_after: a datetime with a time zone, seconds since 1970, or a text.
+        :param created_before: likewise.
+        :param options: timeout, retries, headers and base URL of each call.
+        """
+        return self.get_conn().list_batches(
+            limit=limit,
+            after=after,
+            status=status,
+            created_after=created_after,
+            created_before=created_before,
+            options=options,
+        )
+
+    def iter_batch_results(
+        self, batch: Batch | str, *, options: RequestOptions | Mapping[str, Any] | None = None
+    ) -> Iterator[BatchResult]:
+        """
+        Return an iterator over the results of a finished batch, in any order (OpenRouter only).
+
+        Memory does not grow with their number. A request that failed is a result with an ``error``.
+
+        :param batch: the batch or its id.
+        :param options: timeout, retries, headers and base URL of each call.
+        :raises APIError: if the batch has not finished, is unknown (404) or has expired (410).
+        """
+        return self.get_conn().iter_batch_results(batch, options=options)
+
+    def delete_batch(
+        self, batch_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """
+        Delete a finished batch with its requests and results, and return the server's report (OpenRouter only).
+
+        :param batch_id: its id.
+        :param options: timeout, retries, headers and base URL of this call.
+        :raises APIError: with status 409, if the batch has not finished.
+        """
+        return self.get_conn().delete_batch(batch_id, options=options)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a sentence with the details or the cause."""
