@@ -343,12 +343,12 @@ def test_every_column_limit_and_entry_of_an_enrichment_is_on_its_page(responses_
     from dataclasses import fields
 
     from airflow_provider_responses.enrich import Limits
-    from airflow_provider_responses.enrich.answers import META
+    from airflow_provider_responses.enrich.columns import META_COLUMNS
     from tests.enrich.jobs import enrich, table
 
     page = (DOCS / "enrich.md").read_text()
     manifest = enrich(responses_sandbox, tmp_path, table(1))
-    names = [*META, *(limit.name for limit in fields(Limits)), *manifest]
+    names = [*META_COLUMNS, *(limit.name for limit in fields(Limits)), *manifest]
     assert [name for name in names if f"`{name}`" not in page] == []
 
 

@@ -1,4 +1,4 @@
-"""Calls of a store that may hang. Each runs on a thread of its own, and is given up when it takes too long."""
+"""Calls of a store that may hang: each runs on a thread of its own, and is given up when it takes too long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARN_AFTER: Final = 60.0  # seconds without progress
 
 
 class AbandonedError(Exception):
-    """An upload that was given up goes no further."""
+    """The upload was given up, and must not go on."""
 
 
 class UploadWatch:
@@ -104,7 +104,8 @@ def within(seconds: float, call: Callable[[], T], url: str) -> T:
         if done.done():  # the call's own
             raise
         raise StorageError(
-            f"{url}: the store gave no response for {seconds:.0f} s; a retry goes on from what is written", path=url
+            f"{url}: the store gave no response for {seconds:.0f} s; a retry continues with the saved responses",
+            path=url,
         ) from None
 
 
@@ -115,7 +116,7 @@ def _started(call: Callable[[], T]) -> futures.Future[T]:
     def run() -> None:
         try:
             done.set_result(call())
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
             done.set_exception(error)
 
     threading.Thread(target=run, name="storage", daemon=True).start()

@@ -1,11 +1,11 @@
-"""What an attempt has spent, and whether one more response fits into ``limits.max_cost``. No I/O and no clock."""
+"""The cost of an attempt so far, and whether one more response fits into ``limits.max_cost``. No I/O and no clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_responses.enrich.amounts import short
+from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
 from airflow_provider_responses.task.cost import Charge, charges_of, dollars, total_cost
 from airflow_provider_responses.task.outcome import Outcome
@@ -16,106 +16,111 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Paid:
-    """What the sends of one request have cost."""
+class RequestCost:
+    """The cost of all sends of one request."""
 
-    cost: float | None = 0.0  # US dollars, of all responses; None is unknown
+    cost: float | None = 0.0  # US dollars, of all responses; None if unknown
     tokens: int | None = None  # of the last response
-    generations: tuple[str, ...] = ()  # ids of its responses that are counted in `cost`
-    unknown: int = 0  # failures of which nobody can tell whether they were billed
-    known: float = 0.0  # US dollars, of those responses whose price is known
+    generations: tuple[str, ...] = ()  # ids of the responses that `cost` includes
+    unknown: int = 0  # failures that may have been billed
+    known: float = 0.0  # US dollars, of the responses with a price
 
-    def enter(self, charge: Charge) -> None:
-        """Count a response."""
-        self.cost = total_cost((self.cost, charge.cost))
-        self.known += charge.cost or 0.0
+    def add(self, charge: Charge) -> None:
+        """Add the charge for a response."""
+        self.add_known(charge.cost)
         self.generations += () if charge.generation is None else (charge.generation,)
 
-    def add(self, cost: float) -> None:
-        """Count what is known of a request that was dropped."""
+    def add_known(self, cost: float | None) -> None:
+        """Add US dollars, None if unknown."""
         self.cost = total_cost((self.cost, cost))
-        self.known += cost
+        self.known += cost or 0.0
 
 
 class Budget:
     """
     See the module.
 
-    :param limits: of which ``max_cost`` is kept.
-    :param progress: what the attempt has done so far; what it spends is entered here.
+    :param limits: of which ``max_cost`` is used.
+    :param progress: the counts of the attempt, to which this adds costs and tokens.
     :param spent: US dollars that earlier attempts have spent.
-    :param known: ids of responses that are counted in ``spent``, though their rows are sent again.
+    :param counted_generations: ids of responses that ``spent`` includes, though their requests are sent again.
     """
 
     def __init__(
-        self, limits: Limits, progress: Progress, *, spent: float = 0.0, known: frozenset[str] = frozenset()
+        self,
+        limits: Limits,
+        progress: Progress,
+        *,
+        spent: float = 0.0,
+        counted_generations: frozenset[str] = frozenset(),
     ) -> None:
         self._limit = limits.max_cost
-        self._progress, self._spent, self._known = progress, spent, known
+        self._progress, self._spent, self._counted = progress, spent, counted_generations
         self._held: dict[int, float] = {}  # US dollars that requests in flight have paid for invalid responses
 
-    def affords(self, in_flight: int) -> bool:
+    def allows_send(self, in_flight: int) -> bool:
         """
-        Return whether one more response fits in, with those that are in flight.
+        Return whether one more response fits into the budget, beside those that are in flight.
 
         :raises BudgetExceededError: if none ever will.
         """
         if self._limit is None:
             return True
-        if in_flight and not self._progress.priced:
-            return False  # one response shows what the others may cost
+        if in_flight and not self._progress.has_price:
+            return False  # the price of the first response is the estimate for the others
         if self.has_room(in_flight + 1):
             return True
         if not in_flight:
             highest = dollars(self._progress.most_expensive)
             raise BudgetExceededError(
-                f"limits.max_cost of {short(self._limit)} is spent: {dollars(self._total())} so far, and the most "
-                f"expensive response was {highest}. What is done stays; raise the limit to go on from there"
+                f"limits.max_cost of {short_dollars(self._limit)} is spent: {dollars(self._total())} so far, and the "
+                f"most expensive response was {highest}. All responses are saved; raise the limit to continue from "
+                "there"
             )
         return False
 
     def has_room(self, responses: int) -> bool:
-        """Return whether this number of responses fits in, each at the price of the most expensive so far."""
+        """Return whether a number of responses fits in, each at the price of the most expensive one so far."""
         limit, spent = self._limit, self._total()
         return limit is None or (
             spent < limit and spent + self._progress.most_expensive * responses <= limit * (1 + 1e-9)
         )
 
     def _total(self) -> float:
-        return self._spent + self._progress.cost + self._progress.kept_cost + sum(self._held.values())
+        return self._spent + self._progress.cost + self._progress.cached_cost + sum(self._held.values())
 
-    def hold(self, request: int, cost: float | None) -> None:
-        """Count what a request in flight has paid for an invalid response, before it ends."""
-        self._held[request] = self._held.get(request, 0.0) + (cost or 0.0)
+    def hold(self, row: int, cost: float | None) -> None:
+        """Count the price of an invalid response while the request of a row is still in flight."""
+        self._held[row] = self._held.get(row, 0.0) + (cost or 0.0)
         self._progress.most_expensive = max(self._progress.most_expensive, cost or 0.0)
 
-    def release(self, request: int) -> float:
-        """Forget what a request had paid while it was in flight, and return it: its end brings the account."""
-        return self._held.pop(request, 0.0)
+    def release(self, row: int) -> float:
+        """Return the amount that was held for a row, and hold it no longer: :meth:`record` counts it at the end."""
+        return self._held.pop(row, 0.0)
 
-    def pay(self, paid: Paid, outcome: Outcome) -> None:
+    def record(self, request_cost: RequestCost, outcome: Outcome) -> None:
         """
-        Enter what one send came to, or several, if the first responses were invalid.
+        Add the cost of one send, or of several, if the first responses were invalid.
 
-        :raises ConfigurationError: if ``max_cost`` cannot be kept, since the server gives no price.
+        :raises ConfigurationError: if ``max_cost`` cannot be observed, since the server sends no prices.
         """
         progress, is_unknown = self._progress, False
         for charge in charges_of(outcome):
-            paid.tokens = charge.usage.total_tokens
+            request_cost.tokens = charge.usage.total_tokens
             if charge.is_cached:
                 progress.cache_hits += 1
-                paid.unknown = 0  # this is what came of it
-                if charge.generation in paid.generations or charge.generation in self._known:
-                    continue  # it is counted
-                progress.kept_cost += charge.cost or 0.0
+                request_cost.unknown = 0  # the cached response is what the failed sends have led to
+                if charge.generation in request_cost.generations or charge.generation in self._counted:
+                    continue
+                progress.cached_cost += charge.cost or 0.0
             else:
                 progress.tokens += charge.usage.total_tokens or 0
-                progress.counted += charge.usage.total_tokens is not None
-                progress.uncounted += charge.usage.total_tokens is None
+                progress.with_tokens += charge.usage.total_tokens is not None
+                progress.without_tokens += charge.usage.total_tokens is None
                 progress.cost += charge.cost or 0.0
-            paid.enter(charge)
+            request_cost.add(charge)
             progress.most_expensive = max(progress.most_expensive, charge.cost or 0.0)
-            progress.priced = progress.priced or charge.usage.cost is not None
+            progress.has_price = progress.has_price or charge.usage.cost is not None
             progress.priced_responses += charge.usage.cost is not None
             progress.priced_cached += charge.usage.cost is not None and charge.is_cached
             progress.unpriced += charge.cost is None
@@ -123,6 +128,6 @@ class Budget:
             is_unknown = is_unknown or (charge.cost is None and not charge.is_cached)
         if is_unknown and self._limit is not None:
             raise ConfigurationError(
-                "limits.max_cost cannot be kept: the server gives no price with a response; leave the limit out, or "
+                "limits.max_cost cannot be observed: the server sends no price with a response; omit the limit, or "
                 "set limits.tokens_per_minute and a limit of the key"
             )

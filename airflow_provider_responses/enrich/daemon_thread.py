@@ -1,4 +1,4 @@
-"""A thread for calls that may hang: neither a run nor the end of the process waits for one that is given up."""
+"""A thread for calls that may hang. The end of the process does not wait for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 class DaemonThread:
     """
-    Runs calls one after another. An executor's thread would be joined at the end of the process.
+    Runs calls one after another. Unlike those of an executor, its thread is not joined at the end of the process.
 
     :param name: of the thread.
     """
@@ -29,19 +29,19 @@ class DaemonThread:
 
     def end(self, within: float | None = None) -> None:
         """
-        Let the thread end after the calls that it was given, and wait for that.
+        End the thread after its present calls, and wait for that.
 
-        :param within: seconds to wait at most; by default there is no limit.
+        :param within: seconds to wait at most, by default without a limit.
         """
         self._calls.put(None)
         self._thread.join(within)
 
     def _run(self) -> None:
-        while (given := self._calls.get()) is not None:
-            done, call = given
+        while (next_call := self._calls.get()) is not None:
+            done, call = next_call
             if not done.set_running_or_notify_cancel():
                 continue
             try:
                 done.set_result(call())
-            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
                 done.set_exception(error)

@@ -1,7 +1,7 @@
 """
-A table in, an enriched table out: index the source, send what has no answer yet, put the result in order.
+A table in, the same table with responses out: index the source, send the pending requests, write the result in order.
 
-No Airflow: whoever calls gives the rows, says what to ask about each, and opens the output folder.
+No Airflow: the caller provides the rows, the requests and the output.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_provider_responses.enrich import changed, parquet, results
-from airflow_provider_responses.enrich.answers import META, fields_of, type_of
-from airflow_provider_responses.enrich.asker import Asker
+from airflow_provider_responses.enrich import parquet_result, result
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.budget import Budget
-from airflow_provider_responses.enrich.earlier import Earlier
-from airflow_provider_responses.enrich.garbage import fewer_collections
-from airflow_provider_responses.enrich.index import INVALID, OK, Index
+from airflow_provider_responses.enrich.changed_requests import check_changed_requests
+from airflow_provider_responses.enrich.columns import META_COLUMNS, columns_model, response_columns
+from airflow_provider_responses.enrich.earlier_responses import EarlierResponses
+from airflow_provider_responses.enrich.garbage_collection import fewer_collections
+from airflow_provider_responses.enrich.index import Index
+from airflow_provider_responses.enrich.indexed_rows import IndexedRows
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 from airflow_provider_responses.enrich.output_store import MANIFEST
-from airflow_provider_responses.enrich.ownership import refuse_other
 from airflow_provider_responses.enrich.part_writer import PartWriter
-from airflow_provider_responses.enrich.progress import UNREADABLE, Answer, Progress
+from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import Report
-from airflow_provider_responses.enrich.requests import Requests
-from airflow_provider_responses.enrich.rows import Rows
+from airflow_provider_responses.enrich.result_owner import check_owner
+from airflow_provider_responses.enrich.row_client import RowClient
+from airflow_provider_responses.enrich.row_outcome import RowOutcome
+from airflow_provider_responses.enrich.row_requests import RowRequests
 from airflow_provider_responses.enrich.sender import Sender
+from airflow_provider_responses.enrich.statuses import INVALID, INVALID_OUTPUT, OK, REJECTED
 from airflow_provider_responses.exceptions import (
     LeaseLostError,
     RequestCancelledError,
@@ -47,105 +50,105 @@ from airflow_provider_responses.exceptions import (
 
 log = logging.getLogger(__name__)
 
-FEWEST_FAILURES: Final = 50  # requests, before a run is given up because most fail
+MIN_FAILURES: Final = 50  # requests, before an attempt ends early because most of them fail
 
 
 class Enrichment:
     """
-    One try of a job.
+    One attempt of an enrichment.
 
-    :param job: what to do.
-    :param environment: time, chance and reports.
+    :param job: its arguments.
+    :param environment: clocks, random numbers and factories.
     """
 
     def __init__(self, job: Job, environment: Environment | None = None) -> None:
         self.job = job
         self.environment = environment or Environment()
-        self.folder = self.environment.open_folder(
-            job.folder, job.writer, self.environment.now, lease_seconds=self.environment.lease_seconds
+        self.store = self.environment.open_output(
+            job.output_path, job.writer, self.environment.now, lease_seconds=self.environment.lease_seconds
         )
-        self.fields = fields_of(job.run)
-        self._typed = type_of(job.run) is not None
-        self._requests = Requests(job, self.folder)
+        self.columns = response_columns(job.request)
+        self._has_fields = columns_model(job.request) is not None
+        self._requests = RowRequests(job, self.store)
         self._report = Report(job, self.environment)
         self._sender: Sender | None = None
         self._cancelled: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._failed = 0  # rows, in this attempt
-        self._window: float | None = None  # requests in flight that an attempt ended with
-        self.manifest: dict[str, Any] | None = None  # once there is one; also of a run that failed
+        self._failed_rows = 0  # in this attempt
+        self._window: float | None = None  # requests in flight at the end of an attempt
+        self.manifest: dict[str, Any] | None = None  # once there is one, also of an attempt that failed
 
     def run(self) -> dict[str, Any]:
         """
-        Do it, and give the manifest.
+        Run the attempt, and return the manifest.
 
-        :raises ResponsesError: why the run stopped or failed; what is done is in the folder, and the next try goes on.
+        :raises ResponsesError: if the attempt stopped or failed. Written responses are saved for the next attempt.
         """
-        rows = Rows(self.job, self.fields, self._requests.entry)
+        rows = IndexedRows(self.job, self.columns, self._requests.index)
         with fewer_collections(), tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
             try:
                 with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
                     return self._run(rows, index, Path(scratch))
             except sqlite3.OperationalError as error:
                 raise StorageError(
-                    f"the index of the rows in {scratch} cannot be written ({error}); it takes about as much room as "
-                    "the source: give the worker more, or another TMPDIR. What is answered is in the output",
+                    f"the index of the rows in {scratch} cannot be written ({error}); it needs about as much space as "
+                    "the source: give the worker more, or set another TMPDIR. All responses are saved in the output",
                     path=scratch,
                 ) from error
 
-    def cancel(self, why: BaseException | None = None) -> None:
-        """Stop at once, from any thread or a signal's handler; the responses that came are written."""
-        self._cancelled = why or RequestCancelledError("the task was ended; what is done stays")
-        self._on_loop("cancel", self._cancelled)
+    def cancel(self, reason: BaseException | None = None) -> None:
+        """Stop at once, from any thread or a signal handler. Responses that have arrived are written."""
+        self._cancelled = reason or RequestCancelledError("the task was ended; all responses are saved")
+        self._call_sender("cancel", self._cancelled)
 
-    def _on_loop(self, name: str, why: BaseException) -> None:
-        """Stop or cancel the sender, if there is one yet."""
+    def _call_sender(self, method: str, reason: BaseException) -> None:
+        """Stop or cancel the sender from another thread, if there is one yet."""
         loop, sender = self._loop, self._sender
         if loop is not None and sender is not None:
-            loop.call_soon_threadsafe(getattr(sender, name), why)
+            loop.call_soon_threadsafe(getattr(sender, method), reason)
 
-    def _run(self, rows: Rows, index: Index, scratch: Path) -> dict[str, Any]:
-        refuse_other(self.folder, self.folder.read_manifest())
-        self.folder.acquire(resume=self.job.resume)
-        lost = False
+    def _run(self, rows: IndexedRows, index: Index, scratch: Path) -> dict[str, Any]:
+        check_owner(self.store, self.store.read_manifest())
+        self.store.acquire(resume=self.job.resume)
+        is_lost = False
         try:
-            manifest = self.folder.read_manifest()
-            refuse_other(self.folder, manifest)  # it may have ended in between
+            manifest = self.store.read_manifest()
+            check_owner(self.store, manifest)  # another task may have ended meanwhile
             self._window = _window_of(manifest)
-            with self._keeper() as lease:
-                self._index(rows, index, lease)
-                earlier = self._recall(index)
-                changed.check(index, self.job, self._report.rows)
-                if self.job.trial is not None and self._report.left:
-                    self.job.trial(self._to_try(index, lease))
-                self._report.say_begin()
-                self.folder.confirm()
-                stopped = asyncio.run(self._send(index, earlier, lease))
+            with self._keep_lease() as lease:
+                self._index_source(rows, index, lease)
+                earlier = self._read_parts(index)
+                check_changed_requests(index, self.job, self._report.rows)
+                if self.job.trial is not None and self._report.pending:
+                    self.job.trial(self._trial_rows(index, lease))
+                self._report.log_start()
+                self.store.confirm()
+                stop_reason = asyncio.run(self._send(index, earlier, lease))
                 lease.check()
-                self.folder.renew()  # whoever took over writes the result
-                manifest = self._close(index, scratch, stopped, self._watch(lease))
-                self.folder.renew()  # a large result takes long to store, and the parts may be another's by then
-                self.folder.delete_parts(but_not=self.folder.generation)
+                self.store.renew()  # another writer that took over writes the result
+                manifest = self._finish(index, scratch, stop_reason, self._watch_uploads(lease))
+                self.store.renew()  # the upload may have taken long: another writer's parts must not be deleted
+                self.store.delete_parts(but_not=self.store.generation)
         except LeaseLostError:
-            lost = True
+            is_lost = True
             raise
         else:
             return manifest
         finally:
-            if not lost:
+            if not is_lost:
                 self._release()
 
-    def _keeper(self) -> LeaseKeeper:
+    def _keep_lease(self) -> LeaseKeeper:
         return LeaseKeeper(
-            self.folder.try_renew,
-            self.folder.path,
+            self.store.try_renew,
+            self.store.path,
             clock=self.environment.clock,
             lease_seconds=self.environment.lease_seconds,
             max_outage=self.job.limits.max_outage,
-            lost=lambda error: self._on_loop("stop", error),
+            on_lost=lambda error: self._call_sender("stop", error),
         )
 
-    def _watch(self, lease: LeaseKeeper) -> UploadWatch:
+    def _watch_uploads(self, lease: LeaseKeeper) -> UploadWatch:
         limits = self.job.limits
         return UploadWatch(
             clock=self.environment.clock,
@@ -157,43 +160,44 @@ class Enrichment:
 
     def _release(self) -> None:
         try:
-            self.folder.release()
+            self.store.release()
         except (OSError, ResponsesError) as error:
-            log.warning("%s: the lease could not be released, and lapses by itself. %s", self.folder.path, error)
+            log.warning("%s: the lease could not be released, and lapses by itself. %s", self.store.path, error)
 
-    def _index(self, rows: Rows, index: Index, lease: LeaseKeeper) -> None:
-        """Read the source."""
-        columns = parquet.Columns() if self.job.output_format == "parquet" else None
+    def _index_source(self, rows: IndexedRows, index: Index, lease: LeaseKeeper) -> None:
+        types = parquet_result.ColumnTypes() if self.job.output_format == "parquet" else None
         for chunk in rows.read():
             self._report.rows += len(chunk)
             index.add(chunk)
-            if columns is not None:
-                columns.add([(row.position, json.loads(row.columns)) for row in chunk])
-            if self._cancelled is not None:
-                raise self._cancelled
-            lease.check()
-        if columns is not None:
-            columns.check()
+            if types is not None:
+                types.add([(row.position, json.loads(row.columns)) for row in chunk])
+            self._check_running(lease)
+        if types is not None:
+            types.check()
         self._report.source_rows = rows.total
-        index.seal(self.job.key)
+        index.check_keys(self.job.key)
         self._refuse_invalid(index)
 
-    def _to_try(self, index: Index, lease: LeaseKeeper) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the rows of the result, without their responses, as long as the run may go on."""
+    def _check_running(self, lease: LeaseKeeper) -> None:
+        """Raise if the attempt was cancelled, or its lease is lost."""
+        if self._cancelled is not None:
+            raise self._cancelled
+        lease.check()
+
+    def _trial_rows(self, index: Index, lease: LeaseKeeper) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield position and columns of the rows that will be sent, while the attempt may go on."""
         for position, columns in index.valid_rows():
             yield position, json.loads(columns)
-            if self._cancelled is not None:
-                raise self._cancelled
-            lease.check()
+            self._check_running(lease)
 
     def _refuse_invalid(self, index: Index) -> None:
-        """Send nothing if so much is wrong with the rows that the run would fail in any case."""
+        """Send nothing if so many rows are invalid that the task would fail in any case."""
         if (first := index.first_invalid()) is None:
             return
         number, key, error = first
         invalid = index.counts()[INVALID]
         cause = f"row {number} (key {key}): {error}".rstrip(". ")
-        if index.requests_left() == 0:
+        if index.count_pending() == 0:
             raise RequestValidationError(f"{cause}. No row can be sent")
         if not self.job.limits.allows(invalid, self._report.rows):
             raise RequestValidationError(
@@ -202,49 +206,43 @@ class Enrichment:
                 "source, or raise the limit"
             )
 
-    def _recall(self, index: Index) -> Earlier:
-        """Read what earlier attempts have written."""
-        report, earlier = self._report, Earlier(self.fields, self.job.run)
-        before = index.requests_left()
-        earlier.read(self.folder.read_parts(), index)
+    def _read_parts(self, index: Index) -> EarlierResponses:
+        """Read the responses of earlier attempts."""
+        report, earlier = self._report, EarlierResponses(self.columns, self.job.request)
+        before = index.count_pending()
+        earlier.read(self.store.read_parts(), index)
         report.spent = earlier.spent
-        report.left = index.requests_left()
-        report.reused = before - report.left
+        report.pending = index.count_pending()
+        report.reused = before - report.pending
         return earlier
 
-    async def _send(self, index: Index, earlier: Earlier, lease: LeaseKeeper) -> BaseException | None:
-        """Send what has no response; return why that was stopped, if it was."""
+    async def _send(self, index: Index, earlier: EarlierResponses, lease: LeaseKeeper) -> BaseException | None:
+        """Send the pending requests; return why sending stopped early, if it did."""
         from airflow_provider_responses.client import AsyncResponsesClient
         from airflow_provider_responses.client.response_check import is_one_of_many
 
-        is_one_of_many.set(True)  # in this run's own context
+        is_one_of_many.set(True)  # in the context of this attempt alone
         environment, limits = self.environment, self.job.limits
-        writer = environment.part_writer(
-            self.folder,
-            index,
-            self.fields,
-            typed=self._typed,
-            prompt=(self.job.prompt or {}).get("fingerprint"),
-            limits=limits,
-            clock=environment.clock,
-            tick=environment.tick,
-            part_rows=environment.part_rows,
-            flush_seconds=environment.flush_seconds,
-        )
+        writer = self._make_writer(index)
         progress = self._report.progress = Progress(
-            most_expensive=earlier.most_expensive, priced=earlier.most_expensive > 0
+            most_expensive=earlier.most_expensive, has_price=earlier.most_expensive > 0
         )
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
-                ask=Asker(self._requests, client, self._report).ask,
-                take=index.pending,
-                keep=lambda answer: self._keep(writer, sender, answer),
+                send=RowClient(self._requests, client, self._report).send,
+                read=index.next_pending,
+                on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
                 limits=limits,
                 config=self.job.config.for_call(self.job.options),
-                budget=Budget(limits, progress, spent=earlier.spent.known, known=frozenset(earlier.known)),
+                budget=Budget(
+                    limits,
+                    progress,
+                    spent=earlier.spent.known,
+                    counted_generations=frozenset(earlier.counted_generations),
+                ),
                 progress=progress,
-                room=writer,
+                backlog=writer,
                 initial_window=self._window,
                 clock=environment.clock,
                 sleep=environment.sleep,
@@ -254,111 +252,135 @@ class Enrichment:
             if self._cancelled is not None:
                 sender.stop(self._cancelled)
             lease.check()
-            ended = asyncio.Event()
-            beside = [asyncio.create_task(it) for it in (self._say(sender, ended), self._end_in_time(sender, ended))]
-            writing = asyncio.create_task(writer.run(sender))
-            writing.add_done_callback(lambda task: _stop_if_failed(sender, task))
-            try:
-                return await sender.run()
-            finally:
-                self._loop = None
-                self._window = sender.throttle.window if progress.sent else self._window
-                writer.finish(hurried=self._cancelled is not None)
-                await asyncio.wait({writing})
-                ended.set()
-                await asyncio.wait(beside)
-                with contextlib.closing(writer):
-                    for task in (writing, *beside):
-                        if not task.cancelled():
-                            task.result()
+            return await self._run_sender(sender, writer)
 
-    def _keep(self, writer: PartWriter, sender: Sender, answer: Answer) -> None:
-        """Take what came of a request; stop where most fail, since the rest would be paid without use."""
-        if self._typed and answer.status == OK and not isinstance(answer.value, Mapping):
-            answer = replace(answer, status=UNREADABLE)  # its text, which is all there is, was asked for
-        writer.keep(answer)
-        self._report.note(answer)
-        if answer.error is None or (answer.value is not None and self.job.run.on_invalid_output == "return"):
+    def _make_writer(self, index: Index) -> PartWriter:
+        environment = self.environment
+        return environment.part_writer(
+            self.store,
+            index,
+            self.columns,
+            has_fields=self._has_fields,
+            prompt=(self.job.prompt or {}).get("fingerprint"),
+            limits=self.job.limits,
+            clock=environment.clock,
+            tick=environment.tick,
+            part_rows=environment.part_rows,
+            flush_seconds=environment.flush_seconds,
+        )
+
+    async def _run_sender(self, sender: Sender, writer: PartWriter) -> BaseException | None:
+        """Run the sender beside the part writer, the progress lines and the timeout; return why it stopped early."""
+        ended = asyncio.Event()
+        others = [asyncio.create_task(it) for it in (self._log_progress(sender, ended), self._time_out(sender, ended))]
+        writing = asyncio.create_task(writer.run(sender))
+        writing.add_done_callback(lambda task: _stop_if_failed(sender, task))
+        try:
+            return await sender.run()
+        finally:
+            self._loop = None
+            self._window = sender.throttle.window if sender.progress.sent else self._window
+            writer.finish(hurried=self._cancelled is not None)
+            await asyncio.wait({writing})
+            ended.set()
+            await asyncio.wait(others)
+            with contextlib.closing(writer):
+                for task in (writing, *others):
+                    if not task.cancelled():
+                        task.result()
+
+    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> None:
+        """Add the outcome of a request; stop if most requests fail, since others would be paid without use."""
+        if self._has_fields and outcome.status == OK and not isinstance(outcome.value, Mapping):
+            outcome = replace(outcome, status=INVALID_OUTPUT)  # a text, which on_invalid_output="return" accepts
+        writer.add(outcome)
+        self._report.note_outcome(outcome)
+        is_accepted = outcome.value is not None and self.job.request.on_invalid_output == "return"
+        if outcome.error is None or is_accepted:
             return
-        self._failed += answer.pending.rows
+        self._failed_rows += outcome.request.row_count
         progress = sender.progress
         if (
-            progress.failures.total() >= FEWEST_FAILURES
+            progress.failures.total() >= MIN_FAILURES
             and progress.failures.total() * 2 > progress.done
-            and not self.job.limits.allows(self._failed, self._report.rows)
+            and not self.job.limits.allows(self._failed_rows, self._report.rows)
         ):
-            sender.stop(self._report.most_fail(answer))
+            sender.stop(self._report.most_failed_error(outcome))
 
-    async def _say(self, sender: Sender, ended: asyncio.Event) -> None:
-        """Report how it goes, now and then."""
-        clock, reported = self.environment.clock, self.environment.clock()
-        while not await _is_set(ended, self.environment.tick):
-            if clock() - reported >= self.environment.progress_seconds:
-                self._report.say(sender.throttle.window, sender.silence.current(clock()))
-                reported = clock()
+    async def _log_progress(self, sender: Sender, ended: asyncio.Event) -> None:
+        clock, logged_at = self.environment.clock, self.environment.clock()
+        while not await _wait_for(ended, self.environment.tick):
+            if clock() - logged_at >= self.environment.progress_seconds:
+                self._report.log_progress(sender.throttle.window, sender.silence.current(clock()))
+                logged_at = clock()
 
-    async def _end_in_time(self, sender: Sender, ended: asyncio.Event) -> None:
-        """Stop when the time of the run is over."""
-        if (seconds := self.job.seconds) is None:
+    async def _time_out(self, sender: Sender, ended: asyncio.Event) -> None:
+        """Cancel the sender when the timeout of the attempt is over."""
+        if (timeout := self.job.timeout) is None:
             return
-        ends_at = self._report.began + seconds
+        ends_at = self._report.started + timeout
         while (left := ends_at - self.environment.clock()) > 0:
-            if await _is_set(ended, min(left, self.environment.tick)):
+            if await _wait_for(ended, min(left, self.environment.tick)):
                 return
-        self._cancelled = _out_of_time(seconds)
+        self._cancelled = TransportError(
+            f"the task's time of {timeout:.0f} s is over; all responses are saved, and a retry continues from there",
+            kind="deadline",
+        )
         sender.cancel(self._cancelled)
 
-    def _close(self, index: Index, scratch: Path, stopped: BaseException | None, watch: UploadWatch) -> dict[str, Any]:
-        """Write the result and the manifest; fail if too many rows have."""
-        if isinstance(stopped, RequestCancelledError):
-            raise stopped  # there is no time; the parts are written
+    def _finish(
+        self, index: Index, scratch: Path, stop_reason: BaseException | None, watch: UploadWatch
+    ) -> dict[str, Any]:
+        """Write the result and the manifest; raise if the attempt stopped early, or too many rows have failed."""
+        if isinstance(stop_reason, RequestCancelledError):
+            raise stop_reason  # there is no time for a result; the responses are written
         counts = Counter({OK: 0} | index.counts())
         path, unwritten = None, None
         try:
-            path = self._write(index, scratch, watch)
+            path = self._write_result(index, scratch, watch)
         except LeaseLostError:
             raise
         except ResponsesError as error:
             unwritten = error
-        why = stopped or unwritten
+        failure = stop_reason or unwritten
         self.manifest = manifest = self._report.manifest(
-            path, counts, complete=why is None, generation=self.folder.generation
+            path, counts, complete=failure is None, generation=self.store.generation
         )
         manifest["window"] = None if self._window is None else int(self._window)
-        self._write_manifest(manifest, watch, why)
-        self._report.warn(index)
-        self._report.say_end(counts, path)
-        if stopped is not None and unwritten is not None:
+        self._write_manifest(manifest, watch, failure)
+        self._report.log_warnings(index)
+        self._report.log_end(counts, path)
+        if stop_reason is not None and unwritten is not None:
             log.warning("There is no result: %s", unwritten)
-        if why is not None:
-            raise why
+        if failure is not None:
+            raise failure
         total = self._report.rows
         failed = total - counts[OK]
-        if self.job.run.on_invalid_output == "return":
-            failed -= counts["incomplete"] + counts["refused"] + counts["unreadable"]
+        if self.job.request.on_invalid_output == "return":
+            failed -= sum(counts[status] for status in REJECTED)
         if failed and (failed == total or not self.job.limits.allows(failed, total)):
-            raise self._report.too_many_failed(failed, counts, results.first_error(index))
+            raise self._report.too_many_failed_error(failed, counts, result.first_error(index))
         return manifest
 
-    def _write_manifest(self, manifest: dict[str, Any], watch: UploadWatch, why: BaseException | None) -> None:
-        """Write the manifest; where the attempt fails in any case, it fails for its own reason."""
-        storage = self.folder.storage
+    def _write_manifest(self, manifest: dict[str, Any], watch: UploadWatch, failure: BaseException | None) -> None:
+        """Write the manifest. If the attempt has failed already, an error here is only logged."""
+        storage = self.store.storage
         is_safe = f"The result and all responses are safe in {storage}; a retry writes both and sends no request again"
         try:
-            watch.run(lambda _: self.folder.write_manifest(manifest), storage.url(MANIFEST), is_safe)
+            watch.run(lambda _: self.store.write_manifest(manifest), storage.url(MANIFEST), is_safe)
         except StorageError as error:
-            if why is None:
+            if failure is None:
                 raise
             log.warning("The manifest could not be written: %s", error)
 
-    def _write(self, index: Index, scratch: Path, watch: UploadWatch) -> str:
-        return results.write(
+    def _write_result(self, index: Index, scratch: Path, watch: UploadWatch) -> str:
+        return result.write_result(
             index,
-            self.folder.storage,
+            self.store.storage,
             scratch,
             output_format=self.job.output_format,
-            unanswered=dict.fromkeys((*self.fields, *META)),
-            check=self.folder.renew,
+            empty=dict.fromkeys((*self.columns, *META_COLUMNS)),
+            check=self.store.renew,
             watch=watch,
         )
 
@@ -369,21 +391,15 @@ def _stop_if_failed(sender: Sender, task: asyncio.Task[None]) -> None:
 
 
 def _window_of(manifest: Mapping[str, Any]) -> float | None:
-    """Return the requests in flight that the last attempt ended with, None if it is unknown."""
+    """Return the number of requests that could be in flight at the end of the last attempt, None if unknown."""
     window = manifest.get("window")
     return window if isinstance(window, (int, float)) and not isinstance(window, bool) and window >= 1 else None
 
 
-async def _is_set(event: asyncio.Event, within: float) -> bool:
+async def _wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; return whether it was set in time."""
     try:
-        await asyncio.wait_for(event.wait(), within)
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return False
     return True
-
-
-def _out_of_time(seconds: float) -> TransportError:
-    return TransportError(
-        f"the task's time of {seconds:.0f} s is over; what is done stays, and a retry goes on from there",
-        kind="deadline",
-    )

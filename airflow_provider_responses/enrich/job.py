@@ -1,4 +1,4 @@
-"""What an enrichment is to do, and what it runs in."""
+"""The arguments of an enrichment, and its environment: clocks, random numbers and factories."""
 
 from __future__ import annotations
 
@@ -24,35 +24,39 @@ if TYPE_CHECKING:
 PART_ROWS: Final = 1000
 FLUSH_SECONDS: Final = 15.0
 
-Ask = Callable[[Row], Mapping[str, Any]]
+RowFields = Callable[[Row], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """
-    What a run does.
+    The arguments of an enrichment.
 
-    :param chunks: gives the source's rows in chunks; it is called once, and blocks.
-    :param ask: gives the fields of the request about a row.
-    :param run: how rows are asked and their answers are read; its fields are not used.
-    :param key: the column that tells rows apart; by default their position does.
-    :param columns: of the source, that go into the result; all by default.
-    :param shard: which share of the rows is this run's, and of how many.
+    :param read_chunks: returns the rows of the source in chunks. It is called once, and blocks.
+    :param row_fields: returns the fields of the request of a row.
+    :param request: the other arguments of each request; its fields are not used.
+    :param config: of the client.
+    :param output_path: a ``Path``, an ``ObjectStoragePath`` or a ``Storage``.
+    :param writer: the task instance.
+    :param key: the column that identifies rows, by default their position.
+    :param columns: of the source, that go into the result, by default all.
+    :param shard: number of this task's share of the rows, and number of shares.
     :param options: for every request.
+    :param resume: whether to use the responses of earlier attempts and runs.
     :param output_format: ``jsonl`` or ``parquet``.
-    :param prompt: the record of what all rows are asked by; see :func:`prompt.describe`.
-    :param on_changed_request: ``send`` rows again whose request has changed since they were answered, or ``fail``.
+    :param prompt: the record of the prompt; see :func:`prompt.describe`.
+    :param on_changed_request: ``send`` rows again whose request has changed since they got a response, or ``fail``.
     :param allow_empty: whether a source without rows is a success.
-    :param trial: is given each row that will be sent, with its position and columns, before anything is; what it raises
-        ends the run.
-    :param seconds: that the run may take; what is answered by then stays.
+    :param trial: is called before anything is sent, with the position and the columns of each row that will be sent.
+        An exception in it ends the attempt.
+    :param timeout: seconds that the attempt may take. Responses that arrived by then are saved.
     """
 
-    chunks: Callable[[], Iterable[list[Row]]]
-    ask: Ask
-    run: TaskRequest
+    read_chunks: Callable[[], Iterable[list[Row]]]
+    row_fields: RowFields
+    request: TaskRequest
     config: ClientConfig
-    folder: Any
+    output_path: Any
     writer: Writer
     limits: Limits = field(default_factory=Limits)
     key: str | None = None
@@ -65,23 +69,27 @@ class Job:
     on_changed_request: Literal["send", "fail"] = "send"
     allow_empty: bool = True
     trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
-    seconds: float | None = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """
-    What a run is in: time and chance, where it reports to, and what it is made of. Tests replace them.
+    Clocks, random numbers, intervals and factories of an enrichment. Tests replace them.
 
-    :param report: takes the figures of the progress line.
-    :param tick: seconds between looks at what has to be written or reported.
-    :param lease_seconds: after the lease's last renewal, others may write.
+    :param clock: seconds, as of ``time.monotonic``.
+    :param now: seconds since the epoch.
+    :param draw: returns a random number from 0 to 1.
+    :param report: receives the figures of each progress line.
+    :param client: makes the client.
+    :param tick: seconds between two checks whether something must be written or reported.
+    :param lease_seconds: after the lease's last renewal, until other writers may take over.
     :param progress_seconds: between two progress lines.
-    :param part_rows: in a part at most.
-    :param flush_seconds: after which few responses are a part as well.
-    :param open_folder: opens the output; all of its storage calls are methods.
+    :param part_rows: maximum number of rows of a part.
+    :param flush_seconds: after which a smaller part is written.
+    :param open_output: opens the output; all of its storage calls are methods.
     :param open_index: makes the index; each of its commits is a call of ``Index.commit``.
-    :param part_writer: makes what writes the parts; each flush is a call of ``PartWriter.store``.
+    :param part_writer: makes the part writer; each flush is a call of ``PartWriter.store``.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -95,6 +103,6 @@ class Environment:
     progress_seconds: float = 10.0
     part_rows: int = PART_ROWS
     flush_seconds: float = FLUSH_SECONDS
-    open_folder: Callable[..., OutputStore] = OutputStore
+    open_output: Callable[..., OutputStore] = OutputStore
     open_index: Callable[[Path], Index] = Index
     part_writer: Callable[..., PartWriter] = PartWriter

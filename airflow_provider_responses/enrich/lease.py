@@ -1,10 +1,10 @@
 """
-The lease of an output: who may write it, and until when.
+The lease of an output: which writer may write, and until when.
 
-Where the store has an exclusive create, every claim is a new file with a number, and the highest owns: of two writers
-who want the same number the store refuses one. Renewing makes the next claim, so that nobody takes over a lease that
-was renewed a moment ago. Elsewhere the lease is one file, which is read, written and read again; two writers who start
-in the same moments may then both believe that it is theirs.
+Where the store can create a file exclusively, each claim is a new file with a number, and the claim with the highest
+number holds the lease. Of two writers that create the same number, the store refuses one. A renewal creates the next
+number, so that no writer can take over a lease that was renewed a moment ago. Elsewhere the lease is one file, which is
+read, written and read again; two writers that start within the same seconds may then both believe to hold it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LEASES: Final = "lease"  # the folder
 _SHARED: Final = "lease.json"
 _CLAIM: Final = "claim-"
 _PROBE: Final = re.compile(r"probe-[0-9a-f]{8}")
-_READS: Final = 6  # of a claim that is torn: on local disk it may be half written
-_LOOKS: Final = 20  # for a claim that is there; its owner deletes it when there is a newer one
-_PAUSE: Final = 0.02  # seconds before the second read; then twice as long each time
+_READS: Final = 6  # of a claim that is cut off: on local disk it may be half written
+_LOOKUPS: Final = 20  # of the latest claim: its owner deletes it when there is a newer one
+_PAUSE: Final = 0.02  # seconds before the second read, doubled before each further one
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """
-    What a writer says of itself.
+    A writer's claim to the lease.
 
-    :param owner: the task instance, in its attempt
-    :param try_number: and since it was cleared
-    :param idempotency key: the last time.
-    :param token: tells writers apart who believe that they are the same attempt.
+    :param owner: the task instance.
+    :param try_number: of the task instance.
+    :param idempotency_key: changes when the task instance is cleared.
+    :param token: differs between two processes that both run as the same attempt.
     :param generation: of the parts that are written and read.
-    :param begun: the latest generation, also if it has no parts.
+    :param latest_generation: that was begun, even if it has no parts.
     :param expires: seconds since the epoch.
     """
 
@@ -52,22 +52,26 @@ class Claim:
     idempotency_key: str
     token: str
     generation: int
-    begun: int
+    latest_generation: int
     expires: float
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
-        """Return the claim in a file; None if it is torn, or none."""
+        """Return the claim in a file, None if it is cut off or is no claim."""
         try:
             found: Any = json.loads(data)
             claim = cls(**{field.name: found[field.name] for field in fields(cls)})
-            float(claim.expires), claim.generation + claim.begun + claim.try_number, claim.owner + claim.token
+            (
+                float(claim.expires),
+                claim.generation + claim.latest_generation + claim.try_number,
+                claim.owner + claim.token,
+            )
         except (ValueError, KeyError, TypeError):
             return None
         return claim
 
     def encoded(self) -> bytes:
-        """Return the claim as a file."""
+        """Return the content of the claim's file."""
         return json.dumps(asdict(self)).encode()
 
 
@@ -75,8 +79,8 @@ class Lease(ABC):
     """
     The lease in a storage.
 
-    :param sleep: waits before a torn claim is read again.
-    :param probes: files that attempts left behind which were killed while they probed the store.
+    :param sleep: waits before a claim that is cut off is read again.
+    :param probes: files of attempts that were killed while they probed the store.
     """
 
     is_exclusive: ClassVar[bool]
@@ -87,22 +91,22 @@ class Lease(ABC):
     @abstractmethod
     def latest(self) -> tuple[int, Claim | None]:
         """
-        Return the latest claim and its number: 0 and None if there is none.
+        Return the number of the latest claim, and the claim: 0 and None if there is none.
 
-        One that is damaged counts as the one before it; None if there is no other.
+        If it is damaged, the claim before it is returned, None if there is no other.
         """
 
     @abstractmethod
     def take(self, number: int, claim: Claim) -> int | None:
         """
-        Put a claim after the one of this number; return its own, and None if another writer was faster.
+        Put a claim after the claim of a number; return its own number, None if another writer was faster.
 
-        It is no lease before it is renewed.
+        The writer does not hold the lease before the first renewal.
         """
 
     @abstractmethod
     def renew(self, number: int, claim: Claim) -> int | None:
-        """Put a claim after one's own of this number; return its own, and None if that one does not count any more."""
+        """Replace the writer's own claim of a number; return the new number, None if that claim is no longer valid."""
 
     def delete_probes(self) -> None:
         """
@@ -114,7 +118,7 @@ class Lease(ABC):
             self._storage.delete_file(f"{LEASES}/{name}")
 
     def _read(self, name: str) -> tuple[bool, Claim | None]:
-        """Return whether a file is there, and its claim; one that is torn is read again, and None in the end."""
+        """Return whether a file is there, and its claim: None if it is still cut off after several reads."""
         pause = _PAUSE
         for attempt in range(_READS):
             if (data := self._storage.read_file(f"{LEASES}/{name}")) is None:
@@ -128,30 +132,30 @@ class Lease(ABC):
 
 
 class ExclusiveLease(Lease):
-    """One file a claim; the store lets nobody make one that is there."""
+    """One file for each claim. The store refuses to create a file that is there."""
 
     is_exclusive = True
 
     def latest(self) -> tuple[int, Claim | None]:
-        for _ in range(_LOOKS):
+        for _ in range(_LOOKUPS):
             number, *older = sorted(self._numbers(), reverse=True) or [0]
             if number == 0:
                 return 0, None
             is_there, claim = self._read(_name(number))
             if is_there:
-                return number, claim or self._whole(older)
+                return number, claim or self._first_readable(older)
         url = self._storage.url(LEASES)
-        raise StorageError(f"{url} has claims that go when they are read; a retry looks again", path=url)
+        raise StorageError(f"{url} has claims that disappear while they are read; a retry reads them again", path=url)
 
-    def _whole(self, numbers: list[int]) -> Claim | None:
-        """Return the first that is whole: a writer that was killed while it renewed leaves its claim before that."""
+    def _first_readable(self, numbers: list[int]) -> Claim | None:
+        """Return the first claim that is complete: that of a writer which was killed while it wrote the next one."""
         return next((claim for number in numbers if (claim := self._read(_name(number))[1]) is not None), None)
 
     def renew(self, number: int, claim: Claim) -> int | None:
         if (mine := self.take(number, claim)) is None:
             return None
         numbers = self._numbers()
-        # A claim that was deleted can be made again: by a writer who has lost the lease, or whose output is gone.
+        # A number that was deleted can be created again: by a writer that has lost the lease, or whose output is gone.
         if mine != max(numbers, default=0) or number not in numbers:
             self._delete([mine])
             return None
@@ -159,7 +163,7 @@ class ExclusiveLease(Lease):
         return mine
 
     def take(self, number: int, claim: Claim) -> int | None:
-        # One that is there may be one's own: of a request whose response was lost.
+        # An existing claim may be the writer's own, of a request whose response was lost.
         while not self._storage.create_file(f"{LEASES}/{_name(number + 1)}", claim.encoded()):
             _, found = self._read(_name(number + 1))
             if found is None or found.token != claim.token:
@@ -172,19 +176,21 @@ class ExclusiveLease(Lease):
             for number in numbers:
                 self._storage.delete_file(f"{LEASES}/{_name(number)}")
         except StorageError as error:
-            log.info("Claims that do not count any more are left there: %s", error)
+            log.info("Older claims could not be deleted: %s", error)
 
     def _numbers(self) -> list[int]:
         return [number for name in self._storage.list_names(LEASES) if (number := _number(name))]
 
 
 class SharedLease(Lease):
-    """One file, which everybody may write."""
+    """One file, which every writer can replace."""
 
     is_exclusive = False
 
     def latest(self) -> tuple[int, Claim | None]:
-        if _SHARED not in self._storage.list_names(LEASES):  # else a worker that may not list the bucket gets a 403
+        if _SHARED not in self._storage.list_names(
+            LEASES
+        ):  # a worker without the right to list the bucket would get a 403
             return 0, None
         is_there, claim = self._read(_SHARED)
         return int(is_there), claim
@@ -203,9 +209,9 @@ class SharedLease(Lease):
 
 def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> Lease:
     """
-    Return the lease of an output, as those before had it; of a new one, as its store allows.
+    Return the lease of an output: of the same kind as before, or for a new output, exclusive if its store allows that.
 
-    :raises StorageError: if its store cannot be used, so that nothing is paid.
+    :raises StorageError: if the store cannot be used.
     """
     there = storage.list_names(LEASES)
     has_claims, probes = any(map(_number, there)), [name for name in there if _PROBE.fullmatch(name)]
@@ -220,7 +226,7 @@ def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> 
         log.info("The lease of %s is exclusive: its store refuses a second create", storage)
         return ExclusiveLease(storage, sleep, probes)
     log.warning(
-        "The lease of %s is not exclusive, since its store takes a second create: two tasks that start on it within "
+        "The lease of %s is not exclusive, since its store accepts a second create: two tasks that start on it within "
         "the same seconds may both send and pay. Start one at a time, or use a store with conditional writes",
         storage,
     )
@@ -238,7 +244,7 @@ def _is_exclusive(storage: Storage, token: str) -> bool:
 def _refuses_second(storage: Storage, token: str) -> bool:
     """Create a file twice, and see whether the second is refused."""
     name = f"{LEASES}/probe-{token}"
-    # The first may be refused too, if it had come through and its response was lost.
+    # The first create may be refused, too: if it took effect, its response was lost, and the library repeated it.
     was_refused = not storage.create_file(name, b"1") or not storage.create_file(name, b"2")
     storage.delete_file(name)
     return was_refused
@@ -249,6 +255,6 @@ def _name(number: int) -> str:
 
 
 def _number(name: str) -> int:
-    """Return the number of a claim, 0 if it is none."""
+    """Return the number of a claim's file, 0 for another file."""
     text = name.removeprefix(_CLAIM).removesuffix(".json")
     return int(text) if name.startswith(_CLAIM) and name.endswith(".json") and text.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Renews the lease on a thread of its own, from its start to its end, whatever else the run waits for."""
+"""Renews the lease on a thread of its own, whatever else the attempt waits for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT: Final = 5.0  # seconds after a renewal that failed
-SHORTEST_WAIT: Final = 0.001
+MAX_WAIT: Final = 5.0  # seconds after a renewal that failed
+MIN_WAIT: Final = 0.001
 
 
 class LeaseKeeper:
@@ -26,9 +26,9 @@ class LeaseKeeper:
     :param renew: tries to renew the lease, once.
     :param path: of the output, for messages.
     :param clock: seconds, as of ``time.monotonic``.
-    :param lease_seconds: after which the lease lapses; it is renewed four times as often.
-    :param max_outage: seconds that a store that is down is waited for.
-    :param lost: is called, on the keeper's thread, once the lease is lost or cannot be kept.
+    :param lease_seconds: after which the lease lapses. It is renewed four times in that time.
+    :param max_outage: seconds to wait for a store that is down.
+    :param on_lost: is called once, on the keeper's thread, when the lease is lost or cannot be renewed.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class LeaseKeeper:
         clock: Callable[[], float],
         lease_seconds: float,
         max_outage: float,
-        lost: Callable[[BaseException], None],
+        on_lost: Callable[[BaseException], None],
     ) -> None:
         self._renew, self._path, self._clock = renew, path, clock
-        self._seconds, self._max_outage, self._lost = lease_seconds, max_outage, lost
+        self._seconds, self._max_outage, self._on_lost = lease_seconds, max_outage, on_lost
         self._ended = threading.Event()
         self._failing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
@@ -56,27 +56,28 @@ class LeaseKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()  # a renewal after the release would take the lease again
+        self._thread.join()  # a renewal after the release would claim the lease again
 
     def check(self) -> None:
         """
-        Do nothing while the lease is kept.
+        Check that the lease is held.
 
         :raises LeaseLostError: if another writer has taken it.
+        :raises StorageError: if it could not be renewed for too long.
         """
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
         wait = self._seconds / 4
-        while not self._ended.wait(max(wait, SHORTEST_WAIT)) and self._error is None:
+        while not self._ended.wait(max(wait, MIN_WAIT)) and self._error is None:
             wait = self._seconds / 4
             try:
                 self._renew()
             except LeaseLostError as error:
                 self._end(error)
-            except Exception as error:  # noqa: BLE001  a thread that died would keep nothing, whatever the store raised
-                wait = min(wait, LONGEST_WAIT)
+            except Exception as error:  # noqa: BLE001  the thread must go on, whatever the store raises
+                wait = min(wait, MAX_WAIT)
                 self._failed(error)
             else:
                 self._failing_since = None
@@ -89,7 +90,7 @@ class LeaseKeeper:
         if now - self._failing_since >= max(self._max_outage, self._seconds):
             failure = StorageError(
                 f"output_path {str(self._path)!r}: the lease could not be renewed for {now - self._failing_since:.0f} "
-                f"s, and another run may have begun to write; a retry goes on from what is done. {error}",
+                f"s, and another task may have begun to write; a retry continues with the saved responses. {error}",
                 path=str(self._path),
                 retryable=True,
             )
@@ -98,4 +99,4 @@ class LeaseKeeper:
 
     def _end(self, error: BaseException) -> None:
         self._error = error
-        self._lost(error)
+        self._on_lost(error)

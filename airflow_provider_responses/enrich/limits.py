@@ -1,4 +1,4 @@
-"""What a run may take, as the user sets it. No I/O and no clock."""
+"""The limits of an enrichment, as the user sets them. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any, Final
 
 from airflow_provider_responses.validation import check_known, check_number, check_type, wrong_value
 
-FIRST_WINDOW: Final = 128  # requests in flight at the start, at most, where the user names no number
+DEFAULT_INITIAL_CONCURRENCY: Final = 128  # requests in flight at the start, at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """
-    What a run may take.
+    The limits of an enrichment.
 
-    :param concurrency: requests in flight at most; fewer while the service is too busy.
-    :param initial_concurrency: requests in flight at the start of the first attempt; by default ``concurrency``, but
-        not more than 128. A later attempt starts with as many as the one before had in the end.
-    :param requests_per_minute: sends in a minute at most.
-    :param tokens_per_minute: tokens, in and out, in a minute at most; those of a response to come are estimated.
-    :param max_cost: US dollars for all rows of an output, over all attempts; each response to come is counted as
-        much as the most expensive one so far.
-    :param max_failures: rows that may fail before the task does: a count, or, below 1 and as a float, a share.
-    :param max_outage: seconds that a service, or a store, that is down is waited for.
-    :param max_request_bytes: the largest request that is sent.
-    :param max_unwritten: responses that may wait to be written, which the end of the process would lose; while more
-        do, nothing is sent. On local disk there are at most 64.
-    :param max_unwritten_seconds: that a response may wait before nothing more is sent.
-    :raises RequestValidationError: naming the limit, what was given and what is allowed.
+    :param concurrency: maximum number of requests in flight; there are fewer while the service is too busy.
+    :param initial_concurrency: number of requests in flight at the start of the first attempt, by default
+        ``concurrency``, at most 128. A later attempt starts with the number that the one before ended with.
+    :param requests_per_minute: maximum number of sends in a minute.
+    :param tokens_per_minute: maximum number of tokens, in and out, in a minute. Those of open requests are estimated.
+    :param max_cost: US dollars for all rows of an output, over all attempts. Each open request counts as much as the
+        most expensive response so far.
+    :param max_failures: number of rows that may fail before the task fails, or their share, as a float below 1.
+    :param max_outage: seconds to wait for a service or a store that is down.
+    :param max_request_bytes: size of the largest request that is sent.
+    :param max_unwritten: maximum number of responses that wait to be written, and that the end of the process would
+        lose. Nothing is sent while this many wait. On local disk at most 64 wait.
+    :param max_unwritten_seconds: seconds that a response may wait before sending stops.
+    :raises RequestValidationError: naming the limit, what was expected and what was given.
     """
 
     concurrency: int = 64
@@ -62,12 +62,12 @@ class Limits:
 
     @property
     def first_window(self) -> int:
-        """Requests in flight at the start of the first attempt."""
-        return min(self.concurrency, self.initial_concurrency or FIRST_WINDOW)
+        """Number of requests in flight at the start of the first attempt."""
+        return min(self.concurrency, self.initial_concurrency or DEFAULT_INITIAL_CONCURRENCY)
 
     @classmethod
     def parse(cls, value: Any) -> Limits:
-        """Read limits given as such, as a dict of them, or as None for the defaults."""
+        """Return limits that are given as such, as a dict of them, or as None for the defaults."""
         if isinstance(value, Limits):
             return value
         check_type("limits", value, Mapping, expected="Limits or a dict of them", optional=True)
@@ -76,7 +76,7 @@ class Limits:
         return cls(**given)
 
     def allows(self, failed: int, of: int) -> bool:
-        """Whether so many failures of so many rows are within the limit."""
+        """Return whether a number of failed rows, of all rows, is within ``max_failures``."""
         if isinstance(self.max_failures, float) and self.max_failures < 1:
             return not failed or failed / of <= self.max_failures
         return failed <= self.max_failures

@@ -1,4 +1,4 @@
-"""What all rows are asked by, as a record: for Airflow's pages, for the stored DAG, and for the manifest."""
+"""The record of the prompt that all rows share, for Airflow's UI, for the stored DAG, and for the manifest."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def describe(
     """
     Return the record of a prompt; the same arguments give the same record in every process.
 
-    Keys: ``fingerprint`` (16 hex digits; of all that follows), ``input`` (the template, or the function's source),
-    ``instructions``, ``model``, ``output_schema`` (JSON schema), ``output_type`` (its name) and ``request``. It is in
-    alphabetical order, so that the fingerprint is what remains where Airflow cuts a long field.
+    Keys: ``fingerprint`` (16 hex digits, of all the others), ``input`` (the template, or the function's source),
+    ``instructions``, ``model``, ``output_schema`` (JSON schema), ``output_type`` (its name) and ``request``. They are
+    in alphabetical order, so that the fingerprint remains where Airflow cuts a long field.
 
     :param input: the template of the rows, or the function that is called for each of them.
     """
@@ -63,11 +63,11 @@ def _schema_of(output_type: type[BaseModel]) -> Any:
     try:
         return json_schema_format(output_type)["schema"]
     except (RequestValidationError, TypeError, AttributeError):
-        return None  # the operator refuses it, and says why
+        return None  # the operator refuses this type with a reason
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as plain JSON types; what is none of them, such as an upstream task's output, by its class."""
+    """Return a value as plain JSON types, and other objects, such as an upstream task's output, as their class name."""
     value = unwrap_enum(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
@@ -81,14 +81,14 @@ def _plain(value: Any) -> Any:
 
 
 def _source_of(function: Callable[..., Any]) -> str:
-    """Return a function's source, without its decorators; else its name and a digest of what it does."""
+    """Return a function's source without its decorators, otherwise its name and a digest of its bytecode."""
     if isinstance(function, functools.partial):
         bound = json.dumps([_plain(list(function.args)), _plain(function.keywords)], sort_keys=True)
         return f"{_source_of(function.func)}\n# with {bound}"
     inner: Any = inspect.unwrap(function)
     inner = inner if inspect.isroutine(inner) else type(inner).__call__
     code = getattr(inner, "__code__", None)
-    if code is None:  # it is not written in Python
+    if code is None:  # not written in Python
         return f"<function {getattr(function, '__qualname__', type(function).__qualname__)}>"
     return _text_of(inner, code) or f"<function {inner.__qualname__}, digest {_digest(repr(_facts_of(code)))}>"
 
@@ -99,19 +99,19 @@ def _text_of(function: Any, code: types.CodeType) -> str | None:
         text = "".join(lines)
         tree = _parsed(text)
     except (OSError, TypeError, SyntaxError, ValueError):
-        return None  # made by `exec`, or its file is gone or changed
+        return None  # made by `exec`, or its file is gone or has changed
     found = [node for node in ast.walk(tree) if _begins(node, code)]
     return textwrap.dedent(ast.get_source_segment(text, found[0], padded=True) or "") if len(found) == 1 else None
 
 
 @functools.lru_cache(maxsize=4)
 def _parsed(text: str) -> ast.Module:
-    """Parse a file once for all of its tasks."""
+    """Return the parsed text of a file, cached for all of its tasks."""
     return ast.parse(text)
 
 
 def _begins(node: ast.AST, code: types.CodeType) -> bool:
-    """Whether a part of a file is where the code stands."""
+    """Return whether a node of a file begins where the code does."""
     if isinstance(node, ast.Lambda):
         return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -121,7 +121,7 @@ def _begins(node: ast.AST, code: types.CodeType) -> bool:
 
 
 def _facts_of(code: types.CodeType) -> Sequence[Any]:
-    """Return what a function does, in a form that has no address and no line number."""
+    """Return the bytecode of a function and what it refers to, without addresses and line numbers."""
     constants = [_facts_of(it) if isinstance(it, types.CodeType) else _constant(it) for it in code.co_consts]
     return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 

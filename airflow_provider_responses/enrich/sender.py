@@ -1,7 +1,7 @@
 """
-Sends the requests of all rows: bounded, adapting to the service, and never one more than is needed.
+Sends the requests of all rows, as fast as the service and the limits allow.
 
-One coroutine decides what is sent next; each request in flight is a task. No Airflow, and no clock of its own.
+One coroutine decides which request is sent next; each request in flight is a task. No Airflow, and no clock of its own.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from airflow_provider_responses.enrich.failure_policy import (
     Kind,
     State,
     decide,
-    is_refused,
+    is_unconnected,
     kind_of,
 )
-from airflow_provider_responses.enrich.index import FAILED, OK, Pending
+from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.progress import INCOMPLETE, LONGEST_ERROR, REFUSED, UNREADABLE, Answer, Progress
+from airflow_provider_responses.enrich.model_throttle import Ticket
+from airflow_provider_responses.enrich.progress import Progress
+from airflow_provider_responses.enrich.request_queue import QueuedRequest, RequestQueue, model_of
+from airflow_provider_responses.enrich.row_outcome import MAX_ERROR_LENGTH, RowOutcome
 from airflow_provider_responses.enrich.silence import SilenceTracker
-from airflow_provider_responses.enrich.throttle import Throttle, Ticket
-from airflow_provider_responses.enrich.waiting import Sending, Waiting, model_of
+from airflow_provider_responses.enrich.statuses import FAILED, INCOMPLETE, INVALID_OUTPUT, OK, REFUSED
+from airflow_provider_responses.enrich.throttle import Throttle
 from airflow_provider_responses.exceptions import (
     APIError,
     RefusalError,
@@ -47,16 +50,17 @@ HUNG: Final = (
     "no response before the service was down, and none since: the request was dropped. It may have been billed"
 )
 
-Turn = Callable[[Pending, float | None], Awaitable[None]]
+# Waits until a request in flight may be sent again. It is given the price of the invalid output.
+ResendTurn = Callable[[PendingRequest, float | None], Awaitable[None]]
 
 
-class Room(Protocol):
-    """Bounds the responses that are not written."""
+class Backlog(Protocol):
+    """Bounds the number of unwritten responses."""
 
     def is_full(self) -> bool:
         """Return whether nothing may be sent."""
 
-    async def has_room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until something may be sent."""
 
 
@@ -64,24 +68,24 @@ class Sender:
     """
     See the module.
 
-    :param ask: sends a request and returns its outcome, which may have an error, or raises one; it waits for the
-        :meth:`turn` that it is given before it sends once more.
-    :param take: gives the next requests to send, at most as many as it is told; none when there are no more.
-    :param keep: takes an answer; it must be quick.
-    :param budget: what may be spent.
-    :param progress: what is done so far; both are kept up to date here.
-    :param room: says while nothing may be sent, since too many responses are not written.
+    :param send: sends a request and returns its outcome, which may have an error, or raises one. It awaits the
+        :meth:`resend_turn` that it is given before it sends the request again.
+    :param read: returns the next requests, at most the given number; none when there are no more.
+    :param on_outcome: is called with each outcome, and must be quick.
+    :param budget: the costs so far and their limit.
+    :param progress: the counts of the attempt; the sender updates both.
+    :param backlog: the unwritten responses.
     :param clock: seconds, as of ``time.monotonic``.
-    :param draw: a random number from 0 to 1.
-    :param initial_window: ``throttle.window`` at the end of the attempt before; by default what the limits say.
+    :param draw: returns a random number from 0 to 1.
+    :param initial_window: ``throttle.window`` at the end of the attempt before, by default that of the limits.
     """
 
     def __init__(
         self,
         *,
-        ask: Callable[[Pending, Turn], Awaitable[Outcome]],
-        take: Callable[[int], list[Pending]],
-        keep: Callable[[Answer], None],
+        send: Callable[[PendingRequest, ResendTurn], Awaitable[Outcome]],
+        read: Callable[[int], list[PendingRequest]],
+        on_outcome: Callable[[RowOutcome], None],
         limits: Limits,
         config: ClientConfig,
         budget: Budget,
@@ -89,39 +93,39 @@ class Sender:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
-        room: Room,
+        backlog: Backlog,
         initial_window: float | None = None,
     ) -> None:
         self.throttle, self.silence = Throttle(limits, initial_window), SilenceTracker()
         self.progress, self._budget = progress, budget
-        self._ask, self._keep = ask, keep
-        self._config, self._limits, self._room = config, limits, room
+        self._send, self._on_outcome = send, on_outcome
+        self._config, self._limits, self._backlog = config, limits, backlog
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._waiting = Waiting(take)
-        self._streak: list[Sending] = []  # that failed in a row, though nothing is wrong with them
-        self._flights: dict[asyncio.Task[None], tuple[Sending, Ticket]] = {}
+        self._queue = RequestQueue(read)
+        self._failing: list[QueuedRequest] = []  # that failed in a row because of the service
+        self._flights: dict[asyncio.Task[None], tuple[QueuedRequest, Ticket]] = {}
         self._hung: list[asyncio.Task[None]] = []  # in flight since before an outage that is over
-        self._last: ResponsesError | None = None  # why the service is taken to be down or too busy
+        self._last_error: ResponsesError | None = None  # why the service is considered down or too busy
         self._wake = asyncio.Event()
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = math.inf
-        self._stop: BaseException | None = None
-        self._is_over = False  # the service was down for too long
+        self._stop_reason: BaseException | None = None
+        self._is_given_up = False  # because the service was down for too long
 
     async def run(self) -> BaseException | None:
-        """Send all; give why it stopped before the end, if it did. What was in flight then has been waited for."""
+        """Send all requests, and wait for those in flight; return why it stopped early, if it did."""
         try:
-            while self._stop is None and (self._flights or self._waiting):
+            while self._stop_reason is None and (self._flights or self._queue):
                 now = self._clock()
-                self._drop_hung(now)
-                if now >= self.throttle.over_at() and not self._room.is_full():
+                self._cancel_hung(now)
+                if now >= self.throttle.gives_up_at() and not self._backlog.is_full():
                     self._give_up()
-                elif (job := self._next(now)) is not None:
-                    self._start(job, now)
+                elif (request := self._next(now)) is not None:
+                    self._start(request, now)
                     if self.progress.sent % 32 == 0:
-                        await asyncio.sleep(0)  # responses are read in between
-                elif self._stop is None:
-                    await self._something(now)
+                        await asyncio.sleep(0)  # let responses be read
+                elif self._stop_reason is None:
+                    await self._wait_for_change(now)
             while self._flights:
                 await asyncio.wait(self._flights)
         finally:
@@ -129,272 +133,275 @@ class Sender:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            for job in self._waiting.started():
-                self._drop(job)
-        return self._stop
+            for request in self._queue.resends():
+                self._drop(request)
+        return self._stop_reason
 
-    def stop(self, why: BaseException) -> None:
-        """Send no more; the first reason counts."""
-        self._stop = self._stop or why
+    def stop(self, reason: BaseException) -> None:
+        """Send nothing more. The first reason counts."""
+        self._stop_reason = self._stop_reason or reason
         self._wake.set()
 
     def wake(self) -> None:
-        """Look again whether something may be sent."""
+        """Check again whether something may be sent."""
         self._wake.set()
 
-    def cancel(self, why: BaseException) -> None:
-        """Send no more, and drop what is in flight."""
-        self.stop(why)
+    def cancel(self, reason: BaseException) -> None:
+        """Send nothing more, and drop the requests in flight."""
+        self.stop(reason)
         for task in self._flights:
             task.cancel()
 
-    def _affords(self) -> bool:
+    def _is_affordable(self) -> bool:
         try:
-            return self._budget.affords(len(self._flights))
+            return self._budget.allows_send(len(self._flights))
         except ResponsesError as error:
             self.stop(error)
             return False
 
-    def _next(self, now: float) -> Sending | None:
+    def _next(self, now: float) -> QueuedRequest | None:
         throttle = self.throttle
-        may = throttle.has_room(now) and not self._room.is_full()
-        if throttle.delay(now) or not may or not self._affords():
+        has_room = throttle.has_room(now) and not self._backlog.is_full()
+        if throttle.delay(now) or not has_room or not self._is_affordable():
             return None
-        return self._waiting.next(now, throttle.may_send)
+        return self._queue.next(now, throttle.may_send)
 
-    def _start(self, job: Sending, now: float) -> None:
-        job.sends += 1
+    def _start(self, request: QueuedRequest, now: float) -> None:
+        request.sends += 1
         self.progress.sent += 1
-        ticket = self.throttle.sent(now, len(job.pending.fields), job.model)
-        self.silence.sent(job.model, now)
-        task = asyncio.create_task(self._one(job, ticket))
-        self._flights[task] = job, ticket
+        ticket = self.throttle.note_send(now, len(request.pending.fields), request.model)
+        self.silence.sent(request.model, now)
+        task = asyncio.create_task(self._send_and_handle(request, ticket))
+        self._flights[task] = request, ticket
         self.progress.in_flight = len(self._flights)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         del self._flights[task]
         self.progress.in_flight = len(self._flights)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.stop(error)
         self._wake.set()
 
-    async def _something(self, now: float) -> None:
-        """Wait until something ends, or until the time for the next request."""
+    async def _wait_for_change(self, now: float) -> None:
+        """Wait until a request ends, or until the time at which the next one may be sent."""
         self._wake.clear()
-        if not self._room.is_full():  # else only what is written makes room
-            at = min(self.throttle.next_change(now), self._next_hung(now))
-            if (due := self._waiting.next_due()) > now:
+        if not self._backlog.is_full():  # otherwise only a write makes room
+            at = min(self.throttle.next_change(now), self._next_overdue(now))
+            if (due := self._queue.next_due()) > now:
                 at = min(at, due)
             self._wake_at(at, now)
         await self._wake.wait()
 
     def _wake_at(self, at: float, now: float) -> None:
-        """Look again then, at the latest: an alarm that is set may ring sooner."""
+        """Wake up at a time at the latest; an alarm that is set may be earlier."""
         if at >= self._alarm_at:
             return
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = at
-        self._alarm = asyncio.ensure_future(self._ring(max(at - now, 0.001)))
+        self._alarm = asyncio.ensure_future(self._wake_later(max(at - now, 0.001)))
 
-    async def _ring(self, seconds: float) -> None:
+    async def _wake_later(self, seconds: float) -> None:
         await self._sleep(seconds)
         self._alarm, self._alarm_at = None, math.inf
         self._wake.set()
 
-    async def turn(self, pending: Pending, paid: float | None) -> None:
+    async def resend_turn(self, pending: PendingRequest, cost: float | None) -> None:
         """
-        Wait until a request that is in flight may be sent once more.
+        Wait until a request in flight may be sent again.
 
-        :param paid: US dollars, for the answer that would not do.
-        :raises RequestCancelledError: if the run has stopped, or has no money for it.
+        :param cost: US dollars, of its invalid output.
+        :raises RequestCancelledError: if the attempt has stopped, or the budget has no room for another response.
         """
         model = model_of(pending.fields)
         self.silence.responded(model, self._clock())
-        self._budget.hold(pending.first, paid)
+        self._budget.hold(pending.first_row, cost)
         if not self._budget.has_room(len(self._flights)):
-            raise RequestCancelledError("its response was invalid, and limits.max_cost leaves no room for another")
-        while (wait := self.throttle.delay(self._clock(), model)) and self._stop is None:
+            raise RequestCancelledError(
+                "its output was invalid, and limits.max_cost leaves no room for another response"
+            )
+        while (wait := self.throttle.delay(self._clock(), model)) and self._stop_reason is None:
             await self._sleep(min(wait, 1.0))
-        await self._room.has_room()
-        if self._stop is not None:
-            raise RequestCancelledError("the run stopped before this request was sent once more")
-        self.throttle.spend(self._clock(), len(pending.fields))
+        await self._backlog.wait_for_room()
+        if self._stop_reason is not None:
+            raise RequestCancelledError("the attempt stopped before this request was sent again")
+        self.throttle.count_resend(self._clock(), len(pending.fields))
 
-    async def _one(self, job: Sending, ticket: Ticket) -> None:
+    async def _send_and_handle(self, request: QueuedRequest, ticket: Ticket) -> None:
+        """Send a request, and act on its outcome."""
         try:
-            outcome = await self._ask(job.pending, self.turn)
+            outcome = await self._send(request.pending, self.resend_turn)
         except ResponsesError as raised:
             outcome = Outcome(error=raised, response=raised.response)
         except asyncio.CancelledError:
-            job.paid.add(paid := self._budget.release(job.pending.first))
+            request.cost.add_known(held := self._budget.release(request.pending.first_row))
             hung = TransportError(HUNG, kind="read", ambiguous=True)
-            if not job.is_hung or self._stop is not None:
-                if self._is_over:
-                    job.error, job.paid.unknown = hung, job.paid.unknown + 1
-                self._drop(job)
-                self.silence.ended(job.model, self._clock(), None)
+            if not request.is_hung or self._stop_reason is not None:
+                if self._is_given_up:
+                    request.error, request.cost.unknown = hung, request.cost.unknown + 1
+                self._drop(request)
+                self.silence.ended(request.model, self._clock(), None)
                 raise
-            self.progress.cost += paid  # for an invalid response before
+            self.progress.cost += held  # of an invalid output before
             outcome = Outcome(error=hung)
-        self._budget.release(job.pending.first)
+        self._budget.release(request.pending.first_row)
         now = self._clock()
-        self.throttle.ended(ticket, now)
+        self.throttle.note_end(ticket, now)
         error, response, value = outcome.error, outcome.response, outcome.value
         has_response = response is not None or isinstance(error, APIError)
-        self.silence.ended(job.model, now, now - ticket.started if has_response else None)
-        self._pay(job, outcome)
+        self.silence.ended(request.model, now, now - ticket.started if has_response else None)
+        self._record_cost(request, outcome)
         if error is not None:
-            self._failed(job, error, response, ticket, now)
+            self._handle_failure(request, error, response, ticket, now)
             return
         assert response is not None  # noqa: S101  an outcome has one of both
-        self._came(response, ticket, now)
-        self._mark(outcome, response)
+        self._note_response(response, ticket, now)
+        self._count_marks(outcome, response)
         status = OK if response.status == "completed" else INCOMPLETE
         if status == OK and outcome.invalid:
-            status = UNREADABLE
+            status = INVALID_OUTPUT
         if response.refusal is not None:
             status = REFUSED
-        self._finish(job, status, value=value, response=response, accepted=outcome.accepted)
+        self._finish(request, status, value=value, response=response, accepted=outcome.accepted)
 
-    def _mark(self, outcome: Outcome, response: Response) -> None:
+    def _count_marks(self, outcome: Outcome, response: Response) -> None:
         self.progress.repaired += outcome.repaired
         self.progress.maybe_truncated += response.maybe_truncated
         self.progress.inconsistent += response.inconsistent
 
-    def _came(self, response: Response, ticket: Ticket, now: float) -> None:
-        self._streak.clear()
+    def _note_response(self, response: Response, ticket: Ticket, now: float) -> None:
+        self._failing.clear()
         was_down, counted_from = self.throttle.down_since is not None, self.throttle.counted_from
-        self.throttle.accepted(ticket, now, response.usage.total_tokens)
-        self._note_service(was_down=was_down)
+        self.throttle.note_response(ticket, now, response.usage.total_tokens)
+        self._log_outage(was_down=was_down)
         if not was_down and self.throttle.counted_from != counted_from:
-            self._hung = self._from_before()
+            self._hung = self._flights_before_outage()
             log.warning(
-                "%d requests have had no response for longer than any other took, and new ones get theirs: these do "
-                "not wait for them any more",
+                "%d requests have had no response for longer than any other took, and new ones get theirs: new ones "
+                "no longer wait for them",
                 len(self._hung),
             )
 
-    def _failed(
-        self, job: Sending, error: ResponsesError, response: Response | None, ticket: Ticket, now: float
+    def _handle_failure(
+        self, request: QueuedRequest, error: ResponsesError, response: Response | None, ticket: Ticket, now: float
     ) -> None:
-        job.error = error
-        job.paid.unknown += error.ambiguous and response is None
-        if error.response is not None:  # one came
-            self._came(error.response, ticket, now)
-        state = self._state(job, error, ticket, now)
+        request.error = error
+        request.cost.unknown += error.ambiguous and response is None
+        if error.response is not None:
+            self._note_response(error.response, ticket, now)
+        state = self._state_after(request, error, ticket, now)
         decision = decide(error, state)
         if decision.hold:
-            self.throttle.hold(now + decision.hold, None if decision.of_all else job.model)
+            self.throttle.hold(now + decision.hold, None if decision.all_models else request.model)
         if decision.action is Action.FINISH:
-            self._finish(job, decision.status, error=error, response=response)
+            self._finish(request, decision.status, error=error, response=response)
         elif decision.action is Action.STOP:
             self.stop(error)
-            self._drop(job)
+            self._drop(request)
         elif decision.action is Action.CANCEL:
-            self._drop(job)
+            self._drop(request)
             self._give_up()
         else:
-            self._again(job, error, decision, now)
+            self._send_again(request, error, decision, now)
 
-    def _state(self, job: Sending, error: ResponsesError, ticket: Ticket, now: float) -> State:
-        """Let the throttle take note of a failure, and return what is known then."""
+    def _state_after(self, request: QueuedRequest, error: ResponsesError, ticket: Ticket, now: float) -> State:
+        """Report a failure to the throttle, and return the state after it."""
         kind, throttle = kind_of(error), self.throttle
         was_down, is_overloaded = throttle.down_since is not None, False
-        if job.is_hung:
-            job.is_hung = False  # that the service was down is known
+        if request.is_hung:
+            request.is_hung = False  # the outage is over
         elif kind is Kind.BUSY:
-            self._streak.clear()
-            self._last = error
-            is_overloaded = throttle.busy(ticket, now, error.retry_after, is_of_account=error.account_reset is not None)
-            job.busy += ticket.lane.busy_since == now  # others came through since the last time
+            self._failing.clear()
+            self._last_error = error
+            of_account = error.account_reset is not None
+            is_overloaded = throttle.note_busy(ticket, now, error.retry_after, is_of_account=of_account)
+            request.busy += ticket.model.busy_since == now  # others got responses since the last time
         elif kind is Kind.FAILING:
-            self._last = error
-            self._streak.append(job)
-            if throttle.failed(ticket, now, is_refused=is_refused(error)):
-                for waiting in self._streak:  # no row is to blame: their retries are not used up
-                    waiting.plain = 0
-                self._streak.clear()
+            self._last_error = error
+            self._failing.append(request)
+            if throttle.note_failure(ticket, now, is_unconnected=is_unconnected(error)):
+                for failing in self._failing:  # because of the service: their retries are given back
+                    failing.retries = 0
+                self._failing.clear()
         elif kind is Kind.ROW and isinstance(error, APIError):
-            self._streak.clear()
-            throttle.heard(ticket)
-        self._note_service(was_down=was_down)
+            self._failing.clear()
+            throttle.note_contact(ticket)
+        self._log_outage(was_down=was_down)
         return State(
             config=self._config,
             max_outage=self._limits.max_outage,
-            plain=job.plain,
-            ambiguous=job.ambiguous,
-            busy=job.busy,
+            retries=request.retries,
+            ambiguous_retries=request.ambiguous_retries,
+            busy=request.busy,
             is_overloaded=is_overloaded,
             is_down=throttle.down_since is not None,
-            is_over=now >= throttle.over_at(),
+            is_over=now >= throttle.gives_up_at(),
             draw=self._draw(),
         )
 
-    def _note_service(self, *, was_down: bool) -> None:
-        """Take note of whether the service went down, or came back."""
+    def _log_outage(self, *, was_down: bool) -> None:
+        """Log the beginning and the end of an outage."""
         self.progress.down_since = self.throttle.down_since
         is_down = self.throttle.down_since is not None
         if is_down and not was_down:
-            log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, self._last)
+            log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, self._last_error)
         elif was_down and not is_down:
-            self._hung = self._from_before()
+            self._hung = self._flights_before_outage()
             log.info("The service is back; %d requests from before are still open", len(self._hung))
 
-    def _from_before(self) -> list[asyncio.Task[None]]:
-        now_ended = asyncio.current_task()
-        flights = ((task, ticket) for task, (_, ticket) in self._flights.items() if task is not now_ended)
-        return [task for task, ticket in flights if self.throttle.is_from_before(ticket)]
+    def _flights_before_outage(self) -> list[asyncio.Task[None]]:
+        current = asyncio.current_task()
+        flights = ((task, ticket) for task, (_, ticket) in self._flights.items() if task is not current)
+        return [task for task, ticket in flights if self.throttle.predates_outage(ticket)]
 
-    def _drop_hung(self, now: float) -> None:
-        """Send again what has been in flight since before an outage, and longer than any response took."""
+    def _cancel_hung(self, now: float) -> None:
+        """Cancel requests from before an outage that take longer than any response; they are sent again."""
         if not self._hung:
             return
         left = []
         for task in self._hung:
-            job, ticket = self._flights.get(task, (None, None))
-            if job is None or ticket is None or not self._may_send_hung(job):
+            request, ticket = self._flights.get(task, (None, None))
+            if request is None or ticket is None or not self._may_resend_hung(request):
                 continue
             if now < self.throttle.overdue_at(ticket):
                 left.append(task)
             elif task.cancel():
-                job.is_hung = True
+                request.is_hung = True
         self._hung = left
 
-    def _may_send_hung(self, job: Sending) -> bool:
-        """Whether a request may be sent again though its send from before an outage may be billed."""
-        return job.ambiguous < self._config.max_ambiguous_retries
+    def _may_resend_hung(self, request: QueuedRequest) -> bool:
+        """Return whether a request may be sent again, although its send from before an outage may be billed."""
+        return request.ambiguous_retries < self._config.max_ambiguous_retries
 
-    def _next_hung(self, now: float) -> float:
+    def _next_overdue(self, now: float) -> float:
         tickets = (self._flights[task][1] for task in self._hung if task in self._flights)
         return min((at for ticket in tickets if (at := self.throttle.overdue_at(ticket)) > now), default=math.inf)
 
     def _give_up(self) -> None:
-        """End the run: the service was down, or too busy for any response, for as long as is allowed."""
-        self._is_over = True
-        why = self._last or TransportError("all requests are open, and none gets a response")
-        self.cancel(why.about(f"no response for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
+        """Cancel the attempt: the service was down, or too busy for any response, for too long."""
+        self._is_given_up = True
+        error = self._last_error or TransportError("all requests are open, and none gets a response")
+        self.cancel(error.about(f"no response for {self._limits.max_outage:g} s (limits.max_outage), the last time"))
 
-    def _again(self, job: Sending, error: ResponsesError, decision: Decision, now: float) -> None:
-        """Send a failed request again later."""
+    def _send_again(self, request: QueuedRequest, error: ResponsesError, decision: Decision, now: float) -> None:
         if error.ambiguous:
-            job.ambiguous += 1
+            request.ambiguous_retries += 1
         elif not decision.is_free:
-            job.plain += 1
-        code = error.status_code if isinstance(error, APIError) else None
-        self.progress.again[str(code or type(error).__name__)] += 1
-        self._waiting.put(job, now + decision.wait)
+            request.retries += 1
+        status = error.status_code if isinstance(error, APIError) else None
+        self.progress.resent[str(status or type(error).__name__)] += 1
+        self._queue.put(request, now + decision.wait)
 
-    def _drop(self, job: Sending) -> None:
-        """Give a request up for this try; what it has paid is told."""
-        if job.paid.cost != 0.0 or job.paid.unknown:
-            error = job.error or RequestCancelledError("the run stopped before there was a response")
-            self._finish(job, FAILED, error=error)
+    def _drop(self, request: QueuedRequest) -> None:
+        """Give up a request in this attempt. Its cost is reported, if there is any."""
+        if request.cost.cost != 0.0 or request.cost.unknown:
+            error = request.error or RequestCancelledError("the attempt stopped before there was a response")
+            self._finish(request, FAILED, error=error)
 
     def _finish(
         self,
-        job: Sending,
+        request: QueuedRequest,
         status: str,
         *,
         value: Any = None,
@@ -402,42 +409,43 @@ class Sender:
         response: Response | None = None,
         accepted: ResponsesError | None = None,
     ) -> None:
-        progress = self.progress
+        progress, cost = self.progress, request.cost
         progress.done += 1
-        progress.unpriced += job.paid.unknown
+        progress.unpriced += cost.unknown
         is_unknown = response is None and error is not None and error.ambiguous
         if error is not None:
             progress.failures[type(error).__name__] += 1
-            progress.hopeful += status == FAILED and error.retryable
-        self._keep(
-            Answer(
-                pending=job.pending,
+            progress.retryable_failures += status == FAILED and error.retryable
+        shown = error or accepted
+        self._on_outcome(
+            RowOutcome(
+                request=request.pending,
                 status=status,
                 value=value,
-                error=None if (said := error or accepted) is None else _said(said)[:LONGEST_ERROR],
+                error=None if shown is None else _describe(shown)[:MAX_ERROR_LENGTH],
                 response=response,
-                cost=None if is_unknown else job.paid.cost,
-                known=job.paid.known,
-                unknown=job.paid.unknown,
-                tokens=job.paid.tokens if response else None,
-                generations=job.paid.generations,
-                tries=job.sends,
+                cost=None if is_unknown else cost.cost,
+                known_cost=cost.known,
+                unknown_costs=cost.unknown,
+                tokens=cost.tokens if response else None,
+                generations=cost.generations,
+                sends=request.sends,
             )
         )
 
-    def _pay(self, job: Sending, outcome: Outcome) -> None:
-        """Enter what came of one send, or of several, if the first responses were invalid."""
-        again = 0 if outcome.response is None else len(outcome.response.previous)
-        job.sends += again
-        self.progress.sent += again
+    def _record_cost(self, request: QueuedRequest, outcome: Outcome) -> None:
+        """Count the cost of one send, or of several, if the first outputs were invalid."""
+        resends = 0 if outcome.response is None else len(outcome.response.previous)
+        request.sends += resends
+        self.progress.sent += resends
         try:
-            self._budget.pay(job.paid, outcome)
+            self._budget.record(request.cost, outcome)
         except ResponsesError as error:
             self.stop(error)
 
 
-def _said(error: ResponsesError) -> str:
-    """Give what is wrong with a row; of a refusal the model's words, which are nowhere else."""
+def _describe(error: ResponsesError) -> str:
+    """Return the error of a row, of a refusal with the model's words, which are nowhere else."""
     if isinstance(error, RefusalError) and error.response is not None and error.response.refusal:
         return f"RefusalError: {error.response.refusal}"
     return f"{type(error).__name__}: {error}"

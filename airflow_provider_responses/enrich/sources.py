@@ -1,4 +1,4 @@
-"""Where rows come from: lists, CSV, JSONL and Parquet. All are read in chunks."""
+"""Reads rows from lists, CSV, JSONL and Parquet, in chunks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Any, ClassVar, Final, cast
 
-from airflow_provider_responses.enrich import arrow_rows
+from airflow_provider_responses.enrich import parquet_rows
 from airflow_provider_responses.exceptions import ConfigurationError, SourceError
 from airflow_provider_responses.validation import wrong_value
 
 CHUNK: Final = 1000  # rows
 CHUNK_SIZE: Final = 4 * 1024 * 1024  # characters: rows may be whole documents
-LONGEST_FIELD: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
+MAX_FIELD_LENGTH: Final = 16 * 1024 * 1024  # characters of a CSV value; the csv module allows 128 Ki
 _SEPARATED_BY: Final = re.compile(r'"?sep=(.)"?[\r\n]*\Z', re.IGNORECASE)  # Excel's first line
 _SUFFIXES: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -29,12 +29,12 @@ Row = dict[str, Any]
 @dataclass
 class CsvFile:
     """
-    A CSV file that is not read as it stands. Its name may end as it likes; ``.gz`` is unzipped.
+    A CSV file that needs options. Its name may have any ending; a file that ends in ``.gz`` is unzipped.
 
     :param path: of the file.
-    :param delimiter: between values; by default a comma. One that a first line such as ``sep=;`` names goes first.
+    :param delimiter: between values, by default a comma. A first line such as ``sep=;`` takes precedence.
     :param null_values: texts that are read as null, such as ``["", "NA"]``.
-    :param skip_empty: whether rows are left out whose values are all empty, null or white space.
+    :param skip_empty: whether to leave out rows whose values are all empty, null or white space.
     """
 
     path: Any
@@ -46,29 +46,31 @@ class CsvFile:
 
     def check(self) -> None:
         """
-        Refuse what is no option of a CSV file.
+        Refuse wrong options.
 
-        :raises ConfigurationError: naming the option, what was given and what is allowed.
+        :raises ConfigurationError: naming the option, what was expected and what was given.
         """
         delimiter: Any = self.delimiter
         if delimiter is not None and not (
             isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '\r\n"'
         ):
-            raise ConfigurationError(f"source: CsvFile(delimiter={delimiter!r}): must be one character, such as ';'")
+            raise _wrong("delimiter", "one character, such as ';'", delimiter)
         nulls: Any = self.null_values
         if isinstance(nulls, str) or not all(isinstance(text, str) for text in nulls):
-            raise ConfigurationError(
-                f"source: CsvFile(null_values={nulls!r}): must be a list of texts, such as ['', 'NA']"
-            )
+            raise _wrong("null_values", "a list of texts, such as ['', 'NA']", nulls)
         if not isinstance(self.skip_empty, bool):
-            raise ConfigurationError(f"source: CsvFile(skip_empty={self.skip_empty!r}): must be True or False")
+            raise _wrong("skip_empty", "True or False", self.skip_empty)
+
+
+def _wrong(option: str, expected: str, given: Any) -> ValueError:
+    return wrong_value(f"source: CsvFile's {option}", expected, given, error=ConfigurationError)
 
 
 def format_of(path: Any) -> tuple[str, bool]:
     """
-    Tell a file's format by its name, and whether it is gzipped.
+    Return the format of a file by its name, and whether it is gzipped.
 
-    :raises ConfigurationError: naming the file and what is allowed.
+    :raises ConfigurationError: naming the file and the known formats.
     """
     name = str(path).lower()
     zipped = name.endswith(".gz")
@@ -77,12 +79,13 @@ def format_of(path: Any) -> tuple[str, bool]:
         if plain.endswith(suffix) and not (zipped and kind == "parquet"):
             return kind, zipped
     raise ConfigurationError(
-        f"source: the format of {str(path)!r} is unknown; allowed are {', '.join(_SUFFIXES)}, the texts also as .gz"
+        f"source: the format of {str(path)!r} is unknown; expected a name that ends in {', '.join(_SUFFIXES)}, or with "
+        ".gz after it for CSV and JSONL"
     )
 
 
 def read_rows(rows: Any) -> Iterator[list[Row]]:
-    """Give the rows of a list."""
+    """Yield the rows of a list, in chunks."""
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
         raise wrong_value("source", "a list of dicts", rows, type_only=True, error=ConfigurationError)
     return chunked(_dicts(rows))
@@ -96,7 +99,7 @@ def _dicts(rows: Iterable[Any]) -> Iterator[tuple[int, Row]]:
 
 
 def chunked(rows: Iterable[tuple[int, Row]]) -> Iterator[list[Row]]:
-    """Put rows, each with its size in characters, into lists that are neither long nor large."""
+    """Yield rows, each given with its size in characters, in lists that are neither long nor large."""
     chunk: list[Row] = []
     size = 0
     for length, row in rows:
@@ -113,10 +116,10 @@ def read_file(
     path: Any, *, needed: Collection[str] | None = None, csv_options: CsvFile | None = None
 ) -> Iterator[list[Row]]:
     """
-    Yield the rows of a file.
+    Yield the rows of a file, in chunks.
 
-    :param path: a ``Path``, or what opens like one.
-    :param needed: the columns that are read, of a format that can leave columns out. All by default.
+    :param path: a ``Path``, or an object that opens like one.
+    :param needed: names of the columns that are read, by default all. Only Parquet can leave out the others.
     :param csv_options: how a CSV file is read, whatever its name.
     :raises SourceError: naming the file and, for text, the row; rows are counted from 0 and lines from 1.
     """
@@ -126,14 +129,14 @@ def read_file(
             if kind == "parquet":
                 yield from _parquet(file, path, needed)
                 return
-            # A spreadsheet's byte order mark is no part of the first column's name.
+            # A byte order mark, which spreadsheets write, is no part of the first column's name.
             text = io.TextIOWrapper(cast("Any", _unzipped(file, zipped)), encoding="utf-8-sig", newline="")
             rows = _jsonl(text, path) if kind == "jsonl" else _csv(text, path, csv_options or CsvFile(path))
             yield from chunked(rows)
     except FileNotFoundError:
         raise SourceError(f"source: there is no file {str(path)!r}", retryable=False) from None
     except IsADirectoryError:
-        raise SourceError(f"source: {str(path)!r} is a folder; give one file", retryable=False) from None
+        raise SourceError(f"source: {str(path)!r} is a folder; name one file", retryable=False) from None
     except PermissionError as error:
         raise SourceError(f"source: {str(path)!r} cannot be read ({error})") from error
     except UnicodeDecodeError as error:
@@ -153,7 +156,7 @@ def _unzipped(file: IO[bytes], zipped: bool) -> IO[bytes]:
 
 
 def _line_of(path: Any, zipped: bool) -> str:
-    """Tell the line that is not UTF-8; text is decoded ahead of the lines."""
+    """Return which line is not UTF-8, for a message. Text is decoded in blocks, ahead of the lines."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(_unzipped(file, zipped).readline, b""), 1):
             try:
@@ -164,10 +167,10 @@ def _line_of(path: Any, zipped: bool) -> str:
 
 
 def _csv(file: io.TextIOWrapper, path: Any, options: CsvFile) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_LENGTH))
     first = file.readline()
     named = _SEPARATED_BY.match(first)
-    before = 1 if named else 0  # lines that are no rows
+    before = 1 if named else 0  # lines before those of the reader
     reader = csv.reader(
         file if named else chain([first], file), delimiter=named[1] if named else options.delimiter or ",", strict=True
     )
@@ -183,8 +186,8 @@ def _csv(file: io.TextIOWrapper, path: Any, options: CsvFile) -> Iterator[tuple[
                 continue
             if len(values) != len(names):
                 raise SourceError(
-                    f"source: {str(path)!r}, line {reader.line_num + before}: {len(values)} values for {len(names)} "
-                    "columns",
+                    f"source: {str(path)!r}, line {reader.line_num + before} has {len(values)} values for "
+                    f"{len(names)} columns",
                     retryable=False,
                 )
             row: Row = dict(zip(names, values, strict=True))
@@ -193,7 +196,7 @@ def _csv(file: io.TextIOWrapper, path: Any, options: CsvFile) -> Iterator[tuple[
             yield sum(map(len, values)), row
     except csv.Error as error:
         raise SourceError(
-            f"source: {str(path)!r}, line {reader.line_num + before}: no CSV ({error})", retryable=False
+            f"source: {str(path)!r}, line {reader.line_num + before} is not valid CSV ({error})", retryable=False
         ) from None
 
 
@@ -201,7 +204,7 @@ def _check_delimiter(names: list[str], path: Any) -> None:
     for delimiter, called in {";": "semicolons", "\t": "tabs"}.items():
         if len(names) == 1 and delimiter in names[0]:
             raise ConfigurationError(
-                f"source: {str(path)!r} is separated by {called}; give CsvFile(path, delimiter={delimiter!r}), or "
+                f"source: {str(path)!r} is separated by {called}; use CsvFile(path, delimiter={delimiter!r}), or "
                 "write it with commas"
             )
 
@@ -213,10 +216,12 @@ def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise SourceError(f"source: {str(path)!r}, line {number}: no JSON ({error})", retryable=False) from None
+            raise SourceError(
+                f"source: {str(path)!r}, line {number} is not valid JSON ({error})", retryable=False
+            ) from None
         if not isinstance(row, dict):
             raise SourceError(
-                f"source: {str(path)!r}, line {number}: a {type(row).__name__}; allowed is an object per line",
+                f"source: {str(path)!r}, line {number} must be an object, got a {type(row).__name__}",
                 retryable=False,
             )
         yield len(line), row
@@ -224,7 +229,7 @@ def _jsonl(file: io.TextIOWrapper, path: Any) -> Iterator[tuple[int, Row]]:
 
 def pyarrow() -> Any:
     """
-    Import pyarrow's parquet.
+    Import ``pyarrow.parquet``.
 
     :raises ConfigurationError: if it is not installed.
     """
@@ -244,11 +249,13 @@ def _parquet(file: Any, path: Any, needed: Collection[str] | None) -> Iterator[l
     try:
         source = parquet.ParquetFile(file)
         check_names(source.schema_arrow.names, path)
-        yield from arrow_rows.read(source, path, _rows_at_once(source.metadata), needed)
+        yield from parquet_rows.read(source, path, _rows_at_once(source.metadata), needed)
     except (arrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the storage's; pyarrow's own have none
+        if isinstance(error, OSError) and error.errno is not None:  # of the storage, not of pyarrow
             raise
-        raise SourceError(f"source: {str(path)!r} is no Parquet, or is cut short ({error})", retryable=False) from None
+        raise SourceError(
+            f"source: {str(path)!r} is not valid Parquet, or is cut short ({error})", retryable=False
+        ) from None
 
 
 def _rows_at_once(metadata: Any) -> int:
@@ -258,7 +265,7 @@ def _rows_at_once(metadata: Any) -> int:
 
 def check_names(names: list[str], source: Any) -> None:
     """
-    Refuse columns that have the same name.
+    Refuse columns with the same name.
 
     :raises SourceError: naming the source and the column.
     """

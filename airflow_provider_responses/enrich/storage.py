@@ -1,10 +1,10 @@
 """
-All reads and writes of an output: whole files, by name, on local disk or in an object store.
+All reads and writes of an output: complete files, by name, on local disk or in an object store.
 
-A ``Path`` is local disk. Everything else has ``.fs`` (an fsspec filesystem) and ``.path``, as Airflow's
-``ObjectStoragePath`` has on every version; on 2.11 to 3.1 that one is a ``Path`` as well.
-Object stores have neither folders nor appends. Their files are never written through an open handle: fsspec stores
-what was written so far also where an exception ends the writing.
+A ``Path`` is on local disk. Anything else has ``.fs`` (an fsspec filesystem) and ``.path``, as Airflow's
+``ObjectStoragePath`` has in every version; on 2.11 to 3.1 that class is a ``Path`` as well.
+Object stores have neither folders nor appends. Their files are never written through an open handle, because fsspec
+would store the written bytes even when an exception ends the writing.
 """
 
 from __future__ import annotations
@@ -46,53 +46,53 @@ class Storage(ABC):
         return str(self.path)
 
     def url(self, name: str = "") -> str:
-        """Return where a file is, with the connection."""
+        """Return the address of a file, with the connection."""
         return f"{str(self.path).rstrip('/')}/{name}" if name else str(self.path)
 
     @abstractmethod
     def read_file(self, name: str) -> bytes | None:
-        """Return a file's bytes, read at once; None if there is no such file."""
+        """Return the bytes of a file, None if there is no such file."""
 
     @abstractmethod
     def write_file(self, name: str, data: bytes) -> None:
-        """Write a file, in place of one that may be there: whole, or not at all."""
+        """Write a file, or replace it: completely, or not at all."""
 
     @abstractmethod
     def create_file(self, name: str, data: bytes) -> bool:
-        """Write a file that is not there yet; return False if it is (whoever wrote it)."""
+        """Write a file that is not there yet; return False if it is there."""
 
     @abstractmethod
     def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
         """
-        Write a file from one on local disk, in place of one that may be there: whole, or not at all.
+        Write a file, or replace it, with one from local disk: completely, or not at all.
 
-        :param step: is called after each piece of the file; what it raises ends the writing.
+        :param step: is called after each piece of the file. An exception in it ends the writing.
         """
 
     @abstractmethod
     def get_file(self, name: str, scratch: Path) -> Path:
-        """Return a file of this name on local disk: a copy in a scratch folder, or the file itself if it is local."""
+        """Return the path of a file on local disk: of the file itself, or of a copy in the scratch folder."""
 
     @abstractmethod
     def list_names(self, folder: str = "") -> list[str]:
-        """Return the sorted names of what is in a folder; none if there is no such folder."""
+        """Return the sorted names of the files and folders in a folder; none if there is no such folder."""
 
     @abstractmethod
     def delete_file(self, name: str) -> None:
         """Delete a file, if it is there."""
 
     def append(self, name: str, data: bytes) -> None:
-        """Add to the end of a file, so that the end of this process loses nothing. On local disk alone."""
+        """Add to the end of a file, so that the end of the process loses nothing. Only on local disk."""
         raise NotImplementedError(f"{self.url(name)}: object stores have no appends")
 
     @property
     def has_exclusive_create(self) -> bool:
-        """Whether ``create_file`` may be exclusive, as far as the library is concerned."""
+        """Whether the library has an exclusive ``create_file``. The store may still ignore it."""
         return True
 
 
 class LocalStorage(Storage):
-    """Local disk, or what is mounted as such."""
+    """Local disk, or a mounted file system."""
 
     can_append = is_local = True
 
@@ -172,7 +172,7 @@ class LocalStorage(Storage):
                 file.write(data)
                 file.flush()
             except BaseException:
-                with contextlib.suppress(OSError):  # the first error counts; a line that is cut is not read
+                with contextlib.suppress(OSError):  # the first error is raised; readers skip a line that is cut
                     os.ftruncate(file.fileno(), before)
                 raise
 
@@ -185,7 +185,7 @@ class LocalStorage(Storage):
 
 
 class ObjectStorage(Storage):
-    """An object store, by way of fsspec."""
+    """An object store, through fsspec."""
 
     can_append = is_local = False
 
@@ -233,7 +233,7 @@ class ObjectStorage(Storage):
 
     def list_names(self, folder: str = "") -> list[str]:
         with naming(self.url(folder), "listed"):
-            self._fs.invalidate_cache(self._key(folder))  # else what others wrote since is missing
+            self._fs.invalidate_cache(self._key(folder))  # or files that others wrote since would be missing
             try:
                 found = self._fs.ls(self._key(folder), detail=False)
             except FileNotFoundError:
@@ -246,7 +246,7 @@ class ObjectStorage(Storage):
 
     @property
     def has_exclusive_create(self) -> bool:
-        """A library without a way of its own looks whether the file is there, and writes it after that."""
+        """Other libraries check whether the file is there, and then write it."""
         from fsspec import AbstractFileSystem
         from fsspec.asyn import AsyncFileSystem
 
@@ -257,7 +257,7 @@ class ObjectStorage(Storage):
 
 
 def storage_at(path: Any) -> Storage:
-    """Return the storage of a path: a ``str`` or ``Path`` on local disk, an ``ObjectStoragePath``, or a storage."""
+    """Return the storage of a path: a ``str`` or ``Path`` (local disk), an ``ObjectStoragePath``, or a storage."""
     if isinstance(path, Storage):
         return path
     if not hasattr(path, "fs"):
@@ -281,7 +281,7 @@ def drafted_name(name: str) -> str | None:
 
 @contextmanager
 def _draft_of(path: Path) -> Iterator[Path]:
-    """Take the place of a file when all of it is written."""
+    """Yield the path of a draft, which replaces a file once it is written completely."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield draft

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.output_store import name_of
+from airflow_provider_responses.enrich.output_store import output_name
 from airflow_provider_responses.enrich.prompt import describe
-from airflow_provider_responses.enrich.results import FORMATS
+from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError, SourceError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
@@ -195,7 +195,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             enrichment.cancel()
         try:
             if loader is not None:
-                loader.check_table(enrichment.fields)
+                loader.check_table(enrichment.columns)
             manifest = enrichment.run()
             if loader is not None:
                 count = loader.load(self._rows_to_load(manifest))
@@ -254,7 +254,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         source = path.resolve()
         names = {f"result.{kind}" for kind in FORMATS}
         # Without the connections: two of them may open the same store.
-        folders = [name_of(path, with_connection=False) for path in (source.parent, folder.resolve())]
+        folders = [output_name(path, with_connection=False) for path in (source.parent, folder.resolve())]
         if source.name in names and folders[0] == folders[1]:
             raise RequestValidationError(
                 f"output_path: the result would replace the source {str(source)!r}. Set another folder",
@@ -283,7 +283,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _job(self, context: Context, began: float, loader: TableLoader | None) -> Any:
         from airflow_provider_responses.enrich.job import Job
-        from airflow_provider_responses.enrich.output_store import Writer, name_of_owner
+        from airflow_provider_responses.enrich.output_store import Writer, owner_name
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
         ti: Any = context["ti"]
@@ -300,19 +300,19 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         config = ResponsesHook(self.conn_id).config
         is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
         return Job(
-            chunks=lambda: choose_loaded_columns(
+            read_chunks=lambda: choose_loaded_columns(
                 check_template_columns(read_source(self.source, needed), required),
                 loader,
                 columns=self.columns,
                 key=self.key,
             ),
             trial=None if loader is None else self._trial(loader),
-            ask=build,
-            run=self._arguments().to_task_request(idempotency_key=None, stream=False),
+            row_fields=build,
+            request=self._arguments().to_task_request(idempotency_key=None, stream=False),
             config=config,
-            folder=folder,
+            output_path=folder,
             writer=Writer(
-                owner=name_of_owner(ti),
+                owner=owner_name(ti),
                 try_number=ti.try_number,
                 idempotency_key=idempotency_key_of(ti, clearing_id=clearing_id(ti, self.retries)),
             ),
@@ -326,13 +326,13 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             resume=read_boolean(self.resume),
             output_format=self.output_format,
             allow_empty=self.allow_empty,
-            seconds=seconds,
+            timeout=seconds,
         )
 
     def _trial(self, loader: TableLoader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
         """Return a function that loads rows with sample responses and rolls back, None without a trial."""
-        from airflow_provider_responses.enrich.answers import fields_of, type_of
-        from airflow_provider_responses.enrich.output_columns import columns_of
+        from airflow_provider_responses.enrich.column_types import describe_columns
+        from airflow_provider_responses.enrich.columns import columns_model, response_columns
 
         def try_rows(rows: Iterator[tuple[int, Row]]) -> None:
             if not loader.names or not loader.is_known:
@@ -341,7 +341,9 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
             request = self._arguments().to_task_request(idempotency_key=None, stream=False)
             nullable = self.on_invalid_output == "return"
-            TrialLoad(loader, columns_of(type_of(request), fields_of(request), nullable=nullable)).run(rows)
+            TrialLoad(
+                loader, describe_columns(columns_model(request), response_columns(request), nullable=nullable)
+            ).run(rows)
 
         return try_rows if loader.table.trial else None
 
@@ -397,6 +399,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         return ProgressReport(tags, context.get("task_state_store"))
 
     def _rows_to_load(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
-        accepted = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "unreadable"}
+        accepted = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "invalid_output"}
         rows = (row for chunk in read_file(open_path(manifest["output"])) for row in chunk)
         return (row for row in rows if row["_status"] in accepted)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_responses.enrich.values import to_json
+from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.texts import unwrap_enum
 from airflow_provider_responses.validation import show_exception

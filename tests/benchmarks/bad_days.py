@@ -157,9 +157,9 @@ def enrich(address: str, day: str, rows: int) -> dict[str, Any]:
     url = f"{address}/{list(DAYS).index(day)}"
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
-            chunks=lambda: read_rows(table),
-            ask=lambda row: {"input": f"Mood of {row['text']}", "model": models[row["id"] % len(models)]},
-            run=TaskRequest(fields={}, stream=False),
+            read_chunks=lambda: read_rows(table),
+            row_fields=lambda row: {"input": f"Mood of {row['text']}", "model": models[row["id"] % len(models)]},
+            request=TaskRequest(fields={}, stream=False),
             config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
             folder=Path(folder, "out"),
             writer=Writer(owner="bench"),

@@ -133,9 +133,9 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
         for number in range(choices.runs):
             began = time.monotonic(), used()
             job = Job(
-                chunks=lambda: read_file(source),
-                ask=lambda row: {"input": render(row), "model": MODEL},
-                run=TaskRequest(fields={}, output_type=Label if choices.typed else None, stream=False),
+                read_chunks=lambda: read_file(source),
+                row_fields=lambda row: {"input": render(row), "model": MODEL},
+                request=TaskRequest(fields={}, output_type=Label if choices.typed else None, stream=False),
                 config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
                 folder=Path(folder, "out"),
                 writer=Writer(owner="bench", try_number=number + 1),

@@ -55,7 +55,7 @@ def test_another_function_is_another_prompt(tmp_path, responses_sandbox):
     first = operator(mood, tmp_path).execute(context())
     assert first["prompt"]["input"] == textwrap.dedent(inspect.getsource(mood)).strip()
     given = {"on_changed_request": "fail", "limits": Limits(concurrency=1)}
-    with pytest.raises(AirflowFailException, match="2 of 2 rows were answered for another prompt") as caught:
+    with pytest.raises(AirflowFailException, match="2 of 2 rows have a response to another prompt") as caught:
         operator(tone, tmp_path, given=given).execute(context())
     assert first["prompt"]["fingerprint"] in str(caught.value)
     assert len(responses_sandbox.ledger) == 2

@@ -78,8 +78,8 @@ def main(
         SimpleNamespace(base_url=url),
         Path(folder) if at is None else KilledDisk(Path(folder), crash),
         table(rows),
-        Environment(open_folder=OutputStore if appends else Whole, **(environment or {}) | killed),
-        run=TaskRequest(fields={}, output_type=Label, stream=False, cache=cache),
+        Environment(open_output=OutputStore if appends else Whole, **(environment or {}) | killed),
+        request=TaskRequest(fields={}, output_type=Label, stream=False, cache=cache),
         writer=Writer(owner="task", try_number=attempt),
         limits=Limits(**{"concurrency": CONCURRENCY, **(limits or {})}),
     )

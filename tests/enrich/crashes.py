@@ -454,7 +454,7 @@ class Table:
             lease_seconds=0.004,  # it is renewed when it is told to
             part_rows=PART_ROWS,
             flush_seconds=1e9,
-            open_folder=turns.store,
+            open_output=turns.store,
             open_index=lambda path: CrossingIndex(path, crash),
             part_writer=writing,
         )
@@ -463,7 +463,7 @@ class Table:
             self._open(crash),
             rows or self.rows,
             environment,
-            run=TaskRequest(fields={}, output_type=Label, stream=False, cache=False),
+            request=TaskRequest(fields={}, output_type=Label, stream=False, cache=False),
             writer=writer or Writer(owner="task run=2", try_number=self._tries, idempotency_key="2"),
             limits=Limits(concurrency=CONCURRENCY, max_unwritten=UNWRITTEN, max_unwritten_seconds=1e9, max_outage=1e9),
             resume=not self._before,

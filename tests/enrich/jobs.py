@@ -14,7 +14,7 @@ from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.output_store import Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
-from airflow_provider_responses.enrich.progress import Answer
+from airflow_provider_responses.enrich.row_outcome import RowOutcome
 from airflow_provider_responses.enrich.sources import read_rows
 from airflow_provider_responses.task.request import TaskRequest
 
@@ -29,7 +29,7 @@ def table(size: int) -> list[dict[str, Any]]:
     return [{"id": f"r{number}", "text": f"hello {number}"} for number in range(size)]
 
 
-def ask(row: dict[str, Any]) -> dict[str, Any]:
+def row_fields(row: dict[str, Any]) -> dict[str, Any]:
     return {"model": MODEL, "input": f"Mood of {row['text']}"}
 
 
@@ -40,11 +40,11 @@ def connect(url: str, key: str = "sandbox-key") -> ClientConfig:
 def job(sandbox: Any, folder: Any, rows: list[Any], **given: Any) -> Job:
     """One that asks for the mood of each row; what is given goes first."""
     defaults = {
-        "chunks": lambda: read_rows(rows),
-        "ask": ask,
-        "run": TaskRequest(fields={}, output_type=Label, stream=False),
+        "read_chunks": lambda: read_rows(rows),
+        "row_fields": row_fields,
+        "request": TaskRequest(fields={}, output_type=Label, stream=False),
         "config": connect(sandbox.base_url),
-        "folder": folder,
+        "output_path": folder,
         "writer": Writer(owner="task"),
         "key": "id",
     }
@@ -108,8 +108,8 @@ def watching(seen: Callable[[int], None]) -> Callable[..., PartWriter]:
     class Watched(PartWriter):
         kept = 0
 
-        def keep(self, answer: Answer) -> None:
-            super().keep(answer)
+        def add(self, outcome: RowOutcome) -> None:
+            super().add(outcome)
             self.kept += 1
             seen(self.kept)
 

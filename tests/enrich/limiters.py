@@ -134,7 +134,7 @@ def simulate(service: Simulated, rows: int, *, concurrency: int, models: Sequenc
                     found.sends += 1
                     said = service.say(now, model)
                     taken = REFUSAL if said != OK else LATENCY * chance.uniform(0.9, 1.1)
-                    ticket = throttle.sent(now, 40, model)
+                    ticket = throttle.note_send(now, 40, model)
                     heapq.heappush(events, (now + taken, next(ties), said, (ticket, model)))
                     progress = True
         change = throttle.next_change(now)
@@ -145,17 +145,17 @@ def simulate(service: Simulated, rows: int, *, concurrency: int, models: Sequenc
         if ticket is None:
             waiting[model].append(model)
             continue
-        throttle.ended(ticket, now)
+        throttle.note_end(ticket, now)
         wait = RETRY_AFTER
         if said == OK:
-            throttle.accepted(ticket, now, None)
+            throttle.note_response(ticket, now, None)
             found.done[model] += 1
             found.last[model] = found.seconds = now
             continue
         if said == FAILED:
-            throttle.failed(ticket, now)
+            throttle.note_failure(ticket, now)
             wait = chance.uniform(0, 0.5)
-        elif throttle.busy(ticket, now, RETRY_AFTER):
+        elif throttle.note_busy(ticket, now, RETRY_AFTER):
             throttle.hold(now + RETRY_AFTER, model)
         heapq.heappush(events, (now + wait, next(ties), "", (None, model)))
     return found

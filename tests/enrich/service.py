@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.budget import Budget
-from airflow_provider_responses.enrich.index import Pending
+from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.progress import Answer, Progress
-from airflow_provider_responses.enrich.sender import Sender, Turn
+from airflow_provider_responses.enrich.progress import Progress
+from airflow_provider_responses.enrich.row_outcome import RowOutcome
+from airflow_provider_responses.enrich.sender import ResendTurn, Sender
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
@@ -25,7 +26,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.outcome import Outcome
-from tests.enrich import virtual
+from tests.enrich import virtual_time
 
 CONFIG = ClientConfig(api_key="sk-test")
 
@@ -95,8 +96,8 @@ class Service:
     quiet_until: dict[int, float] = field(default_factory=dict)  # by row: it was told to wait until then
     too_early: list[float] = field(default_factory=list)
 
-    async def ask(self, pending: Pending, _: Turn) -> Outcome:
-        now, number = asyncio.get_running_loop().time(), pending.first
+    async def send(self, pending: PendingRequest, _: ResendTurn) -> Outcome:
+        now, number = asyncio.get_running_loop().time(), pending.first_row
         if now < self.quiet_until.get(number, 0.0) - 1e-6:
             self.too_early.append(now)
         self.sends.append((now, number))
@@ -122,13 +123,13 @@ class Service:
         return sum(start < at < end for at, _ in self.sends)
 
 
-class Roomy:
-    """A store to which all is written at once."""
+class EmptyBacklog:
+    """Of a store to which everything is written at once."""
 
     def is_full(self) -> bool:
         return False
 
-    async def has_room(self) -> None: ...
+    async def wait_for_room(self) -> None: ...
 
 
 @dataclass
@@ -136,17 +137,17 @@ class Ended:
     """What a run came to."""
 
     stopped: BaseException | None
-    runner: Sender
-    kept: list[Answer]
+    sender: Sender
+    outcomes: list[RowOutcome]
     seconds: float
 
     @property
     def statuses(self) -> dict[str, int]:
-        return dict(Counter(answer.status for answer in self.kept))
+        return dict(Counter(outcome.status for outcome in self.outcomes))
 
-    def of(self, number: int) -> Answer:
-        [answer] = [answer for answer in self.kept if answer.pending.first == number]
-        return answer
+    def of(self, number: int) -> RowOutcome:
+        [outcome] = [outcome for outcome in self.outcomes if outcome.request.first_row == number]
+        return outcome
 
 
 def run(
@@ -155,39 +156,39 @@ def run(
     *,
     config: ClientConfig = CONFIG,
     spent: float = 0.0,
-    keep: Callable[[Answer], None] | None = None,
+    on_outcome: Callable[[RowOutcome], None] | None = None,
     meanwhile: Callable[[Sender], Any] | None = None,
     models: Sequence[str] = (),
     initial_window: float | None = None,
     **limits: Any,
 ) -> Ended:
     """Send as many rows, in virtual time; one model after the other."""
-    kept: list[Answer] = []
+    outcomes: list[RowOutcome] = []
     fields = [json.dumps({"model": model, "input": "hello"}) for model in models] or ["{}" + " " * 38]
-    left = [Pending(number, b"%d" % number, 1, fields[number % len(fields)]) for number in range(rows)][::-1]
+    left = [PendingRequest(number, b"%d" % number, 1, fields[number % len(fields)]) for number in range(rows)][::-1]
 
     async def main() -> Ended:
         loop, chance = asyncio.get_running_loop(), random.Random(1)  # noqa: S311  the same each time
         allowed, progress = Limits(**limits), Progress()
-        runner = Sender(
-            ask=service.ask,
-            take=lambda most: [left.pop() for _ in range(min(most, len(left)))],
-            keep=keep or kept.append,
+        sender = Sender(
+            send=service.send,
+            read=lambda most: [left.pop() for _ in range(min(most, len(left)))],
+            on_outcome=on_outcome or outcomes.append,
             limits=allowed,
             config=config,
             budget=Budget(allowed, progress, spent=spent),
             progress=progress,
-            room=Roomy(),
+            backlog=EmptyBacklog(),
             clock=loop.time,
             sleep=asyncio.sleep,
             draw=chance.random,
             initial_window=initial_window,
         )
-        other = asyncio.ensure_future(meanwhile(runner)) if meanwhile else None
-        stopped = await runner.run()
+        other = asyncio.ensure_future(meanwhile(sender)) if meanwhile else None
+        stopped = await sender.run()
         if other is not None:
             await other
-        assert service.in_flight == runner.progress.in_flight == 0
-        return Ended(stopped, runner, kept, loop.time())
+        assert service.in_flight == sender.progress.in_flight == 0
+        return Ended(stopped, sender, outcomes, loop.time())
 
-    return virtual.run(main())
+    return virtual_time.run(main())

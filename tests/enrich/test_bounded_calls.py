@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses.enrich import results
+from airflow_provider_responses.enrich import shard_merge
 from airflow_provider_responses.enrich.bounded_calls import HURRIED_SECONDS, AbandonedError, UploadWatch
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
-from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import BudgetExceededError, LeaseLostError, StorageError
 from tests.enrich.jobs import enrich, job, manifest, result, table
@@ -162,7 +162,7 @@ def test_a_merge_whose_upload_hangs_names_the_file(responses_sandbox, tmp_path, 
     for shard in range(2):
         enrich(responses_sandbox, tmp_path / f"shard-{shard}", table(4), shard=(shard, 2))
     hurried = {"clock": hurried_clock, "tick": 0.002, "patience": PATIENCE}
-    monkeypatch.setattr(results, "UploadWatch", lambda **given: UploadWatch(**given | hurried))
+    monkeypatch.setattr(shard_merge, "UploadWatch", lambda **given: UploadWatch(**given | hurried))
     for name, is_safe in {
         "result.jsonl": "The shards are safe; a retry merges them again",
         "manifest.json": "The merged result is safe; a retry merges the shards again",

@@ -23,7 +23,7 @@ from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
-from airflow_provider_responses.enrich.part_writer import MOST_UNAPPENDED
+from airflow_provider_responses.enrich.part_writer import MAX_UNAPPENDED
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     LeaseLostError,
@@ -55,7 +55,7 @@ def rows_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize("kind", [OutputStore, Whole])
 def test_a_slow_store_stops_the_sending_and_neither_the_renewals_nor_the_progress(kind, responses_sandbox, tmp_path):
     """The first flush ends only when sending has stopped, and the lease was renewed, and progress reported, since."""
-    bound = MOST_UNAPPENDED if kind is OutputStore else 50
+    bound = MAX_UNAPPENDED if kind is OutputStore else 50
     blocked, go_on = threading.Event(), threading.Event()
     renewals = threading.Semaphore(0)
     paid_meanwhile: list[int] = []
@@ -85,7 +85,7 @@ def test_a_slow_store_stops_the_sending_and_neither_the_renewals_nor_the_progres
             go_on.set()
 
     environment = Environment(
-        tick=0.005, progress_seconds=0.0, lease_seconds=0.02, part_rows=20, open_folder=Slow, report=report
+        tick=0.005, progress_seconds=0.0, lease_seconds=0.02, part_rows=20, open_output=Slow, report=report
     )
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=2000 if kind is OutputStore else bound)
     told = enrich(responses_sandbox, tmp_path, table(300), environment, limits=limits)
@@ -110,7 +110,7 @@ def test_what_waits_too_long_to_be_written_stops_the_sending_as_well(responses_s
             paid.append(len(responses_sandbox.billed))
             go_on.set()
 
-    environment = Environment(tick=0.005, progress_seconds=0.0, open_folder=Slow, report=report)
+    environment = Environment(tick=0.005, progress_seconds=0.0, open_output=Slow, report=report)
     limits = Limits(concurrency=1, max_unwritten_seconds=0.05)
     told = enrich(responses_sandbox, tmp_path, table(1000), environment, limits=limits)
     assert told["counts"] == {"ok": 1000}
@@ -139,10 +139,10 @@ def test_a_store_that_is_down_for_a_while_loses_and_doubles_nothing(
             self._fail()
             return super().write_part(lines)
 
-    environment = Environment(tick=0.002, part_rows=20, open_folder=Failing, clock=hurried_clock)
+    environment = Environment(tick=0.002, part_rows=20, open_output=Failing, clock=hurried_clock)
     with caplog.at_level(logging.INFO):
         limits = Limits(max_outage=1e6)  # on a clock that runs faster than a busy machine
-        told = enrich(responses_sandbox, tmp_path, table(300), environment, run=UNCACHED, limits=limits)
+        told = enrich(responses_sandbox, tmp_path, table(300), environment, request=UNCACHED, limits=limits)
     assert told["counts"] == {"ok": 300}
     assert len(responses_sandbox.billed) == 300
     assert sorted(rows_of(tmp_path)) == sorted(row["id"] for row in table(300))
@@ -162,7 +162,7 @@ def test_an_object_store_that_wrote_what_it_said_it_had_not_has_no_row_twice(res
                 self.lied = True
                 raise StorageError("timed out")
 
-    environment = Environment(tick=0.002, part_rows=20, open_folder=Whole, clock=hurried_clock)
+    environment = Environment(tick=0.002, part_rows=20, open_output=Whole, clock=hurried_clock)
     told = enrich(responses_sandbox, Lying(tmp_path), table(100), environment, limits=Limits(max_outage=1e6))
     assert sorted(rows_of(tmp_path)) == sorted(row["id"] for row in table(100))
     again = enrich(responses_sandbox, tmp_path, table(100), writer=Writer(owner="task", try_number=2))
@@ -183,7 +183,7 @@ class Down(Whole):
 
 
 def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, caplog):
-    environment = Environment(tick=0.002, part_rows=20, open_folder=Down, clock=hurried_clock)
+    environment = Environment(tick=0.002, part_rows=20, open_output=Down, clock=hurried_clock)
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_outage=60)
     with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
         enrich(responses_sandbox, tmp_path, table(500), environment, limits=limits)
@@ -205,7 +205,7 @@ def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sa
 def test_a_run_that_is_ended_while_the_store_is_down_waits_for_nothing(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     environment = Environment(
-        open_folder=Down, part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None)
+        open_output=Down, part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None)
     )
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
     with pytest.raises(StorageError, match=r"5 responses \(\$0.0000\d+\) could not be written"):
@@ -230,21 +230,21 @@ def hanging() -> Iterator[type[Hanging]]:
 
 
 def test_a_store_that_hangs_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, hanging, caplog):
-    environment = Environment(tick=0.002, part_rows=20, open_folder=hanging, clock=hurried_clock)
+    environment = Environment(tick=0.002, part_rows=20, open_output=hanging, clock=hurried_clock)
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_unwritten_seconds=30, max_outage=60)
     with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
         enrich(responses_sandbox, tmp_path, table(500), environment, limits=limits)
     assert caught.value.retryable
     assert re.search(r": \d+ responses \(\$0\.\d+\) could not be written.* no response for \d+ s", str(caught.value))
     assert 0 < len(responses_sandbox.billed) <= 40 + CONCURRENCY
-    assert "responses wait to be written, since the store has given no response" in caplog.text
+    assert "responses wait to be written: the store has given no response" in caplog.text
 
 
 def test_a_run_that_is_ended_while_the_store_hangs_waits_a_little(responses_sandbox, tmp_path, hanging):
     environment = Environment(
         tick=0.002,
         part_rows=5,
-        open_folder=hanging,
+        open_output=hanging,
         clock=hurried_clock,
         part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None),
     )
@@ -264,7 +264,7 @@ def test_what_ends_the_loop_while_the_store_hangs_waits_a_little(responses_sandb
         if kept == 70:
             asyncio.get_running_loop().call_soon(now)
 
-    environment = Environment(tick=0.002, part_rows=20, part_writer=watching(interrupt), open_folder=hanging)
+    environment = Environment(tick=0.002, part_rows=20, part_writer=watching(interrupt), open_output=hanging)
     with pytest.raises(KeyboardInterrupt):
         enrich(responses_sandbox, tmp_path, table(300), environment)
 
@@ -284,7 +284,7 @@ def test_what_is_lost_is_told_as_far_as_it_is_known(costs, said, responses_sandb
     def client(config: ClientConfig) -> AsyncResponsesClient:
         return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(respond)))
 
-    environment = Environment(tick=0.002, open_folder=Down, client=client)
+    environment = Environment(tick=0.002, open_output=Down, client=client)
     with pytest.raises(StorageError, match=re.escape(f"2 responses ({said}) could not be written")):
         enrich(responses_sandbox, tmp_path, table(2), environment, limits=Limits(max_outage=0.0))
 
@@ -300,12 +300,12 @@ def test_what_ends_the_loop_in_the_middle_loses_and_doubles_nothing(kind, respon
         if kept == 70:
             asyncio.get_running_loop().call_soon(now)
 
-    environment = Environment(tick=0.002, part_rows=20, part_writer=watching(interrupt), open_folder=kind)
+    environment = Environment(tick=0.002, part_rows=20, part_writer=watching(interrupt), open_output=kind)
     with pytest.raises(KeyboardInterrupt):
-        enrich(responses_sandbox, tmp_path, table(300), environment, run=UNCACHED)
+        enrich(responses_sandbox, tmp_path, table(300), environment, request=UNCACHED)
     found = rows_of(tmp_path)
     assert len(found) == len(set(found)) >= 70
-    told = enrich(responses_sandbox, tmp_path, table(300), run=UNCACHED, writer=Writer(owner="task", try_number=2))
+    told = enrich(responses_sandbox, tmp_path, table(300), request=UNCACHED, writer=Writer(owner="task", try_number=2))
     assert told["requests_sent"] == 300 - len(found)
     assert len(result(tmp_path)) == 300
 
@@ -313,7 +313,7 @@ def test_what_ends_the_loop_in_the_middle_loses_and_doubles_nothing(kind, respon
 class TestLeaseKeeper:
     def keeper(self, renew: Callable[[], None], lost: Callable[[BaseException], None], **given: Any) -> LeaseKeeper:
         defaults: dict[str, Any] = {"clock": time.monotonic, "lease_seconds": 0.004, "max_outage": 0.0}
-        return LeaseKeeper(renew, "out", lost=lost, **{**defaults, **given})
+        return LeaseKeeper(renew, "out", on_lost=lost, **{**defaults, **given})
 
     def test_renews_until_its_end_and_not_after_it(self):
         renewals = threading.Semaphore(0)
@@ -375,7 +375,7 @@ def test_a_lease_that_cannot_be_kept_ends_the_run(responses_sandbox, tmp_path):
 
     responses_sandbox.latency = 0.02
     seen = watching(lambda kept: is_down.set() if kept == 3 else None)
-    environment = Environment(lease_seconds=0.01, open_folder=Unrenewable, part_writer=seen)
+    environment = Environment(lease_seconds=0.01, open_output=Unrenewable, part_writer=seen)
     limits = Limits(concurrency=1, max_outage=0.0)
     with pytest.raises(StorageError, match="the lease could not be renewed for 0 s"):
         enrich(responses_sandbox, tmp_path, table(3000), environment, limits=limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_responses.enrich.amounts import short
+from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,
@@ -24,10 +24,10 @@ def test_max_cost_is_kept_with_what_is_in_flight(limit: float, spent: float) -> 
     service = Service(lambda _: Outcome(response=response(0.01), value="x"))
     ended = run(service, 1000, max_cost=limit, spent=spent, concurrency=64)
     assert isinstance(ended.stopped, BudgetExceededError)
-    assert f"limits.max_cost of {short(limit)} is spent" in str(ended.stopped)
-    paid = spent + ended.runner.progress.cost
-    assert limit - 0.01 < paid <= limit + (0.01 if len(ended.kept) == 1 else 1e-9)
-    assert len(ended.kept) == len(service.sends)
+    assert f"limits.max_cost of {short_dollars(limit)} is spent" in str(ended.stopped)
+    paid = spent + ended.sender.progress.cost
+    assert limit - 0.01 < paid <= limit + (0.01 if len(ended.outcomes) == 1 else 1e-9)
+    assert len(ended.outcomes) == len(service.sends)
 
 
 def test_a_budget_that_is_spent_already_sends_nothing() -> None:
@@ -50,7 +50,7 @@ def test_one_dear_answer_is_all_that_max_cost_may_be_exceeded_by() -> None:
         )
         ended = run(service, 1000, max_cost=1.0, concurrency=64)
         assert isinstance(ended.stopped, BudgetExceededError)
-        assert ended.runner.progress.cost <= 1.0 + 5.0
+        assert ended.sender.progress.cost <= 1.0 + 5.0
 
 
 def test_until_a_price_is_known_one_answer_is_waited_for() -> None:
@@ -71,12 +71,12 @@ def test_without_prices_max_cost_ends_the_run() -> None:
     service = Service(lambda _: Outcome(response=response(None), value="x"))
     ended = run(service, 100, max_cost=1.0)
     assert isinstance(ended.stopped, ConfigurationError)
-    assert "limits.max_cost cannot be kept: the server gives no price with a response" in str(ended.stopped)
-    assert len(ended.kept) == len(service.sends) == 1
+    assert "limits.max_cost cannot be observed: the server sends no price with a response" in str(ended.stopped)
+    assert len(ended.outcomes) == len(service.sends) == 1
     assert ended.of(0).cost is None
 
 
 def test_without_prices_and_max_cost_the_run_goes_on() -> None:
     ended = run(Service(lambda _: Outcome(response=response(None), value="x")), 100)
     assert ended.stopped is None
-    assert ended.runner.progress.unpriced == 100
+    assert ended.sender.progress.unpriced == 100

@@ -172,7 +172,7 @@ def test_an_outage_uses_up_no_tries(tmp_path):
     limits = Limits(concurrency=2)
     told = enrich(SERVER, tmp_path, table(100), surroundings(time, service), config=config, limits=limits)
     assert told["counts"] == {"ok": 100}
-    assert max(row["_tries"] for row in result(tmp_path)) > 1 + config.max_retries
+    assert max(row["_sends"] for row in result(tmp_path)) > 1 + config.max_retries
 
 
 def test_a_wait_too_long_for_a_worker_is_left_to_airflow(tmp_path):

@@ -30,7 +30,6 @@ from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     MODEL,
     Label,
-    ask,
     asked,
     connect,
     enrich,
@@ -39,6 +38,7 @@ from tests.enrich.jobs import (
     manifest,
     parts,
     result,
+    row_fields,
     table,
     watching,
 )
@@ -54,10 +54,10 @@ def test_a_first_run_gives_every_row_its_answer_in_order(responses_sandbox, tmp_
     assert [row["_row"] for row in rows] == list(range(30))
     assert list(rows[0]) == [
         *("_row", "id", "text", "mood"),
-        *("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_tries"),
+        *("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_sends"),
     ]
     assert all(isinstance(row["mood"], str) and row["_status"] == "ok" and row["_error"] is None for row in rows)
-    assert {row["_tries"] for row in rows} == {1}
+    assert {row["_sends"] for row in rows} == {1}
     assert len(responses_sandbox.billed) == 30
     assert told == manifest(tmp_path)
     assert told["complete"]
@@ -93,7 +93,7 @@ def test_what_a_discarded_answer_cost_is_told(responses_sandbox, tmp_path):
     assert told["requests_sent"] == len(ledger)
     assert told["tokens"] == sum(entry.input_tokens + entry.output_tokens for entry in ledger)
     assert result(tmp_path)[0]["_cost"] == pytest.approx(paid)
-    assert result(tmp_path)[0]["_tries"] == 2
+    assert result(tmp_path)[0]["_sends"] == 2
 
 
 def test_what_was_paid_before_a_failed_second_send_is_told(responses_sandbox, tmp_path):
@@ -109,7 +109,7 @@ def test_what_was_paid_before_a_failed_second_send_is_told(responses_sandbox, tm
         (200, "generated"),
     ]
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in ledger))
-    assert told["requests_sent"] == result(tmp_path)[0]["_tries"] == 4
+    assert told["requests_sent"] == result(tmp_path)[0]["_sends"] == 4
     assert result(tmp_path)[0]["_cost"] == told["cost"]
 
 
@@ -130,7 +130,12 @@ def test_a_changed_request_is_sent_anew(changed, responses_sandbox, tmp_path):
     rows = table(3)
     enrich(responses_sandbox, tmp_path, rows)
 
-    enrich(responses_sandbox, tmp_path, rows, ask=lambda row: ask(row) | (changed if row["id"] == "r1" else {}))
+    enrich(
+        responses_sandbox,
+        tmp_path,
+        rows,
+        row_fields=lambda row: row_fields(row) | (changed if row["id"] == "r1" else {}),
+    )
 
     assert len(responses_sandbox.ledger) == 4
     assert changed.items() <= responses_sandbox.ledger[3].body.items()
@@ -194,7 +199,7 @@ def test_a_final_answer_that_will_not_do_is_not_asked_for_again(step, responses_
 
 def test_what_there_is_of_an_answer_may_be_taken(responses_sandbox, tmp_path):
     responses_sandbox.script({"incomplete": "max_output_tokens"})
-    enrich(responses_sandbox, tmp_path, table(1), run=replace(TEXT, on_invalid_output="return"))
+    enrich(responses_sandbox, tmp_path, table(1), request=replace(TEXT, on_invalid_output="return"))
     (row,) = result(tmp_path)
     assert row["_status"] == "incomplete"
     assert row["output"]
@@ -286,7 +291,7 @@ def test_the_rows_of_a_callable_may_have_whole_requests(responses_sandbox, tmp_p
         message = {"type": "message", "role": "user", "content": row["text"]}
         return {"model": MODEL, "input": (message,), "metadata": {"row": row["id"]}}
 
-    enrich(responses_sandbox, tmp_path, table(3), ask=whole)
+    enrich(responses_sandbox, tmp_path, table(3), row_fields=whole)
     assert sorted(entry.metadata["row"] for entry in responses_sandbox.ledger) == ["r0", "r1", "r2"]
 
 
@@ -296,7 +301,7 @@ def test_all_tries_of_a_row_are_the_runners(responses_sandbox, tmp_path):
     with pytest.raises(TooManyFailuresError, match="InternalServerResponseError"):
         enrich(responses_sandbox, tmp_path, table(1), options=options)
     assert len(responses_sandbox.ledger) == manifest(tmp_path)["requests_sent"] == 2
-    assert result(tmp_path)[0]["_tries"] == 2
+    assert result(tmp_path)[0]["_sends"] == 2
 
 
 class Wrapped(RootModel[Label]):
@@ -304,7 +309,7 @@ class Wrapped(RootModel[Label]):
 
 
 def test_an_output_type_that_wraps_another_is_one_column(responses_sandbox, tmp_path):
-    enrich(responses_sandbox, tmp_path, table(1), run=TaskRequest(fields={}, output_type=Wrapped, stream=False))
+    enrich(responses_sandbox, tmp_path, table(1), request=TaskRequest(fields={}, output_type=Wrapped, stream=False))
     assert isinstance(result(tmp_path)[0]["output"]["mood"], str)
 
 
@@ -319,7 +324,7 @@ def test_cancelling_keeps_what_is_done(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     environment = Environment(part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None))
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
-    with pytest.raises(RequestCancelledError, match="what is done stays"):
+    with pytest.raises(RequestCancelledError, match="all responses are saved"):
         enrichment.run()
     assert sum(len(lines(part)) for part in parts(tmp_path)) == 5
 
@@ -334,8 +339,8 @@ def test_cancelling_while_the_source_is_read_reads_no_further(responses_sandbox,
                 enrichment.cancel()
             yield [row]
 
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, [], chunks=chunks))
-    with pytest.raises(RequestCancelledError, match="what is done stays"):
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, [], read_chunks=chunks))
+    with pytest.raises(RequestCancelledError, match="all responses are saved"):
         enrichment.run()
     assert read == ["r0", "r1"]
     assert not responses_sandbox.ledger
@@ -358,7 +363,7 @@ def test_a_row_is_in_the_same_shard_wherever_it_stands(responses_sandbox, tmp_pa
 
 def test_shards_without_a_key_have_all_rows_between_them(responses_sandbox, tmp_path):
     rows = table(7)
-    found = shards(responses_sandbox, tmp_path, [], key=None, chunks=lambda: iter([rows[:4], rows[4:]]))
+    found = shards(responses_sandbox, tmp_path, [], key=None, read_chunks=lambda: iter([rows[:4], rows[4:]]))
     assert found == [["r0", "r3", "r6"], ["r1", "r4"], ["r2", "r5"]]
 
 
@@ -372,7 +377,7 @@ def test_a_run_ends_in_time(responses_sandbox, tmp_path):
 
     environment = Environment(tick=0.01, clock=lambda: time.monotonic() + later, part_writer=watching(pass_time))
     with pytest.raises(TransportError, match="the task's time of 1000 s is over") as caught:
-        enrich(responses_sandbox, tmp_path, table(20), environment, seconds=1000)
+        enrich(responses_sandbox, tmp_path, table(20), environment, timeout=1000)
     assert caught.value.retryable
     assert manifest(tmp_path)["counts"] == {"ok": 5, "missing": 15}
 
@@ -384,7 +389,7 @@ def test_progress_is_told(responses_sandbox, tmp_path, caplog):
         environment = Environment(tick=0.01, progress_seconds=0.05, report=told.append)
         enrich(responses_sandbox, tmp_path, table(60), environment, limits=Limits(concurrency=8))
     assert told
-    assert all(set(it) == {"done", "left", "rate", "cost", "failed", "sent_again", "in_flight"} for it in told)
+    assert all(set(it) == {"done", "left", "rate", "cost", "failed", "resent", "in_flight"} for it in told)
     assert all(it["done"] + it["left"] == 60 for it in told)
     assert "/60 requests, " in caplog.text
     assert "60 rows: 60 ok. 60 requests sent" in caplog.text

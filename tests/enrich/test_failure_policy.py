@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.enrich.failure_policy import (
-    MOST_BUSY,
+    MAX_BUSY,
     Action,
     Decision,
     Kind,
@@ -65,7 +65,7 @@ def of_account(seconds: float) -> ResponsesError:
         (status_error(524), Kind.FAILING),
         (refused_connection(), Kind.FAILING),
         (StreamInterruptedError("cut"), Kind.FAILING),
-        (RequestCancelledError("stopped"), Kind.OURS),
+        (RequestCancelledError("stopped"), Kind.CANCELLED),
     ],
     ids=str,
 )
@@ -78,7 +78,7 @@ def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
     [
         (RefusalError("no"), {}, Decision(Action.FINISH, status="refused")),
         (IncompleteResponseError("cut"), {}, Decision(Action.FINISH, status="incomplete")),
-        (OutputValidationError("bad"), {}, Decision(Action.FINISH, status="unreadable")),
+        (OutputValidationError("bad"), {}, Decision(Action.FINISH, status="invalid_output")),
         (status_error(400), {}, Decision(Action.FINISH)),
         (status_error(400), {"is_down": True}, Decision(Action.FINISH)),
         (RequestCancelledError("stopped"), {}, Decision(Action.FINISH)),
@@ -90,33 +90,33 @@ def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
         (status_error(429, retry_after=9.0), {}, Decision(Action.RETRY, wait=9.0, is_free=True)),
         (status_error(429), {}, Decision(Action.RETRY, wait=0.5, is_free=True)),
         (status_error(429), {"busy": 2}, Decision(Action.RETRY, wait=2.0, is_free=True)),
-        (status_error(429), {"busy": 49, "plain": 2}, Decision(Action.RETRY, wait=16.0, is_free=True)),
-        (status_error(429), {"busy": MOST_BUSY, "plain": 1}, Decision(Action.RETRY, wait=8.0)),
-        (status_error(429), {"busy": MOST_BUSY, "plain": 2}, Decision(Action.FINISH)),
+        (status_error(429), {"busy": 49, "retries": 2}, Decision(Action.RETRY, wait=16.0, is_free=True)),
+        (status_error(429), {"busy": MAX_BUSY, "retries": 1}, Decision(Action.RETRY, wait=8.0)),
+        (status_error(429), {"busy": MAX_BUSY, "retries": 2}, Decision(Action.FINISH)),
         # of a sizable share: all wait
         (
             status_error(503, retry_after=9.0),
-            {"is_overloaded": True, "plain": 9, "busy": 99},
+            {"is_overloaded": True, "retries": 9, "busy": 99},
             Decision(Action.HOLD, wait=9.5, is_free=True, hold=9.0),
         ),
-        (of_account(20.0), {}, Decision(Action.HOLD, wait=20.5, is_free=True, hold=20.0, of_all=True)),
+        (of_account(20.0), {}, Decision(Action.HOLD, wait=20.5, is_free=True, hold=20.0, all_models=True)),
         # the service fails
         (status_error(500), {}, Decision(Action.RETRY, wait=0.5)),
-        (status_error(500, retry_after=3.0), {"plain": 1}, Decision(Action.RETRY, wait=3.0)),
-        (status_error(500), {"plain": 2}, Decision(Action.FINISH)),
-        (refused_connection(), {"plain": 2}, Decision(Action.RETRY, wait=2.0, is_free=True)),
+        (status_error(500, retry_after=3.0), {"retries": 1}, Decision(Action.RETRY, wait=3.0)),
+        (status_error(500), {"retries": 2}, Decision(Action.FINISH)),
+        (refused_connection(), {"retries": 2}, Decision(Action.RETRY, wait=2.0, is_free=True)),
         (
             status_error(502, retry_after=9.0),
-            {"plain": 2, "is_down": True},
-            Decision(Action.HOLD, wait=9.5, is_free=True, hold=9.0, of_all=True),
+            {"retries": 2, "is_down": True},
+            Decision(Action.HOLD, wait=9.5, is_free=True, hold=9.0, all_models=True),
         ),
         (status_error(502), {"is_over": True, "is_down": True}, Decision(Action.CANCEL)),
         (status_error(429), {"is_over": True}, Decision(Action.CANCEL)),
         # what may have been billed is sent again only so often, whatever the reason
         (dropped(), {}, Decision(Action.RETRY, wait=0.5)),
-        (dropped(), {"ambiguous": 1}, Decision(Action.FINISH)),
-        (dropped(), {"ambiguous": 1, "is_down": True}, Decision(Action.FINISH)),
-        (dropped(), {"plain": 9}, Decision(Action.RETRY, wait=30.0)),
+        (dropped(), {"ambiguous_retries": 1}, Decision(Action.FINISH)),
+        (dropped(), {"ambiguous_retries": 1, "is_down": True}, Decision(Action.FINISH)),
+        (dropped(), {"retries": 9}, Decision(Action.RETRY, wait=30.0)),
     ],
     ids=str,
 )
@@ -143,7 +143,7 @@ def test_no_row_is_sent_before_the_service_says_and_none_waits_much_longer(
     draw: float,
 ) -> None:
     error.retry_after = retry_after
-    state = replace(STATE, busy=busy, plain=plain, is_overloaded=is_overloaded, is_down=is_down, draw=draw)
+    state = replace(STATE, busy=busy, retries=plain, is_overloaded=is_overloaded, is_down=is_down, draw=draw)
     decision = decide(error, state)
     if decision.action in {Action.RETRY, Action.HOLD}:
         assert (retry_after or 0.0) <= decision.wait <= (retry_after or 30.0) + 0.5
@@ -151,5 +151,5 @@ def test_no_row_is_sent_before_the_service_says_and_none_waits_much_longer(
 
 
 def test_a_run_in_which_all_failures_are_final_is_final() -> None:
-    assert is_final(may_pass=0)
-    assert not is_final(may_pass=1)
+    assert is_final(retryable_failures=0)
+    assert not is_final(retryable_failures=1)

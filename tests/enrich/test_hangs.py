@@ -147,4 +147,4 @@ def test_a_server_that_hangs_on_shutdown_and_a_new_one_on_the_same_port(tmp_path
     assert new.first_at is not None
     assert new.first_at - new.began < 10
     assert set((old.asked + new.asked).values()) == {1}
-    assert manifest["answers_without_price"] >= IN_FLIGHT, "what hangs may have been billed"
+    assert manifest["responses_without_price"] >= IN_FLIGHT, "what hangs may have been billed"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.answers import shared
-from airflow_provider_responses.enrich.index import Index, IndexedRow, Pending
-from airflow_provider_responses.enrich.results import lines
+from airflow_provider_responses.enrich.index import Index, IndexedRow, PendingRequest
+from airflow_provider_responses.enrich.outcome_json import without_cost
+from airflow_provider_responses.enrich.result import result_lines
 from airflow_provider_responses.exceptions import RequestValidationError
 
 Make = Callable[[], Index]
@@ -49,7 +49,7 @@ def row(position: int, request: str | None, key: str | None = None, error: str |
 def fill(index: Index, requests: str) -> None:
     """One row per letter; a dot is a row that is not sent."""
     index.add([row(n, None, error="bad") if word == "." else row(n, word) for n, word in enumerate(requests)])
-    index.seal(None)
+    index.check_keys(None)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -59,19 +59,19 @@ def test_a_key_that_is_there_twice_is_refused_with_both_rows(index: Index, chunk
     for start in range(0, len(rows), chunk):
         index.add(rows[start : start + chunk])
     with pytest.raises(RequestValidationError, match=r"key: rows 0 and 6 have the same 'id', 'a'") as caught:
-        index.seal("id")
+        index.check_keys("id")
     assert caught.value.fields == ("key",)
 
 
 def test_keys_that_differ_pass(index: Index) -> None:
     index.add([row(0, "x", "a"), row(1, "x", "A"), row(2, None, "a ")])
-    index.seal("id")
+    index.check_keys("id")
     assert index.counts() == {"missing": 2, "invalid": 1}
 
 
 def test_rows_without_a_key_may_be_the_same(index: Index) -> None:
     index.add([row(0, "x", "a"), row(1, "x", "a")])
-    index.seal(None)
+    index.check_keys(None)
     assert index.counts() == {"missing": 2}
 
 
@@ -85,31 +85,31 @@ def winner(statuses: tuple[str, ...]) -> int:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_first_ok_counts_else_the_first_final_answer_else_the_last_failure(make: Make, at_once: bool) -> None:
-    kinds = ("ok", "refused", "unreadable", "failed")
+    kinds = ("ok", "refused", "invalid_output", "failed")
     for statuses in itertools.chain.from_iterable(itertools.product(kinds, repeat=n) for n in (1, 2, 3)):
         index = make()
         fill(index, "x")
         answers = [(b"x", status, f'{{"n":{n}}}') for n, status in enumerate(statuses)]
         for some in [answers] if at_once else [[answer] for answer in answers]:
-            index.know(iter(some))
+            index.add_outcomes(iter(some))
         expected = winner(statuses)
         [(_, _, _, _, answer, _)] = index.results()
         assert answer == f'{{"n":{expected}}}', statuses
         assert index.counts() == {statuses[expected]: 1}
-        assert index.requests_left() == (statuses[expected] == "failed")
+        assert index.count_pending() == (statuses[expected] == "failed")
         index.close()
 
 
 def test_what_has_no_final_answer_is_pending_in_the_order_of_the_source(index: Index) -> None:
     fill(index, "abac.dbea")
-    index.know([(b"b", "ok", "{}"), (b"c", "failed", "{}"), (b"d", "refused", "{}")])
-    assert index.requests_left() == 3
-    first = index.pending(2)
-    assert first == [Pending(0, b"a", 3, '{"input": "a"}'), Pending(3, b"c", 1, '{"input": "c"}')]
-    index.know([(b"a", "failed", "{}"), (b"c", "ok", "{}")])  # what was given once is not given again
-    assert [pending.fingerprint for pending in index.pending(2)] == [b"e"]
-    assert index.pending(2) == []
-    assert index.pending(2) == []
+    index.add_outcomes([(b"b", "ok", "{}"), (b"c", "failed", "{}"), (b"d", "refused", "{}")])
+    assert index.count_pending() == 3
+    first = index.next_pending(2)
+    assert first == [PendingRequest(0, b"a", 3, '{"input": "a"}'), PendingRequest(3, b"c", 1, '{"input": "c"}')]
+    index.add_outcomes([(b"a", "failed", "{}"), (b"c", "ok", "{}")])  # what was given once is not given again
+    assert [pending.fingerprint for pending in index.next_pending(2)] == [b"e"]
+    assert index.next_pending(2) == []
+    assert index.next_pending(2) == []
     assert index.counts() == {"failed": 3, "ok": 3, "invalid": 1, "refused": 1, "missing": 1}
 
 
@@ -121,16 +121,16 @@ def test_what_has_no_final_answer_is_pending_in_the_order_of_the_source(index: I
 def test_pages_together_are_all_that_is_left(make: Make, requests: str, answers: dict[str, str], size: int) -> None:
     index = make()
     fill(index, requests)
-    index.know((word.encode(), status, "{}") for word, status in answers.items())
-    found: list[Pending] = []
-    while page := index.pending(size):
+    index.add_outcomes((word.encode(), status, "{}") for word, status in answers.items())
+    found: list[PendingRequest] = []
+    while page := index.next_pending(size):
         assert len(page) <= size
         found += page
     left = [word for word in dict.fromkeys(requests.replace(".", "")) if answers.get(word, "failed") == "failed"]
     assert [pending.fingerprint.decode() for pending in found] == left
-    assert [pending.rows for pending in found] == [requests.count(word) for word in left]
-    assert [pending.first for pending in found] == [requests.index(word) for word in left]
-    assert index.requests_left() == len(left)
+    assert [pending.row_count for pending in found] == [requests.count(word) for word in left]
+    assert [pending.first_row for pending in found] == [requests.index(word) for word in left]
+    assert index.count_pending() == len(left)
     assert sum(index.counts().values()) == len(requests)
     assert [result[0] for result in index.results()] == list(range(len(requests)))
     index.close()
@@ -138,8 +138,8 @@ def test_pages_together_are_all_that_is_left(make: Make, requests: str, answers:
 
 def test_answers_fan_out_and_are_paid_once(index: Index) -> None:
     fill(index, "xyx.z")
-    index.know([(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
-    index.know([(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
+    index.add_outcomes([(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
+    index.add_outcomes([(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
     assert [(position, is_shared) for position, _, _, _, _, is_shared in index.results()] == [
         (0, 0),
         (1, 0),
@@ -147,19 +147,19 @@ def test_answers_fan_out_and_are_paid_once(index: Index) -> None:
         (3, None),
         (4, 0),
     ]
-    written = [json.loads(line) for line in lines(index, {"output": None, "_status": None, "_cost": None})]
+    written = [json.loads(line) for line in result_lines(index, {"output": None, "_status": None, "_cost": None})]
     assert written == [
         {"_row": 0, "n": 0, "output": "X", "_status": "ok", "_cost": 0.5},
         {"_row": 1, "n": 1, "output": None, "_status": "failed", "_cost": None},
         {"_row": 2, "n": 2, "output": "X", "_status": "ok", "_cost": 0.0},
-        {"_row": 3, "n": 3, "output": None, "_status": "invalid", "_cost": 0.0, "_error": "bad", "_tries": 0},
+        {"_row": 3, "n": 3, "output": None, "_status": "invalid", "_cost": 0.0, "_error": "bad", "_sends": 0},
         {"_row": 4, "n": 4, "output": None, "_status": "missing", "_cost": None},
     ]
 
 
 def test_a_shared_answer_costs_nothing_unless_its_price_is_unknown() -> None:
-    assert json.loads(shared('{"a":1,"_cost":0.25}')) == {"a": 1, "_cost": 0.0}
-    assert json.loads(shared('{"a":1,"_cost":null}')) == {"a": 1, "_cost": None}
+    assert json.loads(without_cost('{"a":1,"_cost":0.25}')) == {"a": 1, "_cost": 0.0}
+    assert json.loads(without_cost('{"a":1,"_cost":null}')) == {"a": 1, "_cost": None}
 
 
 def test_rows_are_found_by_position(index: Index) -> None:
@@ -177,14 +177,14 @@ def test_the_first_row_that_is_not_sent_is_told(index: Index) -> None:
 def test_texts_come_back_as_they_were(index: Index) -> None:
     text = '{"a":"ä\U0001f600\u2028 \\u0000"}'
     index.add([IndexedRow(0, "k\x00ä", b"\x00\xff", text, None, text)])
-    index.seal("id")
-    index.know([(b"\x00\xff", "ok", text)])
+    index.check_keys("id")
+    index.add_outcomes([(b"\x00\xff", "ok", text)])
     assert list(index.results()) == [(0, "k\x00ä", text, None, text, 0)]
-    assert index.pending(1) == []
+    assert index.next_pending(1) == []
 
 
 def test_a_worker_that_is_killed_leaves_no_index_on_its_disk(tmp_path: Path) -> None:
     with contextlib.closing(Index(tmp_path / "index.sqlite")) as index:
         index.add([IndexedRow(0, "a", b"a", "{}", None, "{}")])
         assert not list(tmp_path.iterdir())
-        assert index.requests_left() == 1
+        assert index.count_pending() == 1

@@ -127,7 +127,7 @@ def test_a_run_that_is_killed_at_moments_that_are_drawn(sandbox, tmp_path):
     paid = sum(entry.cost for entry in ledger if entry.billed)
     twice = sum(entry.cost for entry in ledger if entry.billed and billed[asked(entry)] > 1)
     assert paid - twice <= manifest(tmp_path)["cost"] + 1e-9 <= paid + 2e-9
-    assert manifest(tmp_path)["answers_without_price"] == 0
+    assert manifest(tmp_path)["responses_without_price"] == 0
     # What was in flight or not written when the process died is little.
     assert any(lost)
 

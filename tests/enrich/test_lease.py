@@ -133,7 +133,10 @@ def test_a_leftover_that_cannot_be_deleted_stops_nothing(caplog: pytest.LogCaptu
     holder = store(Failing(files, fails), Clock())
     holder.acquire(resume=True)
     assert holder.lease_is_exclusive
-    assert "Files of killed attempts are left there: shelf://bucket/out/lease/probe-0a1b2c3d: 503" in caplog.text
+    assert (
+        "Temporary files of killed attempts could not be deleted: shelf://bucket/out/lease/probe-0a1b2c3d: 503"
+        in caplog.text
+    )
 
 
 def test_the_drafts_of_killed_attempts_are_deleted_by_the_holder(tmp_path: Path) -> None:
@@ -366,11 +369,13 @@ def test_a_run_whose_lease_lapses_stops_and_may_be_retried(when: str, caplog: py
     mine = store(Failing(files, fails), clock, lease_seconds=60)
     mine.acquire(resume=True)
     began, is_down = clock.now, True
-    with pytest.raises(LeaseLostError, match=r"for 60 s the lease could not be renewed.*503, as told") as caught:
+    with pytest.raises(
+        LeaseLostError, match=r"the lease lapsed, because it could not be renewed for 60 s; .*503, as told"
+    ) as caught:
         mine.renew()
     assert caught.value.retryable
     assert 60 <= clock.now - began < 63
-    assert "The lease lapses in" in caplog.text
+    assert "The lease could not be renewed, and lapses in" in caplog.text
     assert mine.lease_left == 0.0
 
 
@@ -448,7 +453,7 @@ def test_a_lease_that_cannot_be_released_is_only_a_warning(caplog: pytest.LogCap
     mine.acquire(resume=True)
     is_down = True
     mine.release()
-    assert "Others wait for 120 s" in caplog.text
+    assert "The lease could not be released, and lapses in 120 s" in caplog.text
 
 
 def test_a_release_that_hangs_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -465,7 +470,7 @@ def test_a_release_that_hangs_is_only_a_warning(caplog: pytest.LogCaptureFixture
     is_ready = True
     mine.release()
     released.set()
-    assert "could not be released: shelf://bucket/out/lease: the store gave no response" in caplog.text
+    assert "lapses in 0 s: shelf://bucket/out/lease: the store gave no response" in caplog.text
 
 
 def test_claims_that_do_not_count_any_more_are_deleted_if_that_is_allowed(caplog: pytest.LogCaptureFixture) -> None:
@@ -479,7 +484,7 @@ def test_claims_that_do_not_count_any_more_are_deleted_if_that_is_allowed(caplog
     other = store(Failing(files, lambda operation, _: "before" if operation == "delete" else ""), Clock(), try_number=2)
     other.acquire(resume=True)
     other.renew()
-    assert "are left there" in caplog.text
+    assert "Older claims could not be deleted" in caplog.text
 
 
 def test_a_claim_that_comes_through_late_takes_nothing_away() -> None:
@@ -494,7 +499,7 @@ def test_a_claim_that_comes_through_late_takes_nothing_away() -> None:
     mine.acquire(resume=True)
     mine.renew()
     files[first] = Claim(
-        owner="zombie", try_number=9, idempotency_key="", token="z", generation=7, begun=7, expires=1e12
+        owner="zombie", try_number=9, idempotency_key="", token="z", generation=7, latest_generation=7, expires=1e12
     ).encoded()
     mine.renew()
     with pytest.raises(LeaseLostError, match="mine, try 1, writes here now"):

@@ -1,4 +1,4 @@
-"""A service that is too busy, or down: what the runner waits for, and how long."""
+"""A service that is too busy, or down: what the sender waits for, and how long."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.enrich.failure_policy import MOST_BUSY
-from airflow_provider_responses.enrich.index import Pending
-from airflow_provider_responses.enrich.sender import Sender, Turn
-from airflow_provider_responses.enrich.throttle import LONGEST_PROBE
+from airflow_provider_responses.enrich.failure_policy import MAX_BUSY
+from airflow_provider_responses.enrich.index import PendingRequest
+from airflow_provider_responses.enrich.sender import ResendTurn, Sender
+from airflow_provider_responses.enrich.throttle import MAX_PROBE
 from airflow_provider_responses.exceptions import (
     APIError,
     ResponsesError,
@@ -44,8 +44,8 @@ def test_what_one_request_is_told_holds_back_that_row_alone(status: int) -> None
     assert service.too_early == []
     assert ended.seconds == 125.5  # as if nothing had been
     assert service.tries[20] == 2
-    assert ended.runner.throttle.window == 8
-    assert ended.runner.progress.failures.total() == 0
+    assert ended.sender.throttle.window == 8
+    assert ended.sender.progress.failures.total() == 0
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
@@ -149,7 +149,7 @@ def test_few_rows_are_not_given_up_while_the_service_tells_all_to_wait() -> None
     service = Service(lambda sent: status_error(429, retry_after=1.0) if sent.now < 300 else None)
     ended = run(service, 2)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2})
-    assert max(service.tries.values()) > MOST_BUSY + CONFIG.max_retries + 1
+    assert max(service.tries.values()) > MAX_BUSY + CONFIG.max_retries + 1
 
 
 def virtual_now() -> float:
@@ -164,9 +164,9 @@ def test_a_longer_outage_ends_the_run_with_the_services_error(error: Callable[[]
     assert isinstance(ended.stopped, type(error()))
     assert "no response for 120 s (limits.max_outage), the last time: " in str(ended.stopped)
     assert ended.stopped.retryable
-    assert 120 <= ended.seconds <= 120 + max(LONGEST_PROBE, error().retry_after or 0.0) + 2
+    assert 120 <= ended.seconds <= 120 + max(MAX_PROBE, error().retry_after or 0.0) + 2
     assert "failed" not in ended.statuses
-    assert sum(service.answered.values()) == len(ended.kept)
+    assert sum(service.answered.values()) == len(ended.outcomes)
 
 
 def test_without_max_outage_the_run_ends_at_once() -> None:
@@ -191,7 +191,7 @@ def test_rows_that_are_refused_for_themselves_show_that_the_service_is_there() -
 
 
 def shut_down(start: float, end: float) -> Callable[[Send], Said]:
-    """Answer in half a second; whatever is in flight when it is shut down is never answered."""
+    """RowOutcome in half a second; whatever is in flight when it is shut down is never answered."""
 
     def say(sent: Send) -> Said:
         if start - 0.5 <= sent.now < start:
@@ -210,7 +210,7 @@ def test_a_new_server_is_found_while_old_requests_hang(jitter: float) -> None:
     assert set(service.answered.values()) == {1}
     assert service.sent_between(20.0, 26.0) > 64, "work goes on: probes are at most 5 s apart"
     assert service.sent_between(6.0, 20.0) <= 6
-    assert ended.runner.progress.unpriced > 0, "what hung may have been billed"
+    assert ended.sender.progress.unpriced > 0, "what hung may have been billed"
 
 
 def test_requests_that_are_silent_behind_a_service_that_is_never_refused_hold_up_nobody() -> None:
@@ -242,9 +242,9 @@ def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -
     config = ClientConfig(api_key="sk-test", max_ambiguous_retries=0)
     ended = run(service, 2000, concurrency=64, config=config)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
-    slow = [answer for answer in ended.kept if answer.tries == 1]
+    slow = [answer for answer in ended.outcomes if answer.sends == 1]
     assert len(slow) > 1000
-    assert ended.runner.progress.unpriced == 0
+    assert ended.sender.progress.unpriced == 0
     assert service.sent_between(40.0, 1e9) == 0, "all others were done by then"
     assert ended.seconds > 200
 
@@ -255,7 +255,7 @@ def test_requests_that_are_within_the_usual_time_are_not_dropped_when_the_servic
     service = Service(outage(100.0, 103.0, refused_connection), latency=lambda: chance.uniform(5, 60), refusal=0.001)
     ended = run(service, 1000, concurrency=64)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 1000})
-    assert ended.runner.progress.unpriced == 0
+    assert ended.sender.progress.unpriced == 0
 
 
 @pytest.mark.parametrize("probes", ["refused", "hang"])
@@ -271,7 +271,7 @@ def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
     ended = run(service, 2000, concurrency=64, max_outage=120)
     assert "no response for 120 s (limits.max_outage), the last time: connection refused" in str(ended.stopped)
     assert 120 <= ended.seconds <= 125
-    hung = [answer for answer in ended.kept if answer.status == "failed"]
+    hung = [answer for answer in ended.outcomes if answer.status == "failed"]
     assert hung
     assert all(answer.cost is None for answer in hung), "they may have been billed"
     assert isinstance(ended.stopped, TransportError)
@@ -281,10 +281,10 @@ def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
 def test_the_progress_shows_since_when_the_service_is_down() -> None:
     seen: list[float | None] = []
 
-    async def look(runner: Sender) -> None:
+    async def look(sender: Sender) -> None:
         for _ in range(3):
             await asyncio.sleep(10)
-            seen.append(runner.progress.down_since)
+            seen.append(sender.progress.down_since)
 
     run(Service(shut_down(3.0, 20.0), refusal=0.001), 5000, concurrency=64, meanwhile=look)
     assert seen[0] == pytest.approx(3.5, abs=2.0)
@@ -317,15 +317,15 @@ def test_what_a_request_had_paid_before_it_hung_is_not_forgotten() -> None:
     """Its first response was invalid, and the server was shut down while it was asked again."""
 
     class Invalid(Service):
-        async def ask(self, pending: Pending, turn: Turn) -> Outcome:
-            if (pending.first, self.tries[7]) == (7, 0):
+        async def send(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
+            if (pending.first_row, self.tries[7]) == (7, 0):
                 self.tries[7] += 1
                 await turn(pending, 0.25)
                 await asyncio.Event().wait()
-            return await super().ask(pending, turn)
+            return await super().send(pending, turn)
 
     service = Invalid(outage(3.0, 20.0, refused_connection), refusal=0.001)
     ended = run(service, 2000, concurrency=64, max_cost=100.0)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
     assert ended.of(7).cost == pytest.approx(0.251)
-    assert ended.runner.progress.cost == pytest.approx(2.25)
+    assert ended.sender.progress.cost == pytest.approx(2.25)

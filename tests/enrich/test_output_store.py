@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses.enrich.lease import LEASES
-from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, PARTS, OutputStore, Writer, name_of
+from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, PARTS, OutputStore, Writer, output_name
 from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.jobs import stored
 
@@ -94,7 +94,7 @@ def test_a_newer_try_of_the_same_task_takes_over_at_once(opened: Open, try_numbe
     old = opened("a", 2)
     new = opened("a", try_number)
     new.renew()
-    with pytest.raises(LeaseLostError, match=rf"a, try {try_number}, writes here now; this one stops"):
+    with pytest.raises(LeaseLostError, match=rf"a, try {try_number}, writes here now; this attempt stops"):
         old.renew()
     old.release()  # takes nothing away from the new one
     new.renew()
@@ -145,7 +145,7 @@ def test_without_its_lease_a_writer_stops(opened: Open, place: Any) -> None:
     mine = opened("a")
     for path in claims_in(place):
         path.unlink()
-    with pytest.raises(LeaseLostError, match="deleted the lease"):
+    with pytest.raises(LeaseLostError, match="the lease was deleted; this attempt stops"):
         mine.renew()
     opened("b")
 
@@ -177,7 +177,7 @@ def test_a_torn_lease_keeps_nobody_out_and_loses_no_response(opened: Open, place
     ],
 )
 def test_a_folder_has_one_name(path: str, name: str) -> None:
-    assert name_of(path) == name
+    assert output_name(path) == name
 
 
 # Generations
@@ -356,7 +356,7 @@ def test_of_appends_to_a_full_disk_none_is_read_back(local: OutputStore, monkeyp
     [path] = parts_in(local)
     path.unlink()
     path.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=r"part-.* cannot be written \(OSError: .*No space left.*make room"):
+    with pytest.raises(StorageError, match=r"part-.* cannot be written \(OSError: .*No space left.*free some"):
         local.append(part(2))
     path.unlink()
     local.append(part(2, 3))  # given again, it goes into another part

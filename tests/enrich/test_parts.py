@@ -53,7 +53,7 @@ class Whole(OutputStore):
 def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path):
     rows = table(30)
     with pytest.raises(Died):
-        enrich(responses_sandbox, tmp_path, rows, Environment(open_folder=Dying))
+        enrich(responses_sandbox, tmp_path, rows, Environment(open_output=Dying))
     assert len(responses_sandbox.billed) == 30
     assert not (tmp_path / "parts").exists()
 
@@ -63,14 +63,14 @@ def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, 
     # What the dead try had paid is told all the same.
     paid = responses_sandbox.billed
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in paid))
-    assert told["answers_without_price"] == 0
+    assert told["responses_without_price"] == 0
     tokens = {entry.body["input"]: entry.input_tokens + entry.output_tokens for entry in paid}
     assert [row["_tokens"] for row in result(tmp_path)] == [tokens[f"Mood of {row['text']}"] for row in rows]
 
 
 def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_path):
     rows = table(30)
-    enrich(responses_sandbox, tmp_path, rows, run=replace(TEXT, cache=False))
+    enrich(responses_sandbox, tmp_path, rows, request=replace(TEXT, cache=False))
     before = result(tmp_path)
     (part,) = parts(tmp_path)
     order = [row["_key"] for row in lines(part)]
@@ -78,7 +78,7 @@ def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_p
     whole = part.read_bytes().count(b"\n")
     assert 0 < whole < 29
 
-    enrich(responses_sandbox, tmp_path, rows, run=replace(TEXT, cache=False))
+    enrich(responses_sandbox, tmp_path, rows, request=replace(TEXT, cache=False))
     again = {entry.body["input"] for entry in responses_sandbox.ledger[30:]}
     assert again == {f"Mood of hello {key[1:]}" for key in order[whole:]}
     assert [row["output"] for row in result(tmp_path)] == [row["output"] for row in before]
@@ -86,7 +86,7 @@ def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_p
 
 def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
     responses_sandbox.latency = 0.01
-    around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05, open_folder=Whole)
+    around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05, open_output=Whole)
     told = enrich(responses_sandbox, tmp_path, table(200), around, limits=Limits(concurrency=16))
 
     written = [lines(part) for part in parts(tmp_path)]
@@ -126,8 +126,8 @@ def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path):
         written.append((size, now))
         enrichment.cancel()
 
-    environment = Environment(tick=0.001, clock=clock, part_writer=watching(seen), open_folder=writing(write))
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), seconds=1e6), environment)
+    environment = Environment(tick=0.001, clock=clock, part_writer=watching(seen), open_output=writing(write))
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(8), timeout=1e6), environment)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
     [(size, at)] = written
@@ -149,9 +149,9 @@ def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sa
         part_rows=20,
         flush_seconds=1e9,
         part_writer=partial(PartWriter, part_size=1000),
-        open_folder=writing(write),
+        open_output=writing(write),
     )
-    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(25), seconds=60), around)
+    enrichment = Enrichment(job(responses_sandbox, tmp_path, table(25), timeout=60), around)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
     assert max(written) < 20

@@ -23,11 +23,11 @@ from airflow_provider_responses.exceptions import (
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import (
     MODEL,
-    ask,
     connect,
     enrich,
     manifest,
     result,
+    row_fields,
     table,
 )
 
@@ -58,7 +58,7 @@ class Mood(BaseModel):
         pytest.param([{"id": float("nan"), "text": "b"}], {}, "row 0 has no value in 'id'", id="NaN"),
         pytest.param(
             table(2),
-            {"run": TaskRequest(fields={}, output_type=Mood)},
+            {"request": TaskRequest(fields={}, output_type=Mood)},
             "row 0: column 'text' of the source is also a field of output_type",
             id="a field of output_type",
         ),
@@ -76,7 +76,7 @@ class Mood(BaseModel):
         pytest.param([{"id": "\ud800", "text": "a"}], {}, "row 0 holds half of", id="no text as key"),
         pytest.param(
             [{"id": 1, "text": ""}],
-            {"ask": lambda row: {"model": MODEL, "input": row["text"]}},
+            {"row_fields": lambda row: {"model": MODEL, "input": row["text"]}},
             r"^row 0 \(key 1\): .*input must not be empty.*\. No row can be sent$",
             id="all empty",
         ),
@@ -112,7 +112,7 @@ def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
     rows[1]["text"] = ""
     rows[3]["text"] = "long " * 1000
     given = {
-        "ask": lambda row: {"model": MODEL, "input": row["text"]},
+        "row_fields": lambda row: {"model": MODEL, "input": row["text"]},
         "limits": Limits(max_request_bytes=4000, max_failures=2),
     }
     told = enrich(responses_sandbox, tmp_path, rows, **given)
@@ -123,7 +123,7 @@ def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
     assert [row["_status"] for row in made] == ["ok", "invalid", "ok", "invalid", "ok"]
     assert "input must not be empty" in made[1]["_error"]
     assert "limits.max_request_bytes is 4000" in made[3]["_error"]
-    assert (made[3]["text"], made[3]["mood"], made[3]["_cost"], made[3]["_tries"]) == (rows[3]["text"], None, 0.0, 0)
+    assert (made[3]["text"], made[3]["mood"], made[3]["_cost"], made[3]["_sends"]) == (rows[3]["text"], None, 0.0, 0)
     assert {tuple(row) for row in made} == {tuple(made[0])}
 
 
@@ -139,7 +139,7 @@ def test_more_bad_rows_than_may_fail_cost_nothing(most, responses_sandbox, tmp_p
             responses_sandbox,
             tmp_path,
             rows,
-            ask=lambda row: {"model": MODEL, "input": row["text"]},
+            row_fields=lambda row: {"model": MODEL, "input": row["text"]},
             limits=Limits(max_failures=most),
         )
     assert not responses_sandbox.ledger
@@ -151,7 +151,7 @@ def test_a_row_that_is_nested_too_deeply_is_named(responses_sandbox, tmp_path):
     for _ in range(3000):
         deep = [deep]
     rows[2]["x"] = deep
-    with pytest.raises(RequestValidationError, match="row 2: it is nested too deeply for JSON"):
+    with pytest.raises(RequestValidationError, match="row 2 is nested too deeply for JSON"):
         enrich(responses_sandbox, tmp_path, rows)
     assert not responses_sandbox.ledger
 
@@ -171,11 +171,13 @@ class Twice(BaseModel):
 
 @pytest.mark.parametrize(
     ("output_type", "said"),
-    [(Renamed, "Renamed: it has a @model_serializer"), (Twice, "Twice: two of its fields are called 'x'")],
+    [(Renamed, "Renamed has a @model_serializer"), (Twice, "Twice: two of its fields are called 'x'")],
 )
 def test_a_type_whose_fields_would_be_lost_is_refused(output_type, said, responses_sandbox, tmp_path):
     with pytest.raises(RequestValidationError, match=f"output_type {said}"):
-        enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=output_type, stream=False))
+        enrich(
+            responses_sandbox, tmp_path, table(2), request=TaskRequest(fields={}, output_type=output_type, stream=False)
+        )
     assert not responses_sandbox.ledger
 
 
@@ -188,11 +190,15 @@ def test_computed_fields_are_columns_and_excluded_ones_are_not(responses_sandbox
         def loud(self) -> str:
             return self.mood.upper()
 
-    told = enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Shown, stream=False))
+    told = enrich(
+        responses_sandbox, tmp_path, table(2), request=TaskRequest(fields={}, output_type=Shown, stream=False)
+    )
     rows = result(tmp_path)
     assert all(row["mood"] and row["loud"] == row["mood"].upper() and "reason" not in row for row in rows)
     assert told["requests_sent"] == 2
-    again = enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Shown, stream=False))
+    again = enrich(
+        responses_sandbox, tmp_path, table(2), request=TaskRequest(fields={}, output_type=Shown, stream=False)
+    )
     assert (again["requests_sent"], result(tmp_path)) == (0, rows)
 
 
@@ -224,7 +230,7 @@ def test_a_budget_stops_and_a_larger_one_goes_on(responses_sandbox, tmp_path):
     responses_sandbox.reset()
 
     with pytest.raises(
-        BudgetExceededError, match=r"limits.max_cost of .* is spent.*raise the limit to go on"
+        BudgetExceededError, match=r"limits.max_cost of .* is spent.*raise the limit to continue"
     ) as caught:
         enrich(responses_sandbox, tmp_path, rows, limits=Limits(concurrency=4, max_cost=whole / 2))
     assert not caught.value.retryable
@@ -269,7 +275,9 @@ def test_what_is_wrong_for_all_rows_stops_at_once(step, kind, responses_sandbox,
 
 def test_a_model_that_does_not_exist_and_a_key_without_credit_stop_the_run(responses_sandbox, tmp_path):
     with pytest.raises(ResponsesError, match="missing/model"):
-        enrich(responses_sandbox, tmp_path, table(50), ask=lambda row: ask(row) | {"model": "missing/model"})
+        enrich(
+            responses_sandbox, tmp_path, table(50), row_fields=lambda row: row_fields(row) | {"model": "missing/model"}
+        )
     assert len(responses_sandbox.ledger) <= Limits().concurrency
     responses_sandbox.reset()
     with pytest.raises(UnauthorizedResponseError):
@@ -287,7 +295,7 @@ def test_a_run_whose_requests_all_failed_for_good_is_final(rows, model, retryabl
             responses_sandbox,
             tmp_path,
             table(rows),
-            ask=lambda row: ask(row) | {"model": model},
+            row_fields=lambda row: row_fields(row) | {"model": model},
             config=config,
             limits=limits,
         )

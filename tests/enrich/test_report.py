@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.response_check import is_one_of_many
-from airflow_provider_responses.enrich.amounts import Amount
+from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
-from airflow_provider_responses.enrich.report import LONGEST_LINE, Report
+from airflow_provider_responses.enrich.report import MAX_LINE_LENGTH, Report
 from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.exceptions import TooManyFailuresError
 from airflow_provider_responses.sandbox import Sandbox
 from airflow_provider_responses.task.request import TaskRequest
-from tests.enrich.jobs import MODEL, Label, ask, connect, enrich, job, manifest, parts, result, table
+from tests.enrich.jobs import MODEL, Label, connect, enrich, job, manifest, parts, result, row_fields, table
 
 TEXT = TaskRequest(fields={}, stream=False)
 TYPED = TaskRequest(fields={}, output_type=Label, output_retries=0, stream=False)
@@ -40,7 +40,7 @@ def warnings(caplog: Any) -> list[str]:
 def reported(sandbox: Any, folder: Any, seconds: float, **progress: Any) -> Report:
     now = [100.0]
     report = Report(job(sandbox, folder, []), Environment(clock=lambda: now[0], now=lambda: 1_700_000_000.0))
-    report.rows, report.left, report.spent = 15, 10, Amount(7.0, priced=5)
+    report.rows, report.pending, report.spent = 15, 10, CostTotal(7.0, priced=5)
     report.progress = Progress(**progress)
     now[0] += seconds
     return report
@@ -53,11 +53,11 @@ def test_the_line_is_short_and_begins_with_numbers(responses_sandbox, tmp_path):
         8.0,
         done=4,
         cost=0.2,
-        kept_cost=0.2,
+        cached_cost=0.2,
         priced_responses=4,
         in_flight=2,
         failures=Counter(RefusalError=1),
-        again=Counter({"429": 3}),
+        resent=Counter({"429": 3}),
     )
     assert report.line(8.9) == (
         "4/10 requests, 0.5/s, 12 s left, $7.40 + about $0.60, 1 failed (RefusalError 1), 3 resent (429 3), "
@@ -91,10 +91,10 @@ def test_the_line_names_models_that_are_silent(models, names, responses_sandbox,
 
 def test_a_line_without_prices_says_so(responses_sandbox, tmp_path):
     report = reported(responses_sandbox, tmp_path, 8.0, done=2, unpriced=2)
-    report.spent = Amount()
+    report.spent = CostTotal()
     assert "cost unknown" in report.line(8)
     assert report.figures()["cost"] is None
-    report.spent = Amount(0.5, priced=1)
+    report.spent = CostTotal(0.5, priced=1)
     assert "at least $0.50" in report.line(8)
 
 
@@ -111,7 +111,7 @@ def test_a_line_without_prices_says_so(responses_sandbox, tmp_path):
 def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, seconds, kinds, down, silence):
     now = [0.0]
     report = Report(SimpleNamespace(), Environment(clock=lambda: now[0], now=lambda: 1.7e9))
-    report.left, now[0] = left, seconds
+    report.pending, now[0] = left, seconds
     report.progress = Progress(
         done=min(done, left),
         cost=cost,
@@ -119,11 +119,11 @@ def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, secon
         unpriced=unpriced,
         in_flight=done,
         failures=Counter(kinds),
-        again=Counter(kinds),
+        resent=Counter(kinds),
         down_since=down,
     )
     line = report.line(1e9, silence)
-    assert len(line) <= LONGEST_LINE
+    assert len(line) <= MAX_LINE_LENGTH
     assert line[0].isdigit()
 
 
@@ -134,11 +134,11 @@ class TestUnknownCost:
         with Sandbox(dialect="open") as server, caplog.at_level(logging.INFO):
             told = enrich(server, tmp_path, table(3), config=without_prices(server))
             assert (told["cost"], told["cost_this_attempt"], told["cost_is_minimum"]) == (None, None, False)
-            assert told["answers_without_price"] == 3
+            assert told["responses_without_price"] == 3
             assert "cost unknown in this attempt, unknown in all" in caplog.text
             again = enrich(server, tmp_path, table(3), config=without_prices(server))
         assert (again["cost"], again["cost_this_attempt"], again["cost_is_minimum"]) == (None, 0.0, False)
-        assert "3 answered before; cost so far unknown" in caplog.text
+        assert "3 with a response from before; cost so far unknown" in caplog.text
 
     def test_is_at_least_what_some_had(self, responses_sandbox, tmp_path, caplog):
         responses_sandbox.script({"drop": "after"})
@@ -168,7 +168,7 @@ class TestUnknownCost:
 CUT = {"incomplete": "max_output_tokens"}
 INVALID = {"text": "no JSON"}
 REFUSAL = {"refusal": "No, I will not."}
-UNFINISHED = [(INVALID, TYPED, "unreadable"), (CUT, TEXT, "incomplete"), (REFUSAL, TEXT, "refused")]
+UNFINISHED = [(INVALID, TYPED, "invalid_output"), (CUT, TEXT, "incomplete"), (REFUSAL, TEXT, "refused")]
 
 
 class TestReturned:
@@ -177,12 +177,12 @@ class TestReturned:
     @pytest.mark.parametrize(("step", "run", "status"), UNFINISHED)
     def test_have_their_error_and_their_text(self, step, run, status, responses_sandbox, tmp_path):
         responses_sandbox.script(step)
-        told = enrich(responses_sandbox, tmp_path, table(1), run=replace(run, on_invalid_output="return"))
+        told = enrich(responses_sandbox, tmp_path, table(1), request=replace(run, on_invalid_output="return"))
         (row,) = result(tmp_path)
         assert told["counts"] == {"ok": 0, status: 1}
-        errors = {"unreadable": "OutputValidationError: ", "incomplete": "IncompleteResponseError: "}
+        errors = {"invalid_output": "OutputValidationError: ", "incomplete": "IncompleteResponseError: "}
         assert row["_error"].startswith(errors.get(status, f"RefusalError: {REFUSAL['refusal']}"))
-        texts = {"unreadable": "no JSON", "incomplete": row.get("output"), "refused": ""}
+        texts = {"invalid_output": "no JSON", "incomplete": row.get("output"), "refused": ""}
         assert row["_output_text"] == texts[status]
         assert row.get("output", "typed")
 
@@ -193,29 +193,29 @@ class TestReturned:
         returning = replace(run, on_invalid_output="return")
         responses_sandbox.script(step)
         with pytest.raises(TooManyFailuresError):
-            enrich(responses_sandbox, tmp_path, table(1), run=run)
+            enrich(responses_sandbox, tmp_path, table(1), request=run)
         (failed,) = result(tmp_path)
-        told = enrich(responses_sandbox, tmp_path, table(1), run=returning)
+        told = enrich(responses_sandbox, tmp_path, table(1), request=returning)
         (row,) = result(tmp_path)
         assert len(responses_sandbox.ledger) == 1
         assert told["counts"] == {"ok": 0, status: 1}
         taken = {"incomplete": failed["_output_text"], "refused": REFUSAL["refusal"]}.get(status)
         assert row == failed | ({} if taken is None else {"output": taken})
-        assert enrich(responses_sandbox, tmp_path, table(1), run=returning)["requests_sent"] == 0
+        assert enrich(responses_sandbox, tmp_path, table(1), request=returning)["requests_sent"] == 0
 
     def test_a_whole_response_that_is_invalid_is_no_success(self, responses_sandbox, tmp_path):
         responses_sandbox.script({"text": "no JSON"})
         run = replace(TYPED, on_invalid_output="return", result="response")
-        enrich(responses_sandbox, tmp_path, table(1), run=run)
+        enrich(responses_sandbox, tmp_path, table(1), request=run)
         (row,) = result(tmp_path)
-        assert (row["_status"], row["output"]["id"]) == ("unreadable", row["_response_id"])
+        assert (row["_status"], row["output"]["id"]) == ("invalid_output", row["_response_id"])
 
 
 class TestWarnings:
     def test_one_for_each_kind_of_failure_with_the_first_keys(self, responses_sandbox, tmp_path, caplog):
         responses_sandbox.script(*[{"status": 400, "message": "bad"}] * 7, *[{"refusal": "My secret reason."}] * 2)
         with caplog.at_level(logging.INFO):
-            enrich(responses_sandbox, tmp_path, table(12), limits=Limits(concurrency=1, max_failures=9), run=TEXT)
+            enrich(responses_sandbox, tmp_path, table(12), limits=Limits(concurrency=1, max_failures=9), request=TEXT)
         failed, refused = warnings(caplog)
         assert failed.startswith(
             "7 rows failed with BadRequestResponseError, the first being 'r0', 'r1', 'r2', 'r3', 'r4'. Of 'r0': "
@@ -227,7 +227,7 @@ class TestWarnings:
     def test_a_models_words_are_in_no_error(self, rows, responses_sandbox, tmp_path):
         responses_sandbox.script({"refusal": "My secret reason.", "times": rows})
         with pytest.raises(TooManyFailuresError, match="the model's words are in its `_error`") as caught:
-            enrich(responses_sandbox, tmp_path, table(rows), run=TEXT)
+            enrich(responses_sandbox, tmp_path, table(rows), request=TEXT)
         assert "secret" not in str(caught.value)
         assert {row["_error"] for row in result(tmp_path) if row["_error"]} == {"RefusalError: My secret reason."}
 
@@ -237,24 +237,24 @@ class TestWarnings:
             enrich(responses_sandbox, tmp_path, table(3), limits=Limits(concurrency=1))
         (again,) = warnings(caplog)
         assert again.startswith(
-            "3 responses were invalid and their requests sent again, the first being 'r0', 'r1', 'r2'. Of 'r0': "
+            "3 outputs were invalid and their requests sent again, the first being 'r0', 'r1', 'r2'. Of 'r0': "
         )
 
     def test_rows_that_cannot_be_sent_are_one(self, responses_sandbox, tmp_path, caplog):
         rows = [*table(3), {"id": "r3", "text": ""}, {"id": "r4", "text": ""}]
         ask = lambda row: {"model": MODEL, "input": row["text"]}  # noqa: E731  as a user's
-        enrich(responses_sandbox, tmp_path, rows, ask=ask, limits=Limits(max_failures=2))
+        enrich(responses_sandbox, tmp_path, rows, row_fields=ask, limits=Limits(max_failures=2))
         (invalid,) = warnings(caplog)
         assert invalid.startswith("2 rows are invalid and were not sent, the first being 'r3': ")
 
     def test_responses_that_may_be_truncated_are_one(self, responses_sandbox, tmp_path, caplog):
         text = {"text": "word " * 40}
         responses_sandbox.script(text)
-        enrich(responses_sandbox, tmp_path / "whole", table(1), run=TEXT)
+        enrich(responses_sandbox, tmp_path / "whole", table(1), request=TEXT)
         limit = responses_sandbox.ledger[0].output_tokens
         caplog.clear()
         responses_sandbox.script(text | {"times": 3})
-        given = {"ask": lambda row: ask(row) | {"max_output_tokens": limit}, "run": TEXT}
+        given = {"row_fields": lambda row: row_fields(row) | {"max_output_tokens": limit}, "request": TEXT}
         told = enrich(responses_sandbox, tmp_path, table(3), **given)
         assert told["maybe_truncated"] == 3
         (truncated,) = warnings(caplog)

@@ -94,7 +94,7 @@ def test_excels_first_line_names_the_delimiter(text: str, expected: list[Row]) -
 
 
 def test_a_line_is_counted_in_the_file_also_behind_excels_first() -> None:
-    assert "line 4: 1 values for 2 columns" in refusal("in.csv", b"sep=;\na;b\n1;2\n3\n")
+    assert "line 4 has 1 values for 2 columns" in refusal("in.csv", b"sep=;\na;b\n1;2\n3\n")
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_the_options_of_a_csv(options: dict[str, Any], text: str, expected: list
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"delimiter": ";;"}, r"CsvFile\(delimiter=';;'\): must be one character"),
+        ({"delimiter": ";;"}, "CsvFile's delimiter must be one character, such as ';', got ';;'"),
         ({"delimiter": "\n"}, "must be one character"),
-        ({"null_values": "NA"}, r"CsvFile\(null_values='NA'\): must be a list of texts"),
+        ({"null_values": "NA"}, r"CsvFile's null_values must be a list of texts, such as \['', 'NA'\], got 'NA'"),
         ({"null_values": [None]}, "must be a list of texts"),
-        ({"skip_empty": "yes"}, r"CsvFile\(skip_empty='yes'\): must be True or False"),
+        ({"skip_empty": "yes"}, "CsvFile's skip_empty must be True or False, got 'yes'"),
     ],
 )
 def test_what_is_no_option_of_a_csv(options: dict[str, Any], said: str) -> None:
@@ -137,11 +137,11 @@ def test_a_value_of_a_csv_may_be_long() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3\n", "line 3: 1 values for 2 columns"),
-        ('a,b\n"1\n1",2\n3,4,5\n', "line 4: 3 values for 2 columns"),
+        ("a,b\n1,2\n3\n", "line 3 has 1 values for 2 columns"),
+        ('a,b\n"1\n1",2\n3,4,5\n', "line 4 has 3 values for 2 columns"),
         ("a,b,a\n1,2,3\n", "two columns 'a'"),
-        ('a\n"x"y\n', "line 2: no CSV"),
-        ('a\n"x\n', "no CSV"),
+        ('a\n"x"y\n', "line 2 is not valid CSV"),
+        ('a\n"x\n', "is not valid CSV"),
     ],
 )
 def test_a_csv_that_is_wrong_names_the_line_or_column(text: str, message: str) -> None:
@@ -163,7 +163,7 @@ def test_text_that_is_not_utf8_names_the_line_even_late_in_the_file(kind: str, p
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "in.csv").mkdir()
-    with pytest.raises(SourceError, match=r"source: '.*in\.csv' is a folder; give one file"):
+    with pytest.raises(SourceError, match=r"source: '.*in\.csv' is a folder; name one file"):
         list(read_file(tmp_path / "in.csv"))
 
 
@@ -218,11 +218,11 @@ def test_jsonl() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\n\n{"a": 1', "line 3: no JSON"),
-        ("{}\n{'a': 1}\n", "line 2: no JSON"),
-        ("[" * 200_000, "line 1: no JSON"),
-        ('{}\n["a"]\n', "line 2: a list; allowed is an object per line"),
-        ("3", "line 1: a int; allowed is an object per line"),
+        ('{"a": 1}\n\n{"a": 1', "line 3 is not valid JSON"),
+        ("{}\n{'a': 1}\n", "line 2 is not valid JSON"),
+        ("[" * 200_000, "line 1 is not valid JSON"),
+        ('{}\n["a"]\n', "line 2 must be an object, got a list"),
+        ("3", "line 1 must be an object, got a int"),
     ],
 )
 def test_a_jsonl_that_is_wrong_names_the_line(text: str, message: str) -> None:
@@ -268,10 +268,10 @@ def test_parquet_that_is_cut_short_or_is_none_is_refused() -> None:
     data = parquet(arrow.table({"a": list(range(500)), "b": ["x"] * 500}))
     for end in range(0, len(data), 7):
         assert "cut short" in refusal("in.parquet", data[:end])
-    assert "is no Parquet" in refusal("in.parquet", b"a,b\n" * 100)
+    assert "is not valid Parquet" in refusal("in.parquet", b"a,b\n" * 100)
     broken = bytearray(data)
     broken[4:60] = b"\xff" * 56  # the footer is whole, and a page is not
-    assert "is no Parquet" in refusal("in.parquet", bytes(broken))
+    assert "is not valid Parquet" in refusal("in.parquet", bytes(broken))
 
 
 def test_a_storage_that_fails_is_not_taken_for_a_bad_parquet() -> None:
@@ -310,7 +310,7 @@ def test_the_name_tells_the_format(name: str, expected: tuple[str, bool]) -> Non
 
 @pytest.mark.parametrize("name", ["x.json", "x", "x.csv.zip", "x.parquet.gz", "x.gz", "csv"])
 def test_an_unknown_format_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"the format of .* is unknown; allowed are \.csv"):
+    with pytest.raises(ConfigurationError, match=r"the format of .* is unknown; expected a name that ends in \.csv"):
         format_of(name)
     assert "is unknown" in refusal(name, b"a\n1\n", ConfigurationError)
 
@@ -382,6 +382,6 @@ def test_a_csv_with_semicolons_says_so(tmp_path):
     path.write_text("id;text\n1;good\n")
     with pytest.raises(
         ConfigurationError,
-        match="separated by semicolons; give CsvFile\\(path, delimiter=';'\\), or write it with commas",
+        match="separated by semicolons; use CsvFile\\(path, delimiter=';'\\), or write it with commas",
     ):
         list(read_file(path))

@@ -160,7 +160,7 @@ def test_a_failed_write_leaves_what_was_there(
     if before is not None:
         (tmp_path / "file").write_bytes(before)
     monkeypatch.setattr(*where, full)
-    with pytest.raises(StorageError, match=r"/file cannot be written \(OSError: .*No space left.*\): .*make room"):
+    with pytest.raises(StorageError, match=r"/file cannot be written \(OSError: .*No space left.*\): .*free some"):
         LocalStorage(tmp_path).write_file("file", b"after")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if before is None else [before])
 
@@ -237,12 +237,12 @@ CALLS = {
         (library_error("EndpointConnectionError", 'Could not connect to the endpoint URL: "http://x"'), "be reached"),
         (library_error("ClientAuthenticationError", "Server failed", status_code=403), "not allowed; let the worker"),
         (library_error("HttpError", "Anonymous caller does not have storage.objects.get", code=401), "no credentials"),
-        (library_error("ServiceRequestError", "Cannot connect to host"), "cannot be reached; see whether its endpoint"),
+        (library_error("ServiceRequestError", "Cannot connect to host"), "cannot be reached; check its endpoint"),
         (PermissionError("The provided token has expired."), "may have expired; renew them"),
         (OSError(errno.EINVAL, "Bad Request"), "may have expired; renew them"),
         (PermissionError("Access Denied"), "is not allowed"),
-        (OSError(errno.EIO, "Please reduce your request rate."), "a retry goes on from what is written"),
-        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+        (OSError(errno.EIO, "Please reduce your request rate."), "a retry continues with the saved responses"),
+        (OSError(errno.ENOSPC, "No space left on device"), "free some"),
         (library_error("ResourceNotFoundError", "ContainerNotFound"), "no such bucket or container; create it"),
         (NotImplementedError(), r"\(NotImplementedError\): .*install or update it"),
         (TimeoutError(), r"\(TimeoutError\): the store cannot be reached"),

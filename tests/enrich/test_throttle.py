@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.throttle import FEWEST_FAILURES, LONGEST_PROBE, Throttle, Ticket
+from airflow_provider_responses.enrich.throttle import MAX_PROBE, MIN_FAILURES, Throttle, Ticket
 from tests.enrich.limiters import Bucket, FixedWindow, Random, Simulated, SlidingWindow, simulate
 
 
@@ -17,29 +17,29 @@ def fill(throttle: Throttle, now: float = 0.0, model: str = "") -> list[Ticket]:
     """Send all that may be in flight."""
     sent = []
     while throttle.has_room(now) and throttle.may_send(now, model) and len(sent) < 10_000:
-        sent.append(throttle.sent(now, 40, model))
+        sent.append(throttle.note_send(now, 40, model))
     return sent
 
 
 def respond(throttle: Throttle, sent: list[Ticket], now: float) -> None:
     for ticket in sent:
-        throttle.ended(ticket, now)
-        throttle.accepted(ticket, now, None)
+        throttle.note_end(ticket, now)
+        throttle.note_response(ticket, now, None)
 
 
 def refuse(throttle: Throttle, sent: list[Ticket], now: float, retry_after: float | None = None) -> list[bool]:
     said = []
     for ticket in sent:
-        throttle.ended(ticket, now)
-        said.append(throttle.busy(ticket, now, retry_after))
+        throttle.note_end(ticket, now)
+        said.append(throttle.note_busy(ticket, now, retry_after))
     return said
 
 
-def fail(throttle: Throttle, sent: list[Ticket], now: float, *, is_refused: bool = False) -> list[bool]:
+def fail(throttle: Throttle, sent: list[Ticket], now: float, *, is_unconnected: bool = False) -> list[bool]:
     said = []
     for ticket in sent:
-        throttle.ended(ticket, now)
-        said.append(throttle.failed(ticket, now, is_refused=is_refused))
+        throttle.note_end(ticket, now)
+        said.append(throttle.note_failure(ticket, now, is_unconnected=is_unconnected))
     return said
 
 
@@ -69,7 +69,7 @@ def test_it_starts_with_the_window_of_the_attempt_before(given_: float | None, f
 def test_the_window_does_not_grow_while_it_is_not_used() -> None:
     throttle = Throttle(Limits(concurrency=64, initial_concurrency=8))
     for now in range(100):
-        respond(throttle, [throttle.sent(now, 40) for _ in range(3)], now + 0.5)
+        respond(throttle, [throttle.note_send(now, 40) for _ in range(3)], now + 0.5)
     assert throttle.window == 8
 
 
@@ -98,8 +98,8 @@ def test_a_limit_of_the_account_cuts_the_window_at_once() -> None:
     throttle = Throttle(Limits(concurrency=64))
     first, second, *_ = fill(throttle)
     for ticket, expected in ((first, True), (second, False)):
-        throttle.ended(ticket, 1.0)
-        assert throttle.busy(ticket, 1.0, 30.0, is_of_account=True) is expected
+        throttle.note_end(ticket, 1.0)
+        assert throttle.note_busy(ticket, 1.0, 30.0, is_of_account=True) is expected
         assert throttle.window == 32
 
 
@@ -107,7 +107,7 @@ def test_after_a_cut_the_window_loses_one_with_each_refusal_and_grows_slowly() -
     throttle = Throttle(Limits(concurrency=64))
     refuse(throttle, fill(throttle), 1.0)
     assert throttle.window == 32
-    sent = [throttle.sent(2.0, 40) for _ in range(32)]
+    sent = [throttle.note_send(2.0, 40) for _ in range(32)]
     assert refuse(throttle, sent[:3], 2.1) == [False] * 3
     assert throttle.window == 29
     respond(throttle, sent[3:], 2.5)
@@ -117,7 +117,7 @@ def test_after_a_cut_the_window_loses_one_with_each_refusal_and_grows_slowly() -
 def test_a_window_that_was_cut_grows_quickly_again_after_a_time() -> None:
     throttle = Throttle(Limits(concurrency=64))
     refuse(throttle, fill(throttle), 1.0)
-    sent = [throttle.sent(20.0, 40) for _ in range(32)]
+    sent = [throttle.note_send(20.0, 40) for _ in range(32)]
     respond(throttle, sent, 20.5)
     assert throttle.window == 64
 
@@ -127,18 +127,18 @@ def test_a_hold_is_never_shortened(events: list[tuple[float, float | None]]) -> 
     throttle, now, held = Throttle(Limits()), 0.0, 0.0
     for after, retry_after in events:
         now += after
-        ticket = throttle.sent(now, 40)
-        throttle.ended(ticket, now)
-        throttle.busy(ticket, now, retry_after)
+        ticket = throttle.note_send(now, 40)
+        throttle.note_end(ticket, now)
+        throttle.note_busy(ticket, now, retry_after)
         throttle.hold(now + (retry_after or 0.0), "")
         held = max(held, now + (retry_after or 0.0))
         assert now + throttle.delay(now, "") >= held - 1e-9
-    assert throttle.delay(held + LONGEST_PROBE, "") == 0.0
+    assert throttle.delay(held + MAX_PROBE, "") == 0.0
 
 
 def test_one_model_that_is_held_holds_no_other() -> None:
     throttle = Throttle(Limits(concurrency=64))
-    assert True in refuse(throttle, [throttle.sent(0.0, 40, "a") for _ in range(32)], 0.5, 30.0)
+    assert True in refuse(throttle, [throttle.note_send(0.0, 40, "a") for _ in range(32)], 0.5, 30.0)
     throttle.hold(30.5, "a")
     assert not throttle.may_send(1.0, "a")
     assert len(fill(throttle, 1.0, "b")) == 64
@@ -202,7 +202,7 @@ def test_a_service_is_taken_to_be_down_after_several_failures_in_a_row_only() ->
         respond(throttle, [first], now + 0.6)
     assert throttle.down_since is None
     assert throttle.delay(20.0) == 0.0
-    assert fail(throttle, fill(throttle, 30.0), 30.5) == [False] * (FEWEST_FAILURES - 1) + [True]
+    assert fail(throttle, fill(throttle, 30.0), 30.5) == [False] * (MIN_FAILURES - 1) + [True]
     assert throttle.down_since == 30.5
 
 
@@ -211,7 +211,7 @@ def test_the_more_in_flight_the_more_failures_it_takes(in_flight: int, needed: i
     throttle = Throttle(Limits(concurrency=64))
     said: list[bool] = []
     while len(said) < needed:
-        said += fail(throttle, [throttle.sent(0.0, 40) for _ in range(in_flight)], 0.1)
+        said += fail(throttle, [throttle.note_send(0.0, 40) for _ in range(in_flight)], 0.1)
     assert said.index(True) == needed - 1
 
 
@@ -223,18 +223,18 @@ def down(at: float = 0.0, concurrency: int = 16) -> Throttle:
 
 
 @pytest.mark.parametrize(
-    ("is_refused", "expected"),
+    ("is_unconnected", "expected"),
     [(False, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]), (True, [1.0, 2.0, 4.0, 5.0, 5.0, 5.0, 5.0, 5.0])],
 )
-def test_one_probe_at_a_time_with_growing_waits(*, is_refused: bool, expected: list[float]) -> None:
+def test_one_probe_at_a_time_with_growing_waits(*, is_unconnected: bool, expected: list[float]) -> None:
     throttle = Throttle(Limits(concurrency=16))
-    fail(throttle, fill(throttle), 0.5, is_refused=is_refused)
+    fail(throttle, fill(throttle), 0.5, is_unconnected=is_unconnected)
     now, waits = 0.5, []
     while len(waits) < len(expected):
         waits.append(throttle.delay(now))
         now += waits[-1]
         [probe] = fill(throttle, now)
-        assert fail(throttle, [probe], now, is_refused=is_refused) == [True]
+        assert fail(throttle, [probe], now, is_unconnected=is_unconnected) == [True]
     assert waits == expected
 
 
@@ -247,7 +247,7 @@ def test_requests_from_before_an_outage_do_not_count_against_the_probe() -> None
     assert fail(throttle, hanging[:1], 2.1) == [True]
     assert fill(throttle, 2.2) == [], "that one was no probe"
     assert fail(throttle, [probe], 2.3) == [True]
-    assert [throttle.is_from_before(ticket) for ticket in (*hanging, probe)] == [True] * 24 + [False]
+    assert [throttle.predates_outage(ticket) for ticket in (*hanging, probe)] == [True] * 24 + [False]
 
 
 @pytest.mark.parametrize("sign", ["response", "busy", "row"])
@@ -257,13 +257,13 @@ def test_what_comes_over_an_old_connection_does_not_end_an_outage(sign: str) -> 
     fail(throttle, sent[:40], 1.0)
     old, probe = sent[40], fill(throttle, 2.0)[0]
     for ticket, expected in ((old, 1.0), (probe, None)):
-        throttle.ended(ticket, 3.0)
+        throttle.note_end(ticket, 3.0)
         if sign == "response":
-            throttle.accepted(ticket, 3.0, None)
+            throttle.note_response(ticket, 3.0, None)
         elif sign == "busy":
-            throttle.busy(ticket, 3.0)
+            throttle.note_busy(ticket, 3.0)
         else:
-            throttle.heard(ticket)
+            throttle.note_contact(ticket)
         assert throttle.down_since == expected
     assert len(fill(throttle, 3.0)) >= 32, "those from before take no room"
 
@@ -271,19 +271,19 @@ def test_what_comes_over_an_old_connection_does_not_end_an_outage(sign: str) -> 
 def test_a_probe_that_hangs_is_not_the_last() -> None:
     throttle = down()
     [hanging] = fill(throttle, 1.0)
-    assert throttle.next_change(1.0) == 1.0 + LONGEST_PROBE
+    assert throttle.next_change(1.0) == 1.0 + MAX_PROBE
     [second] = fill(throttle, 31.0)
     respond(throttle, [second], 31.5)
     assert throttle.down_since is None
-    assert throttle.is_from_before(hanging)
+    assert throttle.predates_outage(hanging)
 
 
 def test_a_request_from_before_is_given_up_when_it_took_longer_than_any_response() -> None:
     throttle = Throttle(Limits(concurrency=64))
-    ticket = throttle.sent(0.0, 40)
+    ticket = throttle.note_send(0.0, 40)
     assert throttle.overdue_at(ticket) == 0.0
-    respond(throttle, [throttle.sent(1.0, 40)], 4.0)
-    respond(throttle, [throttle.sent(5.0, 40)], 6.0)
+    respond(throttle, [throttle.note_send(1.0, 40)], 4.0)
+    respond(throttle, [throttle.note_send(5.0, 40)], 6.0)
     assert throttle.overdue_at(ticket) == 6.0
 
 
@@ -294,9 +294,9 @@ def test_where_all_are_silent_one_more_looks_whether_the_service_is_there() -> N
     assert throttle.next_change(2.0) == 6.0  # twice the longest response
     assert fill(throttle, 5.9) == []
     [probe] = fill(throttle, 6.0)
-    assert fail(throttle, [probe], 6.1, is_refused=True) == [True]
+    assert fail(throttle, [probe], 6.1, is_unconnected=True) == [True]
     assert throttle.down_since == 6.1
-    assert all(throttle.is_from_before(ticket) for ticket in silent)
+    assert all(throttle.predates_outage(ticket) for ticket in silent)
 
 
 def test_silence_before_the_first_response_is_borne_for_a_minute() -> None:
@@ -333,19 +333,19 @@ def test_after_a_few_responses_to_later_requests_the_silent_ones_take_no_room() 
 
 def test_an_outage_is_over_after_max_outage() -> None:
     throttle = down(at=100.0)
-    assert throttle.over_at() == 700.0
+    assert throttle.gives_up_at() == 700.0
     assert throttle.next_change(699.0) == 700.0
     [probe] = fill(throttle, 699.0)
     respond(throttle, [probe], 699.5)
-    assert throttle.over_at() == math.inf
+    assert throttle.gives_up_at() == math.inf
 
 
 def test_an_outage_counts_from_its_first_failure() -> None:
     throttle = Throttle(Limits(concurrency=16))
     for now in range(0, 400, 50):
-        fail(throttle, [throttle.sent(now, 40)], now)
+        fail(throttle, [throttle.note_send(now, 40)], now)
     assert throttle.down_since == 0.0
-    assert throttle.over_at() == 600.0
+    assert throttle.gives_up_at() == 600.0
 
 
 def test_a_service_that_is_busy_without_any_response_is_waited_for_as_long() -> None:
@@ -353,7 +353,7 @@ def test_a_service_that_is_busy_without_any_response_is_waited_for_as_long() -> 
     refuse(throttle, fill(throttle), 100.0)
     fail(throttle, fill(throttle, 300.0), 300.0)
     refuse(throttle, fill(throttle, 500.0), 500.0)
-    assert throttle.over_at() == 700.0
+    assert throttle.gives_up_at() == 700.0
 
 
 def test_a_service_that_is_busy_for_all_and_names_no_time_is_asked_less_and_less_often() -> None:

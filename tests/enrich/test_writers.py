@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses.enrich import results
+from airflow_provider_responses.enrich import result as result_module
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
@@ -49,7 +49,7 @@ class Clock:
 def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_path):
     now = Clock()
     first = Enrichment(job(responses_sandbox, tmp_path, table(3)), Environment(now=now))
-    first.folder.acquire(resume=True)
+    first.store.acquire(resume=True)
 
     now.time += LEASE_SECONDS - 1
     with pytest.raises(OutputLockedError, match=r"is being written by task, try 1. Wait .* for 1 s") as caught:
@@ -64,7 +64,7 @@ def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_
 
 def test_an_older_try_is_refused(responses_sandbox, tmp_path):
     newer = Enrichment(job(responses_sandbox, tmp_path, table(3), writer=Writer(owner="task", try_number=2)))
-    newer.folder.acquire(resume=True)
+    newer.store.acquire(resume=True)
     with pytest.raises(OutputLockedError, match="is being written by task, try 2"):
         enrich(responses_sandbox, tmp_path, table(3))
 
@@ -85,7 +85,7 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
             super().store(lines)
 
     zombie = Enrichment(job(responses_sandbox, tmp_path, rows), Environment(part_writer=Late))
-    with pytest.raises(LeaseLostError, match="task, try 2, writes here now; this one stops"):
+    with pytest.raises(LeaseLostError, match="task, try 2, writes here now; this attempt stops"):
         zombie.run()
 
     assert told["counts"] == {"ok": 10}
@@ -118,7 +118,7 @@ def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_pa
 
 
 def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox, tmp_path, monkeypatch):
-    lines, done = results.lines, []
+    lines, done = result_module.result_lines, []
 
     def late(*given: Any) -> Any:
         """Lose the output to another process, while the result is being put in order."""
@@ -129,7 +129,7 @@ def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox,
             assert told["counts"] == {"ok": 7}
         return lines(*given)
 
-    monkeypatch.setattr(results, "lines", late)
+    monkeypatch.setattr(result_module, "result_lines", late)
     with pytest.raises(LeaseLostError):
         enrich(responses_sandbox, tmp_path, table(10))
     assert len(result(tmp_path)) == manifest(tmp_path)["rows"] == 7
@@ -137,7 +137,7 @@ def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox,
 
 def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"delay": 0.02, "times": 1000})
-    newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).folder
+    newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).store
     # There are no locks on object storage: here, the newer try never comes between a look at the lease and its renewal.
     whole = threading.Lock()
 
@@ -151,7 +151,7 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
             with whole:
                 newer.acquire(resume=True)
 
-    environment = Environment(tick=0.01, lease_seconds=0.0, open_folder=Renewing, part_writer=watching(take_over))
+    environment = Environment(tick=0.01, lease_seconds=0.0, open_output=Renewing, part_writer=watching(take_over))
     zombie = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=Limits(concurrency=1)), environment)
     with pytest.raises(LeaseLostError):
         zombie.run()
@@ -174,7 +174,9 @@ def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp
                 assert renewed.acquire(timeout=50)
             yield chunk
 
-    told = enrich(responses_sandbox, tmp_path, [], Environment(lease_seconds=0.01, open_folder=Renewing), chunks=slow)
+    told = enrich(
+        responses_sandbox, tmp_path, [], Environment(lease_seconds=0.01, open_output=Renewing), read_chunks=slow
+    )
     assert told["counts"] == {"ok": 3}
 
 
@@ -189,30 +191,30 @@ def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sand
         other.acquire(resume=True)
 
     with pytest.raises(OutputLockedError, match="other, try 1, writes here now") as caught:
-        enrich(responses_sandbox, tmp_path, [], Environment(now=now), chunks=both)
+        enrich(responses_sandbox, tmp_path, [], Environment(now=now), read_chunks=both)
     assert caught.value.retryable
     assert not responses_sandbox.ledger
 
 
 def test_iterations_of_a_loop_do_not_replace_each_others_results(responses_sandbox, tmp_path):
-    owner = "dag.task run=r map_index=-1 place={}/{}"
+    owner = "dag.task run=r map_index=-1 region={}/{}"
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format("a", 0)))
     before = result(tmp_path)
     for other in (owner.format("a", 1), owner.format("b", 0)):
-        with pytest.raises(ConfigurationError, match="is also that of another iteration of the task's loop") as caught:
+        with pytest.raises(ConfigurationError, match="is also used by another iteration of the task's loop") as caught:
             enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner=other))
         assert not caught.value.retryable
     assert result(tmp_path) == before
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format("a", 0), try_number=2))
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner="dag.task run=r map_index=-1"))  # before 3.4
-    enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=-1 place=c/1"))
+    enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=-1 region=c/1"))
 
 
 def test_mapped_tasks_of_one_run_do_not_replace_each_others_results(responses_sandbox, tmp_path):
     owner = "dag.task run=r map_index={}"
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format(0)))
     before = result(tmp_path)
-    with pytest.raises(ConfigurationError, match="is also that of map_index 0, whose result this one would replace"):
+    with pytest.raises(ConfigurationError, match="is also used by map_index 0, whose result this one would replace"):
         enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner=owner.format(1)))
     assert result(tmp_path) == before
     enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=1"))

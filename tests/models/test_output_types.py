@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, RootModel
 
-from airflow_provider_responses.enrich.answers import TEXT, fields_of
+from airflow_provider_responses.enrich.columns import TEXT_COLUMN, response_columns
 from airflow_provider_responses.models.output import read_output
 from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
 from airflow_provider_responses.sandbox.model.schema_instances import make_instance
@@ -104,8 +104,8 @@ def test_the_columns_of_an_enrichment_are_the_fields_of_the_output(name: str) ->
     kind = CORPUS[name]
     made = make_instance(json_schema_format(kind)["schema"], "x")
     value = read_output(kind, [json.dumps(made)]).value
-    columns = fields_of(TaskRequest(fields={}, output_type=kind))
-    assert set(columns) == (set(value) if not issubclass(kind, RootModel) else {TEXT})
+    columns = response_columns(TaskRequest(fields={}, output_type=kind))
+    assert set(columns) == (set(value) if not issubclass(kind, RootModel) else {TEXT_COLUMN})
 
 
 def test_the_corpus_is_broad() -> None:

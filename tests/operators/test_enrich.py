@@ -211,7 +211,7 @@ class TestRows:
         with DAG("nightly", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
             task = enrich(tmp_path)
         task.execute(context())
-        names = ("done", "left", "rate", "cost", "failed", "sent_again", "in_flight")
+        names = ("done", "left", "rate", "cost", "failed", "resent", "in_flight")
         assert set(sent) == {f"airflow_provider_responses.enrich.{name}" for name in names}
         assert sent["airflow_provider_responses.enrich.left"][0] == (5, {"dag_id": "nightly", "task_id": "label"})
         task.shard = (1, 2)
@@ -304,7 +304,7 @@ class TestTemplates:
         rows = [*ROWS, {"id": "r5", "text": None}]
         enrich(tmp_path, source=rows, input="{{ row.text }}", limits=Limits(max_failures=1)).execute(context())
         last = result(tmp_path)[-1]
-        assert (last["_status"], last["_tries"]) == ("invalid", 0)
+        assert (last["_status"], last["_sends"]) == ("invalid", 0)
         assert "input must not be empty" in last["_error"]
         assert len(responses_sandbox.ledger) == 5
 

@@ -12,7 +12,7 @@ from airflow_provider_responses.operators.progress_report import STATE_KEY, Prog
 from tests.airflow_fakes import TaskStateStore, context
 from tests.operators.enrichments import enrich
 
-FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "sent_again": 0, "in_flight": 2}
+FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "resent": 0, "in_flight": 2}
 
 
 def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox):

@@ -72,7 +72,7 @@ class TestCsvOptions:
         assert given.path.endswith("{{ ds }}.txt")
 
     def test_a_wrong_option_is_refused_when_the_dag_is_parsed(self, tmp_path):
-        with pytest.raises(ConfigurationError, match=r"^source: CsvFile\(delimiter='::'\): must be one"):
+        with pytest.raises(ConfigurationError, match=r"^source: CsvFile's delimiter must be one"):
             enrich(tmp_path, source=CsvFile("in.csv", delimiter="::"))
 
 

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
-from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.enrich.storage import storage_at
 from airflow_provider_responses.exceptions import OutputLockedError, StorageError
 from airflow_provider_responses.task.request import TaskRequest
@@ -151,11 +151,11 @@ def test_a_part_that_is_not_stored_stops_the_run_and_a_retry_goes_on(moto, proxi
     with pytest.raises(
         StorageError, match=r"responses \(\$.* could not be written.*out/parts/part-\S+ cannot be written"
     ):
-        enrich(responses_sandbox, moto.path(address) / "out", table(500), around, limits=limits, run=UNPAID_AGAIN)
+        enrich(responses_sandbox, moto.path(address) / "out", table(500), around, limits=limits, request=UNPAID_AGAIN)
     rows = sum(len(data.splitlines()) for data in parts(moto))
     paid = len(responses_sandbox.billed)
     assert rows >= 3
-    told = enrich(responses_sandbox, moto.path() / "out", table(500), limits=limits, run=UNPAID_AGAIN, **retry())
+    told = enrich(responses_sandbox, moto.path() / "out", table(500), limits=limits, request=UNPAID_AGAIN, **retry())
     assert told["requests_sent"] == 500 - rows
     assert len(responses_sandbox.billed) - paid == 500 - rows
     assert len(whole(moto)) == 500
@@ -198,9 +198,9 @@ def test_credentials_that_expire_in_the_middle(moto, proxied, responses_sandbox)
     around = Environment(part_rows=10, flush_seconds=0.0)
     limits = Limits(max_outage=0.0)
     with pytest.raises(StorageError, match=r"credentials may have expired; renew them \(look at the connection 'to_bu"):
-        enrich(responses_sandbox, moto.path(address) / "out", table(300), around, run=UNPAID_AGAIN, limits=limits)
+        enrich(responses_sandbox, moto.path(address) / "out", table(300), around, request=UNPAID_AGAIN, limits=limits)
     rows = sum(len(data.splitlines()) for data in parts(moto))
-    told = enrich(responses_sandbox, moto.path() / "out", table(300), run=UNPAID_AGAIN, **retry())
+    told = enrich(responses_sandbox, moto.path() / "out", table(300), request=UNPAID_AGAIN, **retry())
     assert told["requests_sent"] == 300 - rows
     assert len(whole(moto)) == 300
 

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_responses.enrich.lease import LEASES
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
-from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.enrich.storage import storage_at
 from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.jobs import enrich, table

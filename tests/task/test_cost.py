@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.enrich.budget import Budget, Paid
+from airflow_provider_responses.enrich.budget import Budget, RequestCost
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.exceptions import OutputValidationError, TransportError
@@ -50,9 +50,9 @@ def of_a_task(*outcomes: Outcome) -> float | None:
 
 
 def of_a_row(*outcomes: Outcome) -> float | None:
-    paid, budget = Paid(), Budget(Limits(), Progress())
+    paid, budget = RequestCost(), Budget(Limits(), Progress())
     for one in outcomes:
-        budget.pay(paid, one)
+        budget.record(paid, one)
     return paid.cost
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_responses.enrich.answers import fields_of, type_of
-from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, columns_of, kind_of
+from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, describe_columns, kind_of
+from airflow_provider_responses.enrich.columns import columns_model, response_columns
+from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.enrich.sources import CHUNK, Row
-from airflow_provider_responses.enrich.values import to_json
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.operators.databases.database import KnownDatabase
 from airflow_provider_responses.operators.databases.lookup import KNOWN, find_database, get_db_hook
@@ -31,10 +31,10 @@ def create_table_sql(
     known = _database_class(table, database)
     check_source(source, rendered=True)
     request = TaskRequest(fields={}, output_type=output_type, stream=False)
-    responses = columns_of(type_of(request), fields_of(request), nullable=False)
+    responses = describe_columns(columns_model(request), response_columns(request), nullable=False)
     columns = source_columns(next(read_source(source), []))
     columns |= {column.name: column.kind for column in responses}
-    columns |= {name: kind for name, (kind, _) in OWN_COLUMNS.items()}
+    columns |= {name: kind for name, (kind, _) in META_COLUMN_TYPES.items()}
     if key is not None and key not in columns:
         raise ConfigurationError(f"create_table_sql: key={key!r} is not a column; the columns are {', '.join(columns)}")
     if table.columns is not None:

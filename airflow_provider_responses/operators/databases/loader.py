@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import chain, islice
 from typing import Any, Final
 
-from airflow_provider_responses.enrich.answers import META
+from airflow_provider_responses.enrich.columns import META_COLUMNS
 from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import Database, KnownDatabase
@@ -82,7 +82,7 @@ class TableLoader:
         :param source: the source's columns that go into the result.
         :raises ConfigurationError: for a column that the result does not have, or that the table cannot hold.
         """
-        available = list(dict.fromkeys(("_row", *source, *self._fields, *META)))
+        available = list(dict.fromkeys(("_row", *source, *self._fields, *META_COLUMNS)))
         names = list(self.table.columns or (name for name in available if name.casefold() in self._columns))
         if self.table.mode == "upsert" and self.key not in names:
             names.insert(0, str(self.key))  # else no row would be found again, and each load would add all

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE, Row, check_names, chunked
-from airflow_provider_responses.enrich.unread import Unread
+from airflow_provider_responses.enrich.unread_value import UnreadValue
 from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError, SourceError
 from airflow_provider_responses.operators.databases.database import row_values
 from airflow_provider_responses.operators.databases.lookup import find_database, get_db_hook
@@ -21,7 +21,7 @@ def read_query(source: SqlQuery, needed: Collection[str] | None = None) -> Itera
     """
     Yield the rows of a query, in the database's order.
 
-    :param needed: the columns that are used; the others are ``Unread``. All by default.
+    :param needed: the columns that are used; the others are ``UnreadValue``. All by default.
     :raises SourceError: with the database's message.
     :raises ConfigurationError: if the connection cannot be used, or the query returns no columns.
     """
@@ -51,7 +51,7 @@ def _fetch(
     while rows := cursor.fetchmany(count):
         if names is None:  # some cursors know their columns only after the first fetch
             names, convert = _column_names(cursor), row_converter(cursor)
-            unread = {} if needed is None else {name: Unread(name) for name in names if name not in needed}
+            unread = {} if needed is None else {name: UnreadValue(name) for name in names if name not in needed}
         total = 0
         for row in rows:
             values = convert(row_values(row))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from airflow_provider_responses.enrich.output_columns import OWN_COLUMNS, OutputColumn
+from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, OutputColumn
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import KnownDatabase, RefusalReason
@@ -40,8 +40,8 @@ class TrialLoad:
         unknown = {column.name for column in responses if not column.samples}
         self._names = [name for name in loader.names if name not in unknown]
         # Columns that hold samples: a constraint on them cannot be checked yet.
-        self._sampled = {column.name for column in self._responses} | {*OWN_COLUMNS}
-        self._sample: Row = {name: sample for name, (_, sample) in OWN_COLUMNS.items()}
+        self._sampled = {column.name for column in self._responses} | {*META_COLUMN_TYPES}
+        self._sample: Row = {name: sample for name, (_, sample) in META_COLUMN_TYPES.items()}
         self._sample |= {column.name: column.samples[0] for column in self._responses}
         self._unchecked_logged = False
 
@@ -149,7 +149,7 @@ class TrialLoad:
     ) -> ConfigurationError:
         if name is None:
             subject = f"{where} {'do' if where.startswith('rows') else 'does'}"
-        elif name in self._sampled and name not in OWN_COLUMNS:
+        elif name in self._sampled and name not in META_COLUMN_TYPES:
             subject = f"a response: {name!r} of output_type may be {_describe(value)}, which does"
         else:
             subject = f"{where}: column {name!r} holds {_describe(value)}, which does"

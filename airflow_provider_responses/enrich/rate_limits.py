@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, as the user limits them. No I/O and no clock."""
+"""The limits of requests and tokens per minute that the user sets. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BURST: Final = 0.5  # seconds that requests may make up for after they were held
 BYTES_PER_TOKEN: Final = 4  # about
 
 
-class Rates:
+class RateLimits:
     """
-    When the next request may go out, so that no minute holds more than is allowed.
+    Computes when the next request may be sent, so that no minute holds more than the limits.
 
-    :param limits: of which ``requests_per_minute`` and ``tokens_per_minute`` count.
+    :param limits: of which ``requests_per_minute`` and ``tokens_per_minute`` are used.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -25,33 +25,33 @@ class Rates:
         self._tokens_seen, self._responses_seen = 0, 0
 
     def allowed_from(self) -> float:
-        """Return the time from which the next request may go out."""
+        """Return the time from which the next request may be sent."""
         return max(self._next_request, self._next_token) - BURST
 
-    def spend(self, now: float, size: int) -> float:
+    def count_send(self, now: float, size: int) -> float:
         """
-        Take note of a request that goes out; return the tokens that it is expected to need.
+        Count a request that is sent; return the number of tokens that it is expected to use.
 
-        :param size: its bytes.
+        :param size: bytes of the request.
         """
         if self._requests:
             self._next_request = max(now, self._next_request) + (MINUTE + BURST) / self._requests
         if not self._tokens:
             return 0.0
         tokens = self._tokens_seen / self._responses_seen if self._responses_seen else size / BYTES_PER_TOKEN
-        self._next_token = max(now, self._next_token) + self._seconds_of(tokens)
+        self._next_token = max(now, self._next_token) + self._seconds_for(tokens)
         return tokens
 
-    def settle(self, tokens: int | None, expected: float) -> None:
-        """Replace the tokens that a request was expected to need by those that it took, None if that is unknown."""
+    def correct_tokens(self, tokens: int | None, expected: float) -> None:
+        """Replace the tokens that a request was expected to use by those that it used, None if unknown."""
         if not self._tokens or tokens is None:
             return
         self._tokens_seen += tokens
-        self._responses_seen += tokens > 0  # a cached response tells nothing of the next
-        self._next_token += self._seconds_of(tokens) - self._seconds_of(expected)
+        self._responses_seen += tokens > 0  # a cached response uses none, which says nothing about the next
+        self._next_token += self._seconds_for(tokens) - self._seconds_for(expected)
 
-    def _seconds_of(self, tokens: float) -> float:
-        """Return how long a request of so many tokens holds the next one back; a minute holds only whole ones."""
+    def _seconds_for(self, tokens: float) -> float:
+        """Return the seconds for which a request holds up the next one. A minute holds a whole number of requests."""
         if not self._tokens or tokens <= 0:
             return 0.0
         return (MINUTE + BURST) / (self._tokens // tokens or self._tokens / tokens)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.client import AsyncResponsesClient
 from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
-from airflow_provider_responses.enrich.requests import MOST_SHAPES, RECENT, Requests
-from airflow_provider_responses.enrich.values import to_json
+from airflow_provider_responses.enrich.row_requests import MAX_SHAPES, RECENT, RowRequests
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, connect, job
@@ -27,24 +27,26 @@ SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")
 RUN = TaskRequest(fields={}, output_type=Label, stream=False)
 
 
-def requests_of(folder: Path, *, dialect: str = "openrouter", **given_: Any) -> tuple[Requests, AsyncResponsesClient]:
+def requests_of(
+    folder: Path, *, dialect: str = "openrouter", **given_: Any
+) -> tuple[RowRequests, AsyncResponsesClient]:
     config = replace(connect(SERVER.base_url), dialect=dialect)
-    what = job(SERVER, folder, [], config=config, **{"run": RUN, **given_})
-    return Requests(what, OutputStore(folder, Writer(owner="task"), lambda: 0.0)), AsyncResponsesClient(config)
+    what = job(SERVER, folder, [], config=config, **{"request": RUN, **given_})
+    return RowRequests(what, OutputStore(folder, Writer(owner="task"), lambda: 0.0)), AsyncResponsesClient(config)
 
 
-def by_itself(requests: Requests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
+def by_itself(requests: RowRequests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
     """What comes of a row without any other: its entry, and the call that is made of it."""
     fields = to_json(dict(asked), "request")
-    body = requests.prepared(fields)[0].to_bytes()
-    request, options = requests.sent_once(fields)
+    body = requests.prepare(fields)[0].to_bytes()
+    request, options = requests.prepare_send(fields)
     call = client.prepare(request, options)
     entry = blake2b(body, digest_size=16).digest(), len(body), fields
     return (*entry, call.body, call.headers, call.config, options)
 
 
-def together(requests: Requests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
-    entry = requests.entry(asked)
+def together(requests: RowRequests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
+    entry = requests.index(asked)
     call, options = requests.call(client, entry.fields)
     fields = json.loads(entry.fields)  # the same fields are the same request, in whatever order
     return (entry.fingerprint, entry.size, fields, call.body, call.headers, call.config, options)
@@ -89,8 +91,8 @@ tables = st.lists(rows, max_size=12) | st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(table=tables)
 def test_a_row_is_sent_as_it_would_be_by_itself(table, run, dialect, tmp_path):
-    shared, client = requests_of(tmp_path, dialect=dialect, run=run)
-    alone, _ = requests_of(tmp_path, dialect=dialect, run=run)
+    shared, client = requests_of(tmp_path, dialect=dialect, request=run)
+    alone, _ = requests_of(tmp_path, dialect=dialect, request=run)
     for asked in table:
         assert outcome(together, shared, client, asked) == outcome(by_itself, alone, client, asked)
 
@@ -106,7 +108,7 @@ def test_rows_that_differ_in_their_input_alone_are_validated_together(tmp_path, 
     requests, client = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(1000):
-        entry = requests.entry({"input": f"row {number}", "model": "a/b", "reasoning": {"effort": "low"}})
+        entry = requests.index({"input": f"row {number}", "model": "a/b", "reasoning": {"effort": "low"}})
         assert json.loads(requests.call(client, entry.fields)[0].body or b"")["input"] == f"row {number}"
     assert len(made) <= 5
 
@@ -115,7 +117,7 @@ def test_rows_of_two_models_are_as_well(tmp_path, monkeypatch):
     requests, _ = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(1000):
-        requests.entry({"input": f"row {number}", "model": f"a/{number % 2}"})
+        requests.index({"input": f"row {number}", "model": f"a/{number % 2}"})
     assert len(made) <= 8
 
 
@@ -123,13 +125,13 @@ def test_rows_that_share_nothing_take_no_more_room_or_time_each(tmp_path, monkey
     requests, _ = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(RECENT * 10):
-        requests.entry({"input": f"row {number}", "model": "a/b", "metadata": {"row": str(number)}})
+        requests.index({"input": f"row {number}", "model": "a/b", "metadata": {"row": str(number)}})
     assert len(made) == RECENT * 10
 
 
 def test_no_more_shapes_are_made_than_are_compared_quickly(tmp_path):
     requests, client = requests_of(tmp_path)
-    for number in range(MOST_SHAPES * 2):
+    for number in range(MAX_SHAPES * 2):
         for text in ("one", "two", "three"):
             asked = {"input": text, "model": "a/b", "metadata": {"group": str(number)}}
             assert together(requests, client, asked) == by_itself(requests, client, asked)
@@ -149,6 +151,6 @@ def test_options_are_the_sends_own(tmp_path):
     options = RequestOptions(timeout=7.0, max_retries=5, headers={"X-Mine": "1"})
     requests, client = requests_of(tmp_path, options=options)
     for number in range(4):
-        call, sent_with = requests.call(client, requests.entry({"input": f"row {number}", "model": "a/b"}).fields)
+        call, sent_with = requests.call(client, requests.index({"input": f"row {number}", "model": "a/b"}).fields)
         assert (call.config.timeout, call.config.max_retries, call.headers["x-mine"]) == (7.0, 0, "1")
         assert (sent_with.timeout, sent_with.max_retries) == (7.0, 0)

@@ -1,4 +1,4 @@
-"""The result as Parquet, which wants one type for each column."""
+"""The result as Parquet, which has one type for each column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from airflow_provider_responses.enrich.sources import chunked, pyarrow
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
 
-_OWN_COLUMNS: Final = {
+_META_TYPES: Final = {
     "_row": "int64",
     "_status": "string",
     "_error": "string",
@@ -19,7 +19,7 @@ _OWN_COLUMNS: Final = {
     "_model": "string",
     "_cost": "float64",
     "_tokens": "int64",
-    "_tries": "int64",
+    "_sends": "int64",
 }
 _LARGEST_EXACT: Final = 2**53  # of the whole numbers in a float64
 _KINDS: Final = {
@@ -34,9 +34,9 @@ _KINDS: Final = {
 Row = Mapping[str, Any]
 
 
-class Columns:
+class ColumnTypes:
     """
-    The types of a result's columns, as its rows become known.
+    The types of a result's columns, collected from its rows.
 
     :raises ConfigurationError: if pyarrow is not installed.
     """
@@ -47,25 +47,25 @@ class Columns:
 
         self._arrow = arrow
         self._schema = arrow.schema([])
-        self._numbers: dict[str, int | float] = {}  # of each column one that is no whole number, or a large one
+        self._numbers: dict[str, int | float] = {}  # by column, one that is no whole number, or a large one
 
     def add(self, rows: Sequence[tuple[int, Row]]) -> None:
         """
-        Learn the types of more rows, each with its position.
+        Add the types of more rows, each with its position.
 
-        :raises RequestValidationError: naming the first row and column whose type fits no row before it.
+        :raises RequestValidationError: naming the first row and column whose type differs from the rows before it.
         """
-        if (schema := self._with([row for _, row in rows])) is None:
+        if (schema := self._schema_with([row for _, row in rows])) is None:
             raise self._clash(rows)
         self._schema = schema
         for _, row in rows:
-            self._numbers |= {name: value for name, value in row.items() if _tells(value)}
+            self._numbers |= {name: value for name, value in row.items() if _needs_check(value)}
 
     def check(self) -> None:
         """
-        Look whether Parquet has these types.
+        Check that Parquet has these types.
 
-        :raises RequestValidationError: naming the first column of a type that it has not, such as an object without
+        :raises RequestValidationError: naming the first column whose type Parquet lacks, such as an object without
             fields.
         """
         for name in self._schema.names:
@@ -80,22 +80,22 @@ class Columns:
 
     def schema(self, also: Iterable[str]) -> Any:
         """
-        Give the schema; the result's own columns have the same types on every day.
+        Return the schema. The types of the result's own columns never depend on the rows.
 
-        :param also: columns that are there on a day without rows, too.
+        :param also: names of columns that the schema has even without rows.
         """
         found = {field.name: field.type for field in self._schema}
         for name in also:
             found.setdefault(name, self._arrow.null())
-        own = {name: getattr(self._arrow, kind)() for name, kind in _OWN_COLUMNS.items()}
+        own = {name: getattr(self._arrow, kind)() for name, kind in _META_TYPES.items()}
         return self._arrow.schema([(name, own.get(name, kind)) for name, kind in found.items()])
 
-    def _with(self, rows: Sequence[Row]) -> Any:
-        """Give a schema that fits these rows as well, None if none does."""
+    def _schema_with(self, rows: Sequence[Row]) -> Any:
+        """Return a schema that also fits these rows, None if there is none."""
         arrow = self._arrow
-        # A large number and a fraction have no type together, which types alone do not tell.
+        # No type holds both a large whole number and a fraction, which cannot be seen from their types.
         rows = [*rows, self._numbers]
-        # Without names it takes the first row's, and a JSONL row need not have them all.
+        # Without names pyarrow uses those of the first row, and a row of JSONL may lack some.
         names = dict.fromkeys(name for row in rows for name in row)
         try:
             more = arrow.Table.from_pydict({name: [row.get(name) for row in rows] for name in names}).schema
@@ -108,32 +108,35 @@ class Columns:
         fits, fails = 0, len(rows)
         while fails - fits > 1:
             middle = (fits + fails) // 2
-            fits, fails = (fits, middle) if self._with(values[:middle]) is None else (middle, fails)
+            fits, fails = (fits, middle) if self._schema_with(values[:middle]) is None else (middle, fails)
         position, last = rows[fails - 1]
-        name = next(name for name in last if self._with([{name: row.get(name)} for row in values[:fails]]) is None)
-        if Columns()._with([{name: last[name]}]) is None:
-            what = f"holds {_KINDS[type(last[name])]} that is too large, or whose items have different types"
+        name = next(
+            name for name in last if self._schema_with([{name: row.get(name)} for row in values[:fails]]) is None
+        )
+        if ColumnTypes()._schema_with([{name: last[name]}]) is None:
+            problem = f"holds {_KINDS[type(last[name])]} that is too large, or whose items have different types"
         else:
-            what = f"has {_KINDS[type(last[name])]} where rows before it have another type"
+            problem = f"has {_KINDS[type(last[name])]} where rows before it have another type"
         return RequestValidationError(
-            f"column {name!r}: row {position} {what}, and output_format 'parquet' wants one type per column; make them "
-            "the same, leave the column out (`columns`), or take 'jsonl'",
+            f"column {name!r}: row {position} {problem}, and output_format 'parquet' needs one type per column; use "
+            "the same type in all rows, leave the column out (`columns`), or use 'jsonl'",
             fields=(name,),
         )
 
 
-def _tells(value: Any) -> bool:
+def _needs_check(value: Any) -> bool:
+    """Return whether a number may have no type in common with others of its column."""
     return type(value) is float or (type(value) is int and abs(value) > _LARGEST_EXACT)
 
 
 def write(source: Path, target: Path, also: Iterable[str]) -> Path:
     """
-    Write JSON lines as Parquet, with columns that fit all rows; give its path.
+    Write JSON lines as Parquet, with columns that fit all rows; return its path.
 
-    :param also: columns that are there on a day without rows, too.
-    :raises ResponsesError: if a column cannot be written. What is answered stays.
+    :param also: names of columns that the file has even without rows.
+    :raises ResponsesError: if a column cannot be written.
     """
-    columns = Columns()
+    columns = ColumnTypes()
     for rows in _read(source):
         columns.add([(row["_row"], row) for row in rows])
     columns.check()
@@ -147,8 +150,8 @@ def write(source: Path, target: Path, also: Iterable[str]) -> Path:
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
     except (arrow.ArrowException, OverflowError) as error:
         raise ConfigurationError(
-            f"output_format 'parquet' cannot hold the result ({error}); take 'jsonl'. What is answered stays: the next "
-            "try sends nothing again"
+            f"output_format 'parquet' cannot hold the result ({error}); use 'jsonl'. All responses are saved, and the "
+            "next attempt sends none of these requests again"
         ) from None
     return target
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_responses.enrich.garbage import THRESHOLD, fewer_collections
+from airflow_provider_responses.enrich.garbage_collection import THRESHOLD, fewer_collections
 from airflow_provider_responses.exceptions import ResponsesError
 from tests.enrich.jobs import enrich, table
 
@@ -54,7 +54,7 @@ def test_who_collects_less_or_not_at_all_still_does(before):
 def test_a_run_leaves_it_as_it_was(responses_sandbox, tmp_path):
     before, seen = gc.get_threshold(), []
     ask = lambda row: (seen.append(gc.get_threshold()[0]), {"model": "openai/gpt-4o-mini", "input": row["text"]})[1]  # noqa: E731
-    enrich(responses_sandbox, tmp_path / "one", table(3), ask=ask)
+    enrich(responses_sandbox, tmp_path / "one", table(3), row_fields=ask)
     responses_sandbox.script({"status": 401})
     with pytest.raises(ResponsesError):
         enrich(responses_sandbox, tmp_path / "two", table(3))

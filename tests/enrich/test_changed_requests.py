@@ -12,9 +12,9 @@ from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.prompt import describe
-from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, TooManyFailuresError
-from tests.enrich.jobs import MODEL, ask, enrich, lines, manifest, parts, result, table
+from tests.enrich.jobs import MODEL, enrich, lines, manifest, parts, result, row_fields, table
 
 OLD, NEW = describe("Mood of {{ row.text }}", model=MODEL), describe("Tone of {{ row.text }}", model=MODEL)
 
@@ -28,8 +28,8 @@ def test_another_prompt_is_said_before_it_is_paid_for(responses_sandbox, tmp_pat
     cost = f"{told['cost']:.6f}".rstrip("0")
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        enrich(responses_sandbox, tmp_path, table(20), prompt=NEW, ask=new)
-    said = f"20 of 20 rows were answered for another prompt (fingerprint {OLD['fingerprint']}, ${cost}) and will be "
+        enrich(responses_sandbox, tmp_path, table(20), prompt=NEW, row_fields=new)
+    said = f"20 of 20 rows have a response to another prompt (fingerprint {OLD['fingerprint']}, ${cost}) and will be "
     (warning,) = [it for it in caplog.records if it.levelno == logging.WARNING]
     assert warning.getMessage() == f"{said}sent again"
     said_first = [it for it in caplog.messages if not it.startswith("The lease")]
@@ -49,8 +49,8 @@ def test_a_changed_request_is_refused_if_that_is_wanted(responses_sandbox, tmp_p
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
     before = (tmp_path / "result.jsonl").read_bytes()
     with pytest.raises(RequestValidationError) as caught:
-        enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, ask=new, on_changed_request="fail")
-    assert "4 of 4 rows were answered for another prompt" in str(caught.value)
+        enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, row_fields=new, on_changed_request="fail")
+    assert "4 of 4 rows have a response to another prompt" in str(caught.value)
     assert OLD["fingerprint"] in str(caught.value)
     assert NEW["fingerprint"] in str(caught.value)
     assert not caught.value.retryable
@@ -71,7 +71,7 @@ def test_a_changed_row_of_the_same_prompt_is_no_warning(responses_sandbox, tmp_p
     rows = [*table(3), {"id": "r3", "text": "changed"}]
     with caplog.at_level(logging.INFO):
         enrich(responses_sandbox, tmp_path, rows, prompt=OLD)
-    said = f"1 of 4 rows were answered for another request of the same prompt (fingerprint {OLD['fingerprint']}, $"
+    said = f"1 of 4 rows have a response to another request of the same prompt (fingerprint {OLD['fingerprint']}, $"
     (record,) = [it for it in caplog.records if it.getMessage().startswith(said)]
     assert record.levelno == logging.INFO
     assert len(responses_sandbox.ledger) == 5
@@ -79,7 +79,7 @@ def test_a_changed_row_of_the_same_prompt_is_no_warning(responses_sandbox, tmp_p
 
 def test_going_back_to_an_earlier_prompt_costs_nothing_and_is_not_refused(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
-    enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, ask=new)
+    enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, row_fields=new)
     told = enrich(responses_sandbox, tmp_path, table(4), prompt=OLD, on_changed_request="fail")
     assert (told["requests_sent"], told["prompt"]) == (0, OLD)
 
@@ -88,8 +88,8 @@ def test_rows_that_ask_the_same_are_counted_each(responses_sandbox, tmp_path, ca
     rows = [{"id": number, "text": f"hello {number % 3}"} for number in range(30)]
     enrich(responses_sandbox, tmp_path, rows)
     with caplog.at_level(logging.INFO):
-        enrich(responses_sandbox, tmp_path, rows, ask=new, prompt=NEW)
-    assert "30 of 30 rows were answered for another prompt (fingerprint unknown, $" in caplog.text
+        enrich(responses_sandbox, tmp_path, rows, row_fields=new, prompt=NEW)
+    assert "30 of 30 rows have a response to another prompt (fingerprint unknown, $" in caplog.text
 
 
 def test_what_is_read_in_another_way_is_a_changed_request_too(responses_sandbox, tmp_path):
@@ -98,9 +98,11 @@ def test_what_is_read_in_another_way_is_a_changed_request_too(responses_sandbox,
     from airflow_provider_responses.task.request import TaskRequest
 
     text = TaskRequest(fields={}, stream=False)
-    enrich(responses_sandbox, tmp_path, table(2), run=text)
-    with pytest.raises(RequestValidationError, match="2 of 2 rows were answered for another prompt"):
-        enrich(responses_sandbox, tmp_path, table(2), run=replace(text, result="response"), on_changed_request="fail")
+    enrich(responses_sandbox, tmp_path, table(2), request=text)
+    with pytest.raises(RequestValidationError, match="2 of 2 rows have a response to another prompt"):
+        enrich(
+            responses_sandbox, tmp_path, table(2), request=replace(text, result="response"), on_changed_request="fail"
+        )
 
 
 class TestOwnership:
@@ -124,7 +126,7 @@ class TestOwnership:
                 super().acquire(resume=resume)
 
         with pytest.raises(ConfigurationError, match=r"holds the result of 'dag\.other'"):
-            enrich(responses_sandbox, tmp_path, table(2), Environment(open_folder=Beside), writer=self.mine)
+            enrich(responses_sandbox, tmp_path, table(2), Environment(open_output=Beside), writer=self.mine)
         enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
 
     def test_a_task_takes_over_where_the_manifest_was_deleted(self, responses_sandbox, tmp_path):
@@ -177,4 +179,9 @@ def test_a_merge_of_shards_of_which_some_know_no_cost(responses_sandbox, tmp_pat
 
 def test_unchanged_rows_are_never_sent_again_whatever_is_wanted(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
-    assert enrich(responses_sandbox, tmp_path, table(4), ask=ask, prompt=OLD, on_changed_request="fail")["rows"] == 4
+    assert (
+        enrich(responses_sandbox, tmp_path, table(4), row_fields=row_fields, prompt=OLD, on_changed_request="fail")[
+            "rows"
+        ]
+        == 4
+    )

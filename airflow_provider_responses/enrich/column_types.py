@@ -1,4 +1,4 @@
-"""What the columns of responses may hold, by the JSON schema of ``output_type``: for trial loads and new tables."""
+"""Types and sample values of the columns of responses, from the JSON schema of ``output_type``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from airflow_provider_responses.enrich.answers import TEXT
+from airflow_provider_responses.enrich.columns import TEXT_COLUMN
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-MOST_SAMPLES: Final = 100  # of one column: an enum may be long
-LONGEST_SAMPLE: Final = 10_000  # characters
-_DEEPEST: Final = 4
-# Kinds of values; a table has a type for each.
+MAX_SAMPLES: Final = 100  # of one column: an enum may be long
+MAX_SAMPLE_LENGTH: Final = 10_000  # characters
+_MAX_DEPTH: Final = 4
+# By type in JSON schema, the kind of a column; a database has a type for each kind.
 _KINDS: Final = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
 _FORMATS: Final = {"date": "date", "date-time": "time"}
 _TEXTS: Final = {
@@ -26,28 +26,28 @@ _TEXTS: Final = {
     "duration": "PT1H",
     "uuid": "6f1c7d5a-0f0e-4b5c-9d7e-1a2b3c4d5e6f",
 }
-# For texts with a pattern: the first that it allows.
+# Samples of texts with a pattern: those that the pattern allows.
 _WORDS: Final = ("text", "1", "1.5", "2024-02-29", "12:30", "A", "A1", "AB-1")
-# The result's own columns, with what they hold where there is a response.
-OWN_COLUMNS: Final[Mapping[str, tuple[str, Any]]] = {
+# The result's own columns: kind, and a sample of a row with a response.
+META_COLUMN_TYPES: Final[Mapping[str, tuple[str, Any]]] = {
     "_status": ("text", "ok"),
     "_error": ("text", None),
     "_response_id": ("text", "gen-0000000000-sample"),
     "_model": ("text", "model"),
     "_cost": ("number", 0.000125),
     "_tokens": ("integer", 100),
-    "_tries": ("integer", 1),
+    "_sends": ("integer", 1),
 }
 
 
 @dataclass(frozen=True)
 class OutputColumn:
     """
-    A column that holds what was responded.
+    A column of the response.
 
     :param name: of the column.
     :param kind: of its values: text, integer, number, decimal, boolean, date, time or json.
-    :param samples: values as a response may have them; none where the schema does not tell.
+    :param samples: values that a response may have; none if the schema does not describe them.
     """
 
     name: str
@@ -55,23 +55,25 @@ class OutputColumn:
     samples: tuple[Any, ...]
 
 
-def columns_of(output_type: type[BaseModel] | None, fields: tuple[str, ...], *, nullable: bool) -> list[OutputColumn]:
+def describe_columns(
+    output_type: type[BaseModel] | None, fields: tuple[str, ...], *, nullable: bool
+) -> list[OutputColumn]:
     """
     Return the columns of responses.
 
-    :param output_type: the type whose fields they are; None where the response is one column as a whole.
-    :param fields: their names.
-    :param nullable: whether any of them may be null.
+    :param output_type: the type whose fields they are; None if the response is one column.
+    :param fields: the names of the columns.
+    :param nullable: whether each of them may be null.
     """
     from pydantic.errors import PydanticInvalidForJsonSchema
 
     also: tuple[Any, ...] = (None,) if nullable else ()
     if output_type is None:
-        return [OutputColumn(name, "text" if name == TEXT else "json", ("text", *also)) for name in fields]
+        return [OutputColumn(name, "text" if name == TEXT_COLUMN else "json", ("text", *also)) for name in fields]
     try:
         dumped = _Reader(output_type.model_json_schema(mode="serialization"))
         read = _Reader(output_type.model_json_schema(mode="validation", by_alias=False))
-    except PydanticInvalidForJsonSchema:  # a field whose form only its serializer knows
+    except PydanticInvalidForJsonSchema:  # only the serializer of a field determines its form
         return [OutputColumn(name, "json", also) for name in fields]
     names = {info.serialization_alias or info.alias or name: name for name, info in output_type.model_fields.items()}
     found = []
@@ -79,10 +81,10 @@ def columns_of(output_type: type[BaseModel] | None, fields: tuple[str, ...], *, 
         schema, given = dumped.property(name), read.property(names.get(name))
         kind, samples = dumped.kind(schema), [*dumped.samples(schema), *also]
         if kind == "text" and given is not None and read.kind(given) != "text":
-            # Numbers that are written as text, such as decimals, have words for neither schema.
+            # Numbers that are written as text, such as decimals: no sample word is one.
             kind = "decimal" if _is_decimal(output_type.model_fields[names[name]].annotation) else kind
             samples = ["1", *(value for value in samples if value != _WORDS[0])]
-        found.append(OutputColumn(name, kind, tuple(_distinct(samples))[:MOST_SAMPLES]))
+        found.append(OutputColumn(name, kind, tuple(_distinct(samples))[:MAX_SAMPLES]))
     return found
 
 
@@ -93,15 +95,15 @@ def _is_decimal(annotation: Any) -> bool:
 class _Reader:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._definitions = schema.get("$defs", {})
-        # That of a type which holds itself is among the definitions.
+        # The schema of a recursive type is among its definitions.
         self._properties = next(self._branches(schema, 0), schema).get("properties", {})
 
     def property(self, name: str | None) -> Any:
-        """Return the schema of a field, None if there is no such field."""
+        """Return the schema of a field, None if there is none."""
         return self._properties.get(name)
 
     def kind(self, schema: Any) -> str:
-        """Return the one kind of all values; json where there are several."""
+        """Return the kind of all values, json if there are several."""
         kinds = {self._kind(branch) for branch in self._branches(schema, 0)} - {"null"}
         if kinds == {"integer", "number"}:
             return "number"
@@ -118,14 +120,14 @@ class _Reader:
         return _KINDS.get(str(kind), "null" if kind == "null" else "json")
 
     def samples(self, schema: Any, depth: int = 0) -> Iterator[Any]:
-        """Yield values of a schema, null last."""
+        """Yield sample values of a schema, null last."""
         branches = list(self._branches(schema, depth))
         for branch in sorted(branches, key=lambda branch: branch.get("type") == "null"):
             yield from self._of_branch(branch, depth)
 
     def _branches(self, schema: Any, depth: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the schemas of which a value follows one."""
-        if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        """Yield the alternatives of a schema."""
+        if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return
         if isinstance(reference := schema.get("$ref"), str):
             yield from self._branches(self._definitions.get(reference.rpartition("/")[2]), depth + 1)
@@ -169,16 +171,16 @@ def _texts(schema: Mapping[str, Any]) -> Iterator[str]:
         yield form
         return
     if schema.get("format") is None:
-        text = "text".ljust(min(least, LONGEST_SAMPLE), "x")
+        text = "text".ljust(min(least, MAX_SAMPLE_LENGTH), "x")
         yield text if most is None else text[:most]
-        if most is not None and most <= LONGEST_SAMPLE:
+        if most is not None and most <= MAX_SAMPLE_LENGTH:
             yield "x" * int(most)
 
 
 def _allows(pattern: str, text: str) -> bool:
     try:
         return re.search(pattern, text) is not None
-    except re.error:  # a pattern of another language
+    except re.error:  # valid in JavaScript, but not in Python
         return False
 
 
@@ -186,7 +188,7 @@ def _numbers(schema: Mapping[str, Any], usual: float) -> Iterator[float]:
     least, most = schema.get("minimum"), schema.get("maximum")
     bounds = [bound for bound in (least, most) if bound is not None]
     if not {"exclusiveMinimum", "exclusiveMaximum", "multipleOf"}.isdisjoint(schema):
-        yield from bounds  # what lies between is not worth a solver
+        yield from bounds  # finding a value between the bounds is not worth a solver
     elif all(((least is None) or least <= usual, (most is None) or usual <= most)):
         yield usual
         yield from bounds

@@ -1,13 +1,13 @@
-"""What stands for the value of a column that nobody needs."""
+"""The value of a column that neither the template nor the result uses."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
 
-class Unread:
+class UnreadValue:
     """
-    A value that was not read, so that it can neither stop the table nor take memory.
+    A value that was not read, so that it can neither stop the table nor use memory.
 
     :param column: of the source.
     """
@@ -24,4 +24,4 @@ class Unread:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Unread({self._column!r})"
+        return f"UnreadValue({self._column!r})"

@@ -1,8 +1,8 @@
 """
-The requests of rows: how they are checked, told apart and sent.
+The requests of rows: checked, fingerprinted and prepared for sending.
 
-Most rows differ in their input alone, a text. What they share is a :class:`Shape`: it is checked and serialized once,
-and each row's input is put in. The bytes are those of the whole request.
+Most requests differ only in their input, a text. The rest of them is a :class:`Shape`: it is checked and serialized
+once, and the input of each row is inserted. The bytes are the same as if each request were serialized by itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # in C, and w
 from json.encoder import encode_basestring  # in C, and what json.dumps writes texts with
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_responses.enrich.output_store import name_of
-from airflow_provider_responses.enrich.values import dump, to_json
+from airflow_provider_responses.enrich.json_values import dump, to_json
+from airflow_provider_responses.enrich.output_store import output_name
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 INPUT: Final = "input"
 RECENT: Final = 8  # shapes that a row is compared with
-MOST_SHAPES: Final = 100
+MAX_SHAPES: Final = 100
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 
-class Entry(NamedTuple):
-    """A row's request, as it is indexed."""
+class IndexedRequest(NamedTuple):
+    """The request of a row, as it is indexed."""
 
     fingerprint: bytes
     size: int  # bytes
     fields: str  # JSON object
 
 
-class Around(NamedTuple):
-    """What stands before and after the input, in JSON."""
+class Surroundings(NamedTuple):
+    """The JSON before and after the input of a request."""
 
     before: Any
     after: Any
@@ -53,24 +53,24 @@ class Around(NamedTuple):
 
 class Shape:
     """
-    What requests have in common that differ in their input alone.
+    The common part of requests that differ only in their input.
 
-    :param fields: of one of them, all of plain JSON types.
+    :param fields: of one such request, all of plain JSON types.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._names = list(fields)
         self._others = [(name, value) for name, value in fields.items() if name != INPUT]
-        self.marker = ""  # an input that occurs nowhere else
-        self.fields: Around | None = None  # of the fields, as text; None until a second row has the shape
-        self.body: Around | None = None  # of the request, as bytes
+        self.marker = ""  # an input that occurs nowhere else in the request
+        self.fields: Surroundings | None = None  # text; None until a second row has the shape
+        self.body: Surroundings | None = None  # bytes
 
-    def fits(self, asked: Mapping[str, Any]) -> bool:
-        """Return whether a row's fields have this shape: equal, in the same order, and of the same types."""
-        return list(asked) == self._names and all(_is_same(asked[name], value) for name, value in self._others)
+    def matches(self, fields: Mapping[str, Any]) -> bool:
+        """Return whether the fields of a request, except its input, are the same, in the same order."""
+        return list(fields) == self._names and all(_is_same(fields[name], value) for name, value in self._others)
 
-    def fill(self, text: str) -> Entry | None:
-        """Return the request with an input, None if the input is no text that UTF-8 can hold."""
+    def fill(self, text: str) -> IndexedRequest | None:
+        """Return the request with an input, None if UTF-8 cannot encode the input."""
         if self.fields is None or self.body is None:
             return None
         encoded = encode_basestring(text)
@@ -79,10 +79,10 @@ class Shape:
         except UnicodeEncodeError:
             return None
         fields = f"{self.fields.before}{encoded}{self.fields.after}"
-        return Entry(blake2b(body, digest_size=16).digest(), len(body), fields)
+        return IndexedRequest(blake2b(body, digest_size=16).digest(), len(body), fields)
 
     def input_of(self, fields: str) -> str | None:
-        """Return the input in the JSON of fields, as JSON, None if they have another shape."""
+        """Return the JSON of the input from the JSON of all fields, None if they have another shape."""
         if self.fields is None:
             return None
         before, after = self.fields
@@ -96,94 +96,96 @@ class Shape:
         return encoded if is_text else None
 
 
-class Requests:
+class RowRequests:
     """
     See the module.
 
     :param job: whose rows they are.
-    :param folder: of the output, whose requests have idempotency keys of their own.
+    :param store: of the output; requests for another output have other idempotency keys.
     """
 
-    def __init__(self, job: Job, folder: OutputStore) -> None:
-        self._job, self._folder = job, folder
+    def __init__(self, job: Job, store: OutputStore) -> None:
+        self._job, self._store = job, store
         self._recent: deque[Shape] = deque(maxlen=RECENT)
         self._shapes: list[Shape] = []  # that several rows have
-        self._calls: dict[Shape, tuple[Call, RequestOptions, Around]] = {}
+        self._calls: dict[Shape, tuple[Call, RequestOptions, Surroundings]] = {}
 
     @functools.cached_property
-    def run(self) -> TaskRequest:
-        """How every response is read. The idempotency key is the output's, and the same for all attempts."""
-        salt = f"{name_of(self._folder.path)}\0{self._folder.generation}"
+    def task_request(self) -> TaskRequest:
+        """The job's request, with an idempotency key that all attempts for the output share."""
+        salt = f"{output_name(self._store.path)}\0{self._store.generation}"
         idempotency_key = blake2b(salt.encode(), digest_size=16).hexdigest()
-        return replace(self._job.run, output_format=self._job.run.text_format(), idempotency_key=idempotency_key)
+        request = self._job.request
+        return replace(request, output_format=request.text_format(), idempotency_key=idempotency_key)
 
     @functools.cached_property
     def timeout(self) -> float:
-        """Seconds of a call."""
+        """Seconds that a call may take."""
         return self._job.config.for_call(self._job.options).timeout
 
-    def entry(self, asked: Mapping[str, Any]) -> Entry:
+    def index(self, row_fields: Mapping[str, Any]) -> IndexedRequest:
         """
-        Return a row's request as it is indexed.
+        Return the request of a row as it is indexed.
 
+        :param row_fields: of the request.
         :raises RequestValidationError: if it cannot be sent, naming the field.
         """
-        text = asked.get(INPUT)
+        text = row_fields.get(INPUT)
         shape = None
         if type(text) is str and text.strip():
-            shape = next((it for it in self._recent if it.fits(asked)), None)
-            if shape is not None and (entry := shape.fill(text)) is not None:
-                return entry
-        fields = to_json(dict(asked), "request")
-        body = self.prepared(fields)[0].to_bytes()
+            shape = next((it for it in self._recent if it.matches(row_fields)), None)
+            if shape is not None and (indexed := shape.fill(text)) is not None:
+                return indexed
+        fields = to_json(dict(row_fields), "request")
+        body = self.prepare(fields)[0].to_bytes()
         if type(text) is str:
-            self._learn(shape, asked, fields)
-        return Entry(blake2b(body, digest_size=16).digest(), len(body), dump(fields))
+            self._remember_shape(shape, row_fields, fields)
+        return IndexedRequest(blake2b(body, digest_size=16).digest(), len(body), dump(fields))
 
-    def prepared(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
+    def prepare(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
         """
-        Return a request, checked, and the options that it is sent with.
+        Return a checked request and its options.
 
         :raises RequestValidationError: naming the field.
         """
-        return replace(self.run, fields=fields).prepare(self._job.config, self._job.options)
+        return replace(self.task_request, fields=fields).prepare(self._job.config, self._job.options)
 
-    def sent_once(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
-        """Return a request and its options for one send: the retries of a row are the sender's, which sees all rows."""
-        request, options = self.prepared(fields)
+    def prepare_send(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
+        """Return a request and its options for one send. The client does not retry it: the sender does."""
+        request, options = self.prepare(fields)
         return request, replace(options, max_retries=0, timeout=self.timeout)
 
     def call(self, client: AsyncResponsesClient, fields: str) -> tuple[Call, RequestOptions]:
-        """Return the call of a request, from the JSON of its fields, and its options."""
+        """Return the call and the options of a request, from the JSON of its fields."""
         for shape in self._shapes:
             if (encoded := shape.input_of(fields)) is not None:
                 call, options, (before, after) = self._calls.get(shape) or self._shared_call(client, shape)
                 return call.with_body(b"".join((before, encoded.encode(), after))), options
-        request, options = self.sent_once(json.loads(fields))
+        request, options = self.prepare_send(json.loads(fields))
         return client.prepare(request, options), options
 
-    def _shared_call(self, client: AsyncResponsesClient, shape: Shape) -> tuple[Call, RequestOptions, Around]:
+    def _shared_call(self, client: AsyncResponsesClient, shape: Shape) -> tuple[Call, RequestOptions, Surroundings]:
         assert shape.fields is not None  # noqa: S101  for the type checker
-        request, options = self.sent_once(json.loads(f'{shape.fields.before}"{shape.marker}"{shape.fields.after}'))
+        request, options = self.prepare_send(json.loads(f'{shape.fields.before}"{shape.marker}"{shape.fields.after}'))
         call = client.prepare(request, options)
         before, after = (call.body or b"").split(_quoted(shape.marker))
-        self._calls[shape] = call, options, Around(before, after)
+        self._calls[shape] = call, options, Surroundings(before, after)
         return self._calls[shape]
 
-    def _learn(self, shape: Shape | None, asked: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-        """Note the shape of a row; if it has been seen before, make it ready for the next rows."""
+    def _remember_shape(self, shape: Shape | None, row_fields: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """Remember the shape of a request; if another one had it, too, prepare it for the next ones."""
         if shape is None:
-            if all(_is_same(value, fields[name]) for name, value in asked.items()):
+            if all(_is_same(value, fields[name]) for name, value in row_fields.items()):
                 self._recent.appendleft(Shape(fields))
             return
-        if shape.fields is not None or len(self._shapes) >= MOST_SHAPES:
+        if shape.fields is not None or len(self._shapes) >= MAX_SHAPES:
             return
         shape.marker = secrets.token_hex(16)
         marked = {**fields, INPUT: shape.marker}
         in_fields = dump(marked).split(f'"{shape.marker}"')
-        in_body = self.prepared(marked)[0].to_bytes().split(_quoted(shape.marker))
+        in_body = self.prepare(marked)[0].to_bytes().split(_quoted(shape.marker))
         if len(in_fields) == len(in_body) == 2:
-            shape.fields, shape.body = Around(*in_fields), Around(*in_body)
+            shape.fields, shape.body = Surroundings(*in_fields), Surroundings(*in_body)
             self._shapes.append(shape)
 
 
@@ -192,7 +194,7 @@ def _quoted(text: str) -> bytes:
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    """Return whether two values are the same JSON: equal ones need not be, such as 1, 1.0 and True."""
+    """Return whether two values are the same JSON. Equal ones need not be, such as 1, 1.0 and True."""
     kind = type(value)
     if kind is not type(other):
         return False

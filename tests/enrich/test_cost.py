@@ -37,13 +37,13 @@ def test_answers_that_are_asked_for_again_stay_within_the_budget(output_retries,
     responses_sandbox.script(NO_JSON | {"times": 10_000})
     run = replace(TYPED, output_retries=output_retries)
     with pytest.raises(TooManyFailuresError):
-        enrich(responses_sandbox, tmp_path / "one", table(1), run=run)
+        enrich(responses_sandbox, tmp_path / "one", table(1), request=run)
     most_expensive = max(entry.cost for entry in responses_sandbox.billed)
     before = paid(responses_sandbox)
 
     limits = Limits(max_cost=20 * most_expensive, concurrency=16, max_failures=1000)
     with pytest.raises(BudgetExceededError):
-        enrich(responses_sandbox, tmp_path / "many", table(200), run=run, limits=limits)
+        enrich(responses_sandbox, tmp_path / "many", table(200), request=run, limits=limits)
     assert 10 * most_expensive < paid(responses_sandbox) - before <= 20 * most_expensive * 1.1
     assert manifest(tmp_path / "many")["cost"] == pytest.approx(paid(responses_sandbox) - before)
 
@@ -53,10 +53,10 @@ def test_what_was_paid_before_a_run_stopped_is_in_the_account_of_the_next(cache,
     run = replace(TYPED, cache=cache)
     responses_sandbox.script(NO_JSON, {"status": 402}, {})
     with pytest.raises(PaymentRequiredResponseError):
-        enrich(responses_sandbox, tmp_path, table(3), run=run, limits=Limits(concurrency=1))
+        enrich(responses_sandbox, tmp_path, table(3), request=run, limits=Limits(concurrency=1))
     assert manifest(tmp_path)["cost"] == pytest.approx(paid(responses_sandbox)) != 0
 
-    told = enrich(responses_sandbox, tmp_path, table(3), run=run, writer=Writer(owner="task", try_number=2))
+    told = enrich(responses_sandbox, tmp_path, table(3), request=run, writer=Writer(owner="task", try_number=2))
     assert told["counts"] == {"ok": 3}
     assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
@@ -67,8 +67,8 @@ def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, respon
     run = replace(TYPED, cache=False)
     limits = Limits(concurrency=1, max_failures=1)
     responses_sandbox.script(*steps)
-    first = enrich(responses_sandbox, tmp_path, table(3), run=run, limits=limits)
-    second = enrich(responses_sandbox, tmp_path, table(3), run=run, limits=limits)
+    first = enrich(responses_sandbox, tmp_path, table(3), request=run, limits=limits)
+    second = enrich(responses_sandbox, tmp_path, table(3), request=run, limits=limits)
     assert first["cost_is_minimum"]
     assert second["cost_is_minimum"]
     assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_attempt"])
@@ -88,19 +88,19 @@ def test_a_send_that_may_have_been_billed_is_counted_where_nobody_tells(response
     responses_sandbox.script({"drop": "after"})
     config = replace(connect(responses_sandbox.base_url), dialect="open")
     told = enrich(responses_sandbox, tmp_path / "open", table(1), config=config)
-    assert (told["counts"], told["answers_without_price"]) == ({"ok": 1}, 1)
+    assert (told["counts"], told["responses_without_price"]) == ({"ok": 1}, 1)
 
     responses_sandbox.script({"drop": "after"})
     before = paid(responses_sandbox)
     told = enrich(responses_sandbox, tmp_path / "kept", table(1))
-    assert (told["cache_hits"], told["answers_without_price"]) == (1, 0)
+    assert (told["cache_hits"], told["responses_without_price"]) == (1, 0)
     assert told["cost"] == pytest.approx(paid(responses_sandbox) - before)
 
 
 class FullIndex(Index):
     """One whose disk is full once there is a response."""
 
-    def know(self, answers: Any) -> None:
+    def add_outcomes(self, answers: Any) -> None:
         if list(answers):
             raise sqlite3.OperationalError("database or disk is full")
 
@@ -135,7 +135,7 @@ def found(most: int) -> type[BaseModel]:
 
         @field_validator("label")
         @classmethod
-        def short(cls, label: str) -> str:
+        def short_dollars(cls, label: str) -> str:
             if len(label) > most:
                 raise ValueError("too long")
             return label.upper()
@@ -150,25 +150,27 @@ class TestReadInAnotherWay:
         ask = lambda row: {"model": "sandbox/incomplete", "input": row["text"]}  # noqa: E731
         text = TaskRequest(fields={}, stream=False)
         with pytest.raises(TooManyFailuresError, match=r"3 of 3 rows failed .*, and none succeeded"):
-            enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=text)
-        told = enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_invalid_output="return"))
+            enrich(responses_sandbox, tmp_path, table(3), row_fields=ask, request=text)
+        told = enrich(
+            responses_sandbox, tmp_path, table(3), row_fields=ask, request=replace(text, on_invalid_output="return")
+        )
         assert all(row["output"] for row in result(tmp_path))
         sent = len(responses_sandbox.ledger)
-        enrich(responses_sandbox, tmp_path, table(3), ask=ask, run=replace(text, on_invalid_output="return"))
+        enrich(responses_sandbox, tmp_path, table(3), row_fields=ask, request=replace(text, on_invalid_output="return"))
         assert len(responses_sandbox.ledger) == sent
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
     def test_an_answer_that_is_no_such_type_is_taken_once(self, responses_sandbox, tmp_path):
         responses_sandbox.script(NO_JSON | {"times": 100})
         run = replace(TYPED, on_invalid_output="return", output_retries=0)
-        enrich(responses_sandbox, tmp_path, table(3), run=run)
-        enrich(responses_sandbox, tmp_path, table(3), run=run)
+        enrich(responses_sandbox, tmp_path, table(3), request=run)
+        enrich(responses_sandbox, tmp_path, table(3), request=run)
         assert len(responses_sandbox.ledger) == 3
 
     def test_the_whole_answer_instead(self, responses_sandbox, tmp_path):
         for result_of in ("text", "response", "text"):
             run = TaskRequest(fields={}, result=result_of, stream=False)
-            enrich(responses_sandbox, tmp_path, table(2), run=run)
+            enrich(responses_sandbox, tmp_path, table(2), request=run)
             kind = str if result_of == "text" else dict
             assert all(isinstance(row["output"], kind) for row in result(tmp_path))
             assert all(row["_tokens"] > 0 for row in result(tmp_path))
@@ -182,10 +184,10 @@ class TestReadInAnotherWay:
 
         responses_sandbox.script(*({"text": json.dumps({"label": "x" * size})} for size in (1, 5, 9)))
         given = {"limits": Limits(concurrency=1, max_failures=2)}
-        told = enrich(responses_sandbox, tmp_path, table(3), run=run(1), **given)
-        assert told["counts"] == {"ok": 1, "unreadable": 2}
-        told = enrich(responses_sandbox, tmp_path, table(3), run=run(5), **given)
-        assert told["counts"] == {"ok": 2, "unreadable": 1}
+        told = enrich(responses_sandbox, tmp_path, table(3), request=run(1), **given)
+        assert told["counts"] == {"ok": 1, "invalid_output": 2}
+        told = enrich(responses_sandbox, tmp_path, table(3), request=run(5), **given)
+        assert told["counts"] == {"ok": 2, "invalid_output": 1}
         assert told["requests_sent"] == 0
         rows = [row["output"] if wrapped else row for row in result(tmp_path)[:2]]
         assert [row["label"] for row in rows] == ["X", "XXXXX"]
@@ -200,10 +202,10 @@ class TestReadInAnotherWay:
 
         responses_sandbox.script({"text": '{"label": "x"}'}, {"text": '{"label": "xx"}'})
         limits = Limits(concurrency=1)
-        told = enrich(responses_sandbox, tmp_path, table(2), run=run(1), limits=limits)
-        assert told["counts"] == {"ok": 1, "unreadable": 1}
+        told = enrich(responses_sandbox, tmp_path, table(2), request=run(1), limits=limits)
+        assert told["counts"] == {"ok": 1, "invalid_output": 1}
         assert [row["label"] for row in result(tmp_path)] == ["X", None]
-        told = enrich(responses_sandbox, tmp_path, table(2), run=run(2), limits=limits)
+        told = enrich(responses_sandbox, tmp_path, table(2), request=run(2), limits=limits)
         assert (told["requests_sent"], told["counts"]) == (0, {"ok": 2})
         assert [row["label"] for row in result(tmp_path)] == ["X", "XX"]
 
@@ -215,5 +217,5 @@ def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox,
         mood: str = Field(alias="_cost")
 
     with pytest.raises(ResponsesError, match="its field '_cost' is also a column of the result"):
-        enrich(responses_sandbox, tmp_path, table(1), run=replace(TYPED, output_type=Taken))
+        enrich(responses_sandbox, tmp_path, table(1), request=replace(TYPED, output_type=Taken))
     assert not responses_sandbox.ledger

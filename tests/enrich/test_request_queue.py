@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.index import Pending
-from airflow_provider_responses.enrich.values import dump
-from airflow_provider_responses.enrich.waiting import MOST_PASSED, READ_AHEAD, Waiting, model_of
+from airflow_provider_responses.enrich.index import PendingRequest
+from airflow_provider_responses.enrich.json_values import dump
+from airflow_provider_responses.enrich.request_queue import MAX_WAITING_BYTES, READ_AHEAD, RequestQueue, model_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(['"model": "x"', "model", '\\"model\\": ']),
@@ -26,12 +26,14 @@ class Source:
 
     def __init__(self, rows: int, models: Sequence[str] = ("a",), size: int = 10) -> None:
         self.left = [
-            Pending(number, b"%d" % number, 1, dump({"model": models[number % len(models)], "input": "x" * size}))
+            PendingRequest(
+                number, b"%d" % number, 1, dump({"model": models[number % len(models)], "input": "x" * size})
+            )
             for number in range(rows)
         ][::-1]
         self.asked = 0
 
-    def __call__(self, most: int) -> list[Pending]:
+    def __call__(self, most: int) -> list[PendingRequest]:
         self.asked += 1
         return [self.left.pop() for _ in range(min(most, len(self.left)))]
 
@@ -40,15 +42,15 @@ def anything(_: float, __: str) -> bool:
     return True
 
 
-def firsts(waiting: Waiting, may_send: Any, now: float = 0.0) -> list[int]:
+def firsts(waiting: RequestQueue, may_send: Any, now: float = 0.0) -> list[int]:
     found = []
     while (job := waiting.next(now, may_send)) is not None:
-        found.append(job.pending.first)
+        found.append(job.pending.first_row)
     return found
 
 
 def test_rows_are_sent_in_the_order_of_the_source_and_those_that_come_again_first() -> None:
-    waiting = Waiting(Source(250, ("a", "b")))
+    waiting = RequestQueue(Source(250, ("a", "b")))
     first, second = waiting.next(0.0, anything), waiting.next(0.0, anything)
     assert first is not None
     assert second is not None
@@ -64,33 +66,33 @@ def test_rows_are_sent_in_the_order_of_the_source_and_those_that_come_again_firs
 
 
 def test_rows_of_one_model_do_not_wait_for_those_of_another() -> None:
-    waiting = Waiting(Source(5000, ("a", "b")))
+    waiting = RequestQueue(Source(5000, ("a", "b")))
     only_b = firsts(waiting, lambda _, model: model == "b")
     assert only_b == list(range(1, 5000, 2))
     assert firsts(waiting, anything) == list(range(0, 5000, 2))
 
 
 def test_a_row_that_was_sent_before_does_not_hold_up_those_of_another_model() -> None:
-    waiting = Waiting(Source(4, ("a", "b")))
+    waiting = RequestQueue(Source(4, ("a", "b")))
     job = waiting.next(0.0, anything)
     assert job is not None
     waiting.put(job, 1.0)
     assert firsts(waiting, lambda _, model: model == "b", 2.0) == [1, 3]
-    assert [found.pending.first for found in waiting.started()] == [0]
+    assert [found.pending.first_row for found in waiting.resends()] == [0]
     assert firsts(waiting, anything, 2.0) == [0, 2]
 
 
 def test_memory_is_bounded_while_one_model_waits() -> None:
     source = Source(30_000, ("a", "b"), size=10_000)
-    waiting = Waiting(source)
+    waiting = RequestQueue(source)
     passed = firsts(waiting, lambda _, model: model == "b")
-    assert 0.9 * MOST_PASSED < 10_500 * len(passed) < MOST_PASSED + 2 * READ_AHEAD * 10_600
+    assert 0.9 * MAX_WAITING_BYTES < 10_500 * len(passed) < MAX_WAITING_BYTES + 2 * READ_AHEAD * 10_600
     assert len(source.left) > 25_000
 
 
 def test_with_one_model_nothing_is_read_ahead_of_what_is_sent() -> None:
     source = Source(1000)
-    waiting = Waiting(source)
+    waiting = RequestQueue(source)
     assert firsts(waiting, lambda _, __: False) == []
     assert firsts(waiting, lambda _, __: False) == []
     assert len(source.left) == 1000 - READ_AHEAD

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.results import merge_shards
+from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.enrich.storage import LocalStorage
 from airflow_provider_responses.exceptions import (
     ConfigurationError,
@@ -21,7 +21,7 @@ from airflow_provider_responses.exceptions import (
     StorageError,
 )
 from airflow_provider_responses.task.request import TaskRequest
-from tests.enrich.jobs import MODEL, ask, enrich, manifest, result, stored, table, tear
+from tests.enrich.jobs import MODEL, enrich, manifest, result, row_fields, stored, table, tear
 
 TEXT = TaskRequest(fields={}, stream=False)
 
@@ -67,7 +67,7 @@ def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
             table(20),
             shard=(shard, 2),
             limits=Limits(concurrency=1, max_failures=100),
-            ask=lambda row: ask(row) | ({"temperature": 9} if row["id"] in {"r1", "r2", "r3"} else {}),
+            row_fields=lambda row: row_fields(row) | ({"temperature": 9} if row["id"] in {"r1", "r2", "r3"} else {}),
         )
     merged = merge_shards(tmp_path)
     assert len(merged["counts"]) >= 3
@@ -77,8 +77,11 @@ def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("s3://bucket/out", "output_path is 's3://bucket/out'; give ObjectStoragePath('s3://bucket/out')"),
-        ("/nowhere/out", "output_path '/nowhere/out' is not there, so no shard has run"),
+        (
+            "s3://bucket/out",
+            "output_path must be a local path or an ObjectStoragePath, got 's3://bucket/out'; pass ObjectStoragePath('s3://bucket/out')",
+        ),
+        ("/nowhere/out", "output_path '/nowhere/out' does not exist, so no shard has run"),
     ],
 )
 def test_shards_that_are_not_there(path, said):
@@ -132,9 +135,12 @@ def without_a_row(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without_a_row, r"has \d+ rows \(\d+ ok\), and its manifest says \d+ \(\d+ ok\): it is short or damaged"),
-        (lambda _: b"", r"has 0 rows \(none\), and its manifest says"),
-        (lambda data: data.replace(b'"ok"', b'"failed"', 1), r"has 6 rows \(1 failed, 5 ok\), and its manifest says 6"),
+        (without_a_row, r"has \d+ rows \(\d+ ok\), and its manifest counts \d+ \(\d+ ok\): it is short or damaged"),
+        (lambda _: b"", r"has 0 rows \(none\), and its manifest counts"),
+        (
+            lambda data: data.replace(b'"ok"', b'"failed"', 1),
+            r"has 6 rows \(1 failed, 5 ok\), and its manifest counts 6",
+        ),
         (lambda data: data[:-1], r"is damaged: line \d+ is not a row"),
         (cut, r"is damaged: line \d+ is not a row"),
         (lambda data: data + data, r"is damaged: line \d+ is not a row"),
@@ -242,14 +248,14 @@ def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sand
 
 def test_a_temporary_folder_that_is_full_is_named(responses_sandbox, tmp_path, monkeypatch):
     """The result is made there first; what is paid is in the parts."""
-    from airflow_provider_responses.enrich import results
+    from airflow_provider_responses.enrich import result as result_module
 
     def full(*_):
         raise OSError(28, "No space left on device")
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "lines", full)
+        patch.setattr(result_module, "result_lines", full)
         with pytest.raises(StorageError, match=r"the temporary folder .* cannot be written .*No space left.*TMPDIR"):
             enrich(responses_sandbox, tmp_path, table(3))
     told = enrich(responses_sandbox, tmp_path, table(3))
@@ -259,7 +265,7 @@ def test_a_temporary_folder_that_is_full_is_named(responses_sandbox, tmp_path, m
 def test_a_format_that_is_none_leaves_the_result_alone(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path / "shard-0", table(2), shard=(0, 1))
     merge_shards(tmp_path)
-    with pytest.raises(ConfigurationError, match="output_format is 'csv'; allowed are 'jsonl', 'parquet'"):
+    with pytest.raises(ConfigurationError, match="output_format must be 'jsonl' or 'parquet', got 'csv'"):
         merge_shards(tmp_path, output_format="csv")
     assert len(result(tmp_path)) == 2
 
@@ -280,7 +286,7 @@ def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp
     class Summary(BaseModel):
         output: int
 
-    enrich(responses_sandbox, tmp_path, table(2), run=TaskRequest(fields={}, output_type=Summary, stream=False))
+    enrich(responses_sandbox, tmp_path, table(2), request=TaskRequest(fields={}, output_type=Summary, stream=False))
     assert all(type(row["output"]) is int for row in result(tmp_path))
 
 
@@ -289,9 +295,9 @@ def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):
     rows = [row | ({"stars": 4.5} if number > 1000 else {}) for number, row in enumerate(table(1005))]
     rows[1]["tags"] = ["a", "b"]
     same = lambda row: {"model": MODEL, "input": f"Mood of {row['id'][-1]}"}  # noqa: E731
-    enrich(responses_sandbox, tmp_path, rows, ask=same)
+    enrich(responses_sandbox, tmp_path, rows, row_fields=same)
     jsonl = result(tmp_path)
-    enrich(responses_sandbox, tmp_path, rows, ask=same, output_format="parquet")
+    enrich(responses_sandbox, tmp_path, rows, row_fields=same, output_format="parquet")
 
     assert len(responses_sandbox.ledger) == 10
     assert not (tmp_path / "result.jsonl").exists()
@@ -320,7 +326,7 @@ def test_parquet_with_two_types_in_a_column_is_refused_before_anything_is_sent(
 ):
     pytest.importorskip("pyarrow")
     rows = [row | ({"x": values[number]} if number in values else {}) for number, row in enumerate(table(2010))]
-    with pytest.raises(RequestValidationError, match=f"column 'x': {kind}.*'parquet' wants one type per column"):
+    with pytest.raises(RequestValidationError, match=f"column 'x': {kind}.*'parquet' needs one type per column"):
         enrich(responses_sandbox, tmp_path, rows, output_format="parquet")
     assert not responses_sandbox.ledger
 
@@ -338,7 +344,7 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
     rows = [row | {"x": several.get(number), "y": number / (1 + number // 2)} for number, row in enumerate(table(1400))]
     rows[1300]["y"] = 2**53
     same = lambda row: {"model": MODEL, "input": f"Mood of {row['id'][-1]}"}  # noqa: E731
-    enrich(responses_sandbox, tmp_path, rows, ask=same, output_format="parquet")
+    enrich(responses_sandbox, tmp_path, rows, row_fields=same, output_format="parquet")
     read = parquet.read_table(tmp_path / "result.parquet").to_pylist()
     assert read[0]["x"] == {"a": None, "b": None}
     assert read[1200]["x"] == {"a": 1, "b": [2.5]}
@@ -349,9 +355,9 @@ def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, 
     pytest.importorskip("pyarrow")
     run = TaskRequest(fields={}, output_type=Either, stream=False)
     responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))
-    with pytest.raises(RequestValidationError, match=r"column 'found': row 1 has .* 'parquet' wants one type"):
-        enrich(responses_sandbox, tmp_path, table(2), run=run, output_format="parquet")
-    assert enrich(responses_sandbox, tmp_path, table(2), run=run)["requests_sent"] == 0
+    with pytest.raises(RequestValidationError, match=r"column 'found': row 1 has .* 'parquet' needs one type"):
+        enrich(responses_sandbox, tmp_path, table(2), request=run, output_format="parquet")
+    assert enrich(responses_sandbox, tmp_path, table(2), request=run)["requests_sent"] == 0
 
 
 def test_why_a_run_stopped_is_told_also_where_its_result_cannot_be_parquet(responses_sandbox, tmp_path, caplog):
@@ -361,7 +367,9 @@ def test_why_a_run_stopped_is_told_also_where_its_result_cannot_be_parquet(respo
         responses_sandbox.script({"text": json.dumps({"found": found})})
     responses_sandbox.script({"status": 402, "times": 50})
     with pytest.raises(PaymentRequiredResponseError):
-        enrich(responses_sandbox, tmp_path, table(4), run=run, output_format="parquet", limits=Limits(concurrency=1))
+        enrich(
+            responses_sandbox, tmp_path, table(4), request=run, output_format="parquet", limits=Limits(concurrency=1)
+        )
     assert "There is no result: column 'found'" in caplog.text
     told = manifest(tmp_path)
     assert (told["output"], told["complete"], told["counts"]) == (None, False, {"ok": 2, "missing": 2})

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_responses.client.config import ClientConfig
-from airflow_provider_responses.enrich.failure_policy import MOST_BUSY
-from airflow_provider_responses.enrich.progress import Answer
+from airflow_provider_responses.enrich.failure_policy import MAX_BUSY
+from airflow_provider_responses.enrich.row_outcome import RowOutcome
 from airflow_provider_responses.enrich.sender import Sender
 from airflow_provider_responses.exceptions import (
     BadRequestResponseError,
@@ -44,15 +44,15 @@ def test_every_row_is_sent_once_within_the_window(concurrency: int) -> None:
     service = Service(latency=lambda: chance.uniform(0.1, 1))
     ended = run(service, 1200, concurrency=concurrency)
     assert ended.stopped is None
-    assert sorted(answer.pending.first for answer in ended.kept) == list(range(1200))
+    assert sorted(answer.request.first_row for answer in ended.outcomes) == list(range(1200))
     assert set(service.tries.values()) == {1}
     assert ended.statuses == {"ok": 1200}
     assert service.most <= concurrency
     assert service.most == concurrency
     assert service.sent_between(-1, 0.1) == min(concurrency, 128)
     first = ended.of(7)
-    assert (first.value, first.error, first.cost, first.tries) == ("answer 7", None, 0.001, 1)
-    progress = ended.runner.progress
+    assert (first.value, first.error, first.cost, first.sends) == ("answer 7", None, 0.001, 1)
+    progress = ended.sender.progress
     assert (progress.done, progress.sent, progress.tokens, progress.unpriced) == (1200, 1200, 120_000, 0)
     assert progress.cost == pytest.approx(1.2)
 
@@ -82,7 +82,7 @@ def test_an_attempt_starts_with_the_window_that_the_last_one_ended_with(window: 
 
 def test_no_rows_are_no_work() -> None:
     ended = run(Service(), 0)
-    assert (ended.stopped, ended.kept, ended.seconds) == (None, [], 0.0)
+    assert (ended.stopped, ended.outcomes, ended.seconds) == (None, [], 0.0)
 
 
 def test_requests_per_minute_are_kept_and_the_end_is_not_waited_for() -> None:
@@ -110,7 +110,7 @@ def test_tokens_per_minute_are_kept_also_where_answers_are_refused() -> None:
         (Outcome(response=refused(response()), value="x"), "refused", None),
         (RefusalError("no", response=response()), "refused", "RefusalError: no"),
         (IncompleteResponseError("cut", response=response()), "incomplete", "IncompleteResponseError: cut"),
-        (OutputValidationError("bad", response=response()), "unreadable", "OutputValidationError: bad"),
+        (OutputValidationError("bad", response=response()), "invalid_output", "OutputValidationError: bad"),
         (status_error(400), "failed", "BadRequestResponseError: status 400"),
         (status_error(413), "failed", "PayloadTooLargeResponseError: status 413"),
         (status_error(422), "failed", "UnprocessableEntityResponseError: status 422"),
@@ -130,16 +130,16 @@ def test_what_is_wrong_with_a_row_only_marks_it(outcome: Said, status: str, said
     assert ended.statuses == ({"ok": 20} if status == "ok" else {"ok": 19, status: 1})
     assert service.tries[3] == 1
     answer = ended.of(3)
-    has_answer = status in ("ok", "incomplete", "refused", "unreadable")
-    assert (answer.error, answer.cost, answer.tries) == (said, 0.001 if has_answer else 0.0, 1)
-    assert ended.runner.progress.failures.total() == (said is not None)
-    assert ended.runner.progress.cost == pytest.approx(0.001 * ended.runner.progress.tokens / 100)
+    has_answer = status in ("ok", "incomplete", "refused", "invalid_output")
+    assert (answer.error, answer.cost, answer.sends) == (said, 0.001 if has_answer else 0.0, 1)
+    assert ended.sender.progress.failures.total() == (said is not None)
+    assert ended.sender.progress.cost == pytest.approx(0.001 * ended.sender.progress.tokens / 100)
 
 
 def test_the_marks_of_responses_are_counted() -> None:
     marked = replace(response(), maybe_truncated=True, inconsistent=True)
     answers = {1: Outcome(response=marked, value="x", repaired=True), 2: Outcome(response=marked, value="x")}
-    progress = run(Service(lambda sent: answers.get(sent.number)), 5).runner.progress
+    progress = run(Service(lambda sent: answers.get(sent.number)), 5).sender.progress
     assert (progress.repaired, progress.maybe_truncated, progress.inconsistent) == (1, 2, 2)
 
 
@@ -165,17 +165,17 @@ def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
     ended = run(Service(say), 1)
     assert ended.statuses == {"ok": 1}
     assert ended.of(0).cost == pytest.approx(0.251)
-    assert ended.of(0).tries == 3
-    assert ended.runner.progress.cost == pytest.approx(0.251)
-    assert ended.runner.progress.tokens == 200
+    assert ended.of(0).sends == 3
+    assert ended.sender.progress.cost == pytest.approx(0.251)
+    assert ended.sender.progress.tokens == 200
 
 
 def test_kept_answers_cost_what_they_did_and_nothing_more() -> None:
     kept = response(0.5, cached=True)
     found = {paid_generation(kept): {"total_cost": 0.25}}
     ended = run(Service(lambda _: Outcome(response=kept, value="x", generations=found)), 5)
-    progress = ended.runner.progress
-    assert (progress.cache_hits, progress.cost, progress.kept_cost, progress.unpriced) == (5, 0.0, 1.25, 0)
+    progress = ended.sender.progress
+    assert (progress.cache_hits, progress.cost, progress.cached_cost, progress.unpriced) == (5, 0.0, 1.25, 0)
     assert ended.of(1).cost == 0.25
 
 
@@ -183,7 +183,7 @@ def test_a_kept_answer_whose_price_cannot_be_had_ends_no_run_with_a_budget() -> 
     kept = Outcome(response=response(0.5, cached=True), value="x")
     ended = run(Service(lambda sent: kept if sent.number == 3 else None), 5, max_cost=100.0)
     assert ended.stopped is None
-    assert (ended.runner.progress.cache_hits, ended.runner.progress.unpriced) == (1, 1)
+    assert (ended.sender.progress.cache_hits, ended.sender.progress.unpriced) == (1, 1)
     assert ended.of(3).cost is None
 
 
@@ -193,7 +193,7 @@ def test_a_row_that_always_fails_uses_up_its_tries_and_no_others(retries: int) -
     ended = run(service, 300, config=ClientConfig(api_key="sk-test", max_retries=retries))
     assert ended.stopped is None
     assert ended.statuses == {"ok": 299, "failed": 1}
-    assert service.tries[5] == ended.of(5).tries == retries + 1
+    assert service.tries[5] == ended.of(5).sends == retries + 1
     assert ended.of(5).cost == 0.0
 
 
@@ -220,7 +220,7 @@ def test_a_row_that_is_always_told_to_wait_while_others_come_through_is_given_up
     ended = run(service, 5000, concurrency=4)
     assert ended.stopped is None
     assert ended.statuses == {"ok": 4999, "failed": 1}
-    assert service.tries[5] <= MOST_BUSY + CONFIG.max_retries + 1
+    assert service.tries[5] <= MAX_BUSY + CONFIG.max_retries + 1
 
 
 @pytest.mark.parametrize(
@@ -240,25 +240,25 @@ def test_what_is_hopeless_for_all_ends_the_run_at_once(error: ResponsesError) ->
     assert ended.stopped is error
     told = next(at for at, number in service.sends if number == 20) + 0.5
     assert service.sent_between(told, 1e9) == 0
-    assert len(ended.kept) == sum(service.answered.values()) == len(service.sends) - 1
-    assert ended.statuses == {"ok": len(ended.kept)}
+    assert len(ended.outcomes) == sum(service.answered.values()) == len(service.sends) - 1
+    assert ended.statuses == {"ok": len(ended.outcomes)}
 
 
 def test_an_error_of_our_own_ends_the_run_and_is_not_lost() -> None:
-    def keep(answer: Answer) -> None:
+    def keep(answer: RowOutcome) -> None:
         raise KeyError("a column")
 
-    ended = run(Service(), 100, keep=keep)
+    ended = run(Service(), 100, on_outcome=keep)
     assert isinstance(ended.stopped, KeyError)
 
 
 def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
     why = RuntimeError("stopped")
 
-    async def stop(runner: Sender) -> None:
+    async def stop(sender: Sender) -> None:
         await asyncio.sleep(0.7)
-        runner.stop(why)
-        runner.stop(RuntimeError("too late"))
+        sender.stop(why)
+        sender.stop(RuntimeError("too late"))
 
     service = Service()
     ended = run(service, 1000, meanwhile=stop)
@@ -268,9 +268,9 @@ def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
 
 
 def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
-    async def stop(runner: Sender) -> None:
+    async def stop(sender: Sender) -> None:
         await asyncio.sleep(5)
-        runner.stop(RuntimeError("stopped"))
+        sender.stop(RuntimeError("stopped"))
 
     ended = run(Service(lambda _: status_error(429, retry_after=300.0)), 10, meanwhile=stop)
     assert str(ended.stopped) == "stopped"
@@ -280,14 +280,14 @@ def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
 def test_a_run_that_is_cancelled_drops_what_is_in_flight() -> None:
     why = RuntimeError("cancelled")
 
-    async def cancel(runner: Sender) -> None:
+    async def cancel(sender: Sender) -> None:
         await asyncio.sleep(0.7)
-        runner.cancel(why)
+        sender.cancel(why)
 
     service = Service()
     ended = run(service, 1000, meanwhile=cancel)
     assert ended.stopped is why
-    assert (len(ended.kept), len(service.sends)) == (64, 128)
+    assert (len(ended.outcomes), len(service.sends)) == (64, 128)
     assert ended.seconds == 0.7
 
 
@@ -314,12 +314,12 @@ def test_a_bad_day(seed: int) -> None:
     service = Service(say, latency=lambda: chance.uniform(0.05, 0.5))
     ended = run(service, 2000, concurrency=256)
     assert ended.stopped is None
-    assert sorted(answer.pending.first for answer in ended.kept) == list(range(2000))
+    assert sorted(answer.request.first_row for answer in ended.outcomes) == list(range(2000))
     assert service.too_early == []
     assert max(service.answered.values()) == 1
     assert service.sent_between(down_at + 2, down_at + 60) <= 15
-    failed = [answer.pending.first for answer in ended.kept if answer.status != "ok"]
+    failed = [answer.request.first_row for answer in ended.outcomes if answer.status != "ok"]
     assert all(malformed[number] == 2 for number in failed)
     assert len(failed) <= 10
-    assert ended.runner.progress.cost == pytest.approx((2000 - len(failed)) * 0.001)
-    assert all(answer.tries == service.tries[answer.pending.first] for answer in ended.kept)
+    assert ended.sender.progress.cost == pytest.approx((2000 - len(failed)) * 0.001)
+    assert all(answer.sends == service.tries[answer.request.first_row] for answer in ended.outcomes)

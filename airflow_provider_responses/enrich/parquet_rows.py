@@ -1,4 +1,4 @@
-"""Rows of Parquet as Python objects, the same ones whatever else is installed."""
+"""Rows of Parquet as Python objects, which do not depend on whether pandas is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection, Iterator
 from typing import Any, Final, cast
 
-from airflow_provider_responses.enrich.unread import Unread
+from airflow_provider_responses.enrich.unread_value import UnreadValue
 from airflow_provider_responses.exceptions import SourceError
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 class NanosecondTime(datetime.datetime):
-    """A time with single nanoseconds, which its text and its ISO form have as three more digits."""
+    """A time with nanoseconds, which are three more digits in its text and its ISO form."""
 
     nanosecond: int = 0
 
@@ -34,11 +34,11 @@ def read(source: Any, path: Any, at_once: int, needed: Collection[str] | None) -
     """
     Yield the rows of an open Parquet file.
 
-    :param needed: the columns that are read; the others are ``Unread``. All by default.
+    :param needed: names of the columns that are read; the others are ``UnreadValue``. All by default.
     """
     names = source.schema_arrow.names
     read = names if needed is None else [name for name in names if name in needed]
-    left_out = {name: Unread(name) for name in names if name not in read}
+    left_out = {name: UnreadValue(name) for name in names if name not in read}
     for batch in source.iter_batches(batch_size=at_once, columns=read):
         rows = _rows(batch, path)
         yield [{**left_out, **row} for row in rows] if left_out else rows
@@ -61,7 +61,7 @@ def _rows(batch: Any, path: Any) -> list[Row]:
 
 
 def _has_nanoseconds(kind: Any) -> bool:
-    """Whether pyarrow would need pandas for values of this type."""
+    """Return whether pyarrow needs pandas for values of this type."""
     from pyarrow import types
 
     if types.is_dictionary(kind):

@@ -1,4 +1,4 @@
-"""What rows hold, as JSON."""
+"""The values of rows as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADDRESSES: Final = (
     *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
     *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
 )
-# The first that fits counts: an enum may be a string as well.
+# The first match counts: an enum may be a string as well.
 _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (enum.Enum, lambda value: to_json(value.value, value.name)),
     ((str, int), lambda value: value),
@@ -43,7 +43,7 @@ def to_json(value: Any, column: str) -> Any:
     Dates and times are ISO 8601, durations seconds, decimals text with all their digits, bytes base64, network
     addresses text; NaN and infinity are null; tuples, sets (sorted) and arrays are lists; numbers of numpy are numbers.
 
-    :raises RequestValidationError: naming the column, for what has no such form.
+    :raises RequestValidationError: naming the column, if the value has no JSON form.
     """
     if value is None or type(value) in _PLAIN:
         return value
@@ -51,7 +51,7 @@ def to_json(value: Any, column: str) -> Any:
         return {str(name): to_json(item, f"{column}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(item, column) for item in value]
-    if isinstance(value, (set, frozenset)):  # its order is another one in each process
+    if isinstance(value, (set, frozenset)):  # their order differs from process to process
         return sorted((to_json(item, column) for item in value), key=dump)
     for kinds, form in _FORMS:
         if isinstance(value, kinds):
@@ -59,17 +59,17 @@ def to_json(value: Any, column: str) -> Any:
     for method in ("tolist", "model_dump"):  # arrays and numbers of numpy, models of pydantic
         if not isinstance(value, type) and callable(convert := getattr(value, method, None)):
             converted = convert()
-            if type(converted) is not type(value):  # numpy's long double gives itself
+            if type(converted) is not type(value):  # numpy's long double returns itself
                 return to_json(converted, column)
     raise RequestValidationError(
-        f"column {column!r} holds a {type(value).__name__}, which has no JSON form; make it text, or leave the column "
-        "out of the source",
+        f"column {column!r} holds a {type(value).__name__}, which has no JSON form; convert it to text, or leave the "
+        "column out of the source",
         fields=(column,),
     )
 
 
 def _is_time(value: Any) -> bool:
-    return bool(value == value)  # noqa: PLR0124  pandas' missing time is a datetime, and like NaN not itself
+    return bool(value == value)  # noqa: PLR0124  pandas' missing time is a datetime, and like NaN not equal to itself
 
 
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -77,7 +77,7 @@ _ALIKE: Final = frozenset({str, int, bool, type(None)})
 
 
 def dump(value: Any) -> str:
-    """Write JSON, compactly; half a surrogate pair, which no UTF-8 can hold, becomes a question mark."""
+    """Return compact JSON. Half a surrogate pair, which UTF-8 cannot encode, becomes a question mark."""
     if type(value) is dict and _is_alike(value):
         try:
             return to_bytes(value).decode()  # the same text, in a quarter of the time
@@ -92,12 +92,12 @@ def _dump(value: Any) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a finite number, or null, as JSON."""
+    """Return a finite number, or null, as JSON."""
     return "null" if value is None else repr(value)
 
 
 def _is_alike(value: dict[Any, Any]) -> bool:
-    """Return whether pydantic writes an object as the json module does: it writes exponents differently."""
+    """Return whether pydantic and the json module write an object alike. They differ in exponents."""
     for name, item in value.items():
         kind = type(item)
         if type(name) is not str:
@@ -110,7 +110,7 @@ def _is_alike(value: dict[Any, Any]) -> bool:
 
 
 def joined(first: str, second: str) -> str:
-    """Put two JSON objects, as text, together."""
+    """Return two JSON objects, as text, as one."""
     if first == "{}":
         return second
     return first if second == "{}" else f"{first[:-1]},{second[1:]}"

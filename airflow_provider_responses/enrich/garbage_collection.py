@@ -1,4 +1,4 @@
-"""The garbage collector while rows are sent: it would look through all that Airflow has loaded, again and again."""
+"""Fewer garbage collections while rows are sent: each would go through all objects that Airflow has loaded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ THRESHOLD: Final = 20_000  # new objects; Python's own is 700
 
 @contextmanager
 def fewer_collections() -> Iterator[None]:
-    """Leave what is there out of collections, and collect less often; afterwards all is as it was."""
+    """Leave existing objects out of garbage collections, and collect less often; restore the settings afterwards."""
     before, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
-    if not was_frozen:  # else it is another's, whose unfreezing this must not be
+    if not was_frozen:  # otherwise others have frozen objects, which must not be unfrozen here
         gc.freeze()
     gc.set_threshold(max(before[0], THRESHOLD) if before[0] else 0, *before[1:])
     try:

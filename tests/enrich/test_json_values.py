@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from airflow_provider_responses.enrich.values import dump, joined, to_json
+from airflow_provider_responses.enrich.json_values import dump, joined, to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 
 

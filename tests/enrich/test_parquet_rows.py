@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.arrow_rows import NanosecondTime
+from airflow_provider_responses.enrich.json_values import dump, to_json
+from airflow_provider_responses.enrich.parquet_rows import NanosecondTime
 from airflow_provider_responses.enrich.sources import Row, read_file
-from airflow_provider_responses.enrich.values import dump, to_json
 from airflow_provider_responses.exceptions import SourceError
 
 ODD = 1_700_000_000_123_456_789  # nanoseconds
@@ -99,7 +99,7 @@ fake.__version__ = "2.2.3"
 fake.Timestamp = fake.Timedelta = lambda *given, **more: "of pandas"
 sys.modules["pandas"] = fake
 import pyarrow as arrow
-from tests.enrich.test_arrow_rows import ODD, value_of
+from tests.enrich.test_parquet_rows import ODD, value_of
 print(repr(value_of(ODD, arrow.timestamp("ns"))), repr(value_of(1000, arrow.timestamp("ns"))))
 """
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, PlainSerializer, computed_field
 
-from airflow_provider_responses.enrich.output_columns import columns_of
+from airflow_provider_responses.enrich.column_types import describe_columns
 
 
 class Mood(enum.Enum):
@@ -25,7 +25,7 @@ class Inner(BaseModel):
 
 def column_of(annotation: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
     kind = type("Kind", (BaseModel,), {"__annotations__": {"x": annotation}, "__module__": __name__})
-    [column] = columns_of(kind, ("x",), nullable=options.get("nullable", False))
+    [column] = describe_columns(kind, ("x",), nullable=options.get("nullable", False))
     assert column.name == "x"
     return column.kind, column.samples
 
@@ -84,7 +84,7 @@ def test_names_are_those_of_the_result() -> None:
         def twice(self) -> int:
             return self.x * 2
 
-    found = columns_of(Named, ("the x", "twice"), nullable=False)
+    found = describe_columns(Named, ("the x", "twice"), nullable=False)
     assert [(column.name, column.kind) for column in found] == [("the x", "integer"), ("twice", "integer")]
 
 
@@ -95,12 +95,12 @@ def test_a_type_that_holds_itself_and_one_without_a_schema() -> None:
     class Odd(BaseModel):
         x: complex
 
-    [column] = columns_of(Tree, ("children",), nullable=False)
+    [column] = describe_columns(Tree, ("children",), nullable=False)
     assert (column.kind, len(column.samples)) == ("json", 1)
-    [column] = columns_of(Odd, ("x",), nullable=False)
+    [column] = describe_columns(Odd, ("x",), nullable=False)
     assert column.kind in {"json", "text"}
 
 
 def test_a_text_as_a_whole() -> None:
-    [column] = columns_of(None, ("output",), nullable=False)
+    [column] = describe_columns(None, ("output",), nullable=False)
     assert (column.name, column.kind, column.samples) == ("output", "text", ("text",))

@@ -1,4 +1,4 @@
-"""One row's request: sent, sent again where the response is invalid, and what a cached response cost."""
+"""Sends the request of one row, again where its output is invalid, and looks up the price of a cached response."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ from airflow_provider_responses.task.price_lookup import look_up_generations_asy
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
-    from airflow_provider_responses.enrich.index import Pending
+    from airflow_provider_responses.enrich.index import PendingRequest
     from airflow_provider_responses.enrich.report import Report
-    from airflow_provider_responses.enrich.requests import Requests
-    from airflow_provider_responses.enrich.sender import Turn
+    from airflow_provider_responses.enrich.row_requests import RowRequests
+    from airflow_provider_responses.enrich.sender import ResendTurn
     from airflow_provider_responses.task.outcome import Outcome
 
 
-class Asker:
+class RowClient:
     """
     See the module.
 
     :param requests: of the rows.
     :param client: sends them.
-    :param report: is given what no outcome holds.
+    :param report: counts invalid outputs, and prices that could not be looked up.
     """
 
-    def __init__(self, requests: Requests, client: AsyncResponsesClient, report: Report) -> None:
+    def __init__(self, requests: RowRequests, client: AsyncResponsesClient, report: Report) -> None:
         self._requests, self._client, self._report = requests, client, report
 
-    async def ask(self, pending: Pending, turn: Turn) -> Outcome:
+    async def send(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         """
-        Send a request, and look up the price of a cached response: whoever had it made did not live to enter it.
+        Send a request, and return its outcome.
 
-        :param turn: waits until the request may be sent once more, from the price of the invalid response.
+        The price of a cached response is looked up, since whoever paid for it ended before the price was recorded.
+
+        :param turn: is awaited with the price of an invalid output, before the request is sent again.
         """
-        outcome = await self._outcome(pending, turn)
+        outcome = await self._exchange(pending, turn)
         response = outcome.response
         if response is None or not (response.cached or response.previous):
             return outcome  # as nearly all are
-        failed = partial(self._report.note_lookup, pending.first)
+        failed = partial(self._report.note_failed_lookup, pending.first_row)
         sources = unpriced_generations(response, {})
         return replace(outcome, generations=await look_up_generations_async(self._client, sources, on_failure=failed))
 
-    async def _outcome(self, pending: Pending, turn: Turn) -> Outcome:
+    async def _exchange(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         call, options = self._requests.call(self._client, pending.fields)
-        note = partial(self._report.note_invalid, pending.first)
-        exchange = Exchange(self._requests.run, options, on_invalid=note)
+        note = partial(self._report.note_invalid_output, pending.first_row)
+        exchange = Exchange(self._requests.task_request, options, on_invalid=note)
         try:
             outcome = exchange.receive(await self._client.send_call(call))
             if outcome is not None:
                 return outcome  # as nearly all are
-            request, _ = self._requests.sent_once(json.loads(pending.fields))
+            request, _ = self._requests.prepare_send(json.loads(pending.fields))
             while outcome is None:
                 await turn(pending, exchange.last_cost)
                 options = exchange.options(self._requests.timeout)

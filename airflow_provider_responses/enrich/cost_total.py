@@ -1,4 +1,4 @@
-"""US dollars of which some may be unknown, and how they are written."""
+"""A sum of US dollars, of which some may be unknown, and how it is written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Amount:
+class CostTotal:
     """
-    What responses have cost.
+    The cost of a number of responses.
 
-    :param known: US dollars, of all whose price is known.
+    :param known: US dollars, of all responses with a price.
     :param priced: number of responses with a price.
     :param unpriced: number of responses without one, and of sends that may have been billed.
     """
@@ -19,12 +19,12 @@ class Amount:
     priced: int = 0
     unpriced: int = 0
 
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.known + other.known, self.priced + other.priced, self.unpriced + other.unpriced)
+    def __add__(self, other: CostTotal) -> CostTotal:
+        return CostTotal(self.known + other.known, self.priced + other.priced, self.unpriced + other.unpriced)
 
     @property
     def total(self) -> float | None:
-        """US dollars; None if no response had a price, and some may have had one."""
+        """US dollars; None if no response had a price, and some may have been billed."""
         return None if self.unpriced and not self.priced else round(self.known, 9)
 
     @property
@@ -35,11 +35,11 @@ class Amount:
     def __str__(self) -> str:
         if (total := self.total) is None:
             return "unknown"
-        return f"at least {short(total)}" if self.is_minimum else short(total)
+        return f"at least {short_dollars(total)}" if self.is_minimum else short_dollars(total)
 
 
-def short(amount: float) -> str:
-    """Return an amount as it is read at a glance: cents from a dollar on, below it as many digits as it has."""
+def short_dollars(amount: float) -> str:
+    """Return an amount with two decimals from a dollar on, and below it with as many as it needs, up to six."""
     if amount >= 1:
         return f"${amount:,.2f}"
     if 0 < amount < 1e-6:

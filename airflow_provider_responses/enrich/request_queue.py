@@ -1,0 +1,120 @@
+"""The requests that are not in flight: the first sends in the order of the source, and resends by their time."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_responses.enrich.budget import RequestCost
+from airflow_provider_responses.enrich.index import PendingRequest
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.exceptions import ResponsesError
+
+READ_AHEAD: Final = 100  # requests
+MAX_WAITING_BYTES: Final = 8_000_000  # of requests that requests to other models may overtake
+_OVERHEAD: Final = 500  # bytes of a request in memory beside its text, about
+_MODEL: Final = re.compile(r'"model": ?"((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(slots=True)
+class QueuedRequest:
+    """A request with its sends so far."""
+
+    pending: PendingRequest
+    model: str = ""
+    retries: int = 0  # after failures that billed nothing
+    ambiguous_retries: int = 0  # after failures that may have been billed
+    busy: int = 0  # failures because the service was too busy for it, though not for others
+    sends: int = 0
+    cost: RequestCost = field(default_factory=RequestCost)
+    error: ResponsesError | None = None  # of the last send
+    is_hung: bool = False  # its send from before an outage is being cancelled, and it is sent again
+
+
+class RequestQueue:
+    """
+    See the module. Requests to one model do not wait for those to another, as far as memory allows.
+
+    :param read: returns the next requests of the source, at most the given number; none when there are no more.
+    """
+
+    def __init__(self, read: Callable[[int], list[PendingRequest]]) -> None:
+        self._read_source = read
+        self._is_exhausted = False
+        self._new: dict[str, deque[QueuedRequest]] = {}  # by model
+        self._size = 0  # bytes of the new ones
+        self._due: dict[str, deque[QueuedRequest]] = {}  # resends that may be sent now
+        self._later: list[tuple[float, int, QueuedRequest]] = []  # resends: time, tie-breaker, request
+        self._number = 0
+
+    def __bool__(self) -> bool:
+        """Return whether any request is left; this may read the source."""
+        return bool(self._later or any(self._due.values()) or any(self._new.values()) or self._read())
+
+    def put(self, request: QueuedRequest, at: float) -> None:
+        """Add a request that is to be sent again from a time on."""
+        self._number += 1
+        heapq.heappush(self._later, (at, self._number, request))
+
+    def next_due(self) -> float:
+        """Return the time of the next resend."""
+        return self._later[0][0] if self._later else math.inf
+
+    def next(self, now: float, may_send: Callable[[float, str], bool]) -> QueuedRequest | None:
+        """
+        Return the next request that may be sent: a resend, otherwise the first of the source.
+
+        :param may_send: returns for a time and a model whether one more of its requests may be in flight.
+        """
+        while self._later and self._later[0][0] <= now:
+            request = heapq.heappop(self._later)[2]
+            self._due.setdefault(request.model, deque()).append(request)
+        for model, requests in self._due.items():
+            if requests and may_send(now, model):
+                return requests.popleft()
+        while True:
+            allowed = [requests for model, requests in self._new.items() if requests and may_send(now, model)]
+            if allowed:
+                request = min(allowed, key=lambda requests: requests[0].pending.first_row).popleft()
+                self._size -= _size_of(request)
+                return request
+            if not self._read():
+                return None
+
+    def resends(self) -> Iterator[QueuedRequest]:
+        """Yield the requests that were sent before."""
+        yield from (request for _, _, request in self._later)
+        for requests in self._due.values():
+            yield from requests
+
+    def _read(self) -> bool:
+        """Read more of the source; return whether there was any."""
+        if self._is_exhausted or self._size >= MAX_WAITING_BYTES or (len(self._new) == 1 and self._size):
+            return False  # while all requests are to one model, none can overtake another
+        found = self._read_source(READ_AHEAD)
+        self._is_exhausted = not found
+        for pending in found:
+            request = QueuedRequest(pending, model_of(pending.fields))
+            self._new.setdefault(request.model, deque()).append(request)
+            self._size += _size_of(request)
+        return bool(found)
+
+
+def model_of(fields: str) -> str:
+    """Return the model of a request from the JSON of its fields, empty for the model of the connection."""
+    count = fields.count('"model":')  # text cannot hold this: its quotes are escaped
+    if count == 1 and (found := _MODEL.search(fields)):
+        return found[1]
+    model = json.loads(fields).get("model") if count > 1 else None
+    return model if isinstance(model, str) else ""
+
+
+def _size_of(request: QueuedRequest) -> int:
+    return len(request.pending.fields) + _OVERHEAD
