@@ -1,4 +1,4 @@
-"""What the errors of batch calls mean, and what to do about them. No I/O."""
+"""The meaning of the errors of batch calls, and advice for each. No I/O."""
 
 from __future__ import annotations
 

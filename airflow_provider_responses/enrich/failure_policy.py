@@ -67,7 +67,7 @@ class Kind(Enum):
 
 
 class Action(Enum):
-    """What to do after a failure."""
+    """The action after a failure."""
 
     FINISH = auto()  # finish the row with a status
     RETRY = auto()  # send the row again after a wait
@@ -106,7 +106,7 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """
-    What to do after a failure.
+    The action after a failure.
 
     :param status: of a row that is finished.
     :param wait: seconds until the row may be sent again.

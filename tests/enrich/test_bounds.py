@@ -202,7 +202,7 @@ def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sa
     assert told["cache_hits"] == len(paid)
 
 
-def test_a_run_that_is_ended_while_the_store_is_down_waits_for_nothing(responses_sandbox, tmp_path):
+def test_a_run_that_is_ended_while_the_store_is_down_does_not_wait(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     environment = Environment(
         open_output=Down, part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None)

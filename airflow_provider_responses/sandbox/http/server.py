@@ -208,7 +208,7 @@ class Sandbox:
 
     @property
     def batch_settings(self) -> dict[str, Any]:
-        """How batches run. When settings are set, those that are not named stay."""
+        """Settings of batches. When settings are set, those that are not named stay."""
         return self.state.batch_settings()
 
     @batch_settings.setter

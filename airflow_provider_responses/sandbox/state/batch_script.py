@@ -30,7 +30,7 @@ REQUEST_FIELDS: Final = frozenset(
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """
-    How batches run.
+    Settings of batches.
 
     :param seconds: seconds from the submission of a batch to its end.
     :param failing: share of the requests that fail, from 0 to 1.
@@ -83,7 +83,7 @@ class BatchSettings:
 
 class BatchStep(RepeatedStep):
     """
-    How the sandbox handles one batch, or one call about batches; the page "Testing" describes each field.
+    The handling of one batch, or of one call about batches; the page "Testing" describes each field.
 
     ``call`` is the kind of call that uses the step. Fields from ``ending`` on are for batches that are created.
     """

@@ -22,7 +22,7 @@ TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """
-    What one request of a batch brings.
+    The outcome of one request of a batch.
 
     :param result: the result as JSON, or a line of a file.
     :param extra: the result belongs to no request: it repeats another one, or its ``custom_id`` is unknown.
