@@ -1,4 +1,4 @@
-"""The words of the package, its documentation and its tests' names: those of the field, and sentences in plain English."""
+"""The words of the package, the documentation and the names of tests: those of the field, in plain English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time for which models have been silent: their requests are open, and none of them gets a response. No I/O and no clock."""
+"""The time for which models have been silent: requests are open, and none gets a response. No I/O and no clock."""
 
 from __future__ import annotations
 

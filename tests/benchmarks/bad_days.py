@@ -161,7 +161,7 @@ def enrich(address: str, day: str, rows: int) -> dict[str, Any]:
             row_fields=lambda row: {"input": f"Mood of {row['text']}", "model": models[row["id"] % len(models)]},
             request=TaskRequest(fields={}, stream=False),
             config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
-            folder=Path(folder, "out"),
+            output_path=Path(folder, "out"),
             writer=Writer(owner="bench"),
             limits=Limits(concurrency=CONCURRENCY),
             key="id",

@@ -137,7 +137,7 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
                 row_fields=lambda row: {"input": render(row), "model": MODEL},
                 request=TaskRequest(fields={}, output_type=Label if choices.typed else None, stream=False),
                 config=ClientConfig(api_key="none", base_url=url, dialect="openrouter"),
-                folder=Path(folder, "out"),
+                output_path=Path(folder, "out"),
                 writer=Writer(owner="bench", try_number=number + 1),
                 limits=Limits(concurrency=CONCURRENCY),
                 key=choices.key,

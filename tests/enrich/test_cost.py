@@ -195,7 +195,7 @@ class TestReadInAnotherWay:
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
         assert "_unread" not in result(tmp_path)[2]
 
-    def test_an_answer_that_is_not_as_typed_is_unreadable_also_if_it_is_taken(self, responses_sandbox, tmp_path):
+    def test_an_invalid_output_has_that_status_also_if_it_is_accepted(self, responses_sandbox, tmp_path):
         def run(most: int) -> TaskRequest:
             kind = found(most)
             return TaskRequest(fields={}, output_type=kind, output_retries=0, on_invalid_output="return", stream=False)
