@@ -193,6 +193,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self._enrichment = enrichment
         if self._killed:  # `on_kill` ran before there was an enrichment
             enrichment.cancel()
+        failure = None
         try:
             if loader is not None:
                 loader.check_table(enrichment.columns)
@@ -201,11 +202,13 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 count = loader.load(self._rows_to_load(manifest))
                 self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
+            failure = error
+        finally:
+            progress.close()  # before the XCom: in `dag.test()`, two threads cannot talk to Airflow at once
+        if failure is not None:
             if enrichment.manifest is not None and self.do_xcom_push:
                 context["ti"].xcom_push(key="return_value", value=enrichment.manifest)
-            self._fail(error)
-        finally:
-            progress.close()
+            self._fail(failure)
         return manifest
 
     def environment(self, report: Callable[[Mapping[str, float | None]], None]) -> Environment:

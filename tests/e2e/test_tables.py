@@ -143,7 +143,7 @@ class TestLoading:
         assert sql("SELECT count(*) FROM labels") == [(2000,)]
         assert len(responses_sandbox.ledger) == 1
 
-    def test_a_nul_becomes_what_it_becomes_in_answers(self, sql, tmp_path, responses_sandbox):
+    def test_a_nul_is_replaced_as_in_responses(self, sql, tmp_path, responses_sandbox):
         sql("CREATE TABLE texts (id text UNIQUE, text text, more jsonb, many text[], mood text)")
         rows = [{"id": "r1", "text": "a\0b", "more": {"c\0": ["\0"]}, "many": ["\0d"]}]
         self.enrich(tmp_path, source=rows, load_to=SqlTable("warehouse", "texts"))

@@ -42,7 +42,7 @@ def test_a_budget_that_suffices_exactly_does_not_end_the_run() -> None:
     assert (ended.stopped, ended.statuses) == (None, {"ok": 3})
 
 
-def test_one_dear_answer_is_all_that_max_cost_may_be_exceeded_by() -> None:
+def test_one_expensive_response_is_all_that_max_cost_may_be_exceeded_by() -> None:
     for dear in range(0, 90, 3):
         prices = {dear: 5.0}
         service = Service(
@@ -53,7 +53,7 @@ def test_one_dear_answer_is_all_that_max_cost_may_be_exceeded_by() -> None:
         assert ended.sender.progress.cost <= 1.0 + 5.0
 
 
-def test_until_a_price_is_known_one_answer_is_waited_for() -> None:
+def test_until_a_price_is_known_one_response_is_waited_for() -> None:
     service = Service(lambda sent: status_error(400) if sent.number < 3 else None)
     ended = run(service, 30, max_cost=100.0)
     assert [at for at, _ in service.sends[:5]] == [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -61,7 +61,7 @@ def test_until_a_price_is_known_one_answer_is_waited_for() -> None:
     assert ended.stopped is None
 
 
-def test_free_answers_are_no_reason_to_wait() -> None:
+def test_free_responses_are_no_reason_to_wait() -> None:
     service = Service(lambda _: Outcome(response=response(0.0), value="x"))
     ended = run(service, 500, max_cost=0.01, concurrency=64)
     assert (ended.stopped, service.most) == (None, 64)

@@ -191,7 +191,7 @@ def test_a_wait_too_long_for_a_worker_is_left_to_airflow(tmp_path):
     assert time.now == 0.0
 
 
-def test_an_answer_asked_for_again_waits_as_well(tmp_path):
+def test_a_request_that_is_sent_again_waits_as_well(tmp_path):
     """The first response is invalid; while it came, the account's limit was used up."""
     time = Time()
 

@@ -33,7 +33,7 @@ def paid(sandbox: Any) -> float:
 
 
 @pytest.mark.parametrize("output_retries", [1, 10])
-def test_answers_that_are_asked_for_again_stay_within_the_budget(output_retries, responses_sandbox, tmp_path):
+def test_requests_that_are_sent_again_stay_within_the_budget(output_retries, responses_sandbox, tmp_path):
     responses_sandbox.script(NO_JSON | {"times": 10_000})
     run = replace(TYPED, output_retries=output_retries)
     with pytest.raises(TooManyFailuresError):
@@ -74,7 +74,7 @@ def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, respon
     assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_attempt"])
 
 
-def test_a_later_try_knows_what_an_answer_may_cost(responses_sandbox, tmp_path):
+def test_a_later_attempt_knows_the_most_expensive_response(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path / "one", table(1))
     price = responses_sandbox.billed[0].cost
     for number in (1, 2):
@@ -160,14 +160,14 @@ class TestReadInAnotherWay:
         assert len(responses_sandbox.ledger) == sent
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
-    def test_an_answer_that_is_no_such_type_is_taken_once(self, responses_sandbox, tmp_path):
+    def test_a_response_of_another_type_is_accepted_once(self, responses_sandbox, tmp_path):
         responses_sandbox.script(NO_JSON | {"times": 100})
         run = replace(TYPED, on_invalid_output="return", output_retries=0)
         enrich(responses_sandbox, tmp_path, table(3), request=run)
         enrich(responses_sandbox, tmp_path, table(3), request=run)
         assert len(responses_sandbox.ledger) == 3
 
-    def test_the_whole_answer_instead(self, responses_sandbox, tmp_path):
+    def test_the_whole_response_instead(self, responses_sandbox, tmp_path):
         for result_of in ("text", "response", "text"):
             run = TaskRequest(fields={}, result=result_of, stream=False)
             enrich(responses_sandbox, tmp_path, table(2), request=run)

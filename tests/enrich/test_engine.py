@@ -46,7 +46,7 @@ from tests.enrich.jobs import (
 TEXT = TaskRequest(fields={}, stream=False)
 
 
-def test_a_first_run_gives_every_row_its_answer_in_order(responses_sandbox, tmp_path):
+def test_a_first_run_writes_a_response_for_every_row_in_order(responses_sandbox, tmp_path):
     told = enrich(responses_sandbox, tmp_path, table(30))
 
     rows = result(tmp_path)
@@ -82,7 +82,7 @@ def test_the_manifest_says_what_the_ledger_does(responses_sandbox, tmp_path):
     assert (second["cache_hits"], second["cost_this_attempt"], second["requests_sent"]) == (20, 0.0, 20)
 
 
-def test_what_a_discarded_answer_cost_is_told(responses_sandbox, tmp_path):
+def test_the_cost_of_a_discarded_response_is_reported(responses_sandbox, tmp_path):
     responses_sandbox.script({"text": "no JSON"})
     told = enrich(responses_sandbox, tmp_path, table(1))
 
@@ -126,7 +126,7 @@ def test_a_second_run_sends_nothing(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("changed", [{"model": "openai/gpt-4o"}, {"input": "Another question"}])
-def test_a_changed_request_is_sent_anew(changed, responses_sandbox, tmp_path):
+def test_a_changed_request_is_sent_again(changed, responses_sandbox, tmp_path):
     rows = table(3)
     enrich(responses_sandbox, tmp_path, rows)
 
@@ -180,7 +180,7 @@ def test_only_what_failed_is_sent_again(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("step", [{"refusal": "No."}, {"incomplete": "max_output_tokens"}])
-def test_a_final_answer_that_will_not_do_is_not_asked_for_again(step, responses_sandbox, tmp_path):
+def test_a_final_response_that_is_invalid_is_not_sent_again(step, responses_sandbox, tmp_path):
     responses_sandbox.script(step)
     limits = Limits(concurrency=1, max_failures=1)
     enrich(responses_sandbox, tmp_path, table(3), limits=limits)
@@ -197,7 +197,7 @@ def test_a_final_answer_that_will_not_do_is_not_asked_for_again(step, responses_
     assert not caught.value.retryable
 
 
-def test_what_there_is_of_an_answer_may_be_taken(responses_sandbox, tmp_path):
+def test_a_truncated_response_may_be_accepted(responses_sandbox, tmp_path):
     responses_sandbox.script({"incomplete": "max_output_tokens"})
     enrich(responses_sandbox, tmp_path, table(1), request=replace(TEXT, on_invalid_output="return"))
     (row,) = result(tmp_path)
@@ -205,7 +205,7 @@ def test_what_there_is_of_an_answer_may_be_taken(responses_sandbox, tmp_path):
     assert row["output"]
 
 
-def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(responses_sandbox, tmp_path):
+def test_without_resume_a_cleared_task_starts_over_and_its_retry_resumes(responses_sandbox, tmp_path):
     rows = table(4)
 
     def run(idempotency_key: str, try_number: int = 1) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def test_without_resume_a_cleared_task_begins_anew_and_its_retry_goes_on(respons
         ({"status": 503, "times": 50}, {"limits": Limits(max_outage=0.01)}, ResponsesError),
     ],
 )
-def test_without_resume_a_run_that_answers_nothing_loses_nothing(step, given, error, responses_sandbox, tmp_path):
+def test_without_resume_a_run_without_responses_loses_nothing(step, given, error, responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script(step)
     anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}
@@ -246,7 +246,7 @@ def test_without_resume_a_run_that_answers_nothing_loses_nothing(step, given, er
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0003"}
 
 
-def test_without_resume_answers_of_a_stopped_run_are_gone_on_from(responses_sandbox, tmp_path):
+def test_without_resume_a_stopped_run_is_resumed_from_its_responses(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script({}, {"status": 402, "times": 50})
     anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}

@@ -84,7 +84,7 @@ def winner(statuses: tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_the_first_ok_counts_else_the_first_final_answer_else_the_last_failure(make: Make, at_once: bool) -> None:
+def test_the_first_ok_counts_else_the_first_final_response_else_the_last_failure(make: Make, at_once: bool) -> None:
     kinds = ("ok", "refused", "invalid_output", "failed")
     for statuses in itertools.chain.from_iterable(itertools.product(kinds, repeat=n) for n in (1, 2, 3)):
         index = make()
@@ -100,7 +100,7 @@ def test_the_first_ok_counts_else_the_first_final_answer_else_the_last_failure(m
         index.close()
 
 
-def test_what_has_no_final_answer_is_pending_in_the_order_of_the_source(index: Index) -> None:
+def test_requests_without_a_final_response_are_pending_in_the_order_of_the_source(index: Index) -> None:
     fill(index, "abac.dbea")
     index.add_outcomes([(b"b", "ok", "{}"), (b"c", "failed", "{}"), (b"d", "refused", "{}")])
     assert index.count_pending() == 3
@@ -136,7 +136,7 @@ def test_pages_together_are_all_that_is_left(make: Make, requests: str, answers:
     index.close()
 
 
-def test_answers_fan_out_and_are_paid_once(index: Index) -> None:
+def test_responses_fan_out_and_are_paid_once(index: Index) -> None:
     fill(index, "xyx.z")
     index.add_outcomes([(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
     index.add_outcomes([(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
@@ -157,7 +157,7 @@ def test_answers_fan_out_and_are_paid_once(index: Index) -> None:
     ]
 
 
-def test_a_shared_answer_costs_nothing_unless_its_price_is_unknown() -> None:
+def test_a_shared_response_costs_nothing_unless_its_price_is_unknown() -> None:
     assert json.loads(without_cost('{"a":1,"_cost":0.25}')) == {"a": 1, "_cost": 0.0}
     assert json.loads(without_cost('{"a":1,"_cost":null}')) == {"a": 1, "_cost": None}
 

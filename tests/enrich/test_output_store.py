@@ -210,7 +210,7 @@ def test_a_new_generation_begins_after_all_parts_also_without_a_lease(opened: Op
     assert opened("a", 1, "four", resume=False).generation == 4
 
 
-def test_a_generation_without_answers_is_passed_over_but_not_by_the_task_that_began_it(opened: Open) -> None:
+def test_a_generation_without_responses_is_passed_over_but_not_by_the_task_that_began_it(opened: Open) -> None:
     opened("a", 1, "one").write_part(part(1))
     opened("a", 1, "two", resume=False).release()
     retry = opened("a", 2, "two", resume=True)

@@ -50,7 +50,7 @@ class Whole(OutputStore):
     can_append = False
 
 
-def test_answers_that_were_not_written_come_back_for_nothing(responses_sandbox, tmp_path):
+def test_responses_that_were_not_written_come_from_the_cache_at_no_cost(responses_sandbox, tmp_path):
     rows = table(30)
     with pytest.raises(Died):
         enrich(responses_sandbox, tmp_path, rows, Environment(open_output=Dying))
@@ -108,7 +108,7 @@ def writing(then: Callable[[int], None]) -> type[OutputStore]:
     return Writing
 
 
-def test_few_answers_are_written_after_15_seconds(responses_sandbox, tmp_path):
+def test_few_responses_are_written_after_15_seconds(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 3})
     now, kept = 0.0, 0
     written = []

@@ -268,7 +268,7 @@ class TestWarnings:
 
 
 @pytest.mark.parametrize("rows", [20, 500])
-def test_a_run_that_nobody_will_ever_answer_fails_for_good_whatever_its_size(rows, responses_sandbox, tmp_path):
+def test_a_run_that_can_get_no_response_fails_for_good_whatever_its_size(rows, responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400, "times": rows})
     with pytest.raises(TooManyFailuresError) as caught:
         enrich(responses_sandbox, tmp_path, table(rows))
@@ -276,7 +276,7 @@ def test_a_run_that_nobody_will_ever_answer_fails_for_good_whatever_its_size(row
     assert len(responses_sandbox.ledger) <= 200
 
 
-def test_a_run_of_which_some_may_yet_be_answered_is_left_to_a_retry(responses_sandbox, tmp_path):
+def test_a_run_of_which_some_rows_may_get_responses_is_left_to_a_retry(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 500}, {"status": 400, "times": 200})
     given = {"limits": Limits(concurrency=1), "options": RequestOptions(max_retries=0)}
     with pytest.raises(TooManyFailuresError) as caught:

@@ -351,7 +351,7 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
     assert [row["y"] for row in read] == [row["y"] for row in rows]
 
 
-def test_answers_of_two_types_cannot_be_parquet_and_are_kept(responses_sandbox, tmp_path):
+def test_responses_of_two_types_cannot_be_parquet_and_stay(responses_sandbox, tmp_path):
     pytest.importorskip("pyarrow")
     run = TaskRequest(fields={}, output_type=Either, stream=False)
     responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))

@@ -94,7 +94,7 @@ def test_requests_per_minute_are_kept_and_the_end_is_not_waited_for() -> None:
     assert ended.seconds == pytest.approx(times[-1] + 0.1)
 
 
-def test_tokens_per_minute_are_kept_also_where_answers_are_refused() -> None:
+def test_tokens_per_minute_are_kept_also_where_requests_are_refused() -> None:
     error = RefusalError("no", response=refused(response(tokens=1000)))
     service = Service(lambda _: Outcome(response=error.response, error=error), latency=0.1)
     run(service, 60, tokens_per_minute=20_000, concurrency=1)
@@ -151,7 +151,7 @@ def test_of_a_long_error_the_first_thousand_characters_are_kept() -> None:
     assert error.startswith("BadRequestResponseError: nono")
 
 
-def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
+def test_responses_that_were_paid_count_though_the_row_is_sent_again() -> None:
     """An answer was not as typed, and when it was asked for again the service failed."""
     first = response(0.25)
     unreadable = OutputValidationError("bad", response=first)
@@ -170,7 +170,7 @@ def test_answers_that_were_paid_count_though_the_row_is_sent_again() -> None:
     assert ended.sender.progress.tokens == 200
 
 
-def test_kept_answers_cost_what_they_did_and_nothing_more() -> None:
+def test_cached_responses_cost_what_they_did_and_nothing_more() -> None:
     kept = response(0.5, cached=True)
     found = {paid_generation(kept): {"total_cost": 0.25}}
     ended = run(Service(lambda _: Outcome(response=kept, value="x", generations=found)), 5)
@@ -179,7 +179,7 @@ def test_kept_answers_cost_what_they_did_and_nothing_more() -> None:
     assert ended.of(1).cost == 0.25
 
 
-def test_a_kept_answer_whose_price_cannot_be_had_ends_no_run_with_a_budget() -> None:
+def test_a_cached_response_without_a_known_price_ends_no_run_with_a_budget() -> None:
     kept = Outcome(response=response(0.5, cached=True), value="x")
     ended = run(Service(lambda sent: kept if sent.number == 3 else None), 5, max_cost=100.0)
     assert ended.stopped is None

@@ -45,7 +45,7 @@ class TestFailures:
 
         with ThreadPoolExecutor() as pool:
             killing = pool.submit(kill)
-            with pytest.raises(ResponsesError, match="the task was ended; what is done stays"):
+            with pytest.raises(ResponsesError, match="the task was ended; all responses are saved"):
                 task.execute(context())
             killing.result()
         kept = sum(len(part.read_text().splitlines()) for part in (tmp_path / "out" / "parts").iterdir())
@@ -109,7 +109,7 @@ class TestFailures:
     def test_on_changed_request_fail_refuses_another_prompt(self, tmp_path, responses_sandbox):
         enrich(tmp_path).execute(context())
         task = enrich(tmp_path, input="Tone of: {{ row.text }}", on_changed_request="fail")
-        with pytest.raises(AirflowFailException, match="5 of 5 rows were answered for another prompt"):
+        with pytest.raises(AirflowFailException, match="5 of 5 rows have a response to another prompt"):
             task.execute(context())
         assert len(responses_sandbox.ledger) == 5
 

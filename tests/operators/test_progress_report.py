@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.operators.progress_report import STATE_KEY, ProgressReport
-from tests.airflow_fakes import TaskStateStore, context
+from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.operators.enrichments import enrich
 
 FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "resent": 0, "in_flight": 2}
@@ -30,6 +30,23 @@ def test_the_last_figures_are_in_the_store_also_when_the_task_fails(tmp_path, re
     with pytest.raises(Exception, match="5 of 5 rows failed"):
         enrich(tmp_path).execute(context(task_state_store=store))
     assert (store[STATE_KEY]["failed"], store[STATE_KEY]["cost"]) == (5, 0.0)
+
+
+def test_nothing_is_written_beside_the_xcom_of_a_task_that_fails(tmp_path, responses_sandbox):
+    # Two threads in a conversation with Airflow: `dag.test()` loses its supervisor by it.
+    responses_sandbox.script({"status": 400, "times": 5})
+    writers = []
+
+    class Pushing(TaskInstance):
+        def xcom_push(self, key, value):
+            writers.extend(thread.name for thread in threading.enumerate() if thread.name == "progress")
+            super().xcom_push(key, value)
+
+    ti = Pushing()
+    with pytest.raises(Exception, match="5 of 5 rows failed"):
+        enrich(tmp_path).execute(context(ti, task_state_store=TaskStateStore()))
+    assert ti.xcoms["return_value"]["counts"]["failed"] == 5
+    assert not writers
 
 
 def test_an_unknown_figure_is_null_in_the_store_and_not_sent_as_a_metric(monkeypatch):

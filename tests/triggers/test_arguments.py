@@ -201,7 +201,7 @@ class TestOtherVersions:
             ask().execute_complete(context(), through_the_database(event.payload))
         assert not responses_sandbox.ledger
 
-    def test_an_unreadable_row_is_reported_after_min_deferral_too(self, responses_sandbox):
+    def test_a_row_that_cannot_be_read_is_reported_after_min_deferral_too(self, responses_sandbox):
         trigger = revive(ResponsesTrigger(version=99, not_before=103.0), TaskInstance())
         slept = []
 
