@@ -223,7 +223,7 @@ def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> 
             path=url,
         )
     if has_claims or (_SHARED not in there and storage.has_exclusive_create and _is_exclusive(storage, token)):
-        log.info("The lease of %s is exclusive: its store refuses a second create", storage)
+        log.info("%s is locked: one task at a time writes it (exclusive lease)", storage)
         return ExclusiveLease(storage, sleep, probes)
     log.warning(
         "The lease of %s is not exclusive, since its store accepts a second create: two tasks that start on it within "

@@ -108,7 +108,8 @@ class BaseResponsesOperator(RenderingOperator):
     def _fail(self, error: ResponsesError) -> NoReturn:
         """End the attempt: Airflow retries it if the error is retryable, else the task fails at once."""
         # One line before the traceback, which Airflow's UI does not wrap.
-        self.log.error("%s. %s", error.headline, self.retry_note if error.retryable else NO_RETRY)
+        cause = error.headline if error.headline.endswith(("?", "!")) else f"{error.headline}."
+        self.log.error("%s %s", cause, self.retry_note if error.retryable else NO_RETRY)
         error.add_place("Task", self.task_id)
         if error.retryable:
             error.add_note(self.retry_note)

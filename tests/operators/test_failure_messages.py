@@ -206,3 +206,13 @@ def test_a_retry_of_a_task_instance_fails_with_its_own_message(responses_sandbox
         with pytest.raises(AirflowFailException, match=r"\)\. Task: ask$") as caught:
             task.execute(context(TaskInstance(try_number=number)))
         assert str(caught.value).count("Task: ask") == 1
+
+
+def test_a_cause_that_is_a_question_gets_no_full_stop(responses_sandbox, caplog, capfd):
+    task = ResponsesOperator(task_id="ask", model=MODEL, input="Hello", request="{{ wrong }}")
+    task.request = {"temprature": 1}
+    with pytest.raises(AirflowFailException, match=r"did you mean 'temperature'"):
+        task.execute(context())
+    (line,) = logged_errors(caplog, capfd)
+    assert "?." not in line
+    assert line.endswith(NO_RETRY)

@@ -57,7 +57,7 @@ def test_the_lease_of_a_store(bucket: Bucket, caplog):
     caplog.set_level("INFO")
     first.acquire(resume=True)
     assert first.lease_is_exclusive == bucket.exclusive
-    assert ("is exclusive: its store refuses" in caplog.text) == bucket.exclusive
+    assert ("is locked: one task at a time writes it" in caplog.text) == bucket.exclusive
     assert ("is not exclusive" in caplog.text) != bucket.exclusive
     with pytest.raises(OutputLockedError, match="is being written by a, try 1") as caught:
         second.acquire(resume=True)
