@@ -191,7 +191,7 @@ class Enrichment:
             self._check_running(lease)
 
     def _refuse_invalid(self, index: Index) -> None:
-        """Send nothing if so many rows are invalid that the task would fail in any case."""
+        """Send nothing if the invalid rows alone would fail the task."""
         if (first := index.first_invalid()) is None:
             return
         number, key, error = first

@@ -142,7 +142,7 @@ def is_unconnected(error: ResponsesError) -> bool:
 
 
 def decide(error: ResponsesError, state: State) -> Decision:
-    """Return what to do after a failure."""
+    """Return the action after a failure."""
     kind = kind_of(error)
     if kind is Kind.RESPONSE:
         return Decision(Action.FINISH, status=_STATUS_OF[type(error)])

@@ -23,7 +23,7 @@ class LeaseKeeper:
     """
     See the module.
 
-    :param renew: tries to renew the lease, once.
+    :param renew: renews the lease once, or raises.
     :param path: of the output, for messages.
     :param clock: seconds, as of ``time.monotonic``.
     :param lease_seconds: after which the lease lapses. It is renewed four times in that time.

@@ -128,7 +128,7 @@ class OutputStore:
                 return
         raise OutputLockedError(
             f"output_path {str(self.path)!r}: other tasks took its lease in the same moment, {_MAX_ACQUIRES} times in "
-            "a row; a retry tries again"
+            "a row; a retry may succeed"
         )
 
     def confirm(self) -> None:

@@ -67,7 +67,7 @@ class PartWriter:
     :param prompt: the prompt's fingerprint.
     :param limits: how much may be unwritten, and how long to wait for a store that is down.
     :param clock: seconds, as of ``time.monotonic``.
-    :param tick: seconds between two checks of what is due.
+    :param tick: seconds between two checks whether a part is due.
     :param part_rows: maximum number of rows of a part.
     :param part_size: characters of a part, about.
     :param flush_seconds: after which a smaller part is written.

@@ -55,7 +55,7 @@ def text(number: int) -> str:
 
 
 def write_source(path: Path, rows: int) -> None:
-    """Write reviews in the format that the path's name tells."""
+    """Write reviews in the format of the path's suffix."""
     reviews = ({"id": number, "stars": number % 5, "text": text(number)} for number in range(rows))
     if path.suffix == ".parquet":
         import pyarrow
@@ -97,17 +97,17 @@ IN_PROCESS = "http://127.0.0.1:1"
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """How a table is enriched."""
+    """The choices of an enrichment."""
 
     source: str = "csv"
     output_format: str = "jsonl"
     typed: bool = True
     template: bool = True
     key: str | None = "id"
-    runs: int = 1  # of which all but the first resume
+    runs: int = 1  # all but the first resume
 
 
-# What users choose between, one after the other, each beside the first.
+# Choices of users, each compared with the first.
 CHOICES = {
     "CSV, template, pydantic model, key, JSONL": Choices(),
     "source: JSONL": Choices(source="jsonl"),
@@ -121,7 +121,7 @@ CHOICES = {
 
 
 def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
-    """Enrich a table: read, render, check, send, validate, write, order; give when its last run began, and its CPU."""
+    """Enrich a table; return the start of its last attempt, and the CPU seconds."""
     import jinja2.sandbox
 
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +129,7 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
         write_source(source, rows)
         template = RowTemplate(PROMPT, jinja2.sandbox.SandboxedEnvironment(), {})
         render = template.render if choices.template else (lambda row: f"Sentiment of this review: {row['text']}")
-        around = Environment(client=InProcess) if url == IN_PROCESS else Environment()  # type: ignore[arg-type]
+        environment = Environment(client=InProcess) if url == IN_PROCESS else Environment()  # type: ignore[arg-type]
         for number in range(choices.runs):
             began = time.monotonic(), used()
             job = Job(
@@ -143,7 +143,7 @@ def enrich(url: str, rows: int, choices: Choices) -> tuple[float, float]:
                 key=choices.key,
                 output_format=choices.output_format,
             )
-            manifest = Enrichment(job, around).run()
+            manifest = Enrichment(job, environment).run()
             assert manifest["counts"] == {"ok": rows}, manifest
             assert manifest["requests_sent"] == (0 if number else rows), manifest
     return began
@@ -161,14 +161,14 @@ async def bounded(rows: int, send: Callable[[int], Awaitable[Any]]) -> None:
 
 
 async def client(url: str, rows: int) -> dict[str, Any]:
-    """Send as many requests with the client alone."""
+    """Send the same number of requests with the client alone."""
     async with AsyncResponsesClient(ClientConfig(api_key="none", base_url=url, dialect="openrouter")) as client:
         await bounded(rows, lambda number: client.send({"model": MODEL, "input": text(number)}))
     return {}
 
 
 async def aiohttp(url: str, rows: int) -> dict[str, Any]:
-    """Do the least that sends and reads JSON."""
+    """Send requests and read JSON, and do nothing else."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=0)
@@ -184,7 +184,7 @@ async def aiohttp(url: str, rows: int) -> dict[str, Any]:
 
 
 async def gather(url: str, rows: int) -> dict[str, Any]:
-    """Do as one does by hand: all rows at once, over httpx, without limits, checks or anything kept."""
+    """Send all rows at once over httpx, as by hand: without limits, checks or saved responses."""
     import httpx
 
     limits = httpx.Limits(max_connections=CONCURRENCY)

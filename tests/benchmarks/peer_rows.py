@@ -1,4 +1,4 @@
-"""Rows through other libraries, each as its documentation has it: processes that ``test_enrich.py`` starts.
+"""Rows through other libraries, each used as in its documentation: processes that ``test_enrich.py`` starts.
 
 They run in an environment of their own, and this file imports nothing of the project.
 """

@@ -1,4 +1,4 @@
-"""What refusals and failures cost a table: rows a second and sends a row, beside a good day (see ``bad_days.py``)."""
+"""A table with refusals and failures, compared with a good day: rows per second and sends per row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_table_on_a_bad_day():
     assert mixed["rate"] >= 0.7 * good["rate"]
     assert mixed["sends"] <= 1.13
     assert unnamed["rate"] >= 0.9 * good["rate"]
-    # A row of the last round that is refused ends so much later, however fast the others are.
+    # A row that is refused in the last round ends later by this, however fast the others are.
     assert ROWS / (few["seconds"] - bad_days.RETRY_AFTER) >= 0.9 * good["rate"]
     assert limited["rate"] >= 80
     assert limited["sends"] <= 1.07

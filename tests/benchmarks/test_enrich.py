@@ -1,4 +1,4 @@
-"""What an enrichment costs over the bare client: CPU, speed and memory (see ``enrich_rows.py``)."""
+"""The overhead of an enrichment over the bare client: CPU, speed and memory (see ``enrich_rows.py``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BY_HAND, TASKS, PEER_ROWS = 2_000, 60, 3_000
 FEW, MANY = 10_000, 1_000_000
 MOST_PEAK = 80  # MiB
 PEERS = ("openai[aiohttp]", "instructor", "pydantic-ai-slim[openai]")
-SECONDS = 0.5  # that the upstream takes
+SECONDS = 0.5  # that a response takes
 ENRICH = next(iter(enrich_rows.CHOICES))
 
 
@@ -28,7 +28,7 @@ def run(way: str, url: str, rows: int) -> dict:
 
 
 def measure(way: str, rows: int, command: list[str]) -> dict:
-    """Run a process and print what it says of itself."""
+    """Run a process, and print and return its figures."""
     done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -49,7 +49,7 @@ with DAG("mapped", schedule=None):
 
 
 def mapped(url: str) -> None:
-    """Ask about as many rows as mapped tasks, on a whole Airflow."""
+    """Send the same number of rows as mapped tasks, on a whole Airflow."""
     from tests.e2e.deployment import Deployment
 
     connection = {"conn_type": "responses", "host": url, "password": "none", "extra": {"dialect": "openrouter"}}
@@ -63,7 +63,7 @@ def mapped(url: str) -> None:
 
 
 def peers() -> Path | None:
-    """Install other libraries in an environment of their own, kept from run to run; None if they cannot be had."""
+    """Install other libraries in an environment that later benchmarks reuse; None if they cannot be installed."""
     folder = ROOT / ".airflow" / "bench-peers"
     python = folder / "bin" / "python"
     if not (folder / "installed").exists():
@@ -121,7 +121,7 @@ def test_a_row_takes_little_without_a_network():
 def test_what_each_choice_costs():
     print("\nOver a transport in the same process")
     first, *others = (run(way, enrich_rows.IN_PROCESS, FEW) for way in enrich_rows.CHOICES)
-    # No choice is a trap, and a row with a response costs less than a send.
+    # No choice is far more expensive, and a row with a response costs less than a send.
     assert all(found["cpu"] <= 1.5 * first["cpu"] for found in others)
     assert others[-1]["cpu"] < first["cpu"]
 

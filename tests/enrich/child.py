@@ -28,12 +28,12 @@ class Whole(OutputStore):
 
 
 def kill() -> None:
-    """End this process as nothing can prevent."""
+    """Kill this process, without any chance to clean up."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_halfway(file: int) -> None:
-    """End it when half of a file is written."""
+    """Kill it when half of a file is written."""
     os.ftruncate(file, os.fstat(file).st_size // 2)
     kill()
 

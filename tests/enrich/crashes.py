@@ -45,16 +45,16 @@ UNWRITTEN: Final = 8  # responses at most
 PART_ROWS: Final = 4
 PRICE: Final = 0.001  # US dollars a response
 RENEWED_EVERY: Final = 8  # responses
-ONCE: Final = ("before",)  # of what changes nothing, or nothing that outlives the process
+ONCE: Final = ("before",)  # for calls without an effect that outlives the process
 LOST: Final = "lost"  # it took effect, and an error says that it did not; the process goes on
 
 
 class Stopped(BaseException):
-    """The process is no more."""
+    """The simulated process has ended."""
 
 
 class Point(NamedTuple):
-    """Where a process stops: how far it came with a boundary that it crosses for the nth time, from 1."""
+    """Where a process stops: before, in or after the nth time that it crosses a boundary, counted from 1."""
 
     boundary: str
     nth: int
@@ -78,14 +78,14 @@ class Crash:
 
     def __init__(self, at: Point | None = None, stop: Callable[[], None] = _stop) -> None:
         self.at, self._stop = at, stop
-        self.points: list[Point] = []  # that there were
+        self.points: list[Point] = []  # that the attempt crossed
         self.is_reached = self.is_stopped = False
         self.hold: Callable[[], None] = lambda: None  # before a flush that stops
         self._seen: Counter[str] = Counter()
         self._lock = threading.RLock()
 
     def check(self) -> None:
-        """Go no further in a process that has stopped."""
+        """Raise if the process has stopped."""
         if self.is_stopped:
             raise Stopped
 
@@ -97,7 +97,7 @@ class Crash:
         ways: Sequence[str] = ("before", "after"),
         torn: Callable[[], None] = lambda: None,
     ) -> T:
-        """Let a boundary take effect, unless the process has stopped or stops here; one at a time."""
+        """Run the effect of a boundary, unless the process has stopped or stops here. One boundary at a time."""
         with self._lock:
             how = self.enter(boundary, ways)
             if how == "torn":
@@ -113,7 +113,7 @@ class Crash:
 
     @contextmanager
     def around(self, boundary: str) -> Iterator[None]:
-        """As :meth:`cross`, of an effect that has boundaries itself, on more than one thread."""
+        """Like :meth:`cross`, for an effect that has boundaries itself, on several threads."""
         how = self.enter(boundary, ("before", "after"))
         if how == "before":
             self._end()
@@ -134,7 +134,7 @@ class Crash:
             return self.at.how
 
     def stops_next(self, boundary: str) -> bool:
-        """Return whether it stops when it comes to this boundary next."""
+        """Return whether the process stops when it crosses this boundary next."""
         return self.at is not None and (self.at.boundary, self.at.nth) == (boundary, self._seen[boundary] + 1)
 
     def _end(self) -> None:
@@ -143,7 +143,7 @@ class Crash:
 
 
 class Crossing(Storage):
-    """The boundaries of a storage; it comes before a class of storage."""
+    """Makes the calls of a storage boundaries. It is mixed in before a class of storage."""
 
     crash: Crash
     writes: Sequence[str] = ("before", "after")
@@ -209,7 +209,7 @@ class CrossingDisk(Crossing, LocalStorage):
 
 
 class CrossingObjects(Crossing, ObjectStorage):
-    """An object store: it has a file, or has none; but its response may be lost."""
+    """An object store: files are complete or missing, but the response to a write may be lost."""
 
     writes = ("before", "after", LOST)
 
@@ -219,7 +219,7 @@ class CrossingObjects(Crossing, ObjectStorage):
 
 
 class CrossingShelf(Crossing, Shelf):
-    """An object store in memory that takes a second create, so that its lease is one file that all may write."""
+    """An object store in memory that accepts a second create, so that its lease is one shared file."""
 
     writes = ("before", "after", LOST)
 
@@ -233,7 +233,7 @@ def _kind(name: str) -> str:
 
 
 class CrossingIndex(Index):
-    """The index: it ends with the process."""
+    """The index, whose commits are boundaries."""
 
     def __init__(self, path: Path, crash: Crash) -> None:
         self._crash = crash
@@ -244,18 +244,18 @@ class CrossingIndex(Index):
 
 
 class Turns:
-    """The lease is renewed on its own thread, whenever it is told to: not one renewal more."""
+    """Renews the lease on its own thread exactly when the test requests it."""
 
     def __init__(self) -> None:
         self.asked, self.done = threading.Semaphore(0), threading.Semaphore(0)
 
     def take(self) -> None:
-        """Have it renewed."""
+        """Renew the lease once."""
         self.asked.release()
         assert self.done.acquire(timeout=50)
 
     def store(self, path: Any, writer: Writer, now: Callable[[], float], *, lease_seconds: float) -> OutputStore:
-        """Open an output whose lease is renewed so."""
+        """Open an output whose lease is renewed in turns."""
         turns = self
 
         class Renewed(OutputStore):
@@ -264,7 +264,7 @@ class Turns:
                     return super().try_renew()
                 if turns.asked.acquire(blocking=False):
                     try:
-                        with suppress(Stopped):  # nobody is left who would see it
+                        with suppress(Stopped):  # the process has ended
                             super().try_renew()
                     finally:
                         turns.done.release()
@@ -274,7 +274,7 @@ class Turns:
 
 
 class Service:
-    """One that knows what it was paid for, by row. A process that stops has sent what it has sent."""
+    """A service that counts paid responses by row. Requests of a process that stops stay paid."""
 
     def __init__(self) -> None:
         self.paid: Counter[str] = Counter()
@@ -284,15 +284,15 @@ class Service:
         self._begun = self._left = 0
 
     def begin(self, crash: Crash, turns: Turns, left: int) -> None:
-        """Respond to a new process, which has so many requests to send."""
+        """Respond to a new process, which has a number of requests left to send."""
         self._crash, self._turns, self._left, self._begun = crash, turns, left, self.paid.total()
 
     def client(self, config: ClientConfig) -> AsyncResponsesClient:
-        """Make a client of it."""
+        """Return a client of the service."""
         return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(self._respond)))
 
     def wait_for(self, flushed: int) -> None:
-        """Wait until as much as may be, or all, is paid beyond what was flushed."""
+        """Wait until the largest possible number of responses, or all, is paid and not flushed."""
         with self._changed:
             most = lambda: min(self._left, flushed + UNWRITTEN)  # noqa: E731
             assert self._changed.wait_for(
@@ -308,18 +308,18 @@ class Service:
             self._changed.notify_all()
         if (self.paid.total() - self._begun) % RENEWED_EVERY == 0:
             self._turns.take()
-        for _ in range(number * 7 % 5):  # others come sooner
+        for _ in range(number * 7 % 5):  # later requests may get their response sooner
             await asyncio.sleep(0)
         return self._crash.cross("response", partial(_response, number), ways=ONCE)
 
 
 def hurried_clock() -> float:
-    """A clock on which a second is a millisecond: what failed is soon tried again."""
+    """A clock on which a second takes a millisecond, so that failed calls are repeated soon."""
     return time.monotonic() * 1000
 
 
 def mood_of(number: int) -> str:
-    """Return what the service says about a row."""
+    """Return the mood of a row in the response of the service."""
     return f"mood {number}"
 
 
@@ -332,7 +332,7 @@ def _response(number: int) -> httpx.Response:
 
 @dataclass
 class Tally:
-    """What tables came to."""
+    """The figures of several tables."""
 
     points: int = 0  # at which attempts stopped
     doubles: list[int] = field(default_factory=list)  # responses paid twice, by table
@@ -381,7 +381,7 @@ class Table:
         self.service = service
 
     def enrich(self, at: Point | None = None) -> Crash:
-        """Make an attempt, which stops where it is told; check what it leaves."""
+        """Make an attempt, which may stop at a point, and check the output afterwards."""
         self._tries += 1
         kept, paid, flushed = self._kept, self.service.paid.copy(), set[str]()
         crash, turns = Crash(at), Turns()
@@ -416,7 +416,7 @@ class Table:
         return crash
 
     def _in_parts(self) -> set[str]:
-        """Return the rows whose responses are in the parts of this run, up to what is torn."""
+        """Return the rows whose responses are in the parts of this run, up to a cut."""
         found: list[str] = []
         for name in self._plain.list_names("parts"):
             if name.startswith(f"part-g{2 if self._before else 1:04d}-"):
@@ -427,7 +427,7 @@ class Table:
         return set(found)
 
     def check(self, tally: Tally) -> None:
-        """See that all is there, once and in order, and enter what was paid twice."""
+        """Check that all rows are there, once and in order, and count the responses that were paid twice."""
         assert self._result() == len(self.rows)
         manifest = json.loads(self._plain.read_file("manifest.json") or b"null")
         paid = self.service.paid
@@ -451,7 +451,7 @@ class Table:
             now=lambda: 1_000_000.0,  # no lease lapses
             client=self.service.client,
             tick=0.002,
-            lease_seconds=0.004,  # it is renewed when it is told to
+            lease_seconds=0.004,  # it is renewed in turns
             part_rows=PART_ROWS,
             flush_seconds=1e9,
             open_output=turns.store,
@@ -470,7 +470,7 @@ class Table:
         )
 
     def _check_result(self, *, is_done: bool) -> None:
-        """See that the result is that of the run before, or the new one, and that the manifest is of the same one."""
+        """Check that the result is the earlier or the new one, and that the manifest belongs to it."""
         rows = self._result()
         assert rows in ({len(self.rows)} if is_done else {self._before, len(self.rows)})
         data = self._plain.read_file("manifest.json")
@@ -480,7 +480,7 @@ class Table:
             assert manifest["counts"] == {"ok": rows}
 
     def _result(self) -> int:
-        """Return the number of rows of the result, each of which is whole, in its place, and has its own response."""
+        """Return the number of rows of the result, after checking that each is complete and in its place."""
         data = self._plain.read_file("result.jsonl") or b""
         assert not data or data.endswith(b"\n")
         rows = [json.loads(line) for line in data.splitlines()]
@@ -501,7 +501,7 @@ def stop_at_each_boundary(make: Callable[[], Table]) -> Tally:
 
 
 def stop_several_times(make: Callable[[], Table], tables: int, tally: Tally) -> None:
-    """Stop four attempts on the same table one after the other, at boundaries that are drawn."""
+    """Stop four attempts on the same table one after the other, at random boundaries."""
     draw = random.Random(12)  # noqa: S311  the same each time
     points = make().enrich().points
     for _ in range(tables):

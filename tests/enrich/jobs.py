@@ -38,7 +38,7 @@ def connect(url: str, key: str = "sandbox-key") -> ClientConfig:
 
 
 def job(sandbox: Any, folder: Any, rows: list[Any], **given: Any) -> Job:
-    """One that asks for the mood of each row; what is given goes first."""
+    """Return a job that requests the mood of each row; arguments take precedence."""
     defaults = {
         "read_chunks": lambda: read_rows(rows),
         "row_fields": row_fields,
@@ -52,13 +52,13 @@ def job(sandbox: Any, folder: Any, rows: list[Any], **given: Any) -> Job:
 
 
 def enrich(
-    sandbox: Any, folder: Any, rows: list[Any], around: Environment | None = None, **given: Any
+    sandbox: Any, folder: Any, rows: list[Any], environment: Environment | None = None, **given: Any
 ) -> dict[str, Any]:
-    return Enrichment(job(sandbox, folder, rows, **given), around).run()
+    return Enrichment(job(sandbox, folder, rows, **given), environment).run()
 
 
 def attach(protocol: str, conn_id: str | None = None, *, fs: Any) -> None:
-    """Open URLs of a protocol, and with a connection, by a filesystem."""
+    """Let URLs of a protocol and a connection be opened by a filesystem."""
     try:
         from airflow.sdk.io import attach
     except ImportError:
@@ -67,7 +67,7 @@ def attach(protocol: str, conn_id: str | None = None, *, fs: Any) -> None:
 
 
 def stored(bucket: str) -> Any:
-    """Give an object storage of Airflow's, in memory."""
+    """Return an ``ObjectStoragePath`` in memory."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath
     from fsspec.implementations.memory import MemoryFileSystem
 
@@ -98,12 +98,12 @@ def tear(path: Path) -> None:
 
 
 def asked(sandbox: Any) -> list[str]:
-    """Give the inputs that were sent, in their order."""
+    """Return the inputs that were sent, in order."""
     return [entry.body["input"] for entry in sandbox.ledger]
 
 
 def watching(seen: Callable[[int], None]) -> Callable[..., PartWriter]:
-    """Give a part writer that calls back with each response: how many have come."""
+    """Return a part writer that calls back with the number of outcomes so far."""
 
     class Watched(PartWriter):
         kept = 0

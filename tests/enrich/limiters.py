@@ -1,4 +1,4 @@
-"""Services that refuse some requests, and a run of the throttle against one of them. The time is a number."""
+"""Simulated services that refuse some requests, and the throttle against one of them. The time is a number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Simulated(Protocol):
 
 
 class Bucket:
-    """So many a second, and some at once."""
+    """A rate per second, with bursts."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate, self.burst = rate, burst
@@ -44,7 +44,7 @@ class Bucket:
 
 
 class SlidingWindow:
-    """So many in any second."""
+    """A number of requests in any second."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -63,7 +63,7 @@ class SlidingWindow:
 
 
 class FixedWindow:
-    """So many in each second of the clock."""
+    """A number of requests in each second of the clock."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -100,14 +100,14 @@ class Random:
 
 @dataclass
 class Found:
-    """What a simulated run came to."""
+    """The figures of a simulation."""
 
     throttle: Throttle
     rows: int
     sends: int = 0
     seconds: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
-    last: dict[str, float] = field(default_factory=dict)  # by model: when its last response came
+    last: dict[str, float] = field(default_factory=dict)  # by model, the time of its last response
 
     @property
     def rate(self) -> float:
@@ -118,11 +118,11 @@ class Found:
 
 
 def simulate(service: Simulated, rows: int, *, concurrency: int, models: Sequence[str] = ("",)) -> Found:
-    """Send rows as the sender does; one model after the other, the service's refusals come at once."""
+    """Send rows as the sender does, to the models in turn; refusals come at once."""
     found = Found(Throttle(Limits(concurrency=concurrency)), rows)
     throttle, chance, ties = found.throttle, random.Random(2), itertools.count()  # noqa: S311
     waiting: dict[str, list[str]] = {model: [model] * (rows // len(models)) for model in models}
-    events: list[tuple[float, int, str, Any]] = []  # when, what, and the ticket or the model
+    events: list[tuple[float, int, str, Any]] = []  # time, tie-breaker, event, and the ticket or the model
     now = 0.0
     while found.done.total() < rows:
         progress = True

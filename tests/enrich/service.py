@@ -1,4 +1,4 @@
-"""A service that is a function, and a run of the sender against it in virtual time."""
+"""A simulated service, and the sender against it in virtual time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def dropped() -> TransportError:
 
 
 class Silence(Enum):
-    """What a server says that hangs."""
+    """The response of a server that hangs."""
 
     FOREVER = auto()
 
@@ -68,7 +68,7 @@ Said = Outcome | ResponsesError | Silence | None
 
 
 class Send(NamedTuple):
-    """A request that is sent: of which row, for the nth time (from 1), and when."""
+    """A send: the row, the number of its sends so far (from 1), and the time."""
 
     number: int
     nth: int
@@ -78,22 +78,22 @@ class Send(NamedTuple):
 @dataclass
 class Service:
     """
-    Answers after a while.
+    Responds after a while.
 
-    :param say: what to say to a request; None is a plain response, an error is raised, ``FOREVER`` hangs.
-    :param latency: seconds, or what draws them.
+    :param say: returns the reaction to a request: None for a plain response, an error to raise, ``FOREVER`` to hang.
+    :param latency: seconds, or a function that draws them.
     :param refusal: seconds that an error takes; by default the same.
     """
 
     say: Callable[[Send], Said] = lambda _: None
     latency: float | Callable[[], float] = 0.5
     refusal: float | None = None
-    sends: list[tuple[float, int]] = field(default_factory=list)  # when, and which
-    tries: Counter[int] = field(default_factory=Counter)
-    answered: Counter[int] = field(default_factory=Counter)
+    sends: list[tuple[float, int]] = field(default_factory=list)  # time and row
+    sends_of: Counter[int] = field(default_factory=Counter)
+    responded: Counter[int] = field(default_factory=Counter)
     in_flight: int = 0
     most: int = 0
-    quiet_until: dict[int, float] = field(default_factory=dict)  # by row: it was told to wait until then
+    quiet_until: dict[int, float] = field(default_factory=dict)  # by row: the end of its `Retry-After`
     too_early: list[float] = field(default_factory=list)
 
     async def send(self, pending: PendingRequest, _: ResendTurn) -> Outcome:
@@ -101,10 +101,10 @@ class Service:
         if now < self.quiet_until.get(number, 0.0) - 1e-6:
             self.too_early.append(now)
         self.sends.append((now, number))
-        self.tries[number] += 1
+        self.sends_of[number] += 1
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
-        said = self.say(Send(number, self.tries[number], now))
+        said = self.say(Send(number, self.sends_of[number], now))
         taken = self.latency() if callable(self.latency) else self.latency
         if isinstance(said, ResponsesError) and self.refusal is not None:
             taken = self.refusal
@@ -116,8 +116,8 @@ class Service:
             if said.retry_after is not None:
                 self.quiet_until[number] = asyncio.get_running_loop().time() + said.retry_after
             raise said
-        self.answered[number] += 1
-        return said if isinstance(said, Outcome) else Outcome(response=response(), value=f"answer {number}")
+        self.responded[number] += 1
+        return said if isinstance(said, Outcome) else Outcome(response=response(), value=f"response {number}")
 
     def sent_between(self, start: float, end: float) -> int:
         return sum(start < at < end for at, _ in self.sends)
@@ -134,7 +134,7 @@ class EmptyBacklog:
 
 @dataclass
 class Ended:
-    """What a run came to."""
+    """The end of a run of the sender."""
 
     stopped: BaseException | None
     sender: Sender
@@ -162,7 +162,7 @@ def run(
     initial_window: float | None = None,
     **limits: Any,
 ) -> Ended:
-    """Send as many rows, in virtual time; one model after the other."""
+    """Send a number of rows in virtual time, to the models in turn."""
     outcomes: list[RowOutcome] = []
     fields = [json.dumps({"model": model, "input": "hello"}) for model in models] or ["{}" + " " * 38]
     left = [PendingRequest(number, b"%d" % number, 1, fields[number % len(fields)]) for number in range(rows)][::-1]

@@ -1,4 +1,4 @@
-"""Stores for tests: in memory, with or without an exclusive create, failing as they are told, and raced over."""
+"""Stores for tests: in memory, with or without an exclusive create, with failures, and with races between writers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Shelf(Storage):
         self.exclusive = exclusive
 
     def before(self, operation: str, name: str) -> Callable[[], None]:
-        """Return what happens after an operation, which may have happened by then."""
+        """Return a function that is called after an operation, to fail although it has taken effect."""
         return lambda: None
 
     def read_file(self, name: str) -> bytes | None:
@@ -84,7 +84,7 @@ class Shelf(Storage):
 
 
 class Failing(Shelf):
-    """One that fails where ``fails`` says so: before the operation, or after it, as if its response were lost."""
+    """A store that fails where ``fails`` returns "before" or "after" the operation, as if the response were lost."""
 
     def __init__(self, files: dict[str, bytes], fails: Callable[[str, str], str], **given: Any) -> None:
         super().__init__(files, **given)
@@ -123,7 +123,7 @@ class Race:
         self._turns[number].acquire()
 
     def run(self, writers: list[Callable[[], Any]]) -> list[Any]:
-        """Return what each returned or raised."""
+        """Return the return value or the exception of each writer."""
         results: list[Any] = [None] * len(writers)
         self._turns = [threading.Semaphore(0) for _ in writers]
 
@@ -188,7 +188,7 @@ class Raced(Shelf):
         return lambda: None
 
     def _land(self) -> None:
-        """Let creates come through that were given up."""
+        """Let creates take effect that were given up."""
         for entry in list(self._late):
             entry[0] -= 1
             if entry[0] <= 0:

@@ -1,4 +1,4 @@
-"""Uploads that hang are given up after a while, with an error that names the file and what a retry does."""
+"""Uploads that hang are given up after a while, with an error that names the file and the effect of a retry."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_result_whose_upload_hangs_ends_the_attempt_and_a_retry_resumes(respon
     assert len(responses_sandbox.ledger) == sent
 
 
-def test_an_upload_that_was_given_up_replaces_nothing_later(responses_sandbox, tmp_path, released):
+def test_an_upload_that_was_given_up_does_not_replace_the_result_later(responses_sandbox, tmp_path, released):
     ended = threading.Event()
 
     class Late(hanging_storage(released, "result.jsonl")):
@@ -117,7 +117,7 @@ def test_a_manifest_whose_upload_hangs_ends_the_attempt_and_a_retry_resumes(resp
     assert (told["requests_sent"], manifest(tmp_path)["complete"]) == (0, True)
 
 
-def test_a_store_that_hangs_for_both_is_waited_for_once(responses_sandbox, tmp_path, released, caplog):
+def test_after_a_hanging_result_the_manifest_is_not_waited_for_as_long(responses_sandbox, tmp_path, released, caplog):
     storage = hanging_storage(released, "result.jsonl", "manifest.json")(tmp_path)
     limits = Limits(max_outage=1000.0)
     began = hurried_clock()
@@ -127,14 +127,14 @@ def test_a_store_that_hangs_for_both_is_waited_for_once(responses_sandbox, tmp_p
     assert "The manifest could not be written: " in caplog.text
 
 
-def test_what_ended_an_attempt_stays_its_error_where_the_store_hangs_as_well(responses_sandbox, tmp_path, released):
+def test_the_first_error_is_raised_if_the_store_hangs_afterwards(responses_sandbox, tmp_path, released):
     storage = hanging_storage(released, "result.jsonl", "manifest.json")(tmp_path)
     limits = Limits(max_outage=PATIENCE, max_unwritten_seconds=PATIENCE, max_cost=1e-9, concurrency=1)
     with pytest.raises(BudgetExceededError):
         enrich(responses_sandbox, storage, table(3), environment(), limits=limits)
 
 
-def test_a_task_that_is_ended_during_an_upload_waits_a_little(responses_sandbox, tmp_path, released):
+def test_a_task_that_is_killed_during_an_upload_waits_a_few_seconds(responses_sandbox, tmp_path, released):
     class Cancelling(hanging_storage(released, "result.jsonl")):
         def put_file(self, local: Path, name: str, step: Callable[[], None] = lambda: None) -> None:
             enrichment.cancel()
@@ -146,7 +146,7 @@ def test_a_task_that_is_ended_during_an_upload_waits_a_little(responses_sandbox,
         enrichment.run()
 
 
-def test_an_upload_whose_lease_is_lost_is_not_waited_for(responses_sandbox, tmp_path, released):
+def test_an_upload_is_not_waited_for_after_the_lease_is_lost(responses_sandbox, tmp_path, released):
     newer = OutputStore(tmp_path, Writer(owner="task", try_number=2), time.time)
 
     class Taken(hanging_storage(released, "result.jsonl")):
@@ -223,7 +223,7 @@ class TestUploadWatch:
         assert message.startswith("s3://a/b: the upload has made no progress for ")
         assert message.endswith(" s; waiting up to 200 s (limits.max_outage)")
 
-    def test_after_one_that_hung_the_next_has_little_time(self, released):
+    def test_after_a_hanging_upload_the_next_has_little_time(self, released):
         watch = self.watch(patience=500.0)
         with pytest.raises(StorageError):
             watch.run(lambda _: released.wait(), "s3://a/b", "")

@@ -1,4 +1,4 @@
-"""What can be lost is bounded: by a store that is slow or down, and by whatever ends a run."""
+"""The number of responses that can be lost is bounded, whether the store is slow or down or the attempt is ended."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def rows_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [OutputStore, Whole])
-def test_a_slow_store_stops_the_sending_and_neither_the_renewals_nor_the_progress(kind, responses_sandbox, tmp_path):
-    """The first flush ends only when sending has stopped, and the lease was renewed, and progress reported, since."""
+def test_a_slow_store_stops_sending_but_not_lease_renewals_and_progress_lines(kind, responses_sandbox, tmp_path):
+    """The first flush ends only after sending has stopped, the lease was renewed and progress was reported."""
     bound = MAX_UNAPPENDED if kind is OutputStore else 50
     blocked, go_on = threading.Event(), threading.Event()
     renewals = threading.Semaphore(0)
@@ -95,7 +95,7 @@ def test_a_slow_store_stops_the_sending_and_neither_the_renewals_nor_the_progres
     assert sorted(rows_of(tmp_path)) == sorted(row["id"] for row in table(300))
 
 
-def test_what_waits_too_long_to_be_written_stops_the_sending_as_well(responses_sandbox, tmp_path):
+def test_a_response_that_waits_too_long_to_be_written_stops_sending(responses_sandbox, tmp_path):
     blocked, go_on = threading.Event(), threading.Event()
     paid: list[int] = []
 
@@ -119,16 +119,16 @@ def test_what_waits_too_long_to_be_written_stops_the_sending_as_well(responses_s
 
 @pytest.mark.parametrize("kind", [OutputStore, Whole])
 @pytest.mark.parametrize("failures", [[1], [1, 2, 3, 7, 8], range(1, 12)])
-def test_a_store_that_is_down_for_a_while_loses_and_doubles_nothing(
+def test_no_response_is_lost_or_written_twice_if_the_store_is_down_for_a_while(
     kind, failures, responses_sandbox, tmp_path, caplog
 ):
-    tries = 0
+    calls = 0
 
     class Failing(kind):
         def _fail(self) -> None:
-            nonlocal tries
-            tries += 1
-            if tries in failures:
+            nonlocal calls
+            calls += 1
+            if calls in failures:
                 raise OSError(28, "No space left on device")
 
         def append(self, lines: list[str]) -> None:
@@ -147,12 +147,12 @@ def test_a_store_that_is_down_for_a_while_loses_and_doubles_nothing(
     assert len(responses_sandbox.billed) == 300
     assert sorted(rows_of(tmp_path)) == sorted(row["id"] for row in table(300))
     warnings = [record.message for record in caplog.records if "cannot be written" in record.message]
-    assert 1 <= len(warnings) <= 2  # one for each time that it went down, and not for each try
+    assert 1 <= len(warnings) <= 2  # one for each outage, and not for each failed write
     assert "trying again for up to 1e+06 s (limits.max_outage). [Errno 28] No space left on device" in warnings[0]
     assert "can be written to" in caplog.text
 
 
-def test_an_object_store_that_wrote_what_it_said_it_had_not_has_no_row_twice(responses_sandbox, tmp_path):
+def test_a_write_that_succeeds_and_reports_an_error_is_not_repeated_in_another_part(responses_sandbox, tmp_path):
     class Lying(LocalStorage):
         lied = False
 
@@ -170,7 +170,7 @@ def test_an_object_store_that_wrote_what_it_said_it_had_not_has_no_row_twice(res
 
 
 class Down(Whole):
-    """A store to which nothing can be written once a run has begun."""
+    """A store to which nothing can be written once an attempt has started."""
 
     def write_part(self, lines: list[str]) -> str:
         raise OSError("down")
@@ -182,7 +182,9 @@ class Down(Whole):
         raise OSError("down")
 
 
-def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, caplog):
+def test_a_store_that_stays_down_ends_the_attempt_with_the_number_and_cost_of_lost_responses(
+    responses_sandbox, tmp_path, caplog
+):
     environment = Environment(tick=0.002, part_rows=20, open_output=Down, clock=hurried_clock)
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_outage=60)
     with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
@@ -202,7 +204,7 @@ def test_a_store_that_stays_down_ends_the_run_and_says_what_is_lost(responses_sa
     assert told["cache_hits"] == len(paid)
 
 
-def test_a_run_that_is_ended_while_the_store_is_down_does_not_wait(responses_sandbox, tmp_path):
+def test_a_task_that_is_killed_does_not_wait_for_a_store_that_is_down(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     environment = Environment(
         open_output=Down, part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None)
@@ -213,7 +215,7 @@ def test_a_run_that_is_ended_while_the_store_is_down_does_not_wait(responses_san
 
 
 class Hanging(Whole):
-    """A store that takes the first writes of a run, and leaves those after it without a response."""
+    """A store that gives no response to the writes of parts."""
 
     released = threading.Event()
 
@@ -229,7 +231,9 @@ def hanging() -> Iterator[type[Hanging]]:
     Hanging.released.set()
 
 
-def test_a_store_that_hangs_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path, hanging, caplog):
+def test_a_store_that_hangs_ends_the_attempt_with_the_number_and_cost_of_lost_responses(
+    responses_sandbox, tmp_path, hanging, caplog
+):
     environment = Environment(tick=0.002, part_rows=20, open_output=hanging, clock=hurried_clock)
     limits = Limits(concurrency=CONCURRENCY, max_unwritten=40, max_unwritten_seconds=30, max_outage=60)
     with pytest.raises(StorageError) as caught, caplog.at_level(logging.WARNING):
@@ -240,7 +244,7 @@ def test_a_store_that_hangs_ends_the_run_and_says_what_is_lost(responses_sandbox
     assert "responses wait to be written: the store has given no response" in caplog.text
 
 
-def test_a_run_that_is_ended_while_the_store_hangs_waits_a_little(responses_sandbox, tmp_path, hanging):
+def test_a_task_that_is_killed_waits_a_few_seconds_for_a_store_that_hangs(responses_sandbox, tmp_path, hanging):
     environment = Environment(
         tick=0.002,
         part_rows=5,
@@ -253,8 +257,8 @@ def test_a_run_that_is_ended_while_the_store_hangs_waits_a_little(responses_sand
         enrichment.run()
 
 
-def test_what_ends_the_loop_while_the_store_hangs_waits_a_little(responses_sandbox, tmp_path, hanging, monkeypatch):
-    """As the task's own timeout does, which is raised wherever the program is."""
+def test_an_interrupt_waits_a_few_seconds_for_a_store_that_hangs(responses_sandbox, tmp_path, hanging, monkeypatch):
+    """Such as the task's timeout, which Airflow raises wherever the program is."""
     monkeypatch.setattr(part_writer, "HURRIED_SECONDS", 0.05)
 
     def interrupt(kept: int) -> None:
@@ -273,7 +277,7 @@ def test_what_ends_the_loop_while_the_store_hangs_waits_a_little(responses_sandb
     ("costs", "said"),
     [([None, None], "cost unknown"), ([None, 0.25], "at least $0.250000"), ([0.5, 0.25], "$0.750000")],
 )
-def test_what_is_lost_is_told_as_far_as_it_is_known(costs, said, responses_sandbox, tmp_path):
+def test_the_cost_of_lost_responses_is_reported_as_far_as_known(costs, said, responses_sandbox, tmp_path):
     left = list(costs)
 
     def respond(_: httpx.Request) -> httpx.Response:
@@ -290,8 +294,8 @@ def test_what_is_lost_is_told_as_far_as_it_is_known(costs, said, responses_sandb
 
 
 @pytest.mark.parametrize("kind", [OutputStore, Whole])
-def test_what_ends_the_loop_in_the_middle_loses_and_doubles_nothing(kind, responses_sandbox, tmp_path):
-    """As a signal does: the loop goes no further, and all of its tasks are cancelled."""
+def test_an_interrupt_loses_no_response_and_writes_none_twice(kind, responses_sandbox, tmp_path):
+    """As a signal does: the loop stops, and all of its tasks are cancelled."""
 
     def interrupt(kept: int) -> None:
         def now() -> None:
@@ -315,7 +319,7 @@ class TestLeaseKeeper:
         defaults: dict[str, Any] = {"clock": time.monotonic, "lease_seconds": 0.004, "max_outage": 0.0}
         return LeaseKeeper(renew, "out", on_lost=lost, **{**defaults, **given})
 
-    def test_renews_until_its_end_and_not_after_it(self):
+    def test_renews_the_lease_until_it_ends(self):
         renewals = threading.Semaphore(0)
         with self.keeper(renewals.release, pytest.fail):
             assert all(renewals.acquire(timeout=50) for _ in range(5))
@@ -324,11 +328,11 @@ class TestLeaseKeeper:
         assert not renewals.acquire(timeout=0.05)
 
     @pytest.mark.parametrize("error", [OSError("down"), ValueError("a library's own")])
-    def test_a_store_that_is_down_for_a_while_is_tried_again(self, error, caplog):
-        tries, renewed = iter([error] * 3), threading.Event()
+    def test_a_renewal_is_repeated_if_the_store_is_down_for_a_while(self, error, caplog):
+        calls, renewed = iter([error] * 3), threading.Event()
 
         def renew() -> None:
-            if (failure := next(tries, None)) is not None:
+            if (failure := next(calls, None)) is not None:
                 raise failure
             renewed.set()
 
@@ -338,7 +342,7 @@ class TestLeaseKeeper:
             f"out: the lease cannot be renewed; trying again. {error}"
         ]
 
-    def test_a_store_that_stays_down_ends_the_run(self):
+    def test_a_store_that_stays_down_ends_the_attempt(self):
         lost: list[BaseException] = []
         told = threading.Event()
 
@@ -352,7 +356,7 @@ class TestLeaseKeeper:
         assert caught.value.retryable
         assert lost == [caught.value]
 
-    def test_a_lease_that_another_took_is_lost_at_once(self):
+    def test_a_lease_that_another_writer_took_is_lost_at_once(self):
         error, told = LeaseLostError("taken"), threading.Event()
 
         def renew() -> None:
@@ -364,7 +368,7 @@ class TestLeaseKeeper:
                 keeper.check()
 
 
-def test_a_lease_that_cannot_be_kept_ends_the_run(responses_sandbox, tmp_path):
+def test_a_lease_that_cannot_be_renewed_ends_the_attempt(responses_sandbox, tmp_path):
     is_down = threading.Event()
 
     class Unrenewable(OutputStore):
@@ -384,7 +388,7 @@ def test_a_lease_that_cannot_be_kept_ends_the_run(responses_sandbox, tmp_path):
     assert manifest(tmp_path)["requests_reused"] > 0
 
 
-def test_cancelling_is_no_failure_of_the_store(responses_sandbox, tmp_path):
+def test_a_cancelled_attempt_raises_the_cancellation_and_not_a_storage_error(responses_sandbox, tmp_path):
     environment = Environment(part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None))
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(200)), environment)
     with pytest.raises(RequestCancelledError):

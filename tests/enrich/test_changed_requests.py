@@ -1,4 +1,4 @@
-"""What a start would pay for again, and whose result it would replace, is said before anything is sent."""
+"""Before anything is sent: which rows would be paid again, and which task's result would be replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new(row: dict[str, Any]) -> dict[str, Any]:
     return {"model": MODEL, "input": f"Tone of {row['text']}"}
 
 
-def test_another_prompt_is_said_before_it_is_paid_for(responses_sandbox, tmp_path, caplog):
+def test_a_changed_prompt_is_logged_before_anything_is_sent(responses_sandbox, tmp_path, caplog):
     told = enrich(responses_sandbox, tmp_path, table(20), prompt=OLD)
     cost = f"{told['cost']:.6f}".rstrip("0")
     caplog.clear()
@@ -45,7 +45,7 @@ def test_each_response_has_the_fingerprint_of_its_prompt(responses_sandbox, tmp_
     assert "_prompt" not in result(tmp_path)[0]
 
 
-def test_a_changed_request_is_refused_if_that_is_wanted(responses_sandbox, tmp_path):
+def test_a_changed_request_fails_the_task_with_on_changed_request_fail(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
     before = (tmp_path / "result.jsonl").read_bytes()
     with pytest.raises(RequestValidationError) as caught:
@@ -58,7 +58,7 @@ def test_a_changed_request_is_refused_if_that_is_wanted(responses_sandbox, tmp_p
     assert (tmp_path / "result.jsonl").read_bytes() == before
 
 
-def test_new_rows_and_failed_ones_are_no_changed_requests(responses_sandbox, tmp_path):
+def test_new_and_failed_rows_are_not_changed_requests(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400})
     with pytest.raises(TooManyFailuresError):
         enrich(responses_sandbox, tmp_path, table(3), limits=Limits(concurrency=1), prompt=OLD)
@@ -66,7 +66,7 @@ def test_new_rows_and_failed_ones_are_no_changed_requests(responses_sandbox, tmp
     assert told["counts"] == {"ok": 5}
 
 
-def test_a_changed_row_of_the_same_prompt_is_no_warning(responses_sandbox, tmp_path, caplog):
+def test_a_changed_row_of_the_same_prompt_is_logged_as_info(responses_sandbox, tmp_path, caplog):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
     rows = [*table(3), {"id": "r3", "text": "changed"}]
     with caplog.at_level(logging.INFO):
@@ -77,14 +77,14 @@ def test_a_changed_row_of_the_same_prompt_is_no_warning(responses_sandbox, tmp_p
     assert len(responses_sandbox.ledger) == 5
 
 
-def test_going_back_to_an_earlier_prompt_costs_nothing_and_is_not_refused(responses_sandbox, tmp_path):
+def test_returning_to_an_earlier_prompt_is_free_and_not_refused(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
     enrich(responses_sandbox, tmp_path, table(4), prompt=NEW, row_fields=new)
     told = enrich(responses_sandbox, tmp_path, table(4), prompt=OLD, on_changed_request="fail")
     assert (told["requests_sent"], told["prompt"]) == (0, OLD)
 
 
-def test_rows_that_ask_the_same_are_counted_each(responses_sandbox, tmp_path, caplog):
+def test_each_row_with_a_shared_request_is_counted(responses_sandbox, tmp_path, caplog):
     rows = [{"id": number, "text": f"hello {number % 3}"} for number in range(30)]
     enrich(responses_sandbox, tmp_path, rows)
     with caplog.at_level(logging.INFO):
@@ -92,7 +92,7 @@ def test_rows_that_ask_the_same_are_counted_each(responses_sandbox, tmp_path, ca
     assert "30 of 30 rows have a response to another prompt (fingerprint unknown, $" in caplog.text
 
 
-def test_what_is_read_in_another_way_is_a_changed_request_too(responses_sandbox, tmp_path):
+def test_another_result_argument_is_a_changed_request(responses_sandbox, tmp_path):
     from dataclasses import replace
 
     from airflow_provider_responses.task.request import TaskRequest
@@ -119,7 +119,7 @@ class TestOwnership:
         assert not caught.value.retryable
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
-    def test_nor_is_one_that_is_written_while_this_task_starts(self, responses_sandbox, tmp_path):
+    def test_a_result_written_while_this_task_starts_is_not_replaced(self, responses_sandbox, tmp_path):
         class Beside(OutputStore):
             def acquire(self, *, resume: bool) -> None:
                 enrich(responses_sandbox, tmp_path, table(2), writer=TestOwnership.other)
@@ -129,28 +129,28 @@ class TestOwnership:
             enrich(responses_sandbox, tmp_path, table(2), Environment(open_output=Beside), writer=self.mine)
         enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
 
-    def test_a_task_takes_over_where_the_manifest_was_deleted(self, responses_sandbox, tmp_path):
+    def test_a_task_takes_over_an_output_whose_manifest_was_deleted(self, responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path, table(2), writer=self.other)
         (tmp_path / "manifest.json").unlink()
         told = enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
         assert told["requests_sent"] == 0
         assert told["written_by"] == {"task": "dag.task", "task_instance": self.mine.owner, "try_number": 1}
 
-    def test_another_run_of_the_same_task_may(self, responses_sandbox, tmp_path):
+    def test_another_dag_run_of_the_same_task_replaces_the_result(self, responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
         enrich(responses_sandbox, tmp_path, table(2), writer=Writer(owner="dag.task run=2 map_index=-1"))
         assert len(responses_sandbox.ledger) == 2
 
     @pytest.mark.parametrize("text", ["{torn", "[]", '{"output": "x", "written_by": "somebody"}', "{}"])
-    def test_a_manifest_that_says_nothing_is_replaced(self, text, responses_sandbox, tmp_path):
+    def test_a_manifest_without_a_task_is_replaced(self, text, responses_sandbox, tmp_path):
         (tmp_path / "manifest.json").write_text(text)
         assert enrich(responses_sandbox, tmp_path, table(1), writer=self.mine)["complete"]
 
-    def test_a_task_that_left_no_result_does_not_keep_others_out(self, responses_sandbox, tmp_path):
+    def test_a_task_without_a_result_does_not_block_others(self, responses_sandbox, tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps({"output": None, "written_by": {"task": "dag.other"}}))
         assert enrich(responses_sandbox, tmp_path, table(1), writer=self.mine)["complete"]
 
-    def test_the_result_of_a_merge_is_not_replaced_either(self, responses_sandbox, tmp_path):
+    def test_the_result_of_a_merge_is_not_replaced(self, responses_sandbox, tmp_path):
         for number in range(2):
             folder = tmp_path / f"shard-{number:04d}-of-0002"
             enrich(responses_sandbox, folder, table(4), shard=(number, 2), prompt=OLD, writer=self.mine)
@@ -160,14 +160,14 @@ class TestOwnership:
         with pytest.raises(ConfigurationError, match="holds the result of 'merge_shards'"):
             enrich(responses_sandbox, tmp_path, table(4), writer=self.mine)
 
-    def test_a_merge_that_replaces_a_tasks_result_says_so(self, responses_sandbox, tmp_path, caplog):
+    def test_a_merge_that_replaces_a_tasks_result_logs_a_warning(self, responses_sandbox, tmp_path, caplog):
         enrich(responses_sandbox, tmp_path, table(2), writer=self.mine)
         enrich(responses_sandbox, tmp_path / "shard-0000-of-0001", table(2), writer=self.mine)
         merge_shards(tmp_path)
         assert "The result of dag.task in " in caplog.text
 
 
-def test_a_merge_of_shards_of_which_some_know_no_cost(responses_sandbox, tmp_path):
+def test_the_merged_cost_is_a_minimum_if_a_shard_has_no_cost(responses_sandbox, tmp_path):
     for number in range(2):
         enrich(responses_sandbox, tmp_path / f"shard-{number:04d}-of-0002", table(4), shard=(number, 2))
     path = tmp_path / "shard-0001-of-0002" / "manifest.json"
@@ -177,7 +177,7 @@ def test_a_merge_of_shards_of_which_some_know_no_cost(responses_sandbox, tmp_pat
     assert (merged["cost"], merged["tokens"], merged["cost_is_minimum"]) == (first["cost"], first["tokens"], True)
 
 
-def test_unchanged_rows_are_never_sent_again_whatever_is_wanted(responses_sandbox, tmp_path):
+def test_unchanged_rows_are_not_sent_again_with_on_changed_request_fail(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4), prompt=OLD)
     assert (
         enrich(responses_sandbox, tmp_path, table(4), row_fields=row_fields, prompt=OLD, on_changed_request="fail")[

@@ -1,4 +1,4 @@
-"""A service that fails all the time, and is away for a minute. The time is made up: waits take none."""
+"""A service that fails all the time, and is down for a minute. The time is simulated: waits take none."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.sandbox.state.random_faults import Faults
 from tests.enrich.jobs import connect, enrich, manifest, result, table
 
-SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")  # nobody is there
+SERVER = SimpleNamespace(base_url="http://127.0.0.1:1/api/v1")  # no server is there
 ROWS = 500
 CHAOS = {"429": 0.2, "500": 0.02, "502": 0.02, "503": 0.01, "malformed": 0.02}
 LATENCY = 0.5
 OUTAGE = (5.0, 65.0)
-REFUSED = "refused"  # connections, that is
+REFUSED = "refused"  # of connections
 
 
 class Time:
-    """Goes on when everybody waits for it."""
+    """A clock that advances when every task waits for it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -51,7 +51,7 @@ class Time:
 
     async def _pass(self) -> None:
         while self._waiting:
-            for _ in range(20):  # whoever has something to do does it first
+            for _ in range(20):  # other tasks run first
                 await asyncio.sleep(0)
             due, _, woken = heapq.heappop(self._waiting)
             if not woken.done():
@@ -61,7 +61,7 @@ class Time:
 
 class Service:
     """
-    Answers, or does not.
+    Responds, fails, or is down.
 
     :param outage: what it does from 5 to 65 s: a status, or ``REFUSED``.
     """
@@ -74,9 +74,9 @@ class Service:
         self.outcomes: Counter[str] = Counter()
 
     def client(self, config: Any) -> AsyncResponsesClient:
-        return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(self.answer)))
+        return AsyncResponsesClient(config, pool=AsyncPool(httpx.MockTransport(self.respond)))
 
-    async def answer(self, request: httpx.Request) -> httpx.Response:
+    async def respond(self, request: httpx.Request) -> httpx.Response:
         asked = json.loads(request.content)["input"]
         self.calls.append((self.time.now, asked))
         turn = self.turns[asked]
@@ -89,11 +89,11 @@ class Service:
             return httpx.Response(int(self.outage), json={"error": {"message": "away"}})
         step = self.faults.pick(asked, turn)
         if step is None:
-            self.outcomes["answered"] += 1
-            return httpx.Response(200, json=answer(asked))
+            self.outcomes["ok"] += 1
+            return httpx.Response(200, json=response_to(asked))
         self.outcomes[str(step.status or "malformed")] += 1
         if step.malformed:
-            return httpx.Response(200, content=json.dumps(answer(asked))[:-20])
+            return httpx.Response(200, content=json.dumps(response_to(asked))[:-20])
         headers = {}
         if step.status == 429:
             headers["retry-after"] = str(1 + len(self.told) % 4)
@@ -101,7 +101,7 @@ class Service:
         return httpx.Response(step.status, json={"error": {"message": "not now"}}, headers=headers)
 
 
-def answer(asked: str) -> dict[str, Any]:
+def response_to(asked: str) -> dict[str, Any]:
     content = [{"type": "output_text", "text": json.dumps({"mood": asked}), "annotations": []}]
     return {
         "id": f"resp_{asked}",
@@ -118,7 +118,7 @@ def surroundings(time: Time, service: Service) -> Environment:
 
 
 @pytest.mark.parametrize("outage", [None, REFUSED, 500, 503])
-def test_all_rows_come_through(outage, tmp_path):
+def test_all_rows_get_a_response(outage, tmp_path):
     time = Time()
     service = Service(time, outage, Faults(seed=1, rates=CHAOS))
     told = enrich(SERVER, tmp_path, table(ROWS), surroundings(time, service))
@@ -129,17 +129,17 @@ def test_all_rows_come_through(outage, tmp_path):
     ]
     assert told["counts"] == {"ok": ROWS}
     assert told["requests_sent"] == len(service.calls) == service.outcomes.total()
-    assert {"429", "500", "502", "503", "malformed", "answered"} <= service.outcomes.keys()
+    assert {"429", "500", "502", "503", "malformed", "ok"} <= service.outcomes.keys()
     assert service.outcomes["429"] > 80
 
-    # Not before `Retry-After`; and others go on meanwhile.
+    # Not before `Retry-After`; others are sent meanwhile.
     for begins, ends, row in service.told:
         assert not [call for call in service.calls if begins < call[0] < ends - 1e-6 and call[1] == row]
     if outage is None:
         assert time.now < 30
     if outage is not None:
         assert time.now > OUTAGE[1]
-        # In a minute only those that were in flight when it began, and a few probes, one after the other.
+        # During the outage only requests in flight at its start, and a few probes, one at a time.
         assert 5 < service.outcomes["outage"] < 2 * 64 + 20
         late = [at for at, _ in service.calls if OUTAGE[0] + 10 < at < OUTAGE[1] - LATENCY]
         assert len(late) <= (12 if outage == REFUSED else 8)
@@ -147,7 +147,7 @@ def test_all_rows_come_through(outage, tmp_path):
 
 
 @pytest.mark.parametrize("outage", [REFUSED, 500, 503])
-def test_a_service_that_stays_away_ends_the_run_and_the_next_goes_on(outage, tmp_path):
+def test_a_service_that_stays_down_ends_the_attempt_and_the_next_continues(outage, tmp_path):
     time = Time()
     service = Service(time, outage, Faults())
     limits = Limits(concurrency=32, max_outage=30.0)
@@ -165,7 +165,7 @@ def test_a_service_that_stays_away_ends_the_run_and_the_next_goes_on(outage, tmp
     assert len(service.calls) - before == 1500 - done
 
 
-def test_an_outage_uses_up_no_tries(tmp_path):
+def test_an_outage_uses_no_retries(tmp_path):
     time = Time()
     service = Service(time, 500, Faults())
     config = replace(connect(SERVER.base_url), max_retries=2)
@@ -175,11 +175,11 @@ def test_an_outage_uses_up_no_tries(tmp_path):
     assert max(row["_sends"] for row in result(tmp_path)) > 1 + config.max_retries
 
 
-def test_a_wait_too_long_for_a_worker_is_left_to_airflow(tmp_path):
+def test_a_wait_longer_than_max_outage_is_left_to_airflow(tmp_path):
     time = Time()
 
     class Later(Service):
-        async def answer(self, request: httpx.Request) -> httpx.Response:
+        async def respond(self, request: httpx.Request) -> httpx.Response:
             self.calls.append((time.now, ""))
             return httpx.Response(429, json={"error": {"message": "later"}}, headers={"retry-after": "3600"})
 
@@ -191,23 +191,23 @@ def test_a_wait_too_long_for_a_worker_is_left_to_airflow(tmp_path):
     assert time.now == 0.0
 
 
-def test_a_request_that_is_sent_again_waits_as_well(tmp_path):
-    """The first response is invalid; while it came, the account's limit was used up."""
+def test_a_resend_after_an_invalid_output_waits_for_the_rate_limit(tmp_path):
+    """The first output is invalid, and the account's limit is used up meanwhile."""
     time = Time()
 
     class Untyped(Service):
-        async def answer(self, request: httpx.Request) -> httpx.Response:
+        async def respond(self, request: httpx.Request) -> httpx.Response:
             asked = json.loads(request.content)["input"]
             self.calls.append((time.now, asked))
             self.turns[asked] += 1
             if self.turns[asked] > 1:
-                return httpx.Response(200, json=answer(asked))
+                return httpx.Response(200, json=response_to(asked))
             if asked == "Mood of hello 1":
                 self.told.append((time.now, time.now + 5.0, asked))
                 headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "5"}
                 return httpx.Response(429, json={"error": {"message": "later"}}, headers=headers)
             await time.sleep(1.0)
-            untyped = answer(asked) | {"id": "resp_first"}
+            untyped = response_to(asked) | {"id": "resp_first"}
             untyped["output"][0]["content"][0]["text"] = "no JSON"
             return httpx.Response(200, json=untyped)
 

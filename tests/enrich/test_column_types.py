@@ -1,4 +1,4 @@
-"""What the columns of responses may hold, by the schema of the type."""
+"""Types and samples of the columns of responses, from the schema of the type."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ def column_of(annotation: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
         (Annotated[int, PlainSerializer(str, return_type=str)], "text", ("1",)),
     ],
 )
-def test_a_field(annotation: Any, kind: str, samples: tuple[Any, ...]) -> None:
+def test_a_field_has_a_kind_and_samples(annotation: Any, kind: str, samples: tuple[Any, ...]) -> None:
     assert column_of(annotation) == (kind, samples)
 
 
-def test_a_decimal_is_tried_as_a_number() -> None:
+def test_the_sample_of_a_decimal_is_a_number() -> None:
     assert column_of(decimal.Decimal) == ("decimal", ("1",))
     assert column_of(decimal.Decimal | None) == ("decimal", ("1", None))
     assert column_of(Annotated[decimal.Decimal, Field(max_digits=4)]) == ("decimal", ("1",))
 
 
-def test_null_is_a_sample_where_an_unfinished_response_is_loaded() -> None:
+def test_null_is_a_sample_if_rejected_responses_are_loaded() -> None:
     assert column_of(int, nullable=True) == ("integer", (1, None))
 
 
-def test_names_are_those_of_the_result() -> None:
+def test_columns_have_the_names_of_the_result() -> None:
     class Named(BaseModel):
         x: int = Field(serialization_alias="the x")
 
@@ -88,7 +88,7 @@ def test_names_are_those_of_the_result() -> None:
     assert [(column.name, column.kind) for column in found] == [("the x", "integer"), ("twice", "integer")]
 
 
-def test_a_type_that_holds_itself_and_one_without_a_schema() -> None:
+def test_a_recursive_type_and_a_type_without_a_schema_have_columns() -> None:
     class Tree(BaseModel):
         children: list[Tree]
 
@@ -101,6 +101,6 @@ def test_a_type_that_holds_itself_and_one_without_a_schema() -> None:
     assert column.kind in {"json", "text"}
 
 
-def test_a_text_as_a_whole() -> None:
+def test_a_response_without_a_type_is_one_text_column() -> None:
     [column] = describe_columns(None, ("output",), nullable=False)
     assert (column.name, column.kind, column.samples) == ("output", "text", ("text",))

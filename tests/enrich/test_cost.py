@@ -1,4 +1,4 @@
-"""All that is paid is told, and stays within the budget: also by answers that would not do, and by tries that end."""
+"""All costs are reported and stay within the budget, also those of invalid outputs and of attempts that end early."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_responses.exceptions import (
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, connect, enrich, lines, manifest, parts, result, table
 
-NO_JSON = {"text": "not as typed"}
+NO_JSON = {"text": "no JSON"}
 TYPED = TaskRequest(fields={}, output_type=Label, stream=False)
 
 
@@ -49,7 +49,7 @@ def test_requests_that_are_sent_again_stay_within_the_budget(output_retries, res
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_what_was_paid_before_a_run_stopped_is_in_the_account_of_the_next(cache, responses_sandbox, tmp_path):
+def test_the_next_attempt_includes_the_cost_of_a_stopped_one(cache, responses_sandbox, tmp_path):
     run = replace(TYPED, cache=cache)
     responses_sandbox.script(NO_JSON, {"status": 402}, {})
     with pytest.raises(PaymentRequiredResponseError):
@@ -62,8 +62,8 @@ def test_what_was_paid_before_a_run_stopped_is_in_the_account_of_the_next(cache,
 
 
 @pytest.mark.parametrize("steps", [[{"drop": "after"}], [NO_JSON, *[{"drop": "after"}] * 2]])
-def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, responses_sandbox, tmp_path):
-    """And what is known beside it stays known."""
+def test_an_unknown_price_stays_unknown_in_the_next_attempt(steps, responses_sandbox, tmp_path):
+    """And known prices stay known."""
     run = replace(TYPED, cache=False)
     limits = Limits(concurrency=1, max_failures=1)
     responses_sandbox.script(*steps)
@@ -74,7 +74,7 @@ def test_an_unknown_price_stays_unknown_in_the_account_of_the_next(steps, respon
     assert second["cost"] == pytest.approx(first["cost"] + second["cost_this_attempt"])
 
 
-def test_a_later_attempt_knows_the_most_expensive_response(responses_sandbox, tmp_path):
+def test_a_later_attempt_estimates_costs_by_the_parts(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path / "one", table(1))
     price = responses_sandbox.billed[0].cost
     for number in (1, 2):
@@ -84,7 +84,7 @@ def test_a_later_attempt_knows_the_most_expensive_response(responses_sandbox, tm
     assert len(responses_sandbox.billed) == 1 + 2
 
 
-def test_a_send_that_may_have_been_billed_is_counted_where_nobody_tells(responses_sandbox, tmp_path):
+def test_a_send_that_may_have_been_billed_counts_as_unpriced(responses_sandbox, tmp_path):
     responses_sandbox.script({"drop": "after"})
     config = replace(connect(responses_sandbox.base_url), dialect="open")
     told = enrich(responses_sandbox, tmp_path / "open", table(1), config=config)
@@ -98,14 +98,14 @@ def test_a_send_that_may_have_been_billed_is_counted_where_nobody_tells(response
 
 
 class FullIndex(Index):
-    """One whose disk is full once there is a response."""
+    """An index whose disk is full once there is a response."""
 
-    def add_outcomes(self, answers: Any) -> None:
-        if list(answers):
+    def add_outcomes(self, outcomes: Any) -> None:
+        if list(outcomes):
             raise sqlite3.OperationalError("database or disk is full")
 
 
-def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sandbox, tmp_path):
+def test_a_full_disk_of_the_index_loses_no_response_and_pays_none_twice(responses_sandbox, tmp_path):
     environment = Environment(tick=0.01, part_rows=10, open_index=FullIndex)
     with pytest.raises(StorageError, match=r"the index of the rows in .* cannot be written"):
         enrich(responses_sandbox, tmp_path, table(60), environment)
@@ -118,7 +118,7 @@ def test_an_index_that_has_no_more_room_loses_and_doubles_nothing(responses_sand
     assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
 
-def test_rows_that_ask_the_same_are_one_line_and_one_failure(responses_sandbox, tmp_path):
+def test_rows_with_the_same_request_are_one_line_of_a_part_and_one_failure(responses_sandbox, tmp_path):
     same = [{"id": f"s{number}", "text": "N/A"} for number in range(60)]
     responses_sandbox.script({"status": 400})
     told = enrich(responses_sandbox, tmp_path, [*same, *table(100)], limits=Limits(max_failures=60, concurrency=1))
@@ -128,7 +128,7 @@ def test_rows_that_ask_the_same_are_one_line_and_one_failure(responses_sandbox, 
 
 
 def found(most: int) -> type[BaseModel]:
-    """Give a type whose schema is the same, however long a label it takes."""
+    """Return a type whose schema does not depend on the length of labels that its validator accepts."""
 
     class Found(BaseModel):
         label: str
@@ -144,9 +144,9 @@ def found(most: int) -> type[BaseModel]:
 
 
 class TestReadInAnotherWay:
-    """The request is the same, and what reads its answer is not: nothing of it comes out empty."""
+    """The request is the same, and its response is read by other arguments."""
 
-    def test_taking_what_there_is(self, responses_sandbox, tmp_path):
+    def test_a_truncated_response_is_accepted_later(self, responses_sandbox, tmp_path):
         ask = lambda row: {"model": "sandbox/incomplete", "input": row["text"]}  # noqa: E731
         text = TaskRequest(fields={}, stream=False)
         with pytest.raises(TooManyFailuresError, match=r"3 of 3 rows failed .*, and none succeeded"):
@@ -160,14 +160,14 @@ class TestReadInAnotherWay:
         assert len(responses_sandbox.ledger) == sent
         assert told["cost"] == pytest.approx(paid(responses_sandbox))
 
-    def test_a_response_of_another_type_is_accepted_once(self, responses_sandbox, tmp_path):
+    def test_an_invalid_output_is_accepted_once(self, responses_sandbox, tmp_path):
         responses_sandbox.script(NO_JSON | {"times": 100})
         run = replace(TYPED, on_invalid_output="return", output_retries=0)
         enrich(responses_sandbox, tmp_path, table(3), request=run)
         enrich(responses_sandbox, tmp_path, table(3), request=run)
         assert len(responses_sandbox.ledger) == 3
 
-    def test_the_whole_response_instead(self, responses_sandbox, tmp_path):
+    def test_another_result_argument_sends_the_rows_again(self, responses_sandbox, tmp_path):
         for result_of in ("text", "response", "text"):
             run = TaskRequest(fields={}, result=result_of, stream=False)
             enrich(responses_sandbox, tmp_path, table(2), request=run)
@@ -177,7 +177,7 @@ class TestReadInAnotherWay:
         assert len(responses_sandbox.billed) == 2
 
     @pytest.mark.parametrize("wrapped", [False, True])
-    def test_a_corrected_validator_reads_what_was_paid_for(self, wrapped, responses_sandbox, tmp_path):
+    def test_a_corrected_validator_accepts_a_paid_response(self, wrapped, responses_sandbox, tmp_path):
         def run(most: int) -> TaskRequest:
             kind = RootModel[found(most)] if wrapped else found(most)
             return TaskRequest(fields={}, output_type=kind, output_retries=0, stream=False)
@@ -210,7 +210,7 @@ class TestReadInAnotherWay:
         assert [row["label"] for row in result(tmp_path)] == ["X", "XX"]
 
 
-def test_a_field_that_is_a_column_of_the_result_costs_nothing(responses_sandbox, tmp_path):
+def test_a_field_with_the_name_of_a_result_column_is_refused_at_no_cost(responses_sandbox, tmp_path):
     from pydantic import BaseModel, Field
 
     class Taken(BaseModel):

@@ -1,4 +1,4 @@
-"""Money that may be unknown."""
+"""Sums of costs that may be unknown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_responses.enrich.cost_total import CostTotal, short_dollar
         (CostTotal(0.0, unpriced=1) + CostTotal(1.5, priced=2), 1.5, "at least $1.50"),
     ],
 )
-def test_what_is_unknown_is_said(amount, total, said):
+def test_unknown_costs_are_shown_as_unknown_or_as_a_minimum(amount, total, said):
     assert (amount.total, str(amount)) == (total, said)
 
 
@@ -26,5 +26,5 @@ def test_what_is_unknown_is_said(amount, total, said):
     ("dollars", "said"),
     [(0.0, "$0.00"), (1e-9, "<$0.000001"), (0.000025, "$0.000025"), (0.5, "$0.50"), (1234.567, "$1,234.57")],
 )
-def test_an_amount_is_as_short_as_it_can_be(dollars, said):
+def test_an_amount_has_only_the_decimals_that_it_needs(dollars, said):
     assert short_dollars(dollars) == said

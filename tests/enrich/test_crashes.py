@@ -35,12 +35,12 @@ SEQUENCES = 20
 
 @pytest.fixture(autouse=True)
 def _no_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stops is this process and not the machine, so that nothing has to reach the disk."""
+    """Only the process stops, and not the machine, so nothing has to reach the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def tables_on_disk(folder: Path, before: int) -> Callable[[], Table]:
-    """Return what makes tables, each in an output of its own, which may begin with an earlier result."""
+    """Return a function that makes tables, each in an output of its own, which may begin with an earlier result."""
 
     def at(path: Path) -> Table:
         return Table(lambda crash: CrossingDisk(path, crash), LocalStorage(path), rows=ROWS, before=before)
@@ -58,7 +58,7 @@ def tables_on_disk(folder: Path, before: int) -> Callable[[], Table]:
 
 
 def tables_in_memory(before: int) -> Callable[[], Table]:
-    """Return what makes tables in memory, whose lease is not exclusive."""
+    """Return a function that makes tables in memory, whose lease is not exclusive."""
 
     def among(files: dict[str, bytes]) -> Table:
         storage = partial(CrossingShelf, files)

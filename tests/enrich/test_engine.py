@@ -1,4 +1,4 @@
-"""The engine against the sandbox: what is sent, what is paid, and what comes out."""
+"""The engine against the sandbox: requests, costs and results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.enrich.jobs import (
 TEXT = TaskRequest(fields={}, stream=False)
 
 
-def test_a_first_run_writes_a_response_for_every_row_in_order(responses_sandbox, tmp_path):
+def test_a_first_attempt_writes_the_response_of_every_row_in_order(responses_sandbox, tmp_path):
     told = enrich(responses_sandbox, tmp_path, table(30))
 
     rows = result(tmp_path)
@@ -65,7 +65,7 @@ def test_a_first_run_writes_a_response_for_every_row_in_order(responses_sandbox,
     assert told["output"] == str(tmp_path / "result.jsonl")
 
 
-def test_the_manifest_says_what_the_ledger_does(responses_sandbox, tmp_path):
+def test_the_manifest_has_the_figures_of_the_ledger(responses_sandbox, tmp_path):
     rows = table(20)
     enrich(responses_sandbox, tmp_path, rows)
     ledger = responses_sandbox.ledger
@@ -82,7 +82,7 @@ def test_the_manifest_says_what_the_ledger_does(responses_sandbox, tmp_path):
     assert (second["cache_hits"], second["cost_this_attempt"], second["requests_sent"]) == (20, 0.0, 20)
 
 
-def test_the_cost_of_a_discarded_response_is_reported(responses_sandbox, tmp_path):
+def test_the_cost_of_an_invalid_output_is_reported(responses_sandbox, tmp_path):
     responses_sandbox.script({"text": "no JSON"})
     told = enrich(responses_sandbox, tmp_path, table(1))
 
@@ -96,12 +96,12 @@ def test_the_cost_of_a_discarded_response_is_reported(responses_sandbox, tmp_pat
     assert result(tmp_path)[0]["_sends"] == 2
 
 
-def test_what_was_paid_before_a_failed_second_send_is_told(responses_sandbox, tmp_path):
+def test_the_cost_before_a_failed_second_send_is_reported(responses_sandbox, tmp_path):
     responses_sandbox.script({"text": "no JSON"}, {"status": 500}, {})
     told = enrich(responses_sandbox, tmp_path, table(1))
 
     ledger = responses_sandbox.ledger
-    # The kept answer, which would not do, comes once more for nothing.
+    # The cached invalid output is returned once more at no cost.
     assert [(entry.status, entry.outcome) for entry in ledger] == [
         (200, "generated"),
         (500, "error"),
@@ -113,7 +113,7 @@ def test_what_was_paid_before_a_failed_second_send_is_told(responses_sandbox, tm
     assert result(tmp_path)[0]["_cost"] == told["cost"]
 
 
-def test_a_second_run_sends_nothing(responses_sandbox, tmp_path):
+def test_a_second_attempt_sends_nothing(responses_sandbox, tmp_path):
     rows = table(30)
     enrich(responses_sandbox, tmp_path, rows)
     before = (tmp_path / "result.jsonl").read_bytes()
@@ -141,7 +141,7 @@ def test_a_changed_request_is_sent_again(changed, responses_sandbox, tmp_path):
     assert changed.items() <= responses_sandbox.ledger[3].body.items()
 
 
-def test_columns_outside_of_the_prompt_change_without_sending(responses_sandbox, tmp_path):
+def test_a_changed_column_outside_the_prompt_sends_nothing(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(5))
     enrich(responses_sandbox, tmp_path, [row | {"stars": 4} for row in table(5)])
 
@@ -149,7 +149,7 @@ def test_columns_outside_of_the_prompt_change_without_sending(responses_sandbox,
     assert [(row["stars"], row["_status"]) for row in result(tmp_path)] == [(4, "ok")] * 5
 
 
-def test_rows_may_be_added_removed_and_moved(responses_sandbox, tmp_path):
+def test_added_removed_and_moved_rows_are_recognized(responses_sandbox, tmp_path):
     rows = table(6)
     enrich(responses_sandbox, tmp_path, rows[:4])
     moods = {row["id"]: row["mood"] for row in result(tmp_path)}
@@ -161,7 +161,7 @@ def test_rows_may_be_added_removed_and_moved(responses_sandbox, tmp_path):
     assert [row["mood"] for row in result(tmp_path)][1:] == [moods["r3"], moods["r0"]]
 
 
-def test_only_what_failed_is_sent_again(responses_sandbox, tmp_path):
+def test_only_failed_rows_are_sent_again(responses_sandbox, tmp_path):
     rows = table(10)
     responses_sandbox.script({"status": 500})
     options = RequestOptions(max_retries=0)
@@ -180,7 +180,7 @@ def test_only_what_failed_is_sent_again(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("step", [{"refusal": "No."}, {"incomplete": "max_output_tokens"}])
-def test_a_final_response_that_is_invalid_is_not_sent_again(step, responses_sandbox, tmp_path):
+def test_a_rejected_response_is_not_requested_again(step, responses_sandbox, tmp_path):
     responses_sandbox.script(step)
     limits = Limits(concurrency=1, max_failures=1)
     enrich(responses_sandbox, tmp_path, table(3), limits=limits)
@@ -197,7 +197,7 @@ def test_a_final_response_that_is_invalid_is_not_sent_again(step, responses_sand
     assert not caught.value.retryable
 
 
-def test_a_truncated_response_may_be_accepted(responses_sandbox, tmp_path):
+def test_a_truncated_response_is_accepted_with_on_invalid_output_return(responses_sandbox, tmp_path):
     responses_sandbox.script({"incomplete": "max_output_tokens"})
     enrich(responses_sandbox, tmp_path, table(1), request=replace(TEXT, on_invalid_output="return"))
     (row,) = result(tmp_path)
@@ -205,7 +205,7 @@ def test_a_truncated_response_may_be_accepted(responses_sandbox, tmp_path):
     assert row["output"]
 
 
-def test_without_resume_a_cleared_task_starts_over_and_its_retry_resumes(responses_sandbox, tmp_path):
+def test_without_resume_a_cleared_task_starts_again_and_its_retry_continues(responses_sandbox, tmp_path):
     rows = table(4)
 
     def run(idempotency_key: str, try_number: int = 1) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def test_without_resume_a_cleared_task_starts_over_and_its_retry_resumes(respons
 
     run("first")
     assert run("cleared")["generation"] == 2
-    assert len(responses_sandbox.billed) == 8  # the salt is another: no answer is a kept one
+    assert len(responses_sandbox.billed) == 8  # another idempotency key: no response is cached
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0002"]
     assert run("cleared", 2)["requests_sent"] == 0
     max((tmp_path / "lease").iterdir()).write_text("{torn")
@@ -230,28 +230,30 @@ def test_without_resume_a_cleared_task_starts_over_and_its_retry_resumes(respons
         ({"status": 503, "times": 50}, {"limits": Limits(max_outage=0.01)}, ResponsesError),
     ],
 )
-def test_without_resume_a_run_without_responses_loses_nothing(step, given, error, responses_sandbox, tmp_path):
+def test_without_resume_an_attempt_without_responses_keeps_earlier_ones(
+    step, given, error, responses_sandbox, tmp_path
+):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script(step)
-    anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}
+    cleared = {"writer": Writer(owner="task", idempotency_key="cleared"), "resume": False}
     with pytest.raises(error):
-        enrich(responses_sandbox, tmp_path, table(4), **anew, **given)
+        enrich(responses_sandbox, tmp_path, table(4), **cleared, **given)
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001"]
 
     told = enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="task", idempotency_key="next"))
     assert (told["generation"], told["requests_sent"], told["counts"]) == (1, 0, {"ok": 4})
     responses_sandbox.reset()
-    told = enrich(responses_sandbox, tmp_path, table(4), **anew)
-    assert (told["generation"], told["requests_sent"]) == (3, 4)  # no number is taken twice
+    told = enrich(responses_sandbox, tmp_path, table(4), **cleared)
+    assert (told["generation"], told["requests_sent"]) == (3, 4)  # no generation is used twice
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0003"}
 
 
-def test_without_resume_a_stopped_run_is_resumed_from_its_responses(responses_sandbox, tmp_path):
+def test_without_resume_the_retry_of_a_stopped_attempt_continues(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(4))
     responses_sandbox.script({}, {"status": 402, "times": 50})
-    anew = {"writer": Writer(owner="task", idempotency_key="anew"), "resume": False}
+    cleared = {"writer": Writer(owner="task", idempotency_key="cleared"), "resume": False}
     with pytest.raises(PaymentRequiredResponseError):
-        enrich(responses_sandbox, tmp_path, table(4), limits=Limits(concurrency=1), **anew)
+        enrich(responses_sandbox, tmp_path, table(4), limits=Limits(concurrency=1), **cleared)
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0001", "part-g0002"}
     responses_sandbox.reset()
     told = enrich(responses_sandbox, tmp_path, table(4))
@@ -259,7 +261,7 @@ def test_without_resume_a_stopped_run_is_resumed_from_its_responses(responses_sa
     assert {part.name[:10] for part in parts(tmp_path)} == {"part-g0002"}
 
 
-def test_without_resume_a_server_that_knows_no_idempotency_key_is_asked_again_as_well(responses_sandbox, tmp_path):
+def test_without_resume_rows_are_sent_again_to_servers_without_idempotency_keys(responses_sandbox, tmp_path):
     config = replace(connect(responses_sandbox.base_url), dialect="open")
     for idempotency_key in ("first", "cleared"):
         writer = Writer(owner="task", idempotency_key=idempotency_key)
@@ -286,7 +288,7 @@ def test_identical_requests_are_sent_once(responses_sandbox, tmp_path):
     assert manifest(tmp_path)["cost"] == told["cost"]
 
 
-def test_the_rows_of_a_callable_may_have_whole_requests(responses_sandbox, tmp_path):
+def test_a_function_of_the_row_may_return_a_request(responses_sandbox, tmp_path):
     def whole(row: dict[str, Any]) -> dict[str, Any]:
         message = {"type": "message", "role": "user", "content": row["text"]}
         return {"model": MODEL, "input": (message,), "metadata": {"row": row["id"]}}
@@ -295,7 +297,7 @@ def test_the_rows_of_a_callable_may_have_whole_requests(responses_sandbox, tmp_p
     assert sorted(entry.metadata["row"] for entry in responses_sandbox.ledger) == ["r0", "r1", "r2"]
 
 
-def test_all_tries_of_a_row_are_the_runners(responses_sandbox, tmp_path):
+def test_only_the_sender_retries_a_row(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 500, "times": 2})
     options = RequestOptions(max_retries=1)
     with pytest.raises(TooManyFailuresError, match="InternalServerResponseError"):
@@ -313,14 +315,14 @@ def test_an_output_type_that_wraps_another_is_one_column(responses_sandbox, tmp_
     assert isinstance(result(tmp_path)[0]["output"]["mood"], str)
 
 
-def test_chosen_columns_come_with_the_key_and_need_not_mind_the_others(responses_sandbox, tmp_path):
+def test_chosen_columns_include_the_key_and_ignore_conflicts_of_others(responses_sandbox, tmp_path):
     rows = [{"id": 1, "text": "a", "mood": "old", "_cost": 3, "stars": None}]
     enrich(responses_sandbox, tmp_path, rows, columns=["stars"])
     assert list(result(tmp_path)[0])[:4] == ["_row", "id", "stars", "mood"]
     assert result(tmp_path)[0]["mood"] != "old"
 
 
-def test_cancelling_keeps_what_is_done(responses_sandbox, tmp_path):
+def test_cancelling_saves_the_responses(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     environment = Environment(part_writer=watching(lambda kept: enrichment.cancel() if kept == 5 else None))
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(20)), environment)
@@ -329,7 +331,7 @@ def test_cancelling_keeps_what_is_done(responses_sandbox, tmp_path):
     assert sum(len(lines(part)) for part in parts(tmp_path)) == 5
 
 
-def test_cancelling_while_the_source_is_read_reads_no_further(responses_sandbox, tmp_path):
+def test_cancelling_stops_reading_the_source(responses_sandbox, tmp_path):
     read = []
 
     def chunks():
@@ -347,27 +349,27 @@ def test_cancelling_while_the_source_is_read_reads_no_further(responses_sandbox,
 
 
 def shards(sandbox: Any, folder: Path, rows: list[Any], **given: Any) -> list[list[str]]:
-    """Run three, one after the other; give the rows of each."""
+    """Run three shards, and return the rows of each."""
     for number in range(3):
         enrich(sandbox, folder / str(number), rows, shard=(number, 3), **given)
     return [sorted(row["id"] for row in result(folder / str(number))) for number in range(3)]
 
 
-def test_a_row_is_in_the_same_shard_wherever_it_stands(responses_sandbox, tmp_path):
-    # In every release: else what is answered would be asked again.
+def test_a_row_is_in_the_same_shard_whatever_its_position(responses_sandbox, tmp_path):
+    # In every release, or rows with a response would be sent again.
     same = [["r1", "r4"], ["r11", "r6"], ["r0", "r10", "r2", "r3", "r5", "r7", "r8", "r9"]]
     assert shards(responses_sandbox, tmp_path, table(12)) == same
     assert shards(responses_sandbox, tmp_path, table(12)[::-1]) == same
     assert len(responses_sandbox.ledger) == 12
 
 
-def test_shards_without_a_key_have_all_rows_between_them(responses_sandbox, tmp_path):
+def test_shards_without_a_key_share_all_rows(responses_sandbox, tmp_path):
     rows = table(7)
     found = shards(responses_sandbox, tmp_path, [], key=None, read_chunks=lambda: iter([rows[:4], rows[4:]]))
     assert found == [["r0", "r3", "r6"], ["r1", "r4"], ["r2", "r5"]]
 
 
-def test_a_run_ends_in_time(responses_sandbox, tmp_path):
+def test_an_attempt_ends_at_its_timeout(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 20})
     later = 0.0
 
@@ -382,7 +384,7 @@ def test_a_run_ends_in_time(responses_sandbox, tmp_path):
     assert manifest(tmp_path)["counts"] == {"ok": 5, "missing": 15}
 
 
-def test_progress_is_told(responses_sandbox, tmp_path, caplog):
+def test_progress_is_logged_and_reported(responses_sandbox, tmp_path, caplog):
     responses_sandbox.latency = 0.05
     told: list[Any] = []
     with caplog.at_level(logging.INFO):
@@ -396,14 +398,14 @@ def test_progress_is_told(responses_sandbox, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("rows", [60, 300])
-def test_a_run_whose_requests_all_fail_for_good_is_not_retried(rows, responses_sandbox, tmp_path):
+def test_an_attempt_whose_requests_all_fail_for_good_is_not_retried(rows, responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400, "times": rows})
     with pytest.raises(TooManyFailuresError) as caught:
         enrich(responses_sandbox, tmp_path, table(rows))
     assert not caught.value.retryable
 
 
-def test_a_run_of_which_some_requests_may_succeed_later_is_retried(responses_sandbox, tmp_path):
+def test_an_attempt_with_retryable_failures_is_retried(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 500}, {"status": 400, "times": 300})
     options = RequestOptions(max_retries=0)
     with pytest.raises(TooManyFailuresError, match="more than half") as caught:
@@ -428,14 +430,14 @@ def test_an_attempt_starts_with_the_window_that_the_last_one_ended_with(response
     enrichment = Enrichment(job(responses_sandbox, tmp_path, table(1000), limits=limits), environment)
     with pytest.raises(RequestCancelledError):
         enrichment.run()
-    assert max(seen) == 64  # no response has come
+    assert max(seen) == 64  # no response has arrived
     responses_sandbox.reset()
     again = enrich(responses_sandbox, tmp_path, table(300), limits=limits)
     assert (again["requests_sent"], again["window"]) == (0, 64)
 
 
 @pytest.mark.parametrize("window", [None, "64", True, -3, 0.5, {}])
-def test_a_manifest_of_another_version_is_no_reason_to_fail(window, responses_sandbox, tmp_path):
+def test_a_manifest_of_another_version_does_not_fail_the_attempt(window, responses_sandbox, tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"window": window, "version": 99}))
     assert enrich(responses_sandbox, tmp_path, table(3))["counts"] == {"ok": 3}
     (tmp_path / "manifest.json").write_text("[]")

@@ -1,4 +1,4 @@
-"""What follows from a failed request."""
+"""The action after a failed request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def of_account(seconds: float) -> ResponsesError:
     ],
     ids=str,
 )
-def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
+def test_each_failure_has_a_kind(error: ResponsesError, kind: Kind) -> None:
     assert kind_of(error) is kind
 
 
@@ -86,14 +86,14 @@ def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
         (status_error(429, retry_after=601.0), {}, Decision(Action.STOP)),
         (of_account(601.0), {}, Decision(Action.STOP)),
         (status_error(500, retry_after=601.0), {}, Decision(Action.STOP)),
-        # one of many: its row waits, and nobody else
+        # one of many: only its row waits
         (status_error(429, retry_after=9.0), {}, Decision(Action.RETRY, wait=9.0, is_free=True)),
         (status_error(429), {}, Decision(Action.RETRY, wait=0.5, is_free=True)),
         (status_error(429), {"busy": 2}, Decision(Action.RETRY, wait=2.0, is_free=True)),
         (status_error(429), {"busy": 49, "retries": 2}, Decision(Action.RETRY, wait=16.0, is_free=True)),
         (status_error(429), {"busy": MAX_BUSY, "retries": 1}, Decision(Action.RETRY, wait=8.0)),
         (status_error(429), {"busy": MAX_BUSY, "retries": 2}, Decision(Action.FINISH)),
-        # of a sizable share: all wait
+        # of a large share: all wait
         (
             status_error(503, retry_after=9.0),
             {"is_overloaded": True, "retries": 9, "busy": 99},
@@ -112,7 +112,7 @@ def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
         ),
         (status_error(502), {"is_over": True, "is_down": True}, Decision(Action.CANCEL)),
         (status_error(429), {"is_over": True}, Decision(Action.CANCEL)),
-        # what may have been billed is sent again only so often, whatever the reason
+        # sends that may have been billed are repeated within their own limit, whatever the reason
         (dropped(), {}, Decision(Action.RETRY, wait=0.5)),
         (dropped(), {"ambiguous_retries": 1}, Decision(Action.FINISH)),
         (dropped(), {"ambiguous_retries": 1, "is_down": True}, Decision(Action.FINISH)),
@@ -120,7 +120,7 @@ def test_what_a_failure_is_about(error: ResponsesError, kind: Kind) -> None:
     ],
     ids=str,
 )
-def test_what_follows_from_a_failure(error: ResponsesError, changes: dict[str, Any], expected: Decision) -> None:
+def test_each_failure_has_an_action(error: ResponsesError, changes: dict[str, Any], expected: Decision) -> None:
     assert decide(error, replace(STATE, draw=1.0, **changes)) == expected
 
 
@@ -133,7 +133,7 @@ def test_what_follows_from_a_failure(error: ResponsesError, changes: dict[str, A
     st.booleans(),
     st.floats(0, 1),
 )
-def test_no_row_is_sent_before_the_service_says_and_none_waits_much_longer(
+def test_a_row_waits_for_retry_after_and_little_longer(
     error: ResponsesError,
     retry_after: float | None,
     busy: int,
@@ -150,6 +150,6 @@ def test_no_row_is_sent_before_the_service_says_and_none_waits_much_longer(
         assert decision.hold <= (retry_after or 0.0)
 
 
-def test_a_run_in_which_all_failures_are_final_is_final() -> None:
+def test_an_attempt_is_final_if_all_its_failures_are() -> None:
     assert is_final(retryable_failures=0)
     assert not is_final(retryable_failures=1)

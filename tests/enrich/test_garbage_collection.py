@@ -1,4 +1,4 @@
-"""The garbage collector is as it was after a run, however that ended."""
+"""The settings of the garbage collector are restored after an attempt, however it ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def thresholds() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("ends", [None, KeyboardInterrupt])
-def test_all_is_as_it_was(ends):
+def test_the_settings_are_restored(ends):
     before = gc.get_threshold()
     try:
         with fewer_collections():
@@ -35,7 +35,7 @@ def test_all_is_as_it_was(ends):
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-def test_what_another_froze_stays_frozen():
+def test_objects_that_others_froze_stay_frozen():
     gc.freeze()
     count = gc.get_freeze_count()
     with fewer_collections():
@@ -44,14 +44,14 @@ def test_what_another_froze_stays_frozen():
 
 
 @pytest.mark.parametrize("before", [(0, 10, 10), (50_000, 5, 1000)])
-def test_who_collects_less_or_not_at_all_still_does(before):
+def test_a_higher_threshold_or_a_disabled_collector_is_not_changed(before):
     gc.set_threshold(*before)
     with fewer_collections():
         assert gc.get_threshold() == before
     assert gc.get_threshold() == before
 
 
-def test_a_run_leaves_it_as_it_was(responses_sandbox, tmp_path):
+def test_an_attempt_restores_the_settings(responses_sandbox, tmp_path):
     before, seen = gc.get_threshold(), []
     ask = lambda row: (seen.append(gc.get_threshold()[0]), {"model": "openai/gpt-4o-mini", "input": row["text"]})[1]  # noqa: E731
     enrich(responses_sandbox, tmp_path / "one", table(3), row_fields=ask)

@@ -1,4 +1,4 @@
-"""A real server that is shut down: it closes its port, and leaves what is in flight open and unanswered."""
+"""A real server that is shut down: it closes its port, and leaves requests in flight open without a response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Server:
     Serves on loopback, a thread for each connection.
 
     :param port: 0 for any.
-    :param most: requests that it answers; with the next it closes its port, and answers nobody any more.
+    :param most: number of requests that get a response. Then the server closes its port, and responds no more.
     """
 
     port: int = 0
@@ -123,7 +123,7 @@ def servers() -> Iterator[list[Server]]:
         server.stop()
 
 
-def test_a_server_that_hangs_on_shutdown_and_a_new_one_on_the_same_port(tmp_path, servers):
+def test_a_new_server_on_the_same_port_gets_the_requests_of_one_that_hangs(tmp_path, servers):
     old = Server(most=ROWS / 3)
     servers.append(old)
     starts = When("The service is down", lambda: servers.append(Server(port=old.port)))

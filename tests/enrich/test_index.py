@@ -1,4 +1,4 @@
-"""The local index: order, duplicates, and which answer counts."""
+"""The local index: order, duplicates, and which outcome counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Make = Callable[[], Index]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """As many indexes as a test wants."""
+    """Return a function that makes indexes."""
     folder, made = tmp_path_factory.mktemp("indexes"), list[Index]()
 
     def new() -> Index:
@@ -40,20 +40,20 @@ def index(make: Make) -> Index:
 
 
 def row(position: int, request: str | None, key: str | None = None, error: str | None = None) -> IndexedRow:
-    """A row with a request that is told by a word."""
+    """Return a row whose request is identified by a word."""
     fingerprint = None if request is None else request.encode()
     fields = None if request is None else json.dumps({"input": request})
     return IndexedRow(position, key or str(position), fingerprint, json.dumps({"n": position}), error, fields)
 
 
 def fill(index: Index, requests: str) -> None:
-    """One row per letter; a dot is a row that is not sent."""
+    """Return one row for each letter; a dot is a row that is not sent."""
     index.add([row(n, None, error="bad") if word == "." else row(n, word) for n, word in enumerate(requests)])
     index.check_keys(None)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_a_key_that_is_there_twice_is_refused_with_both_rows(index: Index, chunk: int) -> None:
+def test_a_duplicate_key_is_refused_with_both_rows(index: Index, chunk: int) -> None:
     keys = ["a", "b", "c", "b", "d", "a", "a"]
     rows = [row(n, "x", key) for n, key in enumerate(keys)]
     for start in range(0, len(rows), chunk):
@@ -63,20 +63,20 @@ def test_a_key_that_is_there_twice_is_refused_with_both_rows(index: Index, chunk
     assert caught.value.fields == ("key",)
 
 
-def test_keys_that_differ_pass(index: Index) -> None:
+def test_unique_keys_are_accepted(index: Index) -> None:
     index.add([row(0, "x", "a"), row(1, "x", "A"), row(2, None, "a ")])
     index.check_keys("id")
     assert index.counts() == {"missing": 2, "invalid": 1}
 
 
-def test_rows_without_a_key_may_be_the_same(index: Index) -> None:
+def test_rows_without_a_key_may_be_equal(index: Index) -> None:
     index.add([row(0, "x", "a"), row(1, "x", "a")])
     index.check_keys(None)
     assert index.counts() == {"missing": 2}
 
 
 def winner(statuses: tuple[str, ...]) -> int:
-    """Tell which of several answers to one request counts."""
+    """Return the outcome that counts, of several for one request."""
     if "ok" in statuses:
         return statuses.index("ok")
     final = [n for n, status in enumerate(statuses) if status != "failed"]
@@ -84,29 +84,31 @@ def winner(statuses: tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_the_first_ok_counts_else_the_first_final_response_else_the_last_failure(make: Make, at_once: bool) -> None:
+def test_the_first_ok_outcome_counts_otherwise_the_first_final_one_otherwise_the_last_failure(
+    make: Make, at_once: bool
+) -> None:
     kinds = ("ok", "refused", "invalid_output", "failed")
     for statuses in itertools.chain.from_iterable(itertools.product(kinds, repeat=n) for n in (1, 2, 3)):
         index = make()
         fill(index, "x")
-        answers = [(b"x", status, f'{{"n":{n}}}') for n, status in enumerate(statuses)]
-        for some in [answers] if at_once else [[answer] for answer in answers]:
+        outcomes = [(b"x", status, f'{{"n":{n}}}') for n, status in enumerate(statuses)]
+        for some in [outcomes] if at_once else [[outcome] for outcome in outcomes]:
             index.add_outcomes(iter(some))
         expected = winner(statuses)
-        [(_, _, _, _, answer, _)] = index.results()
-        assert answer == f'{{"n":{expected}}}', statuses
+        [(_, _, _, _, outcome, _)] = index.results()
+        assert outcome == f'{{"n":{expected}}}', statuses
         assert index.counts() == {statuses[expected]: 1}
         assert index.count_pending() == (statuses[expected] == "failed")
         index.close()
 
 
-def test_requests_without_a_final_response_are_pending_in_the_order_of_the_source(index: Index) -> None:
+def test_requests_without_a_final_outcome_are_pending_in_the_order_of_the_source(index: Index) -> None:
     fill(index, "abac.dbea")
     index.add_outcomes([(b"b", "ok", "{}"), (b"c", "failed", "{}"), (b"d", "refused", "{}")])
     assert index.count_pending() == 3
     first = index.next_pending(2)
     assert first == [PendingRequest(0, b"a", 3, '{"input": "a"}'), PendingRequest(3, b"c", 1, '{"input": "c"}')]
-    index.add_outcomes([(b"a", "failed", "{}"), (b"c", "ok", "{}")])  # what was given once is not given again
+    index.add_outcomes([(b"a", "failed", "{}"), (b"c", "ok", "{}")])  # a request is returned once
     assert [pending.fingerprint for pending in index.next_pending(2)] == [b"e"]
     assert index.next_pending(2) == []
     assert index.next_pending(2) == []
@@ -115,18 +117,18 @@ def test_requests_without_a_final_response_are_pending_in_the_order_of_the_sourc
 
 @given(
     requests=st.text("abcdefgh.", max_size=40),
-    answers=st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["ok", "refused", "failed"])),
+    outcomes=st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["ok", "refused", "failed"])),
     size=st.integers(1, 5),
 )
-def test_pages_together_are_all_that_is_left(make: Make, requests: str, answers: dict[str, str], size: int) -> None:
+def test_pages_of_pending_requests_are_complete(make: Make, requests: str, outcomes: dict[str, str], size: int) -> None:
     index = make()
     fill(index, requests)
-    index.add_outcomes((word.encode(), status, "{}") for word, status in answers.items())
+    index.add_outcomes((word.encode(), status, "{}") for word, status in outcomes.items())
     found: list[PendingRequest] = []
     while page := index.next_pending(size):
         assert len(page) <= size
         found += page
-    left = [word for word in dict.fromkeys(requests.replace(".", "")) if answers.get(word, "failed") == "failed"]
+    left = [word for word in dict.fromkeys(requests.replace(".", "")) if outcomes.get(word, "failed") == "failed"]
     assert [pending.fingerprint.decode() for pending in found] == left
     assert [pending.row_count for pending in found] == [requests.count(word) for word in left]
     assert [pending.first_row for pending in found] == [requests.index(word) for word in left]
@@ -136,7 +138,7 @@ def test_pages_together_are_all_that_is_left(make: Make, requests: str, answers:
     index.close()
 
 
-def test_responses_fan_out_and_are_paid_once(index: Index) -> None:
+def test_rows_with_the_same_request_share_an_outcome_that_is_paid_once(index: Index) -> None:
     fill(index, "xyx.z")
     index.add_outcomes([(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
     index.add_outcomes([(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
@@ -157,7 +159,7 @@ def test_responses_fan_out_and_are_paid_once(index: Index) -> None:
     ]
 
 
-def test_a_shared_response_costs_nothing_unless_its_price_is_unknown() -> None:
+def test_a_shared_outcome_is_free_unless_its_price_is_unknown() -> None:
     assert json.loads(without_cost('{"a":1,"_cost":0.25}')) == {"a": 1, "_cost": 0.0}
     assert json.loads(without_cost('{"a":1,"_cost":null}')) == {"a": 1, "_cost": None}
 
@@ -167,14 +169,14 @@ def test_rows_are_found_by_position(index: Index) -> None:
     assert index.row_at(1) == (1, "1", '{"n": 1}')
 
 
-def test_the_first_row_that_is_not_sent_is_told(index: Index) -> None:
+def test_the_first_invalid_row_is_found(index: Index) -> None:
     fill(index, "x")
     assert index.first_invalid() is None
     index.add([row(2, None, "k2", "two"), row(1, None, "k1", "one")])
     assert index.first_invalid() == (1, "k1", "one")
 
 
-def test_texts_come_back_as_they_were(index: Index) -> None:
+def test_texts_are_stored_unchanged(index: Index) -> None:
     text = '{"a":"ä\U0001f600\u2028 \\u0000"}'
     index.add([IndexedRow(0, "k\x00ä", b"\x00\xff", text, None, text)])
     index.check_keys("id")

@@ -1,4 +1,4 @@
-"""What rows hold, as JSON."""
+"""The values of rows as JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Point(BaseModel):
 
 
 class Array:
-    """As numpy's arrays and numbers: what they hold comes from ``tolist``."""
+    """Like numpy's arrays and numbers, whose ``tolist`` returns their values."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -52,14 +52,14 @@ class Array:
 
 
 class LongDouble:
-    """As numpy's, whose ``tolist`` gives itself."""
+    """Like a number of numpy whose ``tolist`` returns itself."""
 
     def tolist(self) -> LongDouble:
         return self
 
 
 class NoTime(datetime.datetime):
-    """As pandas' missing time, which is a time and not equal to itself."""
+    """Like pandas' missing time, which is a time and not equal to itself."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -117,13 +117,13 @@ def test_every_kind_of_value_has_one_form(value: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     "value", [1j, object(), LongDouble(), Point, Point.model_validate], ids=lambda value: type(value).__name__
 )
-def test_what_has_no_form_names_its_column(value: Any) -> None:
+def test_a_value_without_a_json_form_is_refused_with_its_column(value: Any) -> None:
     with pytest.raises(RequestValidationError, match=r"column 'a\.b' holds a .*no JSON form") as caught:
         to_json({"b": [value]}, "a")
     assert caught.value.fields == ("a.b",)
 
 
-def test_half_a_surrogate_pair_does_not_keep_a_row_from_being_written() -> None:
+def test_half_a_surrogate_pair_is_written_as_a_question_mark() -> None:
     assert dump({"a": "ä\ud800"}) == '{"a":"ä?"}'
 
 

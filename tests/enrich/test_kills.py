@@ -1,4 +1,4 @@
-"""A run that is killed again and again: no row is lost, and none is paid for again that was written. Real processes."""
+"""Real processes that are killed again and again: no row is lost, and no written response is paid again."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.enrich.jobs import manifest, parts, result, table, tear
 
 KILLS = 6
 OFTEN = {"tick": 0.02, "part_rows": 20, "flush_seconds": 0.05}
-AT_MOST = (ROWS - 1) // KILLS  # requests in a try before it is killed, so that the last try has something to do
+AT_MOST = (ROWS - 1) // KILLS  # requests of an attempt before it is killed, so that the last one still has some to send
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """One of its own: the bodies of so many requests take the session's long to check."""
+    """A sandbox without the session's checks, which take long for this number of requests."""
     with Sandbox() as started:
         yield started
 
 
 def until(condition: Callable[[], bool], process: BaseProcess | None = None) -> None:
-    """Wait for what other processes and threads do; the limit only ends a test that has failed."""
+    """Wait for other processes and threads; the limit only ends a test that has failed."""
     limit = time.monotonic() + 50
     while not condition():
         assert time.monotonic() < limit, "it never came to that"
@@ -62,14 +62,14 @@ def end(process: BaseProcess, seconds: float = 0.0) -> int | None:
 
 
 def is_idle(sandbox: Sandbox) -> bool:
-    """Whether all that was sent has been read and answered."""
+    """Return whether all requests have got their response."""
     assert sandbox._server is not None
     state = sandbox._server.server_state
     return not state.connections and not state.tasks
 
 
 def written(folder: Path) -> set[str]:
-    """The rows that are in a part; of one that is torn, those that are whole."""
+    """Return the rows in the parts; of a part that is cut off, those before the cut."""
     found = set()
     for part in parts(folder) if (folder / "parts").exists() else ():
         for line in part.read_bytes().splitlines() if part.suffix == ".jsonl" else ():
@@ -80,8 +80,8 @@ def written(folder: Path) -> set[str]:
     return found
 
 
-def test_a_run_that_is_killed_at_moments_that_are_drawn(sandbox, tmp_path):
-    """With a cache, and with a part that is torn after every other kill."""
+def test_a_process_that_is_killed_at_random_moments_loses_no_row(sandbox, tmp_path):
+    """With a cache, and with a part that is cut off after every other kill."""
     draw = random.Random(1)  # noqa: S311
     entries = sandbox.state.ledger.entries  # `ledger` copies them all
     asked = lambda entry: f"r{entry.body['input'].split()[-1]}"  # noqa: E731
@@ -128,15 +128,15 @@ def test_a_run_that_is_killed_at_moments_that_are_drawn(sandbox, tmp_path):
     twice = sum(entry.cost for entry in ledger if entry.billed and billed[asked(entry)] > 1)
     assert paid - twice <= manifest(tmp_path)["cost"] + 1e-9 <= paid + 2e-9
     assert manifest(tmp_path)["responses_without_price"] == 0
-    # What was in flight or not written when the process died is little.
+    # Some were in flight, or not written.
     assert any(lost)
 
 
 @pytest.mark.parametrize(
     ("appends", "bound"), [pytest.param(True, 64, id="local disk"), pytest.param(False, 300, id="elsewhere")]
 )
-def test_what_is_paid_twice_after_a_kill_is_bounded(appends, bound, sandbox, tmp_path):
-    """Without a cache, and at half of the table: what was in flight, and what was not written."""
+def test_responses_paid_twice_after_a_kill_are_bounded(appends, bound, sandbox, tmp_path):
+    """Without a cache, at half of the table: requests in flight, and unwritten responses."""
     rows, in_flight = 3000, 256
     sandbox.latency = 0.02
     entries = sandbox.state.ledger.entries
@@ -189,8 +189,8 @@ KILLED_AT = [
 ]
 
 
-def test_twenty_processes_that_are_killed_at_a_boundary_each(sandbox, tmp_path, record_property):
-    """By themselves, with SIGKILL, without a cache."""
+def test_twenty_processes_that_are_killed_at_boundaries_lose_no_row(sandbox, tmp_path, record_property):
+    """With SIGKILL, each from inside at the boundary, without a cache."""
     unwritten = 40
     given = {"cache": False, "environment": OFTEN | {"lease_seconds": 0.2}, "limits": {"max_unwritten": unwritten}}
     entries = sandbox.state.ledger.entries

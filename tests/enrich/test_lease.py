@@ -1,4 +1,4 @@
-"""The lease: exclusive where the store can do it, and kept through failures of the store."""
+"""The lease: exclusive if the store allows that, and kept through failures of the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def claims(files: dict[str, bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_the_lease_is_as_the_store_allows_and_the_log_says_which(
+def test_the_kind_of_lease_depends_on_the_store_and_is_logged(
     caplog: pytest.LogCaptureFixture, *, exclusive: bool
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -65,14 +65,14 @@ def test_local_disk_has_an_exclusive_lease(tmp_path: Path) -> None:
     assert local.lease_is_exclusive
 
 
-def test_a_first_probe_whose_response_was_lost_is_no_reason_to_overwrite() -> None:
+def test_a_probe_whose_response_was_lost_still_shows_an_exclusive_create() -> None:
     """The library sends it again, and the store refuses what it has."""
     files: dict[str, bytes] = {f"{LEASES}/probe-me": b"1"}
     assert isinstance(lease_in(Shelf(files), "me", lambda _: None), ExclusiveLease)
     assert files == {}
 
 
-def test_a_probe_that_fails_chooses_nothing() -> None:
+def test_a_probe_that_fails_raises_its_error() -> None:
     with pytest.raises(StorageError, match="503"):
         store(Failing({}, lambda _, name: "before" if "probe" in name else ""), Clock()).acquire(resume=True)
 
@@ -93,7 +93,7 @@ def test_the_probes_of_killed_attempts_are_deleted_by_the_holder(*, exclusive: b
     files: dict[str, bytes] = {f"{LEASES}/probe-{name}": b"1" for name in ("0a1b2c3d", "mine", "0a1b2c3d.txt")}
     store(Shelf(files, exclusive=exclusive), Clock()).acquire(resume=True)
     left = {name for name in claims(files) if "probe" in name}
-    assert left == {f"{LEASES}/probe-mine", f"{LEASES}/probe-0a1b2c3d.txt"}, "what is not of its own pattern stays"
+    assert left == {f"{LEASES}/probe-mine", f"{LEASES}/probe-0a1b2c3d.txt"}, "files with other names stay"
 
 
 def test_an_attempt_that_is_refused_deletes_nothing() -> None:
@@ -126,7 +126,7 @@ def test_a_probe_that_another_attempt_deletes_does_not_make_the_lease_shared() -
     assert late.lease_is_exclusive
 
 
-def test_a_leftover_that_cannot_be_deleted_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_temporary_file_that_cannot_be_deleted_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     files: dict[str, bytes] = {f"{LEASES}/probe-0a1b2c3d": b"1"}
     fails = lambda operation, name: "before" if operation == "delete" and "0a1b2c3d" in name else ""  # noqa: E731
@@ -140,7 +140,7 @@ def test_a_leftover_that_cannot_be_deleted_stops_nothing(caplog: pytest.LogCaptu
 
 
 def test_the_drafts_of_killed_attempts_are_deleted_by_the_holder(tmp_path: Path) -> None:
-    """And nothing else that someone may have put into the folder."""
+    """And no other files in the folder."""
     drafts = [
         ".result.jsonl.0a1b2c3d",
         ".result.parquet.0a1b2c3d",
@@ -160,7 +160,7 @@ def test_the_drafts_of_killed_attempts_are_deleted_by_the_holder(tmp_path: Path)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_a_torn_claim_is_read_again(*, exclusive: bool) -> None:
+def test_a_claim_that_is_cut_off_is_read_again(*, exclusive: bool) -> None:
     files: dict[str, bytes] = {}
     clock = Clock()
     holder = store(Shelf(files, exclusive=exclusive), clock, "holder")
@@ -180,7 +180,7 @@ def test_a_torn_claim_is_read_again(*, exclusive: bool) -> None:
 
 
 def test_a_claim_that_was_cut_off_counts_as_the_one_before_it() -> None:
-    """As a process leaves it that is killed while it renews on local disk: the file is there, and half or empty."""
+    """As after a kill during a renewal on local disk: the file is there, half or empty."""
     files: dict[str, bytes] = {}
     clock = Clock()
     holder = store(Shelf(files), clock, "holder")
@@ -223,7 +223,7 @@ def test_a_claim_is_read_with_one_request() -> None:
     assert seen == [("list", LEASES), ("list", LEASES), ("read", last)]
 
 
-def test_a_claim_that_is_renewed_while_it_is_read_is_looked_for_again() -> None:
+def test_a_claim_that_is_replaced_while_it_is_read_is_looked_up_again() -> None:
     files: dict[str, bytes] = {}
     clock = Clock()
     holder = store(Shelf(files), clock, "holder")
@@ -253,7 +253,7 @@ def test_a_claim_that_is_renewed_while_it_is_read_is_looked_for_again() -> None:
         ),
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_whatever_is_in_a_claim_is_a_claim_or_none(data: bytes) -> None:
+def test_any_content_parses_to_a_claim_or_none(data: bytes) -> None:
     claim = Claim.parse(data)
     assert claim is None or Claim.parse(claim.encoded()) == claim
 
@@ -268,13 +268,13 @@ def test_whatever_is_in_a_claim_is_a_claim_or_none(data: bytes) -> None:
     writers=st.integers(2, 4),
     held=st.booleans(),
 )
-def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(
+def test_of_several_tasks_that_start_at_once_one_sends_and_none_fails_for_good(
     picks: list[int], faults: list[int], writers: int, *, held: bool
 ) -> None:
-    """Whatever the order of their requests is, with 503s, lost responses and creates that come through late."""
+    """In any order of their requests, with 503s, lost responses and creates that take effect late."""
     files: dict[str, bytes] = {}
     clock = Clock()
-    if held:  # by one that died
+    if held:  # by a writer that was killed
         store(Shelf(files), clock, "dead").acquire(resume=True)
         clock.now += LEASE_SECONDS
     late: list[Any] = []
@@ -301,20 +301,20 @@ def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(
         raise AssertionError("nobody got it")
     for other in stores:
         if other is senders[0]:
-            other.renew()  # no create that comes through late takes it away
+            other.renew()  # no create that takes effect late takes it away
             assert other.lease_left == LEASE_SECONDS
         else:
             with pytest.raises(OutputLockedError, match="is being written by task"):
                 store(Shelf(files), clock, other.writer.owner).acquire(resume=True)
 
 
-def test_threads_that_start_at_once_on_local_disk(tmp_path: Path) -> None:
+def test_of_several_threads_that_start_at_once_on_local_disk_one_sends(tmp_path: Path) -> None:
     for attempt in range(10):
         begin = threading.Barrier(8)
         path = tmp_path / str(attempt)
 
         def start(owner: int, path: Path = path, begin: threading.Barrier = begin) -> bool:
-            """Return whether it may send; if not, Airflow tries again."""
+            """Return whether it may send; if not, Airflow retries."""
             mine = OutputStore(path, Writer(owner=f"task {owner}"), lambda: 0.0)
             begin.wait()
             try:
@@ -328,7 +328,7 @@ def test_threads_that_start_at_once_on_local_disk(tmp_path: Path) -> None:
 
 
 def test_a_renewal_and_a_takeover_in_the_same_moment_leave_one_writer() -> None:
-    """Both look when the lease has just lapsed."""
+    """Both read the lease when it has just lapsed."""
     for picks in ([0] * 20, [1] * 20, [0, 1] * 20, [1, 0] * 20, [0, 0, 1] * 20, [1, 1, 0] * 20):
         files: dict[str, bytes] = {}
         clock = Clock()
@@ -358,7 +358,7 @@ def test_a_renewal_that_fails_is_tried_again_until_it_works() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_whose_lease_lapses_stops_and_may_be_retried(when: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_attempt_whose_lease_lapses_stops_and_is_retryable(when: str, caplog: pytest.LogCaptureFixture) -> None:
     files: dict[str, bytes] = {}
     clock = Clock()
     is_down = False
@@ -418,8 +418,8 @@ def test_a_renewal_that_hangs_does_not_use_up_the_lease() -> None:
 
 
 @pytest.mark.parametrize("last", ["create", "list"])
-def test_a_renewal_that_is_given_up_and_comes_through_late_is_ones_own(last: str) -> None:
-    """It deletes the claims before its own, among them the one that is renewed next."""
+def test_a_renewal_that_was_given_up_and_succeeds_late_keeps_the_lease(last: str) -> None:
+    """It deletes the claims before its own, including the one that is renewed next."""
     files: dict[str, bytes] = {}
     clock = Clock()
     released, is_ready = threading.Event(), False
@@ -473,7 +473,7 @@ def test_a_release_that_hangs_is_only_a_warning(caplog: pytest.LogCaptureFixture
     assert "lapses in 0 s: shelf://bucket/out/lease: the store gave no response" in caplog.text
 
 
-def test_claims_that_do_not_count_any_more_are_deleted_if_that_is_allowed(caplog: pytest.LogCaptureFixture) -> None:
+def test_older_claims_are_deleted_if_possible(caplog: pytest.LogCaptureFixture) -> None:
     files: dict[str, bytes] = {}
     mine = store(Shelf(files), Clock())
     mine.acquire(resume=True)
@@ -487,8 +487,8 @@ def test_claims_that_do_not_count_any_more_are_deleted_if_that_is_allowed(caplog
     assert "Older claims could not be deleted" in caplog.text
 
 
-def test_a_claim_that_comes_through_late_takes_nothing_away() -> None:
-    """Number 2 was deleted long ago, and is made again by a request that was under way all the time."""
+def test_a_claim_that_is_created_late_does_not_take_the_lease() -> None:
+    """Number 2 was deleted long ago, and is created again by a request that was open all the time."""
     files: dict[str, bytes] = {}
     clock = Clock()
     zombie = store(Shelf(files), clock, "zombie")

@@ -1,4 +1,4 @@
-"""What a user may set as limits."""
+"""The limits of an enrichment."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from airflow_provider_responses.exceptions import RequestValidationError
         ("initial_concurrency", 65, "a whole number from 1 to limits.concurrency (64)"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any, allowed: str) -> None:
+def test_a_wrong_limit_is_refused_by_name(name: str, value: Any, allowed: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
         Limits.parse({name: value})
     assert str(caught.value) == f"limits.{name} must be {allowed}, got {value!r}"
     assert caught.value.fields == (f"limits.{name}",)
 
 
-def test_limits_are_given_as_such_or_as_a_dict() -> None:
+def test_limits_may_be_a_dict() -> None:
     assert Limits.parse(None) == Limits.parse({}) == Limits()
     limits = Limits(concurrency=3, max_cost=1)
     assert Limits.parse(limits) is limits
@@ -75,12 +75,12 @@ def test_limits_are_given_as_such_or_as_a_dict() -> None:
         (0.0, 1, 100, False),
     ],
 )
-def test_failures_are_allowed_as_a_count_or_as_a_share(most: float, failed: int, of: int, expected: bool) -> None:
+def test_max_failures_is_a_count_or_a_share(most: float, failed: int, of: int, expected: bool) -> None:
     assert Limits(max_failures=most).allows(failed, of) is expected
 
 
 @given(st.integers(1, 10_000), st.data())
-def test_exactly_the_share_is_allowed(of: int, data: st.DataObject) -> None:
+def test_max_failures_allows_exactly_the_share(of: int, data: st.DataObject) -> None:
     failed = data.draw(st.integers(0, of - 1))
     limits = Limits(max_failures=failed / of)
     assert limits.allows(failed, of)
@@ -97,5 +97,5 @@ def test_exactly_the_share_is_allowed(of: int, data: st.DataObject) -> None:
         (Limits(concurrency=500, initial_concurrency=1), 1),
     ],
 )
-def test_a_run_starts_with_as_many_as_are_allowed_but_not_with_hundreds(limits: Limits, expected: int) -> None:
+def test_the_first_window_is_concurrency_but_at_most_128(limits: Limits, expected: int) -> None:
     assert limits.first_window == expected

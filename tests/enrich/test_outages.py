@@ -1,4 +1,4 @@
-"""A service that is too busy, or down: what the sender waits for, and how long."""
+"""A service that is too busy or down: which rows wait, and how long."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from tests.enrich.service import (
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_what_one_request_is_told_holds_back_that_row_alone(status: int) -> None:
+def test_a_scattered_refusal_delays_only_its_row(status: int) -> None:
     service = Service(
         lambda sent: status_error(status, retry_after=100.0) if (sent.number, sent.nth) == (20, 1) else None
     )
     ended = run(service, 2000, concurrency=8)
     assert ended.statuses == {"ok": 2000}
     assert service.too_early == []
-    assert ended.seconds == 125.5  # as if nothing had been
-    assert service.tries[20] == 2
+    assert ended.seconds == 125.5  # as on a good day
+    assert service.sends_of[20] == 2
     assert ended.sender.throttle.window == 8
     assert ended.sender.progress.failures.total() == 0
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_service_that_is_too_busy_for_many_holds_back_all(status: int) -> None:
+def test_refusals_of_many_requests_delay_all_rows(status: int) -> None:
     service = Service(lambda sent: status_error(status, retry_after=100.0) if 5 <= sent.now < 6 else None)
     ended = run(service, 1000, concurrency=32)
     assert ended.statuses == {"ok": 1000}
@@ -60,7 +60,7 @@ def test_a_service_that_is_too_busy_for_many_holds_back_all(status: int) -> None
 
 
 @pytest.mark.parametrize("is_of_account", [True, False])
-def test_a_limit_of_the_account_that_is_used_up_holds_back_all_at_once(is_of_account: bool) -> None:
+def test_a_used_up_limit_of_the_account_delays_all_rows_at_once(is_of_account: bool) -> None:
     def say(sent: Send) -> Said:
         if (sent.number, sent.nth) != (20, 1):
             return None
@@ -85,7 +85,7 @@ def test_a_wait_longer_than_max_outage_is_left_to_airflow() -> None:
 
 
 def test_the_window_is_halved_while_the_service_is_too_busy() -> None:
-    """It serves ten at a time."""
+    """The service handles ten requests at a time."""
     service = Service(refusal=0.01)
     service.say = lambda _: status_error(429) if service.in_flight > 10 else None
     ended = run(service, 1000, concurrency=256)
@@ -109,7 +109,7 @@ OUTAGES = [
 
 @pytest.mark.parametrize("error", OUTAGES)
 @pytest.mark.parametrize("rows", [300, 1000])
-def test_an_outage_uses_up_no_tries(
+def test_an_outage_uses_no_retries(
     error: Callable[[], ResponsesError], rows: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = ClientConfig(api_key="sk-test", max_retries=1)
@@ -118,7 +118,7 @@ def test_an_outage_uses_up_no_tries(
         ended = run(service, rows, config=config, concurrency=32)
     assert ended.stopped is None
     assert set(ended.statuses) == {"ok"}
-    assert set(service.answered.values()) == {1}
+    assert set(service.responded.values()) == {1}
     probes = [at for at, _ in service.sends if 10.0 < at < 500.0]
     if isinstance(error(), TransportError):  # a connection that is refused costs nothing
         assert max(later - earlier for earlier, later in pairwise(probes)) < 5.1
@@ -130,8 +130,8 @@ def test_an_outage_uses_up_no_tries(
     assert len(warnings) == (error().status_code not in (429, 503))
 
 
-def test_failures_before_an_outage_was_noticed_are_not_held_against_rows() -> None:
-    """Their one retry is still there when they fail for themselves afterwards."""
+def test_failures_before_an_outage_was_noticed_use_no_retries() -> None:
+    """Each row still has its one retry when it fails afterwards."""
 
     def say(sent: Send) -> Said:
         if sent.now < 100:
@@ -145,11 +145,11 @@ def test_failures_before_an_outage_was_noticed_are_not_held_against_rows() -> No
     assert (ended.stopped, ended.statuses) == (None, {"ok": 50})
 
 
-def test_few_rows_are_not_given_up_while_the_service_tells_all_to_wait() -> None:
+def test_rows_are_not_given_up_while_the_service_refuses_all() -> None:
     service = Service(lambda sent: status_error(429, retry_after=1.0) if sent.now < 300 else None)
     ended = run(service, 2)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2})
-    assert max(service.tries.values()) > MAX_BUSY + CONFIG.max_retries + 1
+    assert max(service.sends_of.values()) > MAX_BUSY + CONFIG.max_retries + 1
 
 
 def virtual_now() -> float:
@@ -158,7 +158,9 @@ def virtual_now() -> float:
 
 @pytest.mark.parametrize("error", OUTAGES)
 @pytest.mark.parametrize("rows", [5, 1000])
-def test_a_longer_outage_ends_the_run_with_the_services_error(error: Callable[[], ResponsesError], rows: int) -> None:
+def test_a_longer_outage_ends_the_attempt_with_the_services_error(
+    error: Callable[[], ResponsesError], rows: int
+) -> None:
     service = Service(outage(1.0 if rows > 5 else 0.0, 1e9, error), latency=lambda: 0.1)
     ended = run(service, rows, max_outage=120, config=ClientConfig(api_key="sk-test", max_retries=5))
     assert isinstance(ended.stopped, type(error()))
@@ -166,16 +168,16 @@ def test_a_longer_outage_ends_the_run_with_the_services_error(error: Callable[[]
     assert ended.stopped.retryable
     assert 120 <= ended.seconds <= 120 + max(MAX_PROBE, error().retry_after or 0.0) + 2
     assert "failed" not in ended.statuses
-    assert sum(service.answered.values()) == len(ended.outcomes)
+    assert sum(service.responded.values()) == len(ended.outcomes)
 
 
-def test_without_max_outage_the_run_ends_at_once() -> None:
+def test_with_max_outage_0_the_attempt_ends_at_once() -> None:
     ended = run(Service(lambda _: refused_connection(), latency=0.1), 100, max_outage=0)
     assert isinstance(ended.stopped, TransportError)
     assert ended.seconds < 5
 
 
-def test_rows_that_are_refused_for_themselves_show_that_the_service_is_there() -> None:
+def test_rows_that_fail_with_400_show_that_the_service_is_up() -> None:
     """Half an hour of bad rows among errors is no outage."""
 
     def say(sent: Send) -> Said:
@@ -187,11 +189,11 @@ def test_rows_that_are_refused_for_themselves_show_that_the_service_is_there() -
     assert ended.seconds > 1800
 
 
-# A server that is shut down, and leaves what is in flight open and unanswered
+# A server that is shut down, and leaves requests in flight open without a response
 
 
 def shut_down(start: float, end: float) -> Callable[[Send], Said]:
-    """RowOutcome in half a second; whatever is in flight when it is shut down is never answered."""
+    """Responses in half a second, but none to requests in flight at the shutdown."""
 
     def say(sent: Send) -> Said:
         if start - 0.5 <= sent.now < start:
@@ -207,14 +209,14 @@ def test_a_new_server_is_found_while_old_requests_hang(jitter: float) -> None:
     service = Service(shut_down(3.0, 20.0), latency=lambda: chance.uniform(0.5 - jitter, 0.5), refusal=0.001)
     ended = run(service, 2000, concurrency=64)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
-    assert set(service.answered.values()) == {1}
+    assert set(service.responded.values()) == {1}
     assert service.sent_between(20.0, 26.0) > 64, "work goes on: probes are at most 5 s apart"
     assert service.sent_between(6.0, 20.0) <= 6
     assert ended.sender.progress.unpriced > 0, "what hung may have been billed"
 
 
-def test_requests_that_are_silent_behind_a_service_that_is_never_refused_hold_up_nobody() -> None:
-    """Behind a load balancer, where the new server is there before it is missed, or since they are slow."""
+def test_silent_requests_do_not_hold_up_others() -> None:
+    """Behind a load balancer the new server is there at once; or the requests are only slow."""
     service = Service(lambda sent: 200.0 if 2.5 <= sent.now < 3.0 else None, refusal=0.001)
     ended = run(service, 2000, concurrency=64)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
@@ -222,7 +224,7 @@ def test_requests_that_are_silent_behind_a_service_that_is_never_refused_hold_up
     assert len(service.sends) == 2000, "what may just be slow is not paid again"
 
 
-def test_max_outage_holds_though_nothing_ever_fails() -> None:
+def test_max_outage_ends_an_attempt_in_which_all_requests_are_silent() -> None:
     service = Service(lambda sent: FOREVER if sent.now >= 2.5 else None, refusal=0.001)
     ended = run(service, 2000, concurrency=64, max_outage=120)
     assert "no response for 120 s (limits.max_outage)" in str(ended.stopped)
@@ -231,8 +233,8 @@ def test_max_outage_holds_though_nothing_ever_fails() -> None:
     assert ended.stopped.retryable
 
 
-def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -> None:
-    """Without such retries it is left to its own time-out, and takes no room from others."""
+def test_hung_requests_are_sent_again_within_max_ambiguous_retries() -> None:
+    """Without such retries a request is left to its own timeout, and takes no room from others."""
 
     def latency() -> float:
         return 200.0 if 2.5 <= virtual_now() < 3.0 else 0.5
@@ -242,14 +244,14 @@ def test_what_hangs_is_sent_again_only_as_often_as_what_may_have_been_billed() -
     config = ClientConfig(api_key="sk-test", max_ambiguous_retries=0)
     ended = run(service, 2000, concurrency=64, config=config)
     assert (ended.stopped, ended.statuses) == (None, {"ok": 2000})
-    slow = [answer for answer in ended.outcomes if answer.sends == 1]
+    slow = [outcome for outcome in ended.outcomes if outcome.sends == 1]
     assert len(slow) > 1000
     assert ended.sender.progress.unpriced == 0
     assert service.sent_between(40.0, 1e9) == 0, "all others were done by then"
     assert ended.seconds > 200
 
 
-def test_requests_that_are_within_the_usual_time_are_not_dropped_when_the_service_is_back() -> None:
+def test_requests_within_the_usual_time_are_not_dropped_after_an_outage() -> None:
     """A gateway restarts for three seconds; the requests behind it take up to a minute."""
     chance = random.Random(1)  # noqa: S311  the same each time
     service = Service(outage(100.0, 103.0, refused_connection), latency=lambda: chance.uniform(5, 60), refusal=0.001)
@@ -259,7 +261,7 @@ def test_requests_that_are_within_the_usual_time_are_not_dropped_when_the_servic
 
 
 @pytest.mark.parametrize("probes", ["refused", "hang"])
-def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
+def test_max_outage_ends_an_attempt_whose_probes_hang(probes: str) -> None:
     def say(sent: Send) -> Said:
         if 2.5 <= sent.now < 3.0:
             return FOREVER
@@ -271,14 +273,14 @@ def test_max_outage_holds_though_nothing_comes_back(probes: str) -> None:
     ended = run(service, 2000, concurrency=64, max_outage=120)
     assert "no response for 120 s (limits.max_outage), the last time: connection refused" in str(ended.stopped)
     assert 120 <= ended.seconds <= 125
-    hung = [answer for answer in ended.outcomes if answer.status == "failed"]
+    hung = [outcome for outcome in ended.outcomes if outcome.status == "failed"]
     assert hung
-    assert all(answer.cost is None for answer in hung), "they may have been billed"
+    assert all(outcome.cost is None for outcome in hung), "they may have been billed"
     assert isinstance(ended.stopped, TransportError)
     assert ended.stopped.retryable
 
 
-def test_the_progress_shows_since_when_the_service_is_down() -> None:
+def test_the_progress_has_the_time_since_which_the_service_is_down() -> None:
     seen: list[float | None] = []
 
     async def look(sender: Sender) -> None:
@@ -291,7 +293,7 @@ def test_the_progress_shows_since_when_the_service_is_down() -> None:
     assert seen[2] is None
 
 
-def test_a_row_that_is_alone_at_the_end_does_not_fail_because_connections_are_refused() -> None:
+def test_a_last_row_does_not_fail_while_connections_are_refused() -> None:
     service = Service(outage(0.0, 30.0, refused_connection), refusal=0.001)
     ended = run(service, 1, config=ClientConfig(api_key="sk-test", max_retries=0))
     assert (ended.stopped, ended.statuses) == (None, {"ok": 1})
@@ -300,7 +302,7 @@ def test_a_row_that_is_alone_at_the_end_does_not_fail_because_connections_are_re
 # One model of two
 
 
-def test_a_model_that_is_refused_often_does_not_slow_down_another() -> None:
+def test_refusals_of_one_model_do_not_slow_down_another() -> None:
     chance = random.Random(1)  # noqa: S311  the same each time
 
     def say(sent: Send) -> Said:
@@ -313,13 +315,13 @@ def test_a_model_that_is_refused_often_does_not_slow_down_another() -> None:
     assert 1500 / last > 200
 
 
-def test_what_a_request_had_paid_before_it_hung_is_not_forgotten() -> None:
-    """Its first response was invalid, and the server was shut down while it was asked again."""
+def test_the_cost_of_an_invalid_output_is_counted_if_the_resend_hangs() -> None:
+    """The first output was invalid, and the server was shut down during the resend."""
 
     class Invalid(Service):
         async def send(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
-            if (pending.first_row, self.tries[7]) == (7, 0):
-                self.tries[7] += 1
+            if (pending.first_row, self.sends_of[7]) == (7, 0):
+                self.sends_of[7] += 1
                 await turn(pending, 0.25)
                 await asyncio.Event().wait()
             return await super().send(pending, turn)

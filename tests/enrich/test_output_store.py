@@ -1,4 +1,4 @@
-"""The output folder: the lease, the generations, and parts that may be torn."""
+"""The output: the lease, the generations, and parts that may be cut off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, PARTS,
 from airflow_provider_responses.exceptions import LeaseLostError, OutputLockedError, StorageError
 from tests.enrich.jobs import stored
 
-# Of the path library that Airflow 2.11 has, about itself.
+# Raised by the path library of Airflow 2.11.
 pytestmark = pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")
 
 
@@ -35,7 +35,7 @@ class Clock:
 
 @pytest.fixture(params=["path", "object storage"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Where the output goes: a path, or an object storage of Airflow's."""
+    """The path of the output: local, or an ``ObjectStoragePath``."""
     if request.param == "path":
         return tmp_path / "out"
     return stored(tmp_path.name) / "out"
@@ -51,7 +51,7 @@ Open = Callable[..., OutputStore]
 
 @pytest.fixture
 def opened(place: Any, clock: Clock) -> Open:
-    """A folder that is acquired."""
+    """An output whose lease is held."""
 
     def new(owner: str = "a", try_number: int = 1, idempotency_key: str = "s", *, resume: bool = True) -> OutputStore:
         made = OutputStore(
@@ -66,12 +66,12 @@ def opened(place: Any, clock: Clock) -> Open:
     return new
 
 
-def answer(number: int) -> dict[str, Any]:
+def row(number: int) -> dict[str, Any]:
     return {"_row": number, "_fingerprint": f"{number:04x}", "_status": "ok", "text": "ä😀"}
 
 
 def part(*numbers: int) -> list[str]:
-    return [json.dumps(answer(number), ensure_ascii=False) for number in numbers]
+    return [json.dumps(row(number), ensure_ascii=False) for number in numbers]
 
 
 def rows_in(folder: OutputStore) -> list[int]:
@@ -90,18 +90,18 @@ def claims_in(place: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("try_number", [2, 3, 7])
-def test_a_newer_try_of_the_same_task_takes_over_at_once(opened: Open, try_number: int) -> None:
+def test_a_newer_attempt_of_the_same_task_takes_over_at_once(opened: Open, try_number: int) -> None:
     old = opened("a", 2)
     new = opened("a", try_number)
     new.renew()
     with pytest.raises(LeaseLostError, match=rf"a, try {try_number}, writes here now; this attempt stops"):
         old.renew()
-    old.release()  # takes nothing away from the new one
+    old.release()  # does not affect the new one
     new.renew()
 
 
 @pytest.mark.parametrize(("owner", "try_number"), [("b", 9), ("a", 1), ("b", 2)])
-def test_an_older_try_and_other_tasks_are_refused_until_the_lease_lapses(
+def test_an_older_attempt_and_other_tasks_are_refused_until_the_lease_lapses(
     opened: Open, clock: Clock, owner: str, try_number: int
 ) -> None:
     opened("a", 2)
@@ -116,7 +116,7 @@ def test_an_older_try_and_other_tasks_are_refused_until_the_lease_lapses(
     opened(owner, try_number).renew()
 
 
-def test_who_renews_keeps_the_lease(opened: Open, clock: Clock) -> None:
+def test_a_renewal_keeps_the_lease(opened: Open, clock: Clock) -> None:
     mine = opened("a")
     for _ in range(5):
         clock.now += LEASE_SECONDS - 1
@@ -129,10 +129,10 @@ def test_a_lease_that_is_released_is_free(opened: Open, place: Any) -> None:
     opened("a").release()
     opened("b").release()
     assert names_in(place) == [LEASES]
-    assert len(claims_in(place)) <= 2  # those that do not count any more are deleted
+    assert len(claims_in(place)) <= 2  # older claims are deleted
 
 
-def test_a_writer_that_comes_back_after_its_lease_lapsed_has_lost_it(opened: Open, clock: Clock) -> None:
+def test_a_writer_that_returns_after_a_takeover_has_lost_the_lease(opened: Open, clock: Clock) -> None:
     old = opened("a", 9)
     clock.now += LEASE_SECONDS
     new = opened("b")
@@ -141,7 +141,7 @@ def test_a_writer_that_comes_back_after_its_lease_lapsed_has_lost_it(opened: Ope
     new.renew()
 
 
-def test_without_its_lease_a_writer_stops(opened: Open, place: Any) -> None:
+def test_a_writer_stops_if_its_lease_was_deleted(opened: Open, place: Any) -> None:
     mine = opened("a")
     for path in claims_in(place):
         path.unlink()
@@ -150,7 +150,7 @@ def test_without_its_lease_a_writer_stops(opened: Open, place: Any) -> None:
     opened("b")
 
 
-def test_a_torn_lease_keeps_nobody_out_and_loses_no_response(opened: Open, place: Any) -> None:
+def test_a_lease_that_is_cut_off_blocks_nobody_and_loses_no_response(opened: Open, place: Any) -> None:
     opened("a", idempotency_key="one", resume=False).write_part(part(1))
     first = opened("a", idempotency_key="two", resume=False)
     first.write_part(part(2))
@@ -176,14 +176,14 @@ def test_a_torn_lease_keeps_nobody_out_and_loses_no_response(opened: Open, place
         ("gs://bucket/a@b/c", "gs://bucket/a@b/c"),
     ],
 )
-def test_a_folder_has_one_name(path: str, name: str) -> None:
+def test_an_output_has_one_name(path: str, name: str) -> None:
     assert output_name(path) == name
 
 
 # Generations
 
 
-def test_generations(opened: Open) -> None:
+def test_resume_and_clears_choose_the_generation(opened: Open) -> None:
     first = opened("a", 1, "one", resume=False)
     assert first.generation == 1
     first.write_part(part(1))
@@ -202,7 +202,7 @@ def test_generations(opened: Open) -> None:
     assert opened("a", 1, "four", resume=False).generation == 3
 
 
-def test_a_new_generation_begins_after_all_parts_also_without_a_lease(opened: Open, place: Any) -> None:
+def test_a_new_generation_follows_all_parts_even_without_a_lease(opened: Open, place: Any) -> None:
     for idempotency_key in ("one", "two", "three"):
         opened("a", 1, idempotency_key, resume=False).write_part(part(1))
     for path in claims_in(place):
@@ -210,7 +210,7 @@ def test_a_new_generation_begins_after_all_parts_also_without_a_lease(opened: Op
     assert opened("a", 1, "four", resume=False).generation == 4
 
 
-def test_a_generation_without_responses_is_passed_over_but_not_by_the_task_that_began_it(opened: Open) -> None:
+def test_a_generation_without_responses_is_skipped_except_by_its_own_task(opened: Open) -> None:
     opened("a", 1, "one").write_part(part(1))
     opened("a", 1, "two", resume=False).release()
     retry = opened("a", 2, "two", resume=True)
@@ -240,16 +240,16 @@ def test_a_folder_without_parts_has_no_rows(opened: Open) -> None:
     folder.delete_parts(but_not=1)
 
 
-def test_a_part_reads_back_and_what_is_no_part_is_left_alone(opened: Open, place: Any) -> None:
+def test_parts_are_read_and_other_files_ignored(opened: Open, place: Any) -> None:
     folder = opened()
     name = folder.write_part(part(1, 2))
     assert name.startswith("part-g0001-t0001-")
     for other in ("notes.txt", "part-x.txt", f".{name}.0a1b2c3d"):
         (place / PARTS / other).write_bytes(b"{}\n")
-    assert list(folder.read_parts()) == [[answer(1), answer(2)]]
+    assert list(folder.read_parts()) == [[row(1), row(2)]]
 
 
-def test_a_part_cut_at_any_byte_gives_the_rows_that_are_whole(opened: Open, place: Any) -> None:
+def test_a_part_cut_at_any_byte_has_the_rows_before_the_cut(opened: Open, place: Any) -> None:
     folder = opened()
     path = place / PARTS / folder.write_part(part(1, 2, 3))
     folder.write_part(part(4))
@@ -282,7 +282,7 @@ def test_a_part_cut_at_any_byte_gives_the_rows_that_are_whole(opened: Open, plac
     ],
     ids=ascii,
 )
-def test_a_part_ends_where_a_line_is_no_row(opened: Open, place: Any, line: str) -> None:
+def test_a_part_ends_at_a_damaged_line(opened: Open, place: Any, line: str) -> None:
     folder = opened()
     path = place / PARTS / folder.write_part(part(1))
     path.write_bytes(path.read_bytes() + f"{line}\n{part(2)[0]}\n".encode())
@@ -294,7 +294,7 @@ def test_a_part_ends_where_a_line_is_no_row(opened: Open, place: Any, line: str)
 
 @pytest.fixture
 def local(tmp_path: Path, clock: Clock) -> OutputStore:
-    """A store on local disk that is acquired."""
+    """An output on local disk whose lease is held."""
     store = OutputStore(tmp_path / "out", Writer(owner="a"), clock)
     store.acquire(resume=True)
     return store
@@ -304,7 +304,7 @@ def parts_in(store: OutputStore) -> list[Path]:
     return sorted((store.path / PARTS).iterdir())
 
 
-def test_what_is_appended_is_read_back_beside_parts(local: OutputStore) -> None:
+def test_appended_rows_are_read_beside_parts(local: OutputStore) -> None:
     assert local.can_append
     local.append(part(1))
     local.write_part(part(2))
@@ -313,7 +313,7 @@ def test_what_is_appended_is_read_back_beside_parts(local: OutputStore) -> None:
     assert len(parts_in(local)) == 2
 
 
-def test_a_part_of_appends_is_full_some_time(local: OutputStore) -> None:
+def test_appends_begin_a_new_part_after_1000_rows(local: OutputStore) -> None:
     for first in range(0, 3000, 400):
         local.append(part(*range(first, first + 400)))
     assert rows_in(local) == list(range(3200))
@@ -351,7 +351,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is a device of Linux'")
-def test_of_appends_to_a_full_disk_none_is_read_back(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appends_to_a_full_disk_are_not_read(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.append(part(1))
     [path] = parts_in(local)
     path.unlink()
@@ -359,12 +359,12 @@ def test_of_appends_to_a_full_disk_none_is_read_back(local: OutputStore, monkeyp
     with pytest.raises(StorageError, match=r"part-.* cannot be written \(OSError: .*No space left.*free some"):
         local.append(part(2))
     path.unlink()
-    local.append(part(2, 3))  # given again, it goes into another part
+    local.append(part(2, 3))  # added again, the row goes into another part
     assert rows_in(local) == [2, 3]
 
 
-def test_appends_that_stop_halfway_are_taken_back(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a disk does that has room for half of them."""
+def test_an_append_that_fails_halfway_is_undone(local: OutputStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that has space for half of them."""
     local.append(part(1))
     limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -388,7 +388,7 @@ def test_object_stores_have_no_appends(clock: Clock, tmp_path: Path) -> None:
 
 
 def test_parts_of_two_writers_never_collide(opened: Open) -> None:
-    """Not even if both think that they are the same try."""
+    """Not even if both run as the same attempt."""
     zombie, mine = opened("a", 1), opened("a", 1)
     names = [writer.write_part(part(number)) for number in range(20) for writer in (zombie, mine)]
     assert len(set(names)) == 40

@@ -1,4 +1,4 @@
-"""Parquet's single nanoseconds without pandas, and columns that are not read."""
+"""Nanoseconds of Parquet without pandas, and columns that are not read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class Memory:
-    """A path that is no ``Path``: it has a name, and opens."""
+    """A path that is no ``Path``: it has a name and can be opened."""
 
     def __init__(self, table: Any) -> None:
         self.file = io.BytesIO()
@@ -63,13 +63,13 @@ def value_of(value: Any, kind: Any) -> Any:
         (1001, arrow.duration("ns"), 1e-06),
     ],
 )
-def test_single_nanoseconds_have_a_form(value: Any, kind: Any, expected: Any) -> None:
+def test_nanoseconds_are_kept_without_pandas(value: Any, kind: Any, expected: Any) -> None:
     form = to_json(value_of(value, kind), "a")
     assert form == ({"x": "2023-11-14T22:13:20.123456789", "y": "z"} if isinstance(value, dict) else expected)
     dump(form)
 
 
-def test_a_dictionary_of_times() -> None:
+def test_a_dictionary_column_of_times_is_read() -> None:
     encoded = arrow.array([ODD, None, ODD], arrow.timestamp("ns")).dictionary_encode()
     rows = rows_of(arrow.table({"a": encoded}))
     assert [to_json(row["a"], "a") for row in rows] == ["2023-11-14T22:13:20.123456789", None] * 1 + [
@@ -77,7 +77,7 @@ def test_a_dictionary_of_times() -> None:
     ]
 
 
-def test_such_a_time_is_a_datetime() -> None:
+def test_a_time_with_nanoseconds_is_a_datetime() -> None:
     time = value_of(ODD, arrow.timestamp("ns"))
     assert isinstance(time, NanosecondTime)
     assert (time.date(), time.nanosecond) == (datetime.date(2023, 11, 14), 789)
@@ -104,14 +104,14 @@ print(repr(value_of(ODD, arrow.timestamp("ns"))), repr(value_of(1000, arrow.time
 """
 
 
-def test_it_is_the_same_with_pandas() -> None:
+def test_values_do_not_depend_on_pandas() -> None:
     done = subprocess.run([sys.executable, "-c", PANDAS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(") ")[0] == "NanosecondTime(2023, 11, 14, 22, 13, 20, 123456"
     assert "of pandas" not in done.stdout
 
 
-LATE = arrow.array([10**7] * 2, arrow.date32())  # a day that Python has not
+LATE = arrow.array([10**7] * 2, arrow.date32())  # a day after the year 9999
 
 
 def test_a_column_that_is_not_needed_cannot_stop_the_table() -> None:

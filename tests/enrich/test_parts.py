@@ -1,4 +1,4 @@
-"""Part files, the truth of an output: written as the run goes on, lost, torn, refused."""
+"""Part files: written during the attempt, lost, cut off, refused."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ TEXT = TaskRequest(fields={}, stream=False)
 
 
 class Died(BaseException):
-    """The process ends here, as far as the engine is concerned."""
+    """Stands for the end of the process."""
 
 
 class Dying(OutputStore):
-    """A store that takes no part: the process ends when it is asked to."""
+    """A store that accepts no part: the process ends when one is written."""
 
     def append(self, lines: list[str]) -> None:
         raise Died
@@ -50,7 +50,7 @@ class Whole(OutputStore):
     can_append = False
 
 
-def test_responses_that_were_not_written_come_from_the_cache_at_no_cost(responses_sandbox, tmp_path):
+def test_unwritten_responses_come_from_the_cache_at_no_cost(responses_sandbox, tmp_path):
     rows = table(30)
     with pytest.raises(Died):
         enrich(responses_sandbox, tmp_path, rows, Environment(open_output=Dying))
@@ -60,7 +60,7 @@ def test_responses_that_were_not_written_come_from_the_cache_at_no_cost(response
     told = enrich(responses_sandbox, tmp_path, rows, writer=Writer(owner="task", try_number=2))
     assert len(responses_sandbox.billed) == 30
     assert (told["cache_hits"], told["cost_this_attempt"], told["counts"]) == (30, 0.0, {"ok": 30})
-    # What the dead try had paid is told all the same.
+    # The costs of the killed attempt are reported, too.
     paid = responses_sandbox.billed
     assert told["cost"] == pytest.approx(sum(entry.cost for entry in paid))
     assert told["responses_without_price"] == 0
@@ -68,7 +68,7 @@ def test_responses_that_were_not_written_come_from_the_cache_at_no_cost(response
     assert [row["_tokens"] for row in result(tmp_path)] == [tokens[f"Mood of {row['text']}"] for row in rows]
 
 
-def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_path):
+def test_only_rows_after_the_cut_of_a_part_are_sent_again(responses_sandbox, tmp_path):
     rows = table(30)
     enrich(responses_sandbox, tmp_path, rows, request=replace(TEXT, cache=False))
     before = result(tmp_path)
@@ -84,7 +84,7 @@ def test_of_a_torn_part_only_what_is_lost_is_sent_again(responses_sandbox, tmp_p
     assert [row["output"] for row in result(tmp_path)] == [row["output"] for row in before]
 
 
-def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
+def test_parts_are_written_during_the_attempt(responses_sandbox, tmp_path):
     responses_sandbox.latency = 0.01
     around = Environment(tick=0.01, part_rows=20, flush_seconds=0.05, open_output=Whole)
     told = enrich(responses_sandbox, tmp_path, table(200), around, limits=Limits(concurrency=16))
@@ -98,7 +98,7 @@ def test_parts_are_written_while_the_run_goes_on(responses_sandbox, tmp_path):
 
 
 def writing(then: Callable[[int], None]) -> type[OutputStore]:
-    """Give a store that writes no part, and calls back with the number of its lines."""
+    """Return a store that writes no part, and calls back with the number of its lines."""
 
     class Writing(Whole):
         def write_part(self, lines: list[str]) -> str:
@@ -108,14 +108,14 @@ def writing(then: Callable[[int], None]) -> type[OutputStore]:
     return Writing
 
 
-def test_few_responses_are_written_after_15_seconds(responses_sandbox, tmp_path):
+def test_a_small_part_is_written_after_15_seconds(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"hang": True, "times": 3})
     now, kept = 0.0, 0
     written = []
 
     def clock() -> float:
         nonlocal now
-        now += 0.1 * (kept == 5)  # then time passes with each look at the clock
+        now += 0.1 * (kept == 5)  # then time passes with each call of the clock
         return now
 
     def seen(number: int) -> None:
@@ -135,7 +135,7 @@ def test_few_responses_are_written_after_15_seconds(responses_sandbox, tmp_path)
     assert at >= 15
 
 
-def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sandbox, tmp_path):
+def test_responses_of_several_full_parts_are_written_at_once(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 20, {"hang": True, "times": 5})
     written = []
 
@@ -157,7 +157,7 @@ def test_what_makes_a_part_full_is_written_also_if_it_takes_several(responses_sa
     assert max(written) < 20
 
 
-def test_a_store_that_cannot_be_written_ends_the_run_and_says_what_is_lost(responses_sandbox, tmp_path):
+def test_a_store_that_cannot_be_written_ends_the_attempt_with_the_number_of_lost_responses(responses_sandbox, tmp_path):
     class Full(LocalStorage):
         def append(self, name: str, data: bytes) -> None:
             raise StorageError(f"{self.url(name)} cannot be written")

@@ -1,4 +1,4 @@
-"""The record of a prompt: the same in every process, and another one for another prompt."""
+"""The record of a prompt: the same in every process, and different for another prompt."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Asking:
         return row["text"]
 
 
-def test_it_has_the_template_the_model_and_the_type_in_alphabetical_order():
+def test_a_record_has_the_template_the_model_and_the_type_in_alphabetical_order():
     record = describe(TEMPLATE, model="vendor/m", output_type=Label, request={"temperature": 0.5})
     assert list(record) == ["fingerprint", "input", "model", "output_schema", "output_type", "request"]
     assert (record["input"], record["model"], record["request"]) == (TEMPLATE, "vendor/m", {"temperature": 0.5})
@@ -65,7 +65,7 @@ class Longer(BaseModel):
         {"output_type": None},
     ],
 )
-def test_whatever_changes_it_has_another_fingerprint(changed):
+def test_any_change_changes_the_fingerprint(changed):
     given = {"input": TEMPLATE, "model": "vendor/m", "output_type": Label}
     before, same, after = (describe(**it)["fingerprint"] for it in (given, dict(given), given | changed))
     assert before == same != after
@@ -76,31 +76,31 @@ def test_the_order_of_a_request_does_not_matter():
     assert describe(TEMPLATE, request=first) == describe(TEMPLATE, request=second)
 
 
-def test_a_function_is_its_source_without_decorators():
+def test_a_function_is_recorded_as_its_source_without_decorators():
     assert describe(ask)["input"] == "def ask(row):\n    return f\"Mood of: {row['text']}\""
 
 
-def test_a_lambda_is_what_stands_between_its_neighbours():
+def test_a_lambda_is_recorded_without_its_neighbours():
     record = describe(input=lambda row: row["text"], model="vendor/m")
     assert record["input"] == 'lambda row: row["text"]'
 
 
-def test_two_lambdas_of_one_line_are_told_apart():
+def test_two_lambdas_of_one_line_have_different_records():
     one, other = lambda row: row["one"], lambda row: row["other"]
     assert describe(one)["fingerprint"] != describe(other)["fingerprint"]
 
 
-def test_an_object_that_is_called_is_its_method():
+def test_a_callable_object_is_recorded_as_its_method():
     assert describe(Asking())["input"] == 'def __call__(self, row):\n    return row["text"]'
 
 
-def test_a_partial_is_its_function_and_what_it_is_given():
+def test_a_partial_is_recorded_as_its_function_and_arguments():
     one, other = (describe(functools.partial(ask, tone=tone)) for tone in ("short", "long"))
     assert one["input"] == describe(ask)["input"] + '\n# with [[], {"tone": "short"}]'
     assert one["fingerprint"] != other["fingerprint"]
 
 
-def test_what_has_no_source_is_its_name_and_a_digest_of_what_it_does():
+def test_a_function_without_source_is_recorded_as_its_name_and_a_digest():
     def made(text):
         names = {}
         exec(text, names)
@@ -113,7 +113,7 @@ def test_what_has_no_source_is_its_name_and_a_digest_of_what_it_does():
     assert describe(len)["input"] == "<function len>"
 
 
-def test_members_of_enums_are_their_value_and_what_is_no_json_its_class():
+def test_enum_members_are_recorded_as_values_and_other_objects_as_their_class():
     record = describe(
         TEMPLATE, model=Model.SMALL, request={"user": object(), "metadata": {Model.SMALL: Label(mood="x")}}
     )
@@ -121,7 +121,7 @@ def test_members_of_enums_are_their_value_and_what_is_no_json_its_class():
     assert record["request"] == {"user": "<object>", "metadata": {"vendor/small": {"mood": "x"}}}
 
 
-def test_it_is_the_same_in_every_process():
+def test_a_record_is_the_same_in_every_process():
     code = (
         "from tests.enrich.test_prompt import *; print([describe(it)['fingerprint'] for it in (ask, Asking(), Label)])"
     )

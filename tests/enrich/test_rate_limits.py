@@ -39,15 +39,15 @@ LATE = st.lists(st.sampled_from([0.0, 0.001, 0.3, 2.0, 70.0]) | st.floats(0, 3),
 
 
 @given(st.integers(1, 150), LATE)
-def test_requests_per_minute_are_kept(limit: int, late: list[float]) -> None:
+def test_requests_per_minute_are_not_exceeded(limit: int, late: list[float]) -> None:
     sent = simulate(RateLimits(Limits(requests_per_minute=limit)), 2 * limit + 2, late)
     assert most_in_a_minute(sent) <= limit
 
 
 @given(st.integers(100, 100_000), st.integers(1, 50_000), LATE)
-def test_tokens_per_minute_are_kept(limit: int, tokens: int, late: list[float]) -> None:
+def test_tokens_per_minute_are_not_exceeded(limit: int, tokens: int, late: list[float]) -> None:
     rates = RateLimits(Limits(tokens_per_minute=limit))
-    simulate(rates, 1, [], tokens)  # what a response takes is known from here on
+    simulate(rates, 1, [], tokens)  # the tokens of a response are known from here on
     sent = simulate(rates, 200, [70.0, *late], tokens)
     assert most_in_a_minute(sent[1:]) <= max(limit, tokens)
 
@@ -55,12 +55,12 @@ def test_tokens_per_minute_are_kept(limit: int, tokens: int, late: list[float]) 
 @pytest.mark.parametrize(
     "limits", [Limits(requests_per_minute=600), Limits(tokens_per_minute=60_000)], ids=["requests", "tokens"]
 )
-def test_limits_are_used_up(limits: Limits) -> None:
+def test_the_limits_are_used_fully(limits: Limits) -> None:
     sent = simulate(RateLimits(limits), 1201, [0.02, 0.0], 100)
     assert 120.0 <= sent[-1][0] <= 122.0
 
 
-def test_estimated_tokens_are_settled_when_the_response_is_there() -> None:
+def test_estimated_tokens_are_corrected_by_the_response() -> None:
     rates = RateLimits(Limits(tokens_per_minute=6000))
     expected = rates.count_send(0.0, 4000)
     assert expected == 1000.0  # four bytes each
@@ -68,7 +68,7 @@ def test_estimated_tokens_are_settled_when_the_response_is_there() -> None:
     rates.correct_tokens(10, expected)
     assert rates.allowed_from() <= 0.0
     assert rates.count_send(1.0, 4000) == 10.0
-    rates.correct_tokens(0, 10.0)  # a cached response: free, and it tells nothing of the next
+    rates.correct_tokens(0, 10.0)  # a cached response uses none, which says nothing about the next
     assert rates.count_send(2.0, 4000) == 10.0
     rates.correct_tokens(None, 10.0)
     assert rates.count_send(3.0, 4000) == 10.0

@@ -1,4 +1,4 @@
-"""What keeps rows or a whole run from being sent, and what ends it: bad input, failures, money, the key."""
+"""Reasons to send a row or a whole table not at all or no further: bad input, failures, costs, the key."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_bad_input_is_named_before_anything_is_sent(rows, given, said, responses
     assert isinstance(caught.value, (RequestValidationError, ConfigurationError, SourceError))
     assert not caught.value.retryable
     assert responses_sandbox.ledger == []
-    # Nobody is kept out after that.
+    # Afterwards the output is free.
     other = Writer(owner="other")
     assert enrich(responses_sandbox, tmp_path, table(1), writer=other)["counts"] == {"ok": 1}
 
@@ -128,7 +128,7 @@ def test_a_bad_row_marks_only_itself(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("most", [1, 0.3])
-def test_more_bad_rows_than_may_fail_cost_nothing(most, responses_sandbox, tmp_path):
+def test_more_invalid_rows_than_max_failures_send_nothing(most, responses_sandbox, tmp_path):
     rows = table(5)
     rows[1]["text"] = rows[3]["text"] = ""
     with pytest.raises(
@@ -203,7 +203,7 @@ def test_computed_fields_are_columns_and_excluded_ones_are_not(responses_sandbox
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [(2, True), (1, False), (0.2, True), (0.19, False), (0, False)])
-def test_failures_may_be_a_count_or_a_share(allowed, passes, responses_sandbox, tmp_path):
+def test_max_failures_may_be_a_count_or_a_share(allowed, passes, responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400, "times": 2})
     limits = Limits(concurrency=1, max_failures=allowed)
     if passes:
@@ -212,18 +212,18 @@ def test_failures_may_be_a_count_or_a_share(allowed, passes, responses_sandbox, 
     said = f"2 of 10 rows failed .* limits.max_failures is {allowed:g}; the same requests would fail again"
     with pytest.raises(TooManyFailuresError, match=said) as caught:
         enrich(responses_sandbox, tmp_path, table(10), limits=limits)
-    assert not caught.value.retryable  # a 400 is one for good
+    assert not caught.value.retryable  # a 400 is final
     assert manifest(tmp_path)["counts"] == {"ok": 8, "failed": 2}
     assert [row["_status"] for row in result(tmp_path)] == ["failed"] * 2 + ["ok"] * 8
 
 
-def test_a_run_in_which_nothing_succeeds_fails(responses_sandbox, tmp_path):
+def test_an_attempt_in_which_no_row_succeeds_fails(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400, "times": 3})
     with pytest.raises(TooManyFailuresError, match="3 of 3 rows failed"):
         enrich(responses_sandbox, tmp_path, table(3), limits=Limits(max_failures=10))
 
 
-def test_a_budget_stops_and_a_larger_one_goes_on(responses_sandbox, tmp_path):
+def test_a_spent_budget_stops_and_a_larger_one_continues(responses_sandbox, tmp_path):
     rows = table(40)
     enrich(responses_sandbox, tmp_path / "dry", rows)
     whole = manifest(tmp_path / "dry")["cost"]
@@ -242,7 +242,7 @@ def test_a_budget_stops_and_a_larger_one_goes_on(responses_sandbox, tmp_path):
     assert told["counts"] == {"ok": len(responses_sandbox.billed), "missing": 40 - len(responses_sandbox.billed)}
     assert {row["_status"] for row in result(tmp_path)} == {"ok", "missing"}
 
-    # The same again is stopped by what was spent before.
+    # The same again is stopped by the costs before.
     sent = len(responses_sandbox.ledger)
     with pytest.raises(BudgetExceededError):
         enrich(responses_sandbox, tmp_path, rows, limits=Limits(max_cost=spent))
@@ -258,7 +258,7 @@ def test_a_budget_stops_and_a_larger_one_goes_on(responses_sandbox, tmp_path):
     ("step", "kind"),
     [({"status": 401}, UnauthorizedResponseError), ({"status": 402}, PaymentRequiredResponseError)],
 )
-def test_what_is_wrong_for_all_rows_stops_at_once(step, kind, responses_sandbox, tmp_path):
+def test_a_failure_of_all_rows_stops_at_once(step, kind, responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 10, step)
     limits = Limits(concurrency=2)
     with pytest.raises(kind):
@@ -273,7 +273,7 @@ def test_what_is_wrong_for_all_rows_stops_at_once(step, kind, responses_sandbox,
     assert len(responses_sandbox.billed) == 50
 
 
-def test_a_model_that_does_not_exist_and_a_key_without_credit_stop_the_run(responses_sandbox, tmp_path):
+def test_an_unknown_model_and_a_key_without_credit_stop_the_attempt(responses_sandbox, tmp_path):
     with pytest.raises(ResponsesError, match="missing/model"):
         enrich(
             responses_sandbox, tmp_path, table(50), row_fields=lambda row: row_fields(row) | {"model": "missing/model"}
@@ -287,7 +287,7 @@ def test_a_model_that_does_not_exist_and_a_key_without_credit_stop_the_run(respo
 
 @pytest.mark.parametrize("rows", [3, 50, 51, 400])
 @pytest.mark.parametrize(("model", "retryable"), [("sandbox/error-400", False), ("sandbox/error-500", True)])
-def test_a_run_whose_requests_all_failed_for_good_is_final(rows, model, retryable, responses_sandbox, tmp_path):
+def test_an_attempt_whose_requests_all_failed_for_good_is_final(rows, model, retryable, responses_sandbox, tmp_path):
     config = replace(connect(responses_sandbox.base_url), max_retries=0)
     limits = Limits(max_outage=0.0 if retryable else 600.0)
     with pytest.raises(ResponsesError) as caught:

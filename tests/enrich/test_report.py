@@ -1,4 +1,4 @@
-"""What is reported of an attempt: its line, its warnings, its manifest."""
+"""The reports of an attempt: progress line, warnings, manifest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def reported(sandbox: Any, folder: Any, seconds: float, **progress: Any) -> Repo
     return report
 
 
-def test_the_line_is_short_and_begins_with_numbers(responses_sandbox, tmp_path):
+def test_the_progress_line_is_short_and_begins_with_numbers(responses_sandbox, tmp_path):
     report = reported(
         responses_sandbox,
         tmp_path,
@@ -81,7 +81,7 @@ def test_the_line_is_short_and_begins_with_numbers(responses_sandbox, tmp_path):
         (("a/" + "b" * 60,), " from a/" + "b" * 38),
     ],
 )
-def test_the_line_names_models_that_are_silent(models, names, responses_sandbox, tmp_path):
+def test_the_progress_line_names_silent_models(models, names, responses_sandbox, tmp_path):
     report = reported(responses_sandbox, tmp_path, 45.0, in_flight=64)
     text = report.line(64, Silence(45.2, models))
     assert text.startswith(f"0/10 requests, 0.0/s, no response for 45 s{names}, time left unknown, $7.00")
@@ -89,7 +89,7 @@ def test_the_line_names_models_that_are_silent(models, names, responses_sandbox,
     assert "no response" not in report.line(64, Silence(45.2, models)), "a service that is down is more than silent"
 
 
-def test_a_line_without_prices_says_so(responses_sandbox, tmp_path):
+def test_the_progress_line_shows_unknown_costs(responses_sandbox, tmp_path):
     report = reported(responses_sandbox, tmp_path, 8.0, done=2, unpriced=2)
     report.spent = CostTotal()
     assert "cost unknown" in report.line(8)
@@ -128,9 +128,9 @@ def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, secon
 
 
 class TestUnknownCost:
-    """Of a server that gives no price."""
+    """With a server that sends no prices."""
 
-    def test_is_null_where_no_response_had_a_price(self, tmp_path, caplog):
+    def test_is_null_if_no_response_had_a_price(self, tmp_path, caplog):
         with Sandbox(dialect="open") as server, caplog.at_level(logging.INFO):
             told = enrich(server, tmp_path, table(3), config=without_prices(server))
             assert (told["cost"], told["cost_this_attempt"], told["cost_is_minimum"]) == (None, None, False)
@@ -140,7 +140,7 @@ class TestUnknownCost:
         assert (again["cost"], again["cost_this_attempt"], again["cost_is_minimum"]) == (None, 0.0, False)
         assert "3 with a response from before; cost so far unknown" in caplog.text
 
-    def test_is_at_least_what_some_had(self, responses_sandbox, tmp_path, caplog):
+    def test_is_a_minimum_if_some_responses_had_a_price(self, responses_sandbox, tmp_path, caplog):
         responses_sandbox.script({"drop": "after"})
         with caplog.at_level(logging.INFO):
             told = enrich(responses_sandbox, tmp_path, table(3), config=without_prices(responses_sandbox))
@@ -150,7 +150,7 @@ class TestUnknownCost:
         again = enrich(responses_sandbox, tmp_path, table(3), config=without_prices(responses_sandbox))
         assert (again["cost"], again["cost_this_attempt"]) == (told["cost"], 0.0)
 
-    def test_of_a_cached_response_is_the_earlier_attempts(self, responses_sandbox, tmp_path):
+    def test_of_a_cached_response_belongs_to_the_earlier_attempt(self, responses_sandbox, tmp_path):
         enrich(responses_sandbox, tmp_path, table(3))
         for part in parts(tmp_path):
             part.unlink()
@@ -158,7 +158,7 @@ class TestUnknownCost:
         told = enrich(responses_sandbox, tmp_path, table(3))
         assert (told["cache_hits"], told["cost_this_attempt"]) == (3, 0.0)
 
-    def test_is_nothing_where_nothing_was_billed(self, responses_sandbox, tmp_path):
+    def test_is_0_if_nothing_was_billed(self, responses_sandbox, tmp_path):
         responses_sandbox.script({"status": 400, "times": 3})
         with pytest.raises(TooManyFailuresError):
             enrich(responses_sandbox, tmp_path, table(3))
@@ -172,7 +172,7 @@ UNFINISHED = [(INVALID, TYPED, "invalid_output"), (CUT, TEXT, "incomplete"), (RE
 
 
 class TestReturned:
-    """Responses that are no success, and are taken with ``on_invalid_output="return"``."""
+    """Rejected responses that ``on_invalid_output="return"`` accepts."""
 
     @pytest.mark.parametrize(("step", "run", "status"), UNFINISHED)
     def test_have_their_error_and_their_text(self, step, run, status, responses_sandbox, tmp_path):
@@ -187,7 +187,7 @@ class TestReturned:
         assert row.get("output", "typed")
 
     @pytest.mark.parametrize(("step", "run", "status"), UNFINISHED)
-    def test_are_the_same_whether_they_are_taken_at_first_or_later(
+    def test_are_the_same_whether_they_are_accepted_at_first_or_later(
         self, step, run, status, responses_sandbox, tmp_path
     ):
         returning = replace(run, on_invalid_output="return")
@@ -224,14 +224,14 @@ class TestWarnings:
         assert "My secret reason." not in caplog.text
 
     @pytest.mark.parametrize("rows", [3, 60])
-    def test_a_models_words_are_in_no_error(self, rows, responses_sandbox, tmp_path):
+    def test_no_warning_has_the_words_of_a_model(self, rows, responses_sandbox, tmp_path):
         responses_sandbox.script({"refusal": "My secret reason.", "times": rows})
         with pytest.raises(TooManyFailuresError, match="the model's words are in its `_error`") as caught:
             enrich(responses_sandbox, tmp_path, table(rows), request=TEXT)
         assert "secret" not in str(caught.value)
         assert {row["_error"] for row in result(tmp_path) if row["_error"]} == {"RefusalError: My secret reason."}
 
-    def test_invalid_responses_that_are_asked_for_again_are_one(self, responses_sandbox, tmp_path, caplog):
+    def test_invalid_outputs_that_are_requested_again_are_one_warning(self, responses_sandbox, tmp_path, caplog):
         responses_sandbox.script(*[{"text": "no JSON"}, {}] * 3)
         with caplog.at_level(logging.INFO):
             enrich(responses_sandbox, tmp_path, table(3), limits=Limits(concurrency=1))
@@ -240,14 +240,14 @@ class TestWarnings:
             "3 outputs were invalid and their requests sent again, the first being 'r0', 'r1', 'r2'. Of 'r0': "
         )
 
-    def test_rows_that_cannot_be_sent_are_one(self, responses_sandbox, tmp_path, caplog):
+    def test_invalid_rows_are_one_warning(self, responses_sandbox, tmp_path, caplog):
         rows = [*table(3), {"id": "r3", "text": ""}, {"id": "r4", "text": ""}]
         ask = lambda row: {"model": MODEL, "input": row["text"]}  # noqa: E731  as a user's
         enrich(responses_sandbox, tmp_path, rows, row_fields=ask, limits=Limits(max_failures=2))
         (invalid,) = warnings(caplog)
         assert invalid.startswith("2 rows are invalid and were not sent, the first being 'r3': ")
 
-    def test_responses_that_may_be_truncated_are_one(self, responses_sandbox, tmp_path, caplog):
+    def test_responses_that_may_be_truncated_are_one_warning(self, responses_sandbox, tmp_path, caplog):
         text = {"text": "word " * 40}
         responses_sandbox.script(text)
         enrich(responses_sandbox, tmp_path / "whole", table(1), request=TEXT)
@@ -258,17 +258,17 @@ class TestWarnings:
         told = enrich(responses_sandbox, tmp_path, table(3), **given)
         assert told["maybe_truncated"] == 3
         (truncated,) = warnings(caplog)
-        assert not is_one_of_many.get()  # of this test, as of whatever else the process does
+        assert not is_one_of_many.get()  # in the context of this test
         assert truncated.startswith("The responses of 3 rows are complete by their status, and may be truncated, the ")
 
-    def test_a_run_without_failures_has_none(self, responses_sandbox, tmp_path, caplog):
+    def test_an_attempt_without_failures_has_no_warning(self, responses_sandbox, tmp_path, caplog):
         with caplog.at_level(logging.INFO):
             enrich(responses_sandbox, tmp_path, table(3))
         assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("rows", [20, 500])
-def test_a_run_that_can_get_no_response_fails_for_good_whatever_its_size(rows, responses_sandbox, tmp_path):
+def test_an_attempt_whose_rows_all_fail_with_400_is_final_whatever_its_size(rows, responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 400, "times": rows})
     with pytest.raises(TooManyFailuresError) as caught:
         enrich(responses_sandbox, tmp_path, table(rows))
@@ -276,7 +276,7 @@ def test_a_run_that_can_get_no_response_fails_for_good_whatever_its_size(rows, r
     assert len(responses_sandbox.ledger) <= 200
 
 
-def test_a_run_of_which_some_rows_may_get_responses_is_left_to_a_retry(responses_sandbox, tmp_path):
+def test_an_attempt_with_retryable_failures_is_left_to_a_retry(responses_sandbox, tmp_path):
     responses_sandbox.script({"status": 500}, {"status": 400, "times": 200})
     given = {"limits": Limits(concurrency=1), "options": RequestOptions(max_retries=0)}
     with pytest.raises(TooManyFailuresError) as caught:

@@ -1,4 +1,4 @@
-"""The requests that are not in flight: their order, and whom they wait for."""
+"""The requests that are not in flight, and their order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON = st.recursive(
 
 
 class Source:
-    """Requests for one model after the other."""
+    """Return requests to several models in turn."""
 
     def __init__(self, rows: int, models: Sequence[str] = ("a",), size: int = 10) -> None:
         self.left = [
@@ -49,7 +49,7 @@ def firsts(waiting: RequestQueue, may_send: Any, now: float = 0.0) -> list[int]:
     return found
 
 
-def test_rows_are_sent_in_the_order_of_the_source_and_those_that_come_again_first() -> None:
+def test_resends_come_first_and_other_rows_in_the_order_of_the_source() -> None:
     waiting = RequestQueue(Source(250, ("a", "b")))
     first, second = waiting.next(0.0, anything), waiting.next(0.0, anything)
     assert first is not None
@@ -65,14 +65,14 @@ def test_rows_are_sent_in_the_order_of_the_source_and_those_that_come_again_firs
     assert not waiting
 
 
-def test_rows_of_one_model_do_not_wait_for_those_of_another() -> None:
+def test_requests_to_one_model_do_not_wait_for_another() -> None:
     waiting = RequestQueue(Source(5000, ("a", "b")))
     only_b = firsts(waiting, lambda _, model: model == "b")
     assert only_b == list(range(1, 5000, 2))
     assert firsts(waiting, anything) == list(range(0, 5000, 2))
 
 
-def test_a_row_that_was_sent_before_does_not_hold_up_those_of_another_model() -> None:
+def test_a_resend_does_not_hold_up_requests_to_another_model() -> None:
     waiting = RequestQueue(Source(4, ("a", "b")))
     job = waiting.next(0.0, anything)
     assert job is not None
@@ -90,7 +90,7 @@ def test_memory_is_bounded_while_one_model_waits() -> None:
     assert len(source.left) > 25_000
 
 
-def test_with_one_model_nothing_is_read_ahead_of_what_is_sent() -> None:
+def test_with_one_model_the_source_is_read_only_as_needed() -> None:
     source = Source(1000)
     waiting = RequestQueue(source)
     assert firsts(waiting, lambda _, __: False) == []
@@ -102,7 +102,7 @@ def test_with_one_model_nothing_is_read_ahead_of_what_is_sent() -> None:
 def test_a_model_is_found_in_the_fields_of_a_request(fields: dict[str, Any], model: str | None) -> None:
     text = dump({**fields, **({} if model is None else {"model": model})})
     if text.count('"model":') <= 1 and model is None and "model" not in fields:
-        return  # one that stands deeper is as good, to tell requests apart
+        return  # a nested model serves as well to separate requests
     expected = json.loads(text).get("model")
     found = model_of(text)
     if isinstance(expected, str):

@@ -1,4 +1,4 @@
-"""What a run writes: the table of one run or of many shards, as JSONL or Parquet."""
+"""The result of one task or of many shards, as JSONL or Parquet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Either(BaseModel):
 
 
 @pytest.mark.parametrize("key", ["id", None])
-def test_shards_make_the_same_table_as_one_run(key, responses_sandbox, tmp_path):
+def test_merged_shards_are_the_same_table_as_one_task_writes(key, responses_sandbox, tmp_path):
     rows = table(50)
     enrich(responses_sandbox, tmp_path / "one", rows, key=key)
     shared = []
@@ -84,7 +84,7 @@ def test_shards_with_rows_that_failed_are_merged(responses_sandbox, tmp_path):
         ("/nowhere/out", "output_path '/nowhere/out' does not exist, so no shard has run"),
     ],
 )
-def test_shards_that_are_not_there(path, said):
+def test_a_path_without_shards_is_refused(path, said):
     with pytest.raises((ConfigurationError, OutputError)) as caught:
         merge_shards(path)
     assert str(caught.value) == said
@@ -92,7 +92,7 @@ def test_shards_that_are_not_there(path, said):
 
 
 @pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")  # of Airflow 2.11's
-def test_shards_are_merged_where_airflow_opens_them(responses_sandbox, tmp_path):
+def test_shards_in_an_object_store_are_merged(responses_sandbox, tmp_path):
     folder = stored(tmp_path.name) / "out"
     for shard in range(2):
         enrich(responses_sandbox, folder / f"shard-{shard}", table(6), shard=(shard, 2))
@@ -102,7 +102,7 @@ def test_shards_are_merged_where_airflow_opens_them(responses_sandbox, tmp_path)
     assert [json.loads(line)["_row"] for line in text.splitlines()] == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_shard_may_have_no_rows_and_an_empty_source_may_not(responses_sandbox, tmp_path):
+def test_a_shard_may_be_empty_but_not_a_source_with_allow_empty_false(responses_sandbox, tmp_path):
     for shard in range(3):
         told = enrich(responses_sandbox, tmp_path / str(shard), table(2), key=None, shard=(shard, 3), allow_empty=False)
         assert told["rows"] == (0 if shard == 2 else 1)
@@ -162,7 +162,7 @@ def test_a_shard_without_its_result_is_named(shards, tmp_path):
         merge_shards(tmp_path)
 
 
-def test_two_shards_with_one_row_are_not_merged(shards, tmp_path):
+def test_shards_with_the_same_row_are_not_merged(shards, tmp_path):
     rows = [json.loads(line) for line in shards[0].read_text().splitlines()]
     taken = json.loads(shards[1].read_text().splitlines()[0])["_row"]
     rows = sorted([*rows[:-1], rows[-1] | {"_row": taken}], key=lambda row: row["_row"])
@@ -206,7 +206,7 @@ def test_a_merged_manifest_of_another_version_is_replaced(shards, tmp_path, auth
     assert merge_shards(tmp_path)["written_by"] == {"task": "merge_shards"}
 
 
-def test_a_torn_manifest_is_named(shards, tmp_path):
+def test_a_damaged_manifest_is_named(shards, tmp_path):
     tear(tmp_path / "shard-1" / "manifest.json")
     with pytest.raises(OutputError, match=r"shard-1/manifest.json is damaged: it is no JSON object"):
         merge_shards(tmp_path)
@@ -222,8 +222,8 @@ def test_costs_that_are_unknown_stay_unknown_in_a_merge(shards, tmp_path):
 
 
 @pytest.mark.parametrize("is_merge", [False, True])
-def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sandbox, shards, tmp_path, is_merge):
-    """The process ends when the result is being put there."""
+def test_the_manifest_is_marked_incomplete_before_a_result_is_replaced(responses_sandbox, shards, tmp_path, is_merge):
+    """The process ends while the result is being uploaded."""
 
     class Died(BaseException):
         pass
@@ -240,14 +240,14 @@ def test_the_manifest_says_incomplete_before_a_result_is_replaced(responses_sand
     with pytest.raises(Died):
         (merge_shards if is_merge else again)(Dying(folder))
     assert {path.name: path.read_bytes() for path in folder.glob("result.*")} == before
-    assert manifest(folder) == told | {"complete": False}  # and what later attempts read of it stays
+    assert manifest(folder) == told | {"complete": False}  # other entries stay for later attempts
     if not is_merge:
         with pytest.raises(OutputError, match="shard-0: the shard did not run to its end"):
             merge_shards(tmp_path)
 
 
 def test_a_temporary_folder_that_is_full_is_named(responses_sandbox, tmp_path, monkeypatch):
-    """The result is made there first; what is paid is in the parts."""
+    """The result is written there first; all responses are in the parts."""
     from airflow_provider_responses.enrich import result as result_module
 
     def full(*_):
@@ -262,7 +262,7 @@ def test_a_temporary_folder_that_is_full_is_named(responses_sandbox, tmp_path, m
     assert (told["requests_sent"], told["counts"]) == (0, {"ok": 3})
 
 
-def test_a_format_that_is_none_leaves_the_result_alone(responses_sandbox, tmp_path):
+def test_an_unknown_output_format_leaves_the_result_unchanged(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path / "shard-0", table(2), shard=(0, 1))
     merge_shards(tmp_path)
     with pytest.raises(ConfigurationError, match="output_format must be 'jsonl' or 'parquet', got 'csv'"):
@@ -270,7 +270,7 @@ def test_a_format_that_is_none_leaves_the_result_alone(responses_sandbox, tmp_pa
     assert len(result(tmp_path)) == 2
 
 
-def test_the_columns_of_a_parquet_are_the_same_on_a_day_without_rows(responses_sandbox, tmp_path):
+def test_a_parquet_result_without_rows_has_the_same_columns(responses_sandbox, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     for rows in (0, 2):
         enrich(responses_sandbox, tmp_path / str(rows), table(rows), output_format="parquet")
@@ -282,7 +282,7 @@ def test_the_columns_of_a_parquet_are_the_same_on_a_day_without_rows(responses_s
     assert str(full.field("_error").type) == "string"
 
 
-def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp_path):
+def test_a_type_with_a_field_called_output_has_that_column(responses_sandbox, tmp_path):
     class Summary(BaseModel):
         output: int
 
@@ -290,7 +290,7 @@ def test_a_type_whose_only_field_is_called_as_the_text_is(responses_sandbox, tmp
     assert all(type(row["output"]) is int for row in result(tmp_path))
 
 
-def test_parquet_holds_what_jsonl_does(responses_sandbox, tmp_path):
+def test_parquet_has_the_same_values_as_jsonl(responses_sandbox, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     rows = [row | ({"stars": 4.5} if number > 1000 else {}) for number, row in enumerate(table(1005))]
     rows[1]["tags"] = ["a", "b"]
@@ -338,7 +338,7 @@ def test_a_column_that_parquet_has_no_type_for_is_refused_before_anything_is_sen
     assert not responses_sandbox.ledger
 
 
-def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
+def test_parquet_accepts_types_that_have_a_common_type(responses_sandbox, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     several = {0: {"a": None}, 1: {"b": [1]}, 1200: {"a": 1, "b": [2.5]}, 1300: None}
     rows = [row | {"x": several.get(number), "y": number / (1 + number // 2)} for number, row in enumerate(table(1400))]
@@ -351,7 +351,7 @@ def test_parquet_takes_what_goes_together(responses_sandbox, tmp_path):
     assert [row["y"] for row in read] == [row["y"] for row in rows]
 
 
-def test_responses_of_two_types_cannot_be_parquet_and_stay(responses_sandbox, tmp_path):
+def test_responses_of_two_types_in_a_column_cannot_be_parquet_and_are_saved(responses_sandbox, tmp_path):
     pytest.importorskip("pyarrow")
     run = TaskRequest(fields={}, output_type=Either, stream=False)
     responses_sandbox.script(*({"text": json.dumps({"found": found})} for found in (1, "one")))
@@ -360,7 +360,7 @@ def test_responses_of_two_types_cannot_be_parquet_and_stay(responses_sandbox, tm
     assert enrich(responses_sandbox, tmp_path, table(2), request=run)["requests_sent"] == 0
 
 
-def test_why_a_run_stopped_is_told_also_where_its_result_cannot_be_parquet(responses_sandbox, tmp_path, caplog):
+def test_the_reason_of_a_stop_is_raised_if_the_result_cannot_be_parquet(responses_sandbox, tmp_path, caplog):
     pytest.importorskip("pyarrow")
     run = TaskRequest(fields={}, output_type=Either, stream=False)
     for found in (1, "one"):

@@ -1,4 +1,4 @@
-"""What all rows share is validated once: no byte and no refusal differs from that of each row by itself."""
+"""The common part of requests is validated once: bytes and errors are the same as for each row by itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def requests_of(
 
 
 def by_itself(requests: RowRequests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
-    """What comes of a row without any other: its entry, and the call that is made of it."""
+    """Return the indexed request of a row alone, and its call."""
     fields = to_json(dict(asked), "request")
     body = requests.prepare(fields)[0].to_bytes()
     request, options = requests.prepare_send(fields)
@@ -48,7 +48,7 @@ def by_itself(requests: RowRequests, client: AsyncResponsesClient, asked: dict[s
 def together(requests: RowRequests, client: AsyncResponsesClient, asked: dict[str, Any]) -> tuple[Any, ...]:
     entry = requests.index(asked)
     call, options = requests.call(client, entry.fields)
-    fields = json.loads(entry.fields)  # the same fields are the same request, in whatever order
+    fields = json.loads(entry.fields)  # the order of the fields does not matter
     return (entry.fingerprint, entry.size, fields, call.body, call.headers, call.config, options)
 
 
@@ -90,7 +90,7 @@ tables = st.lists(rows, max_size=12) | st.builds(
 @pytest.mark.parametrize("run", [RUN, replace(RUN, output_type=None, cache=False)], ids=["typed", "text"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(table=tables)
-def test_a_row_is_sent_as_it_would_be_by_itself(table, run, dialect, tmp_path):
+def test_a_shape_does_not_change_the_request_of_a_row(table, run, dialect, tmp_path):
     shared, client = requests_of(tmp_path, dialect=dialect, request=run)
     alone, _ = requests_of(tmp_path, dialect=dialect, request=run)
     for asked in table:
@@ -104,7 +104,7 @@ def count_validations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-def test_rows_that_differ_in_their_input_alone_are_validated_together(tmp_path, monkeypatch):
+def test_requests_that_differ_only_in_their_input_are_validated_once(tmp_path, monkeypatch):
     requests, client = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(1000):
@@ -113,7 +113,7 @@ def test_rows_that_differ_in_their_input_alone_are_validated_together(tmp_path, 
     assert len(made) <= 5
 
 
-def test_rows_of_two_models_are_as_well(tmp_path, monkeypatch):
+def test_requests_to_two_models_are_validated_twice(tmp_path, monkeypatch):
     requests, _ = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(1000):
@@ -121,7 +121,7 @@ def test_rows_of_two_models_are_as_well(tmp_path, monkeypatch):
     assert len(made) <= 8
 
 
-def test_rows_that_share_nothing_take_no_more_room_or_time_each(tmp_path, monkeypatch):
+def test_requests_with_nothing_in_common_do_not_accumulate_shapes(tmp_path, monkeypatch):
     requests, _ = requests_of(tmp_path)
     made = count_validations(monkeypatch)
     for number in range(RECENT * 10):
@@ -129,7 +129,7 @@ def test_rows_that_share_nothing_take_no_more_room_or_time_each(tmp_path, monkey
     assert len(made) == RECENT * 10
 
 
-def test_no_more_shapes_are_made_than_are_compared_quickly(tmp_path):
+def test_the_number_of_shapes_is_bounded(tmp_path):
     requests, client = requests_of(tmp_path)
     for number in range(MAX_SHAPES * 2):
         for text in ("one", "two", "three"):
@@ -137,8 +137,8 @@ def test_no_more_shapes_are_made_than_are_compared_quickly(tmp_path):
             assert together(requests, client, asked) == by_itself(requests, client, asked)
 
 
-def test_a_function_that_changes_what_it_gave_before_is_not_misread(tmp_path):
-    """The values are the same objects, with another content."""
+def test_a_function_that_changes_its_earlier_return_value_gets_the_right_request(tmp_path):
+    """The values are the same objects with another content."""
     requests, client = requests_of(tmp_path)
     shared: dict[str, Any] = {"model": "a/b", "metadata": {"row": "0"}}
     for number in range(5):
@@ -147,7 +147,7 @@ def test_a_function_that_changes_what_it_gave_before_is_not_misread(tmp_path):
         assert together(requests, client, asked) == by_itself(requests, client, asked)
 
 
-def test_options_are_the_sends_own(tmp_path):
+def test_each_call_has_the_options_of_a_single_send(tmp_path):
     options = RequestOptions(timeout=7.0, max_retries=5, headers={"X-Mine": "1"})
     requests, client = requests_of(tmp_path, options=options)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""The sender: what it sends, what comes of it, and what ends it."""
+"""The sender: sends, outcomes, and reasons to stop."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def test_every_row_is_sent_once_within_the_window(concurrency: int) -> None:
     service = Service(latency=lambda: chance.uniform(0.1, 1))
     ended = run(service, 1200, concurrency=concurrency)
     assert ended.stopped is None
-    assert sorted(answer.request.first_row for answer in ended.outcomes) == list(range(1200))
-    assert set(service.tries.values()) == {1}
+    assert sorted(outcome.request.first_row for outcome in ended.outcomes) == list(range(1200))
+    assert set(service.sends_of.values()) == {1}
     assert ended.statuses == {"ok": 1200}
     assert service.most <= concurrency
     assert service.most == concurrency
     assert service.sent_between(-1, 0.1) == min(concurrency, 128)
     first = ended.of(7)
-    assert (first.value, first.error, first.cost, first.sends) == ("answer 7", None, 0.001, 1)
+    assert (first.value, first.error, first.cost, first.sends) == ("response 7", None, 0.001, 1)
     progress = ended.sender.progress
     assert (progress.done, progress.sent, progress.tokens, progress.unpriced) == (1200, 1200, 120_000, 0)
     assert progress.cost == pytest.approx(1.2)
 
 
-def test_the_window_doubles_with_every_round_until_the_service_is_used_to_the_full() -> None:
+def test_the_window_doubles_each_round_until_the_service_is_used_fully() -> None:
     service = Service(latency=0.5)
     ended = run(service, 10_000, concurrency=256, initial_concurrency=8)
     rounds = [service.sent_between(at - 0.25, at + 0.25) for at in (0, 0.5, 1, 1.5, 2, 2.5, 3)]
@@ -65,8 +65,8 @@ def test_the_window_doubles_with_every_round_until_the_service_is_used_to_the_fu
     assert ended.seconds < 10_000 / 256 * 0.5 * 1.15
 
 
-def test_a_service_that_takes_long_is_used_to_the_full_from_the_second_round_on() -> None:
-    """One GPU, 256 in flight, 7 s a response: 679 rows took it 35 s to reach."""
+def test_a_slow_service_is_used_fully_from_the_second_round_on() -> None:
+    """One GPU, 256 in flight, 7 s a response: growing from a window of 8 took 35 s."""
     service = Service(latency=7.0)
     ended = run(service, 679, concurrency=256)
     assert [service.sent_between(at - 3, at + 3) for at in (0, 7, 14)] == [128, 256, 256]
@@ -80,12 +80,12 @@ def test_an_attempt_starts_with_the_window_that_the_last_one_ended_with(window: 
     assert service.sent_between(-1, 0.1) == first
 
 
-def test_no_rows_are_no_work() -> None:
+def test_an_empty_queue_ends_at_once() -> None:
     ended = run(Service(), 0)
     assert (ended.stopped, ended.outcomes, ended.seconds) == (None, [], 0.0)
 
 
-def test_requests_per_minute_are_kept_and_the_end_is_not_waited_for() -> None:
+def test_requests_per_minute_are_not_exceeded_and_do_not_delay_the_end() -> None:
     service = Service(latency=0.1)
     ended = run(service, 180, requests_per_minute=60)
     times = [at for at, _ in service.sends]
@@ -94,7 +94,7 @@ def test_requests_per_minute_are_kept_and_the_end_is_not_waited_for() -> None:
     assert ended.seconds == pytest.approx(times[-1] + 0.1)
 
 
-def test_tokens_per_minute_are_kept_also_where_requests_are_refused() -> None:
+def test_tokens_per_minute_include_refused_responses() -> None:
     error = RefusalError("no", response=refused(response(tokens=1000)))
     service = Service(lambda _: Outcome(response=error.response, error=error), latency=0.1)
     run(service, 60, tokens_per_minute=20_000, concurrency=1)
@@ -121,29 +121,29 @@ def test_tokens_per_minute_are_kept_also_where_requests_are_refused() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("raised", [True, False])
-def test_what_is_wrong_with_a_row_only_marks_it(outcome: Said, status: str, said: str | None, raised: bool) -> None:
+def test_a_failure_of_one_row_only_marks_that_row(outcome: Said, status: str, said: str | None, raised: bool) -> None:
     if isinstance(outcome, ResponsesError) and not raised:
         outcome = Outcome(response=outcome.response, error=outcome)
     service = Service(lambda sent: outcome if sent.number == 3 else None)
     ended = run(service, 20)
     assert ended.stopped is None
     assert ended.statuses == ({"ok": 20} if status == "ok" else {"ok": 19, status: 1})
-    assert service.tries[3] == 1
-    answer = ended.of(3)
-    has_answer = status in ("ok", "incomplete", "refused", "invalid_output")
-    assert (answer.error, answer.cost, answer.sends) == (said, 0.001 if has_answer else 0.0, 1)
+    assert service.sends_of[3] == 1
+    marked = ended.of(3)
+    has_response = status in ("ok", "incomplete", "refused", "invalid_output")
+    assert (marked.error, marked.cost, marked.sends) == (said, 0.001 if has_response else 0.0, 1)
     assert ended.sender.progress.failures.total() == (said is not None)
     assert ended.sender.progress.cost == pytest.approx(0.001 * ended.sender.progress.tokens / 100)
 
 
 def test_the_marks_of_responses_are_counted() -> None:
     marked = replace(response(), maybe_truncated=True, inconsistent=True)
-    answers = {1: Outcome(response=marked, value="x", repaired=True), 2: Outcome(response=marked, value="x")}
-    progress = run(Service(lambda sent: answers.get(sent.number)), 5).sender.progress
+    outcomes = {1: Outcome(response=marked, value="x", repaired=True), 2: Outcome(response=marked, value="x")}
+    progress = run(Service(lambda sent: outcomes.get(sent.number)), 5).sender.progress
     assert (progress.repaired, progress.maybe_truncated, progress.inconsistent) == (1, 2, 2)
 
 
-def test_of_a_long_error_the_first_thousand_characters_are_kept() -> None:
+def test_an_error_is_cut_after_1000_characters() -> None:
     service = Service(lambda _: BadRequestResponseError("no" * 1000, status_code=400))
     error = run(service, 1).of(0).error
     assert error is not None
@@ -151,15 +151,15 @@ def test_of_a_long_error_the_first_thousand_characters_are_kept() -> None:
     assert error.startswith("BadRequestResponseError: nono")
 
 
-def test_responses_that_were_paid_count_though_the_row_is_sent_again() -> None:
-    """An answer was not as typed, and when it was asked for again the service failed."""
+def test_paid_responses_count_although_the_row_is_sent_again() -> None:
+    """An output was invalid, and the service failed when the request was sent again."""
     first = response(0.25)
-    unreadable = OutputValidationError("bad", response=first)
+    invalid = OutputValidationError("bad", response=first)
 
     def say(sent: Send) -> Said:
         if sent.nth > 1:
             return None
-        previous = (unreadable,)
+        previous = (invalid,)
         return Outcome(response=replace(first, previous=previous), error=status_error(500, previous=previous))
 
     ended = run(Service(say), 1)
@@ -170,7 +170,7 @@ def test_responses_that_were_paid_count_though_the_row_is_sent_again() -> None:
     assert ended.sender.progress.tokens == 200
 
 
-def test_cached_responses_cost_what_they_did_and_nothing_more() -> None:
+def test_cached_responses_have_their_original_cost_once() -> None:
     kept = response(0.5, cached=True)
     found = {paid_generation(kept): {"total_cost": 0.25}}
     ended = run(Service(lambda _: Outcome(response=kept, value="x", generations=found)), 5)
@@ -179,7 +179,7 @@ def test_cached_responses_cost_what_they_did_and_nothing_more() -> None:
     assert ended.of(1).cost == 0.25
 
 
-def test_a_cached_response_without_a_known_price_ends_no_run_with_a_budget() -> None:
+def test_a_cached_response_without_a_price_does_not_end_an_attempt_with_a_budget() -> None:
     kept = Outcome(response=response(0.5, cached=True), value="x")
     ended = run(Service(lambda sent: kept if sent.number == 3 else None), 5, max_cost=100.0)
     assert ended.stopped is None
@@ -188,39 +188,39 @@ def test_a_cached_response_without_a_known_price_ends_no_run_with_a_budget() -> 
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_row_that_always_fails_uses_up_its_tries_and_no_others(retries: int) -> None:
+def test_a_row_that_always_fails_uses_its_own_retries(retries: int) -> None:
     service = Service(lambda sent: status_error(500) if sent.number == 5 else None)
     ended = run(service, 300, config=ClientConfig(api_key="sk-test", max_retries=retries))
     assert ended.stopped is None
     assert ended.statuses == {"ok": 299, "failed": 1}
-    assert service.tries[5] == ended.of(5).sends == retries + 1
+    assert service.sends_of[5] == ended.of(5).sends == retries + 1
     assert ended.of(5).cost == 0.0
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
-def test_what_may_have_been_billed_is_sent_again_only_so_often(retries: int) -> None:
+def test_sends_that_may_have_been_billed_are_repeated_within_their_limit(retries: int) -> None:
     service = Service(lambda sent: dropped() if sent.number % 10 == 5 else None)
     config = ClientConfig(api_key="sk-test", max_retries=5, max_ambiguous_retries=retries)
     ended = run(service, 100, config=config)
     assert ended.stopped is None
     assert ended.statuses == {"ok": 90, "failed": 10}
-    assert {service.tries[number] for number in range(5, 100, 10)} == {retries + 1}
+    assert {service.sends_of[number] for number in range(5, 100, 10)} == {retries + 1}
     assert ended.of(5).cost is None
 
 
-def test_an_outage_in_which_requests_may_be_billed_sends_none_more_often_than_that() -> None:
+def test_ambiguous_failures_in_an_outage_use_their_retries() -> None:
     service = Service(lambda _: dropped())
     ended = run(service, 100, max_outage=300)
     assert isinstance(ended.stopped, TransportError)
-    assert max(service.tries.values()) == 2
+    assert max(service.sends_of.values()) == 2
 
 
-def test_a_row_that_is_always_told_to_wait_while_others_come_through_is_given_up() -> None:
+def test_a_row_that_is_always_refused_while_others_succeed_is_given_up() -> None:
     service = Service(lambda sent: status_error(429) if sent.number == 5 else None, latency=0.1)
     ended = run(service, 5000, concurrency=4)
     assert ended.stopped is None
     assert ended.statuses == {"ok": 4999, "failed": 1}
-    assert service.tries[5] <= MAX_BUSY + CONFIG.max_retries + 1
+    assert service.sends_of[5] <= MAX_BUSY + CONFIG.max_retries + 1
 
 
 @pytest.mark.parametrize(
@@ -234,25 +234,25 @@ def test_a_row_that_is_always_told_to_wait_while_others_come_through_is_given_up
     ],
     ids=str,
 )
-def test_what_is_hopeless_for_all_ends_the_run_at_once(error: ResponsesError) -> None:
+def test_a_failure_of_all_rows_ends_the_attempt_at_once(error: ResponsesError) -> None:
     service = Service(lambda sent: error if sent.number == 20 else None, latency=0.5)
     ended = run(service, 1000, concurrency=8)
     assert ended.stopped is error
     told = next(at for at, number in service.sends if number == 20) + 0.5
     assert service.sent_between(told, 1e9) == 0
-    assert len(ended.outcomes) == sum(service.answered.values()) == len(service.sends) - 1
+    assert len(ended.outcomes) == sum(service.responded.values()) == len(service.sends) - 1
     assert ended.statuses == {"ok": len(ended.outcomes)}
 
 
-def test_an_error_of_our_own_ends_the_run_and_is_not_lost() -> None:
-    def keep(answer: RowOutcome) -> None:
+def test_an_unexpected_exception_ends_the_attempt_and_is_raised() -> None:
+    def keep(outcome: RowOutcome) -> None:
         raise KeyError("a column")
 
     ended = run(Service(), 100, on_outcome=keep)
     assert isinstance(ended.stopped, KeyError)
 
 
-def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
+def test_a_stopped_sender_waits_for_requests_in_flight() -> None:
     why = RuntimeError("stopped")
 
     async def stop(sender: Sender) -> None:
@@ -267,7 +267,7 @@ def test_a_run_that_is_stopped_waits_for_what_is_in_flight() -> None:
     assert ended.seconds == 1.0
 
 
-def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
+def test_a_sender_that_is_stopped_while_it_waits_ends_at_once() -> None:
     async def stop(sender: Sender) -> None:
         await asyncio.sleep(5)
         sender.stop(RuntimeError("stopped"))
@@ -277,7 +277,7 @@ def test_a_run_that_is_stopped_while_it_waits_ends_at_once() -> None:
     assert ended.seconds == 5.0
 
 
-def test_a_run_that_is_cancelled_drops_what_is_in_flight() -> None:
+def test_a_cancelled_sender_drops_requests_in_flight() -> None:
     why = RuntimeError("cancelled")
 
     async def cancel(sender: Sender) -> None:
@@ -292,8 +292,8 @@ def test_a_run_that_is_cancelled_drops_what_is_in_flight() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_bad_day(seed: int) -> None:
-    """20 % are told to wait, 5 % fail, 2 % come back malformed, and for a minute the service is gone."""
+def test_all_rows_end_on_a_day_with_every_kind_of_failure(seed: int) -> None:
+    """20 % get 429, 5 % fail, 2 % come back malformed, and the service is down for a minute."""
     chance = random.Random(seed)  # noqa: S311  the same each time
     down_at = chance.uniform(5, 60)
     malformed: Counter[int] = Counter()
@@ -314,12 +314,12 @@ def test_a_bad_day(seed: int) -> None:
     service = Service(say, latency=lambda: chance.uniform(0.05, 0.5))
     ended = run(service, 2000, concurrency=256)
     assert ended.stopped is None
-    assert sorted(answer.request.first_row for answer in ended.outcomes) == list(range(2000))
+    assert sorted(outcome.request.first_row for outcome in ended.outcomes) == list(range(2000))
     assert service.too_early == []
-    assert max(service.answered.values()) == 1
+    assert max(service.responded.values()) == 1
     assert service.sent_between(down_at + 2, down_at + 60) <= 15
-    failed = [answer.request.first_row for answer in ended.outcomes if answer.status != "ok"]
+    failed = [outcome.request.first_row for outcome in ended.outcomes if outcome.status != "ok"]
     assert all(malformed[number] == 2 for number in failed)
     assert len(failed) <= 10
     assert ended.sender.progress.cost == pytest.approx((2000 - len(failed)) * 0.001)
-    assert all(answer.sends == service.tries[answer.request.first_row] for answer in ended.outcomes)
+    assert all(outcome.sends == service.sends_of[outcome.request.first_row] for outcome in ended.outcomes)

@@ -24,7 +24,7 @@ SLOW, FAST = "slow/model", "fast/model"
 
 
 def silences_of(service: Service, rows: int, *moments: float, **given: object) -> list[Silence | None]:
-    """Return the silence at some moments of a run, which ends after them."""
+    """Return the silence at some moments, after which sending is cancelled."""
     found: list[Silence | None] = []
 
     async def look(sender: Sender) -> None:
@@ -41,7 +41,7 @@ def silences_of(service: Service, rows: int, *moments: float, **given: object) -
 def test_silence_before_the_first_response_is_reported_from_30_seconds_on():
     service = Service(lambda _: FOREVER)
     assert silences_of(service, 100, 29.0, 30.0, 45.0, concurrency=8) == [None, Silence(30.0, ()), Silence(45.0, ())]
-    assert len(service.sends) == 8, "nothing is sent again, or in place of what is silent"
+    assert len(service.sends) == 8, "silent requests are neither sent again nor replaced"
 
 
 def test_a_model_whose_requests_all_hang_beside_a_healthy_one_is_named():
@@ -49,8 +49,8 @@ def test_a_model_whose_requests_all_hang_beside_a_healthy_one_is_named():
     service = Service(lambda send: FOREVER if send.number % 2 else None)
     found = silences_of(service, 400, 10.0, 45.0, models=(FAST, SLOW), concurrency=32, initial_window=8)
     assert found == [None, Silence(45.0, (SLOW,))]
-    assert max(service.tries.values()) == 1, "nothing is sent again"
-    assert service.answered.total() > 0
+    assert max(service.sends_of.values()) == 1, "nothing is sent again"
+    assert service.responded.total() > 0
 
 
 def test_a_response_ends_the_silence():
@@ -59,7 +59,7 @@ def test_a_response_ends_the_silence():
     assert silences_of(service, 100, 49.0, 51.0, 130.0, 160.0, concurrency=4) == [
         Silence(49.0, ()),
         None,
-        None,  # twice as long as the longest response so far is not remarkable
+        None,  # shorter than twice the longest response
         Silence(110.0, ()),
     ]
 
@@ -87,8 +87,8 @@ def test_a_model_without_open_requests_is_not_silent():
     assert tracker.current(1000.0 + SHORTEST) == Silence(SHORTEST, ())
 
 
-def test_the_progress_line_of_a_run_says_so(responses_sandbox, tmp_path, caplog):
-    """On a clock of which a second passes with each line."""
+def test_the_progress_line_reports_silence(responses_sandbox, tmp_path, caplog):
+    """On a clock that advances with each progress line."""
     begun: Counter[str] = Counter()
     seen = asyncio.Event()
 

@@ -24,7 +24,7 @@ from airflow_provider_responses.exceptions import ConfigurationError, SourceErro
 
 
 class Memory:
-    """A path that is no ``Path``: it has a name, and opens."""
+    """A path that is no ``Path``: it has a name and can be opened."""
 
     def __init__(self, name: str, data: bytes, kind: type[io.BytesIO] = io.BytesIO) -> None:
         self.name, self.data, self.kind = name, data, kind
@@ -71,7 +71,7 @@ def refusal(name: str, data: bytes, kind: type[Exception] = SourceError) -> str:
         ("", []),
     ],
 )
-def test_csv(text: str, expected: list[Row]) -> None:
+def test_csv_is_read(text: str, expected: list[Row]) -> None:
     assert rows_of("in.csv", text.encode()) == expected
     assert rows_of("in.CSV.GZ", gzip.compress(text.encode())) == expected
 
@@ -93,7 +93,7 @@ def test_excels_first_line_names_the_delimiter(text: str, expected: list[Row]) -
     assert rows_of("in.csv", text.encode()) == expected
 
 
-def test_a_line_is_counted_in_the_file_also_behind_excels_first() -> None:
+def test_line_numbers_count_excels_first_line() -> None:
     assert "line 4 has 1 values for 2 columns" in refusal("in.csv", b"sep=;\na;b\n1;2\n3\n")
 
 
@@ -109,7 +109,7 @@ def test_a_line_is_counted_in_the_file_also_behind_excels_first() -> None:
         ({"skip_empty": False}, "a,b\n,\n", [{"a": "", "b": ""}]),
     ],
 )
-def test_the_options_of_a_csv(options: dict[str, Any], text: str, expected: list[Row]) -> None:
+def test_csv_options_are_applied(options: dict[str, Any], text: str, expected: list[Row]) -> None:
     assert rows_of("in.txt", text.encode(), **options) == expected
     assert rows_of("in.txt.gz", gzip.compress(text.encode()), **options) == expected
 
@@ -124,12 +124,12 @@ def test_the_options_of_a_csv(options: dict[str, Any], text: str, expected: list
         ({"skip_empty": "yes"}, "CsvFile's skip_empty must be True or False, got 'yes'"),
     ],
 )
-def test_what_is_no_option_of_a_csv(options: dict[str, Any], said: str) -> None:
+def test_wrong_csv_options_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         CsvFile("in.csv", **options).check()
 
 
-def test_a_value_of_a_csv_may_be_long() -> None:
+def test_a_csv_value_may_have_millions_of_characters() -> None:
     text = "x" * 1_000_000
     assert rows_of("in.csv", f"a,b\n1,{text}\n".encode()) == [{"a": "1", "b": text}]
 
@@ -144,13 +144,13 @@ def test_a_value_of_a_csv_may_be_long() -> None:
         ('a\n"x\n', "is not valid CSV"),
     ],
 )
-def test_a_csv_that_is_wrong_names_the_line_or_column(text: str, message: str) -> None:
+def test_a_wrong_csv_is_refused_with_its_line_or_column(text: str, message: str) -> None:
     assert message in refusal("in.csv", text.encode())
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_text_that_is_not_utf8_names_the_line_even_late_in_the_file(kind: str, pack: Callable[[bytes], bytes]) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_line(kind: str, pack: Callable[[bytes], bytes]) -> None:
     line = b'{"a": "%s"}\n' if kind == "jsonl" else b"%s\n"
     head = b"" if kind == "jsonl" else b"a\n"
     before = 20_000 - len(head.splitlines()) - 1
@@ -161,13 +161,13 @@ def test_text_that_is_not_utf8_names_the_line_even_late_in_the_file(kind: str, p
     assert "iconv" in said
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").mkdir()
     with pytest.raises(SourceError, match=r"source: '.*in\.csv' is a folder; name one file"):
         list(read_file(tmp_path / "in.csv"))
 
 
-def test_utf16_and_an_end_within_a_character_are_not_utf8() -> None:
+def test_utf16_and_a_truncated_character_are_refused() -> None:
     assert "line 1, is not UTF-8" in refusal("in.csv", "a\n1\n".encode("utf-16"))
     assert "line 2, is not UTF-8" in refusal("in.csv", "a\nä".encode()[:-1])
 
@@ -178,10 +178,10 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 @given(st.data())
 def test_every_table_written_as_csv_reads_back(data: st.DataObject) -> None:
     names = data.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
-    assume(len(names) > 1 or not {";", "\t"} & set(names[0]))  # else it is taken for one separated by these
-    assume(not names[0].lower().startswith("sep="))  # else it is taken for Excel's first line
+    assume(len(names) > 1 or not {";", "\t"} & set(names[0]))  # or it would be taken for a file with this delimiter
+    assume(not names[0].lower().startswith("sep="))  # or it would be taken for Excel's first line
     if names[0].startswith("\ufeff"):
-        names[0] = f" {names[0]}"  # else it would be a byte order mark
+        names[0] = f" {names[0]}"  # or it would be a byte order mark
     rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXTS)), max_size=20))
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, names, quoting=data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
@@ -193,7 +193,7 @@ def test_every_table_written_as_csv_reads_back(data: st.DataObject) -> None:
 # gzip
 
 
-def test_a_gz_that_is_cut_short_or_broken_is_refused_wherever_it_is() -> None:
+def test_a_truncated_or_damaged_gz_is_refused() -> None:
     data = gzip.compress("".join(f'{{"a": {n}}}\n' for n in range(50)).encode(), mtime=0)
     for end in range(1, len(data)):
         assert "cut short" in refusal("in.jsonl.gz", data[:end])
@@ -207,7 +207,7 @@ def test_a_gz_that_is_cut_short_or_broken_is_refused_wherever_it_is() -> None:
 # JSONL
 
 
-def test_jsonl() -> None:
+def test_jsonl_is_read() -> None:
     text = '\ufeff{"a": 1, "b": [null, {"c": "ä\u2028x"}]}\r\n\n   \n{}\n{"a": NaN}'
     expected = [{"a": 1, "b": [None, {"c": "ä\u2028x"}]}, {}, {"a": pytest.approx(float("nan"), nan_ok=True)}]
     assert rows_of("in.jsonl", text.encode()) == expected
@@ -225,7 +225,7 @@ def test_jsonl() -> None:
         ("3", "line 1 must be an object, got a int"),
     ],
 )
-def test_a_jsonl_that_is_wrong_names_the_line(text: str, message: str) -> None:
+def test_a_wrong_jsonl_is_refused_with_its_line(text: str, message: str) -> None:
     assert message in refusal("in.jsonl", text.encode())
 
 
@@ -264,17 +264,17 @@ def test_parquet_keeps_types() -> None:
     assert rows_of("in.pq", parquet(arrow.Table.from_pylist([], arrow.schema({"a": arrow.int64()})))) == []
 
 
-def test_parquet_that_is_cut_short_or_is_none_is_refused() -> None:
+def test_truncated_or_invalid_parquet_is_refused() -> None:
     data = parquet(arrow.table({"a": list(range(500)), "b": ["x"] * 500}))
     for end in range(0, len(data), 7):
         assert "cut short" in refusal("in.parquet", data[:end])
     assert "is not valid Parquet" in refusal("in.parquet", b"a,b\n" * 100)
     broken = bytearray(data)
-    broken[4:60] = b"\xff" * 56  # the footer is whole, and a page is not
+    broken[4:60] = b"\xff" * 56  # the footer is valid, and a page is not
     assert "is not valid Parquet" in refusal("in.parquet", bytes(broken))
 
 
-def test_a_storage_that_fails_is_not_taken_for_a_bad_parquet() -> None:
+def test_an_error_of_the_storage_is_not_reported_as_invalid_parquet() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionResetError(104, "reset")
@@ -284,7 +284,7 @@ def test_a_storage_that_fails_is_not_taken_for_a_bad_parquet() -> None:
         list(read_file(path))
 
 
-def test_parquet_with_columns_that_cannot_be_read_names_them() -> None:
+def test_parquet_columns_that_cannot_be_read_are_named() -> None:
     twice = arrow.Table.from_arrays([arrow.array([1]), arrow.array([2])], names=["a", "a"])
     assert "two columns 'a'" in refusal("in.parquet", parquet(twice))
     after = arrow.table({"a": [1], "late": arrow.array([10**7], arrow.date32())})
@@ -304,7 +304,7 @@ def test_parquet_with_columns_that_cannot_be_read_names_them() -> None:
         ("x.pq", ("parquet", False)),
     ],
 )
-def test_the_name_tells_the_format(name: str, expected: tuple[str, bool]) -> None:
+def test_the_format_follows_from_the_name(name: str, expected: tuple[str, bool]) -> None:
     assert format_of(name) == expected
 
 
@@ -322,7 +322,7 @@ def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
-def test_chunks_together_are_all_rows(tmp_path: Path, count: int) -> None:
+def test_chunks_are_complete(tmp_path: Path, count: int) -> None:
     rows = [{"a": str(number)} for number in range(count)]
     (tmp_path / "in.csv").write_text("a\n" + "".join(f"{row['a']}\n" for row in rows))
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -372,12 +372,12 @@ def test_rows_of_a_list_are_copied_and_may_be_any_mapping() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"), [([{}, "x"], "row 1 must be a dict, got str"), ([None], "row 0 must be a dict, got None")]
 )
-def test_what_is_no_dict_is_named(rows: list[Any], message: str) -> None:
+def test_a_row_that_is_no_dict_is_refused_with_its_position(rows: list[Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         list(read_rows(rows))
 
 
-def test_a_csv_with_semicolons_says_so(tmp_path):
+def test_a_csv_with_semicolons_is_refused_with_the_remedy(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("id;text\n1;good\n")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on local disk and in object stores, and errors that name them."""
+"""Files that are complete or missing, on local disk and in object stores, and errors that name them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_responses.enrich.storage import LocalStorage, ObjectStorag
 from airflow_provider_responses.exceptions import StorageError
 from tests.enrich.jobs import stored
 
-# Of the path library that Airflow 2.11 has, about itself.
+# Raised by the path library of Airflow 2.11.
 pytestmark = pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")
 
 
@@ -25,7 +25,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 class Path3:
-    """What is used of a path of Airflow's: its filesystem, its path in it, and its text."""
+    """The parts of Airflow's ``ObjectStoragePath`` that are used."""
 
     def __init__(self, fs: Any, text: str = "s3://my_conn@bucket/out") -> None:
         self.fs, self.path, self._text = fs, text.partition("://")[2].rpartition("@")[2], text
@@ -51,7 +51,7 @@ class Failing(AbstractFileSystem):
 # Files
 
 
-def test_files(storage: Storage, tmp_path: Path) -> None:
+def test_files_are_written_read_listed_and_deleted(storage: Storage, tmp_path: Path) -> None:
     assert storage.list_names() == storage.list_names("lease") == []
     assert storage.read_file("lease/one") is None
     storage.delete_file("lease/one")
@@ -72,8 +72,8 @@ def test_files(storage: Storage, tmp_path: Path) -> None:
     assert storage.list_names("lease") == ["two"]
 
 
-def test_what_others_write_is_listed(tmp_path: Path) -> None:
-    """Listings are cached with a filesystem, so also after they were looked at."""
+def test_files_of_other_processes_are_listed(tmp_path: Path) -> None:
+    """Although filesystems cache their listings."""
     calls = []
 
     class Cached(MemoryFileSystem):
@@ -114,14 +114,14 @@ def test_a_file_url_is_local_disk(tmp_path: Path) -> None:
 
 
 def test_an_object_storage_path_is_no_local_disk(tmp_path: Path) -> None:
-    """Though it is a ``Path`` on Airflow 2.11 to 3.1."""
+    """Although it is a ``Path`` on Airflow 2.11 to 3.1."""
     remote = storage_at(stored(tmp_path.name) / "out")
     assert isinstance(remote, ObjectStorage)
     assert (remote.is_local, remote.can_append) == (False, False)
     assert storage_at(remote) is remote
 
 
-def test_no_folder_or_bucket_is_made_in_an_object_store(tmp_path: Path) -> None:
+def test_no_folder_or_bucket_is_created_in_an_object_store(tmp_path: Path) -> None:
     class NoFolders(MemoryFileSystem):
         cachable = False
 
@@ -154,7 +154,7 @@ def full(*args: Any) -> None:
 
 @pytest.mark.parametrize("where", [(os, "fsync"), (Path, "replace")], ids=["write", "rename"])
 @pytest.mark.parametrize("before", [None, b"before"])
-def test_a_failed_write_leaves_what_was_there(
+def test_a_failed_write_leaves_the_file_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], before: bytes | None
 ) -> None:
     if before is not None:
@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("where", [(os, "fsync"), (Path, "replace"), None], ids=["fsync", "replace", "write"])
-def test_a_result_that_cannot_be_put_leaves_what_was_there(
+def test_a_failed_put_leaves_the_file_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str] | None
 ) -> None:
     local, target = tmp_path / "local", tmp_path / "out" / "file"
@@ -189,7 +189,7 @@ def test_a_large_file_is_put_in_steps(storage: Storage, tmp_path: Path) -> None:
     assert storage.read_file("file") == local.read_bytes()
 
 
-def test_a_failed_create_leaves_nothing_that_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_create_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(StorageError, match="cannot be created"):
@@ -197,7 +197,7 @@ def test_a_failed_create_leaves_nothing_that_keeps_others_out(tmp_path: Path, mo
     assert LocalStorage(tmp_path).create_file("file", b"2")
 
 
-def test_an_interrupt_during_a_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_a_write_leaves_the_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"before")
 
     def interrupted(*_: Any) -> None:
@@ -213,7 +213,7 @@ def test_an_interrupt_during_a_write_leaves_what_was_there(tmp_path: Path, monke
 
 
 def library_error(name: str, text: str, kind: type[Exception] = Exception, **fields: Any) -> Exception:
-    """One of a class that a storage library has, which is no OSError."""
+    """Return an error of a storage library's own class, which is no OSError."""
     return type(name, (kind,), fields)(text)
 
 
@@ -249,7 +249,7 @@ CALLS = {
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_of_any_library_names_the_file_and_what_to_do(
+def test_an_error_of_any_library_names_the_file_and_a_remedy(
     call: str, error: Exception, hint: str, tmp_path: Path
 ) -> None:
     with pytest.raises(StorageError, match=f"^s3://my_conn@bucket/out/parts/p cannot be .*{hint}") as caught:
@@ -260,7 +260,7 @@ def test_an_error_of_any_library_names_the_file_and_what_to_do(
 
 
 @pytest.mark.parametrize("call", ["written", "created", "put"])
-def test_a_store_that_does_not_find_where_to_write_has_no_such_bucket(call: str, tmp_path: Path) -> None:
+def test_a_write_that_finds_nothing_is_a_missing_bucket(call: str, tmp_path: Path) -> None:
     """Stores have no folders."""
     with pytest.raises(StorageError, match="there is no such bucket or container; create it, or correct") as caught:
         CALLS[call](storage_at(Path3(Failing(FileNotFoundError("bucket")))), tmp_path)
@@ -282,11 +282,11 @@ def test_a_store_that_does_not_find_where_to_write_has_no_such_bucket(call: str,
     ],
     ids=["FileExistsError", "gcsfs", "azure", "s3 412", "s3 409"],
 )
-def test_a_refused_create(error: Exception) -> None:
+def test_a_refused_create_is_recognized(error: Exception) -> None:
     assert not storage_at(Path3(Failing(error))).create_file("claim", b"")
 
 
-def test_what_a_server_wrapped_is_found_too() -> None:
+def test_the_status_of_a_wrapped_error_is_found() -> None:
     wrapped = OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold")
     wrapped.__cause__ = library_error("ClientError", "412", response=AWS_412)
     assert not storage_at(Path3(Failing(wrapped))).create_file("claim", b"")
@@ -306,12 +306,12 @@ def test_an_error_is_short() -> None:
     assert len(str(caught.value)) < 600
 
 
-def test_without_a_connection_the_advice_is_to_name_one() -> None:
+def test_without_a_connection_the_remedy_is_to_name_one() -> None:
     error = library_error("NoCredentialsError", "Unable to locate credentials")
     with pytest.raises(StorageError, match=r"name a connection in output_path, as in gs://my_connection@bucket/…"):
         storage_at(Path3(Failing(error), "gs://bucket/out")).read_file("p")
 
 
-def test_a_library_that_looks_and_then_writes_has_no_exclusive_create() -> None:
+def test_a_library_that_checks_and_then_writes_has_no_exclusive_create() -> None:
     assert not storage_at(Path3(AbstractFileSystem())).has_exclusive_create
     assert storage_at(Path3(MemoryFileSystem())).has_exclusive_create

@@ -1,4 +1,4 @@
-"""How many are in flight, and when the service is down. The time is a number."""
+"""The number of requests in flight, and when the service is down. The time is a number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.enrich.limiters import Bucket, FixedWindow, Random, Simulated, Slidin
 
 
 def fill(throttle: Throttle, now: float = 0.0, model: str = "") -> list[Ticket]:
-    """Send all that may be in flight."""
+    """Send as many requests as may be in flight."""
     sent = []
     while throttle.has_room(now) and throttle.may_send(now, model) and len(sent) < 10_000:
         sent.append(throttle.note_send(now, 40, model))
@@ -44,7 +44,7 @@ def fail(throttle: Throttle, sent: list[Ticket], now: float, *, is_unconnected: 
 
 
 def sizes(throttle: Throttle, rounds: int, start: float = 0.0) -> list[int]:
-    """Return how many are in flight in each round of responses."""
+    """Return the number of requests in flight in each round of responses."""
     found = []
     for number in range(rounds):
         sent = fill(throttle, start + number)
@@ -61,7 +61,7 @@ def test_the_window_doubles_each_round_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize(("given_", "first"), [(None, 8), (0.5, 1), (17.9, 17), (64, 64), (900, 64)])
-def test_it_starts_with_the_window_of_the_attempt_before(given_: float | None, first: int) -> None:
+def test_the_first_window_is_that_of_the_attempt_before(given_: float | None, first: int) -> None:
     throttle = Throttle(Limits(concurrency=64, initial_concurrency=8), given_)
     assert int(throttle.window) == len(fill(throttle)) == first
 
@@ -74,7 +74,7 @@ def test_the_window_does_not_grow_while_it_is_not_used() -> None:
 
 
 @pytest.mark.parametrize("first", [8, 64])
-def test_a_service_that_is_too_busy_for_all_halves_the_window_once_a_round(first: int) -> None:
+def test_refusals_of_all_requests_halve_the_window_once_a_round(first: int) -> None:
     throttle = Throttle(Limits(concurrency=64, initial_concurrency=first))
     sent = fill(throttle)
     said = refuse(throttle, sent, 1.0, 1.0)
@@ -85,7 +85,7 @@ def test_a_service_that_is_too_busy_for_all_halves_the_window_once_a_round(first
     assert throttle.next_change(1.5) == 2.0
 
 
-def test_a_single_refusal_changes_nothing_for_others() -> None:
+def test_a_single_refusal_does_not_affect_others() -> None:
     throttle = Throttle(Limits(concurrency=64))
     first, *others = fill(throttle)
     assert refuse(throttle, [first], 1.0, 30.0) == [False]
@@ -136,7 +136,7 @@ def test_a_hold_is_never_shortened(events: list[tuple[float, float | None]]) -> 
     assert throttle.delay(held + MAX_PROBE, "") == 0.0
 
 
-def test_one_model_that_is_held_holds_no_other() -> None:
+def test_holding_one_model_does_not_hold_another() -> None:
     throttle = Throttle(Limits(concurrency=64))
     assert True in refuse(throttle, [throttle.note_send(0.0, 40, "a") for _ in range(32)], 0.5, 30.0)
     throttle.hold(30.5, "a")
@@ -147,7 +147,7 @@ def test_one_model_that_is_held_holds_no_other() -> None:
     assert throttle.delay(30.0, "b") == 10.0
 
 
-# Against limiters
+# Against rate limiters
 
 
 SIMULATED = [
@@ -158,7 +158,7 @@ SIMULATED = [
 
 
 @pytest.mark.parametrize(("limiter", "rate", "sends"), SIMULATED)
-def test_a_real_limiter_is_used_to_the_full_with_few_refusals(limiter: Simulated, rate: float, sends: float) -> None:
+def test_a_rate_limiter_is_used_fully_with_few_refusals(limiter: Simulated, rate: float, sends: float) -> None:
     found = simulate(limiter, 3000, concurrency=256)
     assert found.rate >= rate
     assert found.sends <= sends * 3000
@@ -178,13 +178,13 @@ def test_scattered_refusals_do_not_stop_a_table() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
-def test_refusals_that_do_not_depend_on_what_is_in_flight_do_not_close_the_window(share: float) -> None:
+def test_refusals_that_do_not_depend_on_the_load_do_not_close_the_window(share: float) -> None:
     found = simulate(Random(refused=share), 10_000, concurrency=256)
     assert found.rate >= 100
     assert found.sends <= 10_000 / (1 - share) * 1.05
 
 
-def test_a_model_whose_provider_refuses_many_does_not_slow_down_another() -> None:
+def test_refusals_of_one_model_do_not_slow_down_another() -> None:
     alone = simulate(Random(), 1500, concurrency=256)
     both = simulate(Random(refused=0.3, models={"a"}), 3000, concurrency=256, models=("a", "b"))
     assert both.rate_of("b") >= 0.7 * alone.rate
@@ -194,7 +194,7 @@ def test_a_model_whose_provider_refuses_many_does_not_slow_down_another() -> Non
 # A service that is down
 
 
-def test_a_service_is_taken_to_be_down_after_several_failures_in_a_row_only() -> None:
+def test_a_service_is_down_only_after_several_failures_in_a_row() -> None:
     throttle = Throttle(Limits(concurrency=5))
     for now in range(20):
         first, *others = fill(throttle, now)
@@ -207,7 +207,7 @@ def test_a_service_is_taken_to_be_down_after_several_failures_in_a_row_only() ->
 
 
 @pytest.mark.parametrize(("in_flight", "needed"), [(1, 5), (16, 16), (64, 32)])
-def test_the_more_in_flight_the_more_failures_it_takes(in_flight: int, needed: int) -> None:
+def test_more_requests_in_flight_need_more_failures(in_flight: int, needed: int) -> None:
     throttle = Throttle(Limits(concurrency=64))
     said: list[bool] = []
     while len(said) < needed:
@@ -251,7 +251,7 @@ def test_requests_from_before_an_outage_do_not_count_against_the_probe() -> None
 
 
 @pytest.mark.parametrize("sign", ["response", "busy", "row"])
-def test_what_comes_over_an_old_connection_does_not_end_an_outage(sign: str) -> None:
+def test_a_response_over_an_old_connection_does_not_end_an_outage(sign: str) -> None:
     throttle = Throttle(Limits(concurrency=64))
     sent = fill(throttle)
     fail(throttle, sent[:40], 1.0)
@@ -268,7 +268,7 @@ def test_what_comes_over_an_old_connection_does_not_end_an_outage(sign: str) -> 
     assert len(fill(throttle, 3.0)) >= 32, "those from before take no room"
 
 
-def test_a_probe_that_hangs_is_not_the_last() -> None:
+def test_a_probe_that_hangs_is_followed_by_another() -> None:
     throttle = down()
     [hanging] = fill(throttle, 1.0)
     assert throttle.next_change(1.0) == 1.0 + MAX_PROBE
@@ -278,7 +278,7 @@ def test_a_probe_that_hangs_is_not_the_last() -> None:
     assert throttle.predates_outage(hanging)
 
 
-def test_a_request_from_before_is_given_up_when_it_took_longer_than_any_response() -> None:
+def test_a_request_from_before_an_outage_is_overdue_after_twice_the_longest_response() -> None:
     throttle = Throttle(Limits(concurrency=64))
     ticket = throttle.note_send(0.0, 40)
     assert throttle.overdue_at(ticket) == 0.0
@@ -287,7 +287,7 @@ def test_a_request_from_before_is_given_up_when_it_took_longer_than_any_response
     assert throttle.overdue_at(ticket) == 6.0
 
 
-def test_where_all_are_silent_one_more_looks_whether_the_service_is_there() -> None:
+def test_an_extra_request_is_sent_while_all_are_silent() -> None:
     throttle = Throttle(Limits(concurrency=16))
     respond(throttle, fill(throttle), 2.0)
     silent = fill(throttle, 2.0)
@@ -299,7 +299,7 @@ def test_where_all_are_silent_one_more_looks_whether_the_service_is_there() -> N
     assert all(throttle.predates_outage(ticket) for ticket in silent)
 
 
-def test_silence_before_the_first_response_is_borne_for_a_minute() -> None:
+def test_before_the_first_response_an_extra_request_is_sent_after_a_minute() -> None:
     throttle = Throttle(Limits(concurrency=16))
     fill(throttle)
     assert fill(throttle, 59.0) == []
@@ -307,7 +307,7 @@ def test_silence_before_the_first_response_is_borne_for_a_minute() -> None:
     assert fill(throttle, 200.0) == []
 
 
-def test_where_one_more_gets_a_response_and_the_others_are_silent_the_next_goes_out_at_once() -> None:
+def test_after_a_response_to_an_extra_request_the_next_is_sent_at_once() -> None:
     throttle = Throttle(Limits(concurrency=16))
     respond(throttle, fill(throttle), 0.5)
     silent = fill(throttle, 0.5)
@@ -318,7 +318,7 @@ def test_where_one_more_gets_a_response_and_the_others_are_silent_the_next_goes_
     assert len(fill(throttle, 3.0)) == 1, "in its place"
 
 
-def test_after_a_few_responses_to_later_requests_the_silent_ones_take_no_room() -> None:
+def test_after_a_few_responses_to_extra_requests_silent_ones_no_longer_count() -> None:
     throttle = Throttle(Limits(concurrency=16))
     respond(throttle, fill(throttle), 0.5)
     silent = fill(throttle, 0.5)
@@ -348,7 +348,7 @@ def test_an_outage_counts_from_its_first_failure() -> None:
     assert throttle.gives_up_at() == 600.0
 
 
-def test_a_service_that_is_busy_without_any_response_is_waited_for_as_long() -> None:
+def test_a_service_that_refuses_everything_is_given_up_after_max_outage() -> None:
     throttle = Throttle(Limits(concurrency=16))
     refuse(throttle, fill(throttle), 100.0)
     fail(throttle, fill(throttle, 300.0), 300.0)
@@ -356,7 +356,7 @@ def test_a_service_that_is_busy_without_any_response_is_waited_for_as_long() -> 
     assert throttle.gives_up_at() == 700.0
 
 
-def test_a_service_that_is_busy_for_all_and_names_no_time_is_asked_less_and_less_often() -> None:
+def test_without_retry_after_a_busy_service_gets_fewer_and_fewer_requests() -> None:
     throttle, now, waits = Throttle(Limits(concurrency=1)), 0.0, []
     for _ in range(9):
         refuse(throttle, fill(throttle, now), now + 0.1)

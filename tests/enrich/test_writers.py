@@ -1,4 +1,4 @@
-"""Two writers on one output: who may write, who takes over, and what a zombie adds."""
+"""Two writers on one output: refusals, takeovers, and zombies that have lost their lease."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_second_task_is_refused_until_the_lease_lapses(responses_sandbox, tmp_
     assert told["counts"] == {"ok": 3}
 
 
-def test_an_older_try_is_refused(responses_sandbox, tmp_path):
+def test_an_older_attempt_is_refused(responses_sandbox, tmp_path):
     newer = Enrichment(job(responses_sandbox, tmp_path, table(3), writer=Writer(owner="task", try_number=2)))
     newer.store.acquire(resume=True)
     with pytest.raises(OutputLockedError, match="is being written by task, try 2"):
@@ -70,12 +70,12 @@ def test_an_older_try_is_refused(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sandbox, tmp_path):
+def test_a_newer_attempt_takes_over_and_the_zombie_adds_nothing(resume, responses_sandbox, tmp_path):
     rows = table(10)
     told: dict[str, Any] = {}
 
     def take_over() -> None:
-        """Another process does the whole job, while this one has answers that it has not written."""
+        """Another process enriches the table, while this one has unwritten responses."""
         writer = Writer(owner="task", try_number=2, idempotency_key="" if resume else "cleared")
         told.update(enrich(responses_sandbox, tmp_path, rows, writer=writer, resume=resume))
 
@@ -100,12 +100,12 @@ def test_a_newer_try_takes_over_and_the_zombie_adds_nothing(resume, responses_sa
     assert [row["mood"] for row in before] == [row["mood"] for row in result(tmp_path)]
 
 
-def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_path):
+def test_a_zombie_deletes_no_part_of_its_successor(responses_sandbox, tmp_path):
     enrich(responses_sandbox, tmp_path, table(3))
     newer = OutputStore(tmp_path, Writer(owner="task", try_number=2, idempotency_key="cleared"), Clock())
 
     class Late(LocalStorage):
-        """The output is lost while the result is being stored."""
+        """Another writer takes over while the result is being uploaded."""
 
         def put_file(self, local: Path, name: str, step: Callable[[], None]) -> None:
             super().put_file(local, name, step)
@@ -117,11 +117,11 @@ def test_a_zombie_deletes_no_part_of_whoever_took_over(responses_sandbox, tmp_pa
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-g0001", "part-g0002"]
 
 
-def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox, tmp_path, monkeypatch):
+def test_a_zombie_does_not_replace_the_result_of_its_successor(responses_sandbox, tmp_path, monkeypatch):
     lines, done = result_module.result_lines, []
 
     def late(*given: Any) -> Any:
-        """Lose the output to another process, while the result is being put in order."""
+        """Let another process take over while the result is being written."""
         if not done:
             done.append(True)
             writer = Writer(owner="task", try_number=2)
@@ -138,7 +138,7 @@ def test_a_zombie_does_not_put_its_result_over_the_newer_trys(responses_sandbox,
 def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
     responses_sandbox.script(*[{}] * 5, {"delay": 0.02, "times": 1000})
     newer = Enrichment(job(responses_sandbox, tmp_path, [], writer=Writer(owner="task", try_number=2))).store
-    # There are no locks on object storage: here, the newer try never comes between a look at the lease and its renewal.
+    # Without a lock a takeover could fall between a read of the lease and its renewal, which this test excludes.
     whole = threading.Lock()
 
     class Renewing(OutputStore):
@@ -146,8 +146,8 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
             with whole:
                 super().try_renew()
 
-    def take_over(answers: int) -> None:
-        if answers == 3:
+    def take_over(outcomes: int) -> None:
+        if outcomes == 3:
             with whole:
                 newer.acquire(resume=True)
 
@@ -157,7 +157,7 @@ def test_a_zombie_stops_at_its_next_renewal(responses_sandbox, tmp_path):
         zombie.run()
     assert len(responses_sandbox.ledger) < 1000
     assert not (tmp_path / "result.jsonl").exists()
-    newer.renew()  # it is still the newer try's
+    newer.renew()  # the newer attempt still holds it
 
 
 def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp_path):
@@ -180,14 +180,14 @@ def test_the_lease_is_renewed_while_a_long_source_is_read(responses_sandbox, tmp
     assert told["counts"] == {"ok": 3}
 
 
-def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sandbox, tmp_path):
+def test_of_two_tasks_that_start_at_once_one_is_refused_before_it_sends(responses_sandbox, tmp_path):
     now = Clock()
     other = OutputStore(tmp_path, Writer(owner="other"), now)
 
     def both() -> Any:
         """The other starts while this one reads its source."""
         yield from read_rows(table(3))
-        now.time += LEASE_SECONDS  # this one was stopped for so long
+        now.time += LEASE_SECONDS  # this process was suspended meanwhile
         other.acquire(resume=True)
 
     with pytest.raises(OutputLockedError, match="other, try 1, writes here now") as caught:
@@ -196,7 +196,7 @@ def test_of_two_that_start_at_once_one_is_refused_before_it_sends(responses_sand
     assert not responses_sandbox.ledger
 
 
-def test_iterations_of_a_loop_do_not_replace_each_others_results(responses_sandbox, tmp_path):
+def test_iterations_of_a_task_loop_do_not_replace_each_others_results(responses_sandbox, tmp_path):
     owner = "dag.task run=r map_index=-1 region={}/{}"
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format("a", 0)))
     before = result(tmp_path)
@@ -210,7 +210,7 @@ def test_iterations_of_a_loop_do_not_replace_each_others_results(responses_sandb
     enrich(responses_sandbox, tmp_path, table(4), writer=Writer(owner="dag.task run=next map_index=-1 region=c/1"))
 
 
-def test_mapped_tasks_of_one_run_do_not_replace_each_others_results(responses_sandbox, tmp_path):
+def test_mapped_tasks_of_one_dag_run_do_not_replace_each_others_results(responses_sandbox, tmp_path):
     owner = "dag.task run=r map_index={}"
     enrich(responses_sandbox, tmp_path, table(3), writer=Writer(owner=owner.format(0)))
     before = result(tmp_path)

@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when nothing else is left to do, and then at once."""
+"""An event loop whose time advances at once when no task can run."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As ``asyncio.run``, in virtual time."""
+    """Like ``asyncio.run``, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.parts)
-            # Of the libraries about themselves: nothing here can mend them.
+            # Raised inside the libraries.
             item.add_marker(pytest.mark.filterwarnings("ignore:QueuedRequest a large body directly:ResourceWarning"))
 
 

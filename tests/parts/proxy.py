@@ -1,4 +1,4 @@
-"""A reverse proxy on loopback that fails, delays or changes what it is told to."""
+"""A reverse proxy on loopback that fails, delays or changes requests by a rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 @dataclass(frozen=True)
 class Request:
-    """One that came; ``key`` is the path without the bucket."""
+    """A request; ``key`` is the path without the bucket."""
 
     method: str
     target: str
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """One that is sent back; without a status the connection is closed instead."""
+    """A response; without a status the connection is closed instead."""
 
     status: int | None
     headers: dict[str, str] = field(default_factory=dict)
@@ -68,8 +68,8 @@ class Proxy:
         self.requests: list[Request] = []
         self.rule: Rule = lambda _, forward: forward()
 
-    def answer(self, request: Request) -> Response:
-        """Return what the rule makes of a request."""
+    def respond(self, request: Request) -> Response:
+        """Return the response of the rule to a request."""
         self.requests.append(request)
         return self.rule(request, lambda: self._forward(request))
 
@@ -82,11 +82,11 @@ class Proxy:
                     connection.putheader(name, value)
             connection.putheader("Content-Length", str(len(request.body)))
             connection.endheaders(request.body)
-            answer = connection.getresponse()
-            headers = {name: value for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP}
-            if request.method == "HEAD" and (length := answer.getheader("Content-Length")):
+            response = connection.getresponse()
+            headers = {name: value for name, value in response.getheaders() if name.lower() not in HOP_BY_HOP}
+            if request.method == "HEAD" and (length := response.getheader("Content-Length")):
                 headers["Content-Length"] = length
-            return Response(answer.status, headers, answer.read())
+            return Response(response.status, headers, response.read())
 
 
 @contextlib.contextmanager
@@ -98,23 +98,23 @@ def in_front_of(upstream: str) -> Iterator[tuple[str, Proxy]]:
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
         def handle_any(self) -> None:
             headers = dict(self.headers.items())
             body = self._chunks() if "chunked" in self.headers.get("Transfer-Encoding", "") else self._sized()
-            answer = proxy.answer(Request(self.command, self.path, headers, body))
-            if answer.status is None:
+            response = proxy.respond(Request(self.command, self.path, headers, body))
+            if response.status is None:
                 self.close_connection = True
                 return
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
+            self.send_response_only(response.status)
+            for name, value in response.headers.items():
                 self.send_header(name, value)
-            if "Content-Length" not in answer.headers:
-                self.send_header("Content-Length", str(len(answer.body)))
+            if "Content-Length" not in response.headers:
+                self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
-            with contextlib.suppress(OSError):  # whoever asked did not wait
-                self.wfile.write(b"" if self.command == "HEAD" else answer.body)
+            with contextlib.suppress(OSError):  # the client did not wait
+                self.wfile.write(b"" if self.command == "HEAD" else response.body)
 
         def _sized(self) -> bytes:
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -1,4 +1,4 @@
-"""S3: moto, which has conditional writes, and s3rver, which overwrites whatever it is told."""
+"""S3: moto, which has conditional writes, and s3rver, which overwrites files without a condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every object store that is run, in one form: started, opened as Airflow opens it, here or in another process."""
+"""All tested object stores in one form: started, and opened as Airflow opens them, here or in another process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Bucket:
 
     @property
     def exclusive(self) -> bool:
-        """Whether the store refuses the second create."""
+        """Whether the store refuses a second create."""
         return KINDS[self.kind].exclusive
 
     def filesystem(self, address: str | None = None, **given: Any) -> Any:
@@ -75,7 +75,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class QuickPath:
-    """What is used of a path of Airflow's."""
+    """The parts of Airflow's ``ObjectStoragePath`` that are used."""
 
     fs: Any
     path: str

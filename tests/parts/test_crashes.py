@@ -1,4 +1,4 @@
-"""A process that stops at any boundary of a run into S3, and the attempt after it; as tests/enrich/test_crashes.py."""
+"""A process that stops at any boundary of an attempt on S3, and the next attempt."""
 
 from __future__ import annotations
 

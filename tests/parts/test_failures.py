@@ -1,4 +1,4 @@
-"""Stores that fail: what is there stays whole, what is lost is bounded, and nothing is paid that cannot be stored."""
+"""Stores that fail: files stay complete, losses are bounded, and nothing is paid that cannot be stored."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SLOW_DOWN = error(503, "ServiceUnavailable")
 
 
 class Died(BaseException):
-    """A time-out of Airflow's, which is no ``Exception``."""
+    """Like Airflow's timeout, which is no ``Exception``."""
 
 
 def whole(moto: Bucket, name: str = "result.jsonl") -> list[dict[str, Any]]:
-    """Return the rows of a result; each of its lines is whole."""
+    """Return the rows of a result, after checking that its last line is complete."""
     data = storage_at(moto.path() / "out").read_file(name) or b""
     assert data.endswith(b"\n")
     return [json.loads(line) for line in data.splitlines()]
@@ -52,7 +52,7 @@ def retry(number: int = 2) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("comes", [SLOW_DOWN, error(403, "AccessDenied"), Response(None)], ids=["503", "403", "closed"])
-def test_a_result_that_cannot_be_put_leaves_the_one_before(comes, moto, proxied, responses_sandbox):
+def test_a_failed_upload_leaves_the_earlier_result(comes, moto, proxied, responses_sandbox):
     address, proxy = proxied
     enrich(responses_sandbox, moto.path() / "out", table(20))
     before = whole(moto)
@@ -81,7 +81,7 @@ def dying_on_a_signal() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_time_out_during_an_upload_leaves_a_whole_result(arrives, moto, proxied, responses_sandbox, tmp_path):
+def test_a_timeout_during_an_upload_leaves_a_complete_result(arrives, moto, proxied, responses_sandbox, tmp_path):
     """The upload goes on in a thread of fsspec's."""
     address, proxy = proxied
     enrich(responses_sandbox, moto.path() / "out", table(20))
@@ -91,12 +91,12 @@ def test_a_time_out_during_an_upload_leaves_a_whole_result(arrives, moto, proxie
     def rule(request: Any, forward: Any) -> Response:
         if not request.puts("result.jsonl"):
             return forward()
-        if not goes_on.is_set():  # and not where it is sent again
+        if not goes_on.is_set():  # and not for the resend
             os.kill(os.getpid(), signal.SIGUSR1)
         goes_on.wait()
-        answer = forward() if arrives else Response(None)
+        response = forward() if arrives else Response(None)
         ended.set()
-        return answer
+        return response
 
     proxy.rule = rule
     with pytest.raises(Died), dying_on_a_signal():
@@ -110,8 +110,8 @@ def test_a_time_out_during_an_upload_leaves_a_whole_result(arrives, moto, proxie
     assert len(whole(moto)) == 30
 
 
-def test_a_result_of_many_pieces_of_which_one_fails_leaves_the_one_before(moto, proxied, tmp_path):
-    """And no piece is left to be paid for."""
+def test_a_failed_piece_of_an_upload_leaves_the_earlier_result(moto, proxied, tmp_path):
+    """And no piece is left in the store."""
     address, proxy = proxied
     storage_at(moto.path() / "out").write_file("result.jsonl", b"before\n")
     proxy.rule = lambda request, forward: (
@@ -133,7 +133,7 @@ def test_a_result_of_many_pieces_of_which_one_fails_leaves_the_one_before(moto, 
 # Parts
 
 
-def test_a_part_that_is_not_stored_stops_the_run_and_a_retry_goes_on(moto, proxied, responses_sandbox):
+def test_a_part_that_cannot_be_stored_ends_the_attempt_and_a_retry_continues(moto, proxied, responses_sandbox):
     address, proxy = proxied
     stored: list[str] = []
 
@@ -166,7 +166,7 @@ def parts(moto: Bucket) -> list[bytes]:
     return [storage.read_file(f"parts/{name}") or b"" for name in storage.list_names("parts")]
 
 
-def test_a_store_that_fails_for_a_while_loses_nothing(moto, proxied, responses_sandbox):
+def test_a_store_that_fails_for_a_while_loses_no_response(moto, proxied, responses_sandbox):
     """Each request is refused once."""
     address, proxy = proxied
     seen: set[tuple[str, str]] = set()
@@ -185,7 +185,7 @@ def test_a_store_that_fails_for_a_while_loses_nothing(moto, proxied, responses_s
     assert len(whole(moto)) == 50
 
 
-def test_credentials_that_expire_in_the_middle(moto, proxied, responses_sandbox):
+def test_credentials_that_expire_during_an_attempt_are_named(moto, proxied, responses_sandbox):
     address, proxy = proxied
     expired = error(400, "ExpiredToken", "The provided token has expired.")
     writes: list[str] = []
@@ -205,7 +205,7 @@ def test_credentials_that_expire_in_the_middle(moto, proxied, responses_sandbox)
     assert len(whole(moto)) == 300
 
 
-def test_a_token_that_has_expired_before_the_start_costs_nothing(moto, proxied, responses_sandbox):
+def test_an_expired_token_is_named_before_anything_is_paid(moto, proxied, responses_sandbox):
     address, proxy = proxied
     proxy.rule = lambda *_: error(400, "ExpiredToken", "The provided token has expired.")
     with pytest.raises(StorageError, match=r"out cannot be listed \(.*credentials may have expired; renew"):
@@ -216,8 +216,8 @@ def test_a_token_that_has_expired_before_the_start_costs_nothing(moto, proxied, 
 # Rights and addresses
 
 
-def test_a_worker_that_may_use_one_prefix_alone(moto, proxied, responses_sandbox):
-    """As a policy says it: list with that prefix, get, put and delete under it; a 403 for what is not there."""
+def test_a_worker_needs_rights_only_under_its_prefix(moto, proxied, responses_sandbox):
+    """Its policy allows list with the prefix, and get, put and delete under it; a missing object is a 403."""
     address, proxy = proxied
     refused: list[str] = []
 
@@ -231,9 +231,9 @@ def test_a_worker_that_may_use_one_prefix_alone(moto, proxied, responses_sandbox
         if not is_allowed:
             refused.append(f"{request.method} {request.target}")
             return error(403, "AccessDenied", "Access Denied")
-        answer = forward()
-        # Who may list with a prefix alone does not learn that an object is missing.
-        return error(403, "AccessDenied", "Access Denied") if answer.status == 404 and key else answer
+        response = forward()
+        # A worker that may only list with a prefix gets no 404 for a missing object.
+        return error(403, "AccessDenied", "Access Denied") if response.status == 404 and key else response
 
     proxy.rule = rule
     out = moto.path(address) / "team" / "out"
@@ -245,7 +245,7 @@ def test_a_worker_that_may_use_one_prefix_alone(moto, proxied, responses_sandbox
     assert refused == []
 
 
-def test_a_worker_that_may_not_write_is_told_before_anything_is_paid(moto, proxied, responses_sandbox):
+def test_missing_rights_are_named_before_anything_is_paid(moto, proxied, responses_sandbox):
     address, proxy = proxied
     proxy.rule = lambda request, forward: error(403, "AccessDenied") if request.method == "PUT" else forward()
     with pytest.raises(
@@ -255,7 +255,7 @@ def test_a_worker_that_may_not_write_is_told_before_anything_is_paid(moto, proxi
     assert not responses_sandbox.ledger
 
 
-def test_no_credentials(moto, responses_sandbox, monkeypatch):
+def test_missing_credentials_are_named(moto, responses_sandbox, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -267,7 +267,7 @@ def test_no_credentials(moto, responses_sandbox, monkeypatch):
     assert not responses_sandbox.ledger
 
 
-def test_a_store_that_is_not_there(moto, responses_sandbox):
+def test_a_store_that_cannot_be_reached_is_named(moto, responses_sandbox):
     with pytest.raises(StorageError, match=r"out cannot be listed .*the store cannot be reached; see whether"):
         enrich(responses_sandbox, moto.path(f"http://127.0.0.1:{free_port()}") / "out", table(3))
     assert not responses_sandbox.ledger
@@ -277,17 +277,17 @@ def test_a_store_that_is_not_there(moto, responses_sandbox):
 
 
 @pytest.mark.parametrize("on", ["probe", "claim"])
-def test_a_claim_whose_response_is_lost_is_ones_own(on, moto, proxied):
+def test_a_claim_whose_response_is_lost_keeps_the_lease(on, moto, proxied):
     """The library sends it again, and the store refuses what it has."""
     address, proxy = proxied
     lost: list[str] = []
 
     def rule(request: Any, forward: Any) -> Response:
-        answer = forward()
+        response = forward()
         if request.puts(f"/lease/{on}") and len(lost) < 3:
             lost.append(request.path)
             return SLOW_DOWN
-        return answer
+        return response
 
     proxy.rule = rule
     store = OutputStore(moto.path(address, attempts=5) / "out", Writer(owner="a"), lambda: 1.0)

@@ -36,7 +36,7 @@ def start(bucket: Bucket, address: str, service: str, owner: str) -> subprocess.
 
 
 @pytest.mark.parametrize("kind", ["moto", "azurite"])
-def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(kind, address_of, responses_sandbox):
+def test_of_several_tasks_that_start_at_once_one_sends_and_none_fails_for_good(kind, address_of, responses_sandbox):
     """Their first claims are held until all are under way; then one gets a 503, and another's response is lost."""
     bucket = Bucket.made(kind, address_of(kind))
     together = threading.Barrier(STARTS)
@@ -53,8 +53,8 @@ def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(kind, add
         together.wait()
         if kind == "moto" and number == 0:
             return error(503, "ServiceUnavailable")
-        answer = forward()
-        return error(503, "ServiceUnavailable") if kind == "moto" and number == 1 else answer
+        response = forward()
+        return error(503, "ServiceUnavailable") if kind == "moto" and number == 1 else response
 
     with in_front_of(bucket.address) as (address, proxy):
         proxy.rule = rule
@@ -74,7 +74,7 @@ def test_of_those_that_start_at_once_one_sends_and_none_fails_for_good(kind, add
     assert [json.loads(line)["_row"] for line in result.splitlines()] == list(range(TABLE))
 
 
-def test_the_operator_writes_where_its_connection_points(moto, responses_sandbox, monkeypatch, tmp_path):
+def test_the_operator_writes_to_the_store_of_its_connection(moto, responses_sandbox, monkeypatch, tmp_path):
     """By Airflow's own provider, and not with boto's default credentials."""
     for name in ("store_a", "store_b"):
         extra = {"endpoint_url": moto.address, "config_kwargs": {"retries": {"max_attempts": 1}}}

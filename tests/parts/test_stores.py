@@ -1,4 +1,4 @@
-"""Outputs on real object stores: each does what it does on local disk, and has the lease that it can have."""
+"""Outputs on real object stores: the same as on local disk, with the best lease that each store allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.parts.stores import Bucket
 ROW = '{"_fingerprint": "00", "_status": "ok", "_row": 1}'
 
 
-def test_files(bucket: Bucket, tmp_path):
+def test_files_are_written_read_listed_and_deleted(bucket: Bucket, tmp_path):
     storage = storage_at(bucket.path() / "a folder" / "out")
     assert storage.list_names("lease") == []
     assert storage.read_file("lease/one") is None
@@ -38,8 +38,8 @@ def test_files(bucket: Bucket, tmp_path):
     assert storage.list_names("lease") == ["two"]
 
 
-def test_what_others_write_is_seen(bucket: Bucket):
-    """Listings are cached with each filesystem."""
+def test_files_of_other_processes_are_listed(bucket: Bucket):
+    """Although filesystems cache their listings."""
     mine, others = (storage_at(bucket.path() / "out") for _ in range(2))
     mine.write_file("parts/a", b"1")
     assert mine.list_names("parts") == others.list_names("parts") == ["a"]
@@ -49,7 +49,7 @@ def test_what_others_write_is_seen(bucket: Bucket):
     assert mine.list_names("parts") == others.list_names("parts") == ["b"]
 
 
-def test_the_lease_of_a_store(bucket: Bucket, caplog):
+def test_the_kind_of_lease_depends_on_the_store(bucket: Bucket, caplog):
     now = 1000.0
     first, second = (
         OutputStore(bucket.path() / "out", Writer(owner=owner), lambda: now, sleep=lambda _: None) for owner in "ab"
@@ -75,7 +75,7 @@ def test_the_lease_of_a_store(bucket: Bucket, caplog):
 
 
 @pytest.mark.parametrize("kind", ["moto", "azurite"])
-def test_of_twelve_that_create_a_file_one_does(kind, address_of):
+def test_of_twelve_processes_that_create_a_file_one_succeeds(kind, address_of):
     bucket = Bucket.made(kind, address_of(kind))
     storages = [storage_at(bucket.path() / "out") for _ in range(12)]
     with ThreadPoolExecutor(12) as threads:
@@ -100,7 +100,7 @@ def test_a_table_is_enriched_and_resumed_and_shards_are_merged(bucket: Bucket, r
         raise AssertionError(storage_at(out).list_names("shard-0"))
 
 
-def test_a_bucket_that_is_not_there_is_an_error_before_anything_is_paid(bucket: Bucket, responses_sandbox):
+def test_a_missing_bucket_is_an_error_before_anything_is_paid(bucket: Bucket, responses_sandbox):
     missing = Bucket(bucket.kind, bucket.address, "no-such-bucket")
     with pytest.raises(StorageError, match=r"no-such-bucket/out/lease/\S+ cannot be .*no such bucket or con") as caught:
         enrich(responses_sandbox, missing.path() / "out", table(3))
