@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 
+# Long, since it is data.
 def get_provider_info() -> dict[str, object]:
     """Return the description of the provider that Airflow reads at every start."""
     return {
@@ -90,6 +91,7 @@ def _options() -> dict[str, object]:
     }
 
 
+# Long, since it is data.
 def _connection_fields() -> dict[str, object]:
     """Return the fields that a connection has beside Airflow's own; they are its extras."""
     return {

@@ -73,6 +73,7 @@ class PartWriter:
     :param flush_seconds: after which a smaller part is written.
     """
 
+    # Many arguments: each is a part of the engine, or a time, that tests replace.
     def __init__(
         self,
         store: OutputStore,

@@ -80,6 +80,7 @@ class Sender:
     :param initial_window: ``throttle.window`` at the end of the attempt before, by default that of the limits.
     """
 
+    # Many arguments: each is a part of the engine, or a clock, that tests replace.
     def __init__(
         self,
         *,

@@ -47,6 +47,7 @@ class BaseResponsesOperator(RenderingOperator):
     excluded_arguments: ClassVar[frozenset[str]] = frozenset()
     retry_note: ClassVar[str] = "Airflow's retries apply"
 
+    # Many arguments: DAG authors set each by its name, as in all of Airflow's operators.
     def __init__(
         self,
         *,

@@ -107,6 +107,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     data_fields = frozenset({"source"})
     object_fields = frozenset({"source", "request", "options", "columns", "limits", "shard"})
 
+    # Many arguments: DAG authors set each by its name, as in all of Airflow's operators.
     def __init__(
         self,
         *,
