@@ -309,8 +309,8 @@ BODY = re.compile(r"^## (?:(\d+)(?: ([\w-]+))?|A failure.*?): `(\w+)`$.*?^```jso
 
 
 def test_the_error_bodies_become_the_errors_of_their_headings():
+    from airflow_provider_responses.client.request_summary import RequestSummary
     from airflow_provider_responses.client.server_errors import error_from_response
-    from airflow_provider_responses.client.summary import RequestSummary
 
     rows = BODY.findall((DOCS / "error-bodies.md").read_text())
     assert len(rows) >= 16
@@ -323,8 +323,8 @@ def test_the_error_bodies_become_the_errors_of_their_headings():
 
 
 def test_the_message_on_the_page_of_errors_is_that_of_the_class():
+    from airflow_provider_responses.client.request_summary import RequestSummary
     from airflow_provider_responses.client.server_errors import error_from_response
-    from airflow_provider_responses.client.summary import RequestSummary
 
     request = RequestSummary(label="POST https://llm.example.com/v1/responses (model small-1)")
     error = error_from_response(401, {}, b'{"error": {"message": "Incorrect API key provided"}}', request=request)

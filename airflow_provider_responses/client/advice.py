@@ -9,7 +9,7 @@ from typing import Final
 from airflow_provider_responses.client.batch_errors import advise_batch
 from airflow_provider_responses.client.error_names import CONTENT, TOO_LONG, Cause
 from airflow_provider_responses.client.error_reports import Report
-from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ForbiddenResponseError, error_class_for_status
 
 # The advice by status; the second table has the advice for OpenRouter.

@@ -14,8 +14,8 @@ from airflow_provider_responses.client.config import ClientConfig, RequestOption
 from airflow_provider_responses.client.headers import build_headers
 from airflow_provider_responses.client.http_response import HTTPResponse
 from airflow_provider_responses.client.preparation import prepare
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.retries import Retries
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ResponsesError, UnauthorizedResponseError
 from airflow_provider_responses.models.request import ResponsesRequest
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.client import response_errors, server_errors
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import check_response
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models.batch import Batch, BatchResult
 from airflow_provider_responses.models.response import Response

@@ -12,9 +12,9 @@ import httpx
 from airflow_provider_responses.client import framing, network_errors, server_errors
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.http_response import HTTPResponse
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import read_json
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, RequestCancelledError, ResponsesError, TransportError
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response

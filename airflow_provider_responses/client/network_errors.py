@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from airflow_provider_responses.client.batch_errors import MAY_EXIST, is_ambiguous
-from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.exceptions import RequestCancelledError, ResponsesError, TransportError
 
 

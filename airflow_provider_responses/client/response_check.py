@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow_provider_responses.client import response_errors
 from airflow_provider_responses.client.bodies import parse_json
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.server_errors import error_from_response
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.models.response import Response
 
 log = getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Final
 
 from airflow_provider_responses.client.bodies import describe, quoted
 from airflow_provider_responses.client.error_reports import is_report, read_report
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.server_errors import error_from_event, error_from_result
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, IncompleteResponseError, RefusalError
 from airflow_provider_responses.models.messages import is_message
 from airflow_provider_responses.models.response import Response

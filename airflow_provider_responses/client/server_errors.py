@@ -16,8 +16,8 @@ from airflow_provider_responses.client.batch_errors import is_refused
 from airflow_provider_responses.client.bodies import describe, parse_partial, quoted, shorten
 from airflow_provider_responses.client.error_names import Cause, most_particular
 from airflow_provider_responses.client.error_reports import Report, fields_around, non_blank_text, read_report
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.retry_after import read_retry_after
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, error_class_for_status
 from airflow_provider_responses.models.response import Response
 

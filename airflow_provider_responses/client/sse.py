@@ -11,9 +11,9 @@ from airflow_provider_responses.client.bodies import parse_json
 from airflow_provider_responses.client.error_reports import is_report, read_report
 from airflow_provider_responses.client.framing import DONE
 from airflow_provider_responses.client.pieces import output_text
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import check_response, mark_at_limit
 from airflow_provider_responses.client.server_errors import error_from_event, error_from_result, names_cause_better
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, StreamInterruptedError
 from airflow_provider_responses.models.events import ERROR_EVENTS, LastEvent, StreamEvent
 from airflow_provider_responses.models.messages import is_tool_call, text_of

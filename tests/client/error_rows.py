@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.request_summary import RequestSummary
 
 OPEN = RequestSummary(label="POST https://llm.example.com/v1/responses (model maker/small-1)")
 OPENROUTER = RequestSummary(label="POST https://openrouter.ai/api/v1/responses (model a/b)", is_openrouter=True)

@@ -15,8 +15,8 @@ import pytest
 
 from airflow_provider_responses.client import framing
 from airflow_provider_responses.client import sse as streams
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,

@@ -20,7 +20,7 @@ from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
 from airflow_provider_responses.client.batch_results import BatchReader, ResultsReader, read_result
 from airflow_provider_responses.client.batch_upload import FIRST_BYTES
 from airflow_provider_responses.client.http_response import HTTPResponse
-from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,

@@ -22,7 +22,7 @@ from blockbuster import blockbuster_ctx
 from airflow_provider_responses.client import AsyncResponsesClient, ResponsesClient, async_pool, sockets
 from airflow_provider_responses.client.async_pool import AsyncPool
 from airflow_provider_responses.client.network_errors import transport_error
-from airflow_provider_responses.client.summary import RequestSummary
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import (
     RequestCancelledError,

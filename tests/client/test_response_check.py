@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses import exceptions
 from airflow_provider_responses.client import server_errors
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import check_response, read_json
 from airflow_provider_responses.client.retry_after import read_retry_after
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     ForbiddenResponseError,

@@ -14,8 +14,8 @@ from airflow_provider_responses import exceptions
 from airflow_provider_responses.client import response_errors, server_errors
 from airflow_provider_responses.client.error_names import STATUS_OF_NAME, most_particular, read_cause
 from airflow_provider_responses.client.network_errors import cancelled_error, deadline_error, transport_error
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import APIError, ResponsesError
 from airflow_provider_responses.models import Response
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.client.summary import RequestSummary
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.client.summary import RequestSummary
 
 from .test_garbage import endless, repeat_until_time_is_over
 
