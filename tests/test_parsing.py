@@ -83,6 +83,9 @@ print(*sorted(set(sys.modules) - before))
         "airflow_provider_responses.client.sync_client",
         "airflow_provider_responses.models.request",
         "airflow_provider_responses.hooks.responses",
+        "airflow_provider_responses.operators.execution_mode",
+        "airflow_provider_responses.task.payloads",
+        "difflib",
     }
 
 

@@ -12,17 +12,13 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
-from airflow_provider_responses.operators import execution_mode
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
-from airflow_provider_responses.operators.execution_mode import ExecutionMode
-from airflow_provider_responses.task import payloads
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.cost import CostLedger
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
-from airflow_provider_responses.task.price_lookup import look_up_generations
 from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
@@ -124,6 +120,8 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Return the value of the response that the triggerer has received, or fail; see the class."""
+        from airflow_provider_responses.task import payloads
+
         self._started_at = time.monotonic()
         if not AIRFLOW_V_3_0_PLUS and context["ti"].start_date is not None:
             # Airflow 2 counts the deferral as time of the task.
@@ -182,6 +180,8 @@ class ResponsesOperator(BaseResponsesOperator):
 
         :param received: a first response, which the triggerer has received and which does not match ``output_type``.
         """
+        from airflow_provider_responses.task.price_lookup import look_up_generations
+
         hook = self._hook()
         prepared, options = request.prepare(hook.config, RequestOptions.parse(self.options))
         ends_at = time.monotonic() + self._call_timeout(options, hook.config)
@@ -208,6 +208,8 @@ class ResponsesOperator(BaseResponsesOperator):
 
         :param received: the outcome in the triggerer; None if the response is too large for Airflow's database.
         """
+        from airflow_provider_responses.task import payloads
+
         self._check(rendered=True)
         request = self._task_request(idempotency_key)
         if (fields := payloads.read_fields(event)) is not None:
@@ -262,6 +264,9 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def _make_trigger(self, ti: Any, request: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
         """Return the trigger that sends the request, None if the worker sends it; the log states which, and why."""
+        from airflow_provider_responses.operators import execution_mode
+        from airflow_provider_responses.task import payloads
+
         if self._starts_in_triggerer:
             reason = self._started_on_worker_reason or execution_mode.reason_to_start_attempt_on_worker(ti)
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", reason)
@@ -292,13 +297,15 @@ class ResponsesOperator(BaseResponsesOperator):
             arguments, max_bytes=max_trigger_bytes(), end_reason=end_reason, seconds_left=left
         )
         self.log.log(decision.log_level, "%s", decision.log_line(wait))
-        if decision.mode is ExecutionMode.WORKER:
+        if decision.mode is execution_mode.ExecutionMode.WORKER:
             return None
         from airflow_provider_responses.triggers.responses import ResponsesTrigger
 
         return ResponsesTrigger(**arguments.to_kwargs())
 
     def _reason_to_start_on_worker(self) -> str | None:
+        from airflow_provider_responses.operators import execution_mode
+
         try:
             max_bytes = max_trigger_bytes()
         except ConfigurationError as error:
@@ -310,6 +317,7 @@ class ResponsesOperator(BaseResponsesOperator):
             return None
         from airflow.triggers.base import StartTriggerArgs
 
+        from airflow_provider_responses.task import payloads
         from airflow_provider_responses.triggers.responses import START_TIMEOUT, ResponsesStartTrigger
 
         return StartTriggerArgs(
