@@ -32,9 +32,10 @@ def test_a_changed_prompt_is_logged_before_anything_is_sent(responses_sandbox, t
     said = f"20 of 20 rows have a response to another prompt (fingerprint {OLD['fingerprint']}, ${cost}) and will be "
     (warning,) = [it for it in caplog.records if it.levelno == logging.WARNING]
     assert warning.getMessage() == f"{said}sent again"
-    said_first = [it for it in caplog.messages if not it.startswith("The lease")]
-    assert said_first[0] == warning.getMessage()
-    assert said_first[1].startswith("20 rows, 20 requests to send")
+    lease, first, second, *_ = caplog.messages
+    assert lease.endswith(" is locked: one task at a time writes it (exclusive lease)")
+    assert first == warning.getMessage()
+    assert second.startswith("20 rows, 20 requests to send")
     assert manifest(tmp_path)["prompt"] == NEW
     assert len(responses_sandbox.ledger) == 40
 
