@@ -197,7 +197,7 @@ def test_credentials_that_expire_during_an_attempt_are_named(moto, proxied, resp
     proxy.rule = rule
     around = Environment(part_rows=10, flush_seconds=0.0)
     limits = Limits(max_outage=0.0)
-    with pytest.raises(StorageError, match=r"credentials may have expired; renew them \(look at the connection 'to_bu"):
+    with pytest.raises(StorageError, match=r"credentials may have expired; renew them \(check the connection 'to_bu"):
         enrich(responses_sandbox, moto.path(address) / "out", table(300), around, request=UNPAID_AGAIN, limits=limits)
     rows = sum(len(data.splitlines()) for data in parts(moto))
     told = enrich(responses_sandbox, moto.path() / "out", table(300), request=UNPAID_AGAIN, **retry())
@@ -262,13 +262,13 @@ def test_missing_credentials_are_named(moto, responses_sandbox, monkeypatch):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     path = moto.path(key=None, secret=None)
-    with pytest.raises(StorageError, match=r"\(NoCredentialsError: .*there are no credentials; look at the connection"):
+    with pytest.raises(StorageError, match=r"\(NoCredentialsError: .*there are no credentials; check the connection"):
         enrich(responses_sandbox, path / "out", table(3))
     assert not responses_sandbox.ledger
 
 
 def test_a_store_that_cannot_be_reached_is_named(moto, responses_sandbox):
-    with pytest.raises(StorageError, match=r"out cannot be listed .*the store cannot be reached; see whether"):
+    with pytest.raises(StorageError, match=r"out cannot be listed .*the store cannot be reached; check its endpoint"):
         enrich(responses_sandbox, moto.path(f"http://127.0.0.1:{free_port()}") / "out", table(3))
     assert not responses_sandbox.ledger
 
