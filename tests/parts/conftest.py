@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.parts)
             # Raised inside the libraries.
-            item.add_marker(pytest.mark.filterwarnings("ignore:QueuedRequest a large body directly:ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"))
 
 
 @pytest.fixture(scope="session")
