@@ -34,7 +34,7 @@ INSTEAD = {
 }
 PHRASE = re.compile(rf"\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
 # A docstring describes; it does not hand over, and is no order to say something.
-BEGINNING = re.compile(r"(Give(?! up)|Gives|Say|Says|Tell|Tells|What|How)\b")
+BEGINNING = re.compile(r"(Give|Gives|Say|Says|Tell|Tells|What|How)\b")
 
 
 def documented(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -395,7 +395,7 @@ class Sender:
         self._queue.put(request, now + decision.wait)
 
     def _drop(self, request: QueuedRequest) -> None:
-        """Give up a request in this attempt. Its cost is reported, if there is any."""
+        """Drop a request for this attempt. Its cost is reported, if there is any."""
         if request.cost.cost != 0.0 or request.cost.unknown:
             error = request.error or RequestCancelledError("the attempt stopped before there was a response")
             self._finish(request, FAILED, error=error)
