@@ -21,6 +21,7 @@ from airflow_provider_responses.models.batch import (
     MAX_BATCH_REQUESTS,
     RESPONSES_ENDPOINT,
     BatchRequest,
+    PreparedBatchRequest,
 )
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.validation import check_type, wrong_value
@@ -28,6 +29,8 @@ from airflow_provider_responses.validation import check_type, wrong_value
 # Models whose batches must have the same `text.format` in all requests.
 ONE_FORMAT: Final = "google/"
 END: Final = b"]}"
+# Bytes of a body beside its requests, which a packer leaves free: those of the head, whose texts have no limit.
+HEAD_ROOM: Final = 64 * 1024
 
 
 def check_has_batches(config: ClientConfig) -> None:
@@ -104,9 +107,9 @@ class BatchBody:
         """Return the bytes before the first request."""
         return self._counted(self._head.to_bytes())
 
-    def add(self, item: BatchRequest | Mapping[str, Any]) -> bytes:
+    def add(self, item: BatchRequest | PreparedBatchRequest | Mapping[str, Any]) -> bytes:
         """
-        Return the bytes of the next request.
+        Return the bytes of the next request. Of one that is prepared, only the place, size and model are checked.
 
         :raises RequestValidationError: naming the request's ``custom_id`` and the field.
         """
@@ -114,11 +117,11 @@ class BatchBody:
         name = f"Request {position} of the batch"
         custom_id = None
         try:
-            request = BatchRequest.parse(item)
+            request = item if isinstance(item, PreparedBatchRequest) else BatchRequest.parse(item)
             custom_id = request.custom_id
             name = f"Request {custom_id!r} of the batch"
             self._check_place(custom_id, position)
-            data = canonical.to_bytes({"custom_id": custom_id, "body": self._checked_body(request)})
+            data = self._to_item(custom_id, self._body_of(request))
             return self._counted(data if position == 1 else b"," + data)
         except RequestValidationError as error:
             error.custom_id = custom_id
@@ -133,6 +136,25 @@ class BatchBody:
         if not self._positions:
             raise RequestValidationError("requests must have at least one request, got none", fields=("requests",))
         return END
+
+    @classmethod
+    def size_of(cls, request: PreparedBatchRequest) -> int:
+        """Return the number of bytes that a request adds to the body, with the comma between two requests."""
+        return len(cls._to_item(request.custom_id, b"")) + len(request.body) + 1
+
+    @staticmethod
+    def _to_item(custom_id: str, body: bytes) -> bytes:
+        return b'%b,"body":%b}' % (canonical.to_bytes({"custom_id": custom_id})[:-1], body)
+
+    def _body_of(self, request: BatchRequest | PreparedBatchRequest) -> bytes:
+        if not isinstance(request, PreparedBatchRequest):
+            return canonical.to_bytes(self._checked_body(request))
+        self._check_model(request.model)
+        return request.body
+
+    def _check_model(self, model: Any) -> None:
+        if model != self._head.model:
+            raise wrong_value("model", f"{self._head.model!r}, the batch's, or left out", model)
 
     def _check_place(self, custom_id: str, position: int) -> None:
         if position > self._max_requests:
@@ -168,8 +190,7 @@ class BatchBody:
             body = prepare(request, self._config).to_dict()
             body.pop("stream", None)
             self._check_format(body)
-        if (model := body.pop("model", self._head.model)) != self._head.model:
-            raise wrong_value("model", f"{self._head.model!r}, the batch's, or left out", model)
+        self._check_model(body.pop("model", self._head.model))
         return body
 
     def _check_format(self, body: Mapping[str, Any]) -> None:

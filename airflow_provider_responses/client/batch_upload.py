@@ -22,13 +22,13 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from airflow_provider_responses.client.batch_body import BatchBody
-from airflow_provider_responses.models.batch import BatchRequest
+from airflow_provider_responses.models.batch import BatchRequest, PreparedBatchRequest
 from airflow_provider_responses.validation import wrong_value
 
 PIECE_BYTES: Final = 64 * 1024
 FIRST_BYTES: Final = 1024 * 1024
 
-Item = BatchRequest | Mapping[str, Any]
+Item = BatchRequest | PreparedBatchRequest | Mapping[str, Any]
 Requests = Iterable[Item] | Callable[[], Iterable[Item]]
 AsyncRequests = Requests | AsyncIterable[Item] | Callable[[], AsyncIterable[Item]]
 

@@ -63,6 +63,23 @@ class BatchRequest:
         return cls(custom_id=value["custom_id"], request=value["body"])
 
 
+class PreparedBatchRequest(NamedTuple):
+    """
+    One request of a batch whose body has been checked and serialized before. Internal.
+
+    :param custom_id: names the request and its result; unique in the batch.
+    :param body: the JSON object of the request, with its model; it is sent as it is.
+    :param model: the model in the body.
+    """
+
+    custom_id: str
+    body: bytes
+    model: str
+
+    def __repr__(self) -> str:
+        return f"PreparedBatchRequest(custom_id={self.custom_id!r}, model={self.model!r}, bytes={len(self.body)})"
+
+
 class BatchCounts(NamedTuple):
     """Numbers of requests in a batch; None where the server reports none."""
 

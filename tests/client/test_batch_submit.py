@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
+from airflow_provider_responses.client.batch_body import HEAD_ROOM, BatchBody, BatchHead
 from airflow_provider_responses.client.batch_upload import FIRST_BYTES
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -27,6 +27,7 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 from airflow_provider_responses.models import BatchRequest, ResponsesRequest
+from airflow_provider_responses.models.batch import PreparedBatchRequest
 
 from .batch_wire import BATCHES, BROKE, MODEL, REFUSED, accepted, batch, create, large, requests
 from .server import Connection, Server
@@ -211,6 +212,54 @@ def test_a_batch_above_its_bytes_is_refused_naming_the_request() -> None:
     with pytest.raises(RequestValidationError, match=f"Request 'b' of the batch: .*at most {size - 1} bytes") as raised:
         body.add(requests("b")[0])
     assert raised.value.custom_id == "b"
+
+
+def prepared(custom_id: str, body: bytes = b'{"model":"maker/small-1","input":"Hi"}', **changes: Any) -> Any:
+    return PreparedBatchRequest(**({"custom_id": custom_id, "body": body, "model": MODEL} | changes))
+
+
+def test_prepared_requests_are_sent_byte_by_byte_among_others(flavour: Flavour) -> None:
+    wire = Wire(accepted())
+    create(flavour.on(wire), [prepared('"a"', b'{"input" : "Gr\xc3\xbc\xc3\x9fe"}'), *requests("b"), prepared("c")])
+    _, _, sent = wire.requests[0].content.partition(b'"requests":')
+    assert sent.decode() == (
+        '[{"custom_id":"\\"a\\"","body":{"input" : "Grüße"}},{"custom_id":"b","body":{"input":"Hello b"}},'
+        '{"custom_id":"c","body":{"model":"maker/small-1","input":"Hi"}}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([prepared("a"), prepared("a")], "Request 'a' of the batch: custom_id must be unique"),
+        ([*requests("a"), prepared("a")], "Request 'a' of the batch: custom_id must be unique"),
+        ([prepared("a", model="maker/other")], "Request 'a' of the batch: model must be 'maker/small-1', the batch's"),
+    ],
+)
+def test_a_prepared_request_is_refused_if_it_does_not_fit_the_batch(
+    flavour: Flavour, given: list[Any], message: str
+) -> None:
+    with pytest.raises(RequestValidationError, match=message):
+        create(flavour.on(Wire()), given)
+
+
+def test_a_packer_knows_the_bytes_of_a_body_before_it_is_built() -> None:
+    head = BatchHead(endpoint="/v1/responses", model=MODEL, completion_window="24h", callback_url="https://example.org")
+    packed = [prepared("a"), prepared('Grüße "b"', b"{}"), prepared("c")]
+    size = sum(map(BatchBody.size_of, packed))
+    body = BatchBody(head, config(), max_bytes=size + HEAD_ROOM)
+    beginning = body.begin()
+    added = b"".join(map(body.add, packed))
+    assert len(added) == size - 1  # no comma before the first one
+    assert len(beginning + body.end()) < HEAD_ROOM
+    body = BatchBody(head, config(), max_bytes=len(beginning + added + body.end()) - 1)
+    body.begin()
+    with pytest.raises(RequestValidationError, match=r"Request 'c' of the batch: .*split them over several batches"):
+        list(map(body.add, packed))
+
+
+def test_a_prepared_request_shows_no_content() -> None:
+    assert repr(prepared("a", b"{}")) == "PreparedBatchRequest(custom_id='a', model='maker/small-1', bytes=2)"
 
 
 def test_formats_must_be_equal_for_google_models_only(flavour: Flavour) -> None:
