@@ -35,7 +35,10 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [
             {
                 "integration-name": "Responses API",
-                "python-modules": ["airflow_provider_responses.triggers.responses"],
+                "python-modules": [
+                    "airflow_provider_responses.triggers.responses",
+                    "airflow_provider_responses.triggers.batches",
+                ],
             }
         ],
         "task-decorators": [
@@ -87,6 +90,14 @@ def _options() -> dict[str, object]:
             "type": "integer",
             "example": "1000000",
             "default": "48000",
+        },
+        "batch_poll_interval": {
+            "description": "Seconds between two polls of a batch, at first. While nothing changes, the interval "
+            "doubles up to 20 times this one.",
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "60",
+            "default": "30.0",
         },
     }
 

@@ -34,9 +34,21 @@ def max_trigger_bytes() -> int:
     return int(_read(conf.getint, "max_trigger_bytes", MAX_TRIGGER_BYTES, unit="bytes", whole=True))
 
 
-def _read(get: Callable[..., Any], option: str, default: float, **expected: Any) -> Any:
+def batch_poll_interval() -> float:
+    """
+    Return the seconds between two polls of a batch, at first.
+
+    :raises ConfigurationError: naming the option, if its value is not a number within the bounds.
+    """
+    from airflow_provider_responses.batch.polling import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, POLL_INTERVAL
+
+    bounds = {"at_least": MIN_POLL_INTERVAL, "at_most": MAX_POLL_INTERVAL}
+    return float(_read(conf.getfloat, "batch_poll_interval", POLL_INTERVAL, unit="seconds", **bounds))
+
+
+def _read(get: Callable[..., Any], option: str, default: float, *, at_least: float = 0, **expected: Any) -> Any:
     try:
         value = get(SECTION, option, fallback=default)
     except (AirflowConfigException, ValueError):  # it is no number
         value = conf.get(SECTION, option)
-    return check_number(f"[{SECTION}] {option}", value, at_least=0, error=ConfigurationError, **expected)
+    return check_number(f"[{SECTION}] {option}", value, at_least=at_least, error=ConfigurationError, **expected)

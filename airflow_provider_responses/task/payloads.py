@@ -59,7 +59,7 @@ MIN_CACHED_SECONDS: Final = 1800  # that a response must stay cached, for a work
 
 _NONE: Final = type(None)
 _NUMBER: Final = (int, float)
-_READING_ERRORS: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
+READING_ERRORS: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 # Parts of JSON schemas whose keys users choose.
 _NAMED_BY_USERS: Final = frozenset(
     {"properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs", "definitions"}
@@ -149,7 +149,7 @@ class DeferredArguments:
 
         :raises VersionMismatchError: if another version of this package wrote them.
         """
-        with _reading_arguments(kwargs, cls.version, cls.stored_types, action="deferred"):
+        with reading_arguments(kwargs, cls.version, cls.stored_types, action="deferred"):
             output_format = kwargs["output_format"]
             return cls(
                 conn_id=kwargs["conn_id"],
@@ -249,7 +249,7 @@ class StartArguments:
 
         :raises VersionMismatchError: if another version of this package wrote them.
         """
-        with _reading_arguments(kwargs, cls.version, cls.stored_types, action="stored"):
+        with reading_arguments(kwargs, cls.version, cls.stored_types, action="stored"):
             output_format = kwargs["output_format"]
             return cls(
                 arguments=Arguments(**{name: from_pairs(kwargs[name]) for name in TEMPLATE_FIELDS}),
@@ -381,14 +381,20 @@ def import_path(cls: type | None) -> str | None:
 
 
 @contextmanager
-def _reading_arguments(
+def reading_arguments(
     kwargs: Mapping[str, Any], version: int, types: Mapping[str, tuple[type, ...]], *, action: str
 ) -> Iterator[None]:
+    """
+    Check version, names and types of a trigger's arguments, and map the errors of the block that reads them.
+
+    :param action: a participle for the message: ``deferred`` or ``stored``.
+    :raises VersionMismatchError: if another version of this package wrote them.
+    """
     if problem := _find_problem(kwargs, version, types):
         raise _arguments_mismatch(action, problem)
     try:
         yield
-    except _READING_ERRORS as error:
+    except READING_ERRORS as error:
         raise _arguments_mismatch(action, f"cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -414,7 +420,7 @@ def _arguments_mismatch(action: str, problem: str) -> VersionMismatchError:
 def _reading_event() -> Iterator[None]:
     try:
         yield
-    except _READING_ERRORS as error:
+    except READING_ERRORS as error:
         raise _event_mismatch(f"cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -1,20 +1,17 @@
-"""The base of both triggers: send one request, and hand its outcome to a worker or end the task."""
+"""The base of the triggers of one request: send one request, and hand its outcome to a worker or end the task."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import importlib
 import json
-import logging
-import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_responses.exceptions import ResponsesError, TransportError
@@ -25,6 +22,7 @@ from airflow_provider_responses.task.cost import CostLedger
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payloads import DeferredArguments
 from airflow_provider_responses.task.price_lookup import look_up_generations_async
+from airflow_provider_responses.triggers.base_trigger import ProviderTrigger, exclude_from_garbage_collection
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,12 +31,10 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.task.request import TaskRequest
 
-log = logging.getLogger(__name__)
-
 LARGE_TEXT: Final = 256 * 1024  # characters; events of longer texts are written off the event loop
 
 
-class RequestTrigger(BaseTrigger):
+class RequestTrigger(ProviderTrigger):
     """
     Send one request and yield one event.
 
@@ -48,26 +44,10 @@ class RequestTrigger(BaseTrigger):
         exception in here would end the whole triggerer.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        cast("Any", super()).__init__()  # Airflow's has no annotations
-        self.kwargs = kwargs
-        # Attributes for tests, and no arguments: Airflow stores those.
-        self._now = time.time
-        self._sleep = asyncio.sleep
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the path of the class, and its keyword arguments."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self.kwargs
-
-    def __repr__(self) -> str:
-        # Without the prompt: this lands in the triggerer's log.
-        conn_id, task_id = self.kwargs.get("conn_id"), getattr(self, "task_id", None)
-        return f"<{type(self).__name__} conn_id={conn_id} task={task_id}>"
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Send the request; yield one event."""
         if self._is_in_triggerer:
-            _exclude_from_garbage_collection("Airflow")
+            exclude_from_garbage_collection("Airflow")
         arguments = None
         try:
             arguments = await self._prepare()
@@ -75,7 +55,7 @@ class RequestTrigger(BaseTrigger):
         except ResponsesError as error:
             outcome = Outcome(error=error)
         if self._is_in_triggerer:
-            _exclude_from_garbage_collection("the client and the models")
+            exclude_from_garbage_collection("the client and the models")
         if arguments is not None and await self._end_task(arguments, outcome):
             from airflow.triggers.base import TaskSuccessEvent
 
@@ -100,11 +80,6 @@ class RequestTrigger(BaseTrigger):
 
         :raises ResponsesError: if there is none.
         """
-
-    @property
-    def _is_in_triggerer(self) -> bool:
-        """Whether a triggerer runs this trigger; `dag.test()` does without one, and without an end in the trigger."""
-        return self.trigger_id is not None
 
     async def _send(self, arguments: DeferredArguments) -> Outcome:
         """Send the request until there is an outcome."""
@@ -217,25 +192,10 @@ class RequestTrigger(BaseTrigger):
             wait = min(error.retry_after, MAX_RETRY_AFTER)
             until = max(until, self._now() + wait)
             self.log.info("Waiting out the server's Retry-After (%.0f s) before the next attempt", wait)
-        while (seconds := until - self._now()) > 0:
-            await self._sleep(seconds)
+        await self._sleep_until(until)
 
     def _not_before(self, arguments: DeferredArguments | None) -> float:
-        if arguments is not None:
-            return arguments.not_before
-        stored = self.kwargs.get("not_before")  # by another version
-        return stored if isinstance(stored, float) else 0.0
-
-
-@functools.cache
-def _exclude_from_garbage_collection(loaded: str) -> None:
-    """
-    Exclude all objects that a triggerer has loaded by now from garbage collection, once per process and name.
-
-    Airflow's million objects live as long as the process; visiting them stops the event loop for 0.1 to 0.2 s.
-    """
-    gc.freeze()
-    log.debug("The objects of %s are excluded from garbage collection from now on", loaded)
+        return self._stored_not_before if arguments is None else arguments.not_before
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,12 +11,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.get_provider_info import get_provider_info
-from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
+from airflow_provider_responses.operators.configuration import batch_poll_interval, max_trigger_bytes, min_deferral
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import context
 from tests.operators.enrichments import MODEL
 
 MIN_DEFERRAL = "AIRFLOW__RESPONSES__MIN_DEFERRAL"
+BATCH_POLL_INTERVAL = "AIRFLOW__RESPONSES__BATCH_POLL_INTERVAL"
 MAX_TRIGGER_BYTES = "AIRFLOW__RESPONSES__MAX_TRIGGER_BYTES"
 
 
@@ -29,6 +30,7 @@ def test_the_defaults_are_those_of_the_providers_info(monkeypatch):
     options = get_provider_info()["config"]["responses"]["options"]
     assert min_deferral() == float(options["min_deferral"]["default"])
     assert max_trigger_bytes() == int(options["max_trigger_bytes"]["default"])
+    assert batch_poll_interval() == float(options["batch_poll_interval"]["default"])
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,14 @@ def test_the_defaults_are_those_of_the_providers_info(monkeypatch):
         (
             *(max_trigger_bytes, MAX_TRIGGER_BYTES, "1.5"),
             "[responses] max_trigger_bytes must be a whole number of bytes >= 0, got '1.5'",
+        ),
+        (
+            *(batch_poll_interval, BATCH_POLL_INTERVAL, "0"),
+            "[responses] batch_poll_interval must be a number of seconds from 0.01 to 86400.0, got 0.0",
+        ),
+        (
+            *(batch_poll_interval, BATCH_POLL_INTERVAL, "often"),
+            "[responses] batch_poll_interval must be a number of seconds from 0.01 to 86400.0, got 'often'",
         ),
     ],
 )

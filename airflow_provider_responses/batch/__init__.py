@@ -1,0 +1,1 @@
+"""Batches of an enrichment, without Airflow."""
