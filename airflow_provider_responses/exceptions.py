@@ -27,6 +27,7 @@ ResponsesError
     RequestCancelledError                 the task was killed during the call
     BudgetExceededError                   a limit that the user set is used up
     TooManyFailuresError                  more rows of a table failed than allowed
+    BatchError                            a batch failed, is overdue or gone, or may exist without a record
     SourceError                           the source of a table cannot be read; retryable
     OutputError                           the output of a table cannot be used now; retryable
         OutputLockedError                 another attempt writes it; retryable
@@ -47,6 +48,7 @@ __all__ = [
     "APIError",
     "BadGatewayResponseError",
     "BadRequestResponseError",
+    "BatchError",
     "BudgetExceededError",
     "ConfigurationError",
     "EdgeNetworkTimeoutResponseError",
@@ -369,6 +371,18 @@ class BudgetExceededError(ResponsesError):
 
 class TooManyFailuresError(ResponsesError):
     """More rows failed than ``limits.max_failures`` allows. Responses that are written remain."""
+
+
+class BatchError(ResponsesError):
+    """
+    A batch failed, is overdue or gone, or may exist without a record of its id.
+
+    :param batch_ids: the batches that the error is about.
+    """
+
+    def __init__(self, message: str = "", *, batch_ids: tuple[str, ...] = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.batch_ids = batch_ids
 
 
 class SourceError(ResponsesError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs
 
+from airflow_provider_responses.batch.options import BATCH_THRESHOLD
 from airflow_provider_responses.decorators.function import PushesXComs, check_function, make_decorator
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
     from pydantic import BaseModel
 
+    from airflow_provider_responses.batch.waiting import WaitOutcome
     from airflow_provider_responses.enrich.limits import Limits
     from airflow_provider_responses.operators.sql import SqlTable
 
@@ -60,10 +63,13 @@ class _ResponsesEnrichDecoratedOperator(PushesXComs, DecoratedOperator, Response
             )
 
     def execute(self, context: Context) -> dict[str, Any]:
+        return ResponsesEnrichOperator.execute(self, context)
+
+    def _run_steps(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any]:
         self._kwargs = determine_kwargs(
             self.python_callable, self.op_args, {**dict(context.items()), **self.op_kwargs, "row": None}
         )
-        return ResponsesEnrichOperator.execute(self, context)
+        return super()._run_steps(context, waited)
 
     def _call_function(self, function: Callable[..., Any], row: dict[str, Any], context: Context) -> Any:  # noqa: ARG002
         return function(*self.op_args, **{**self._kwargs, "row": row})
@@ -85,6 +91,14 @@ def responses_enrich_task(
     shard: Sequence[int] | str = (0, 1),
     load_to: SqlTable | None = None,
     allow_empty: bool = True,
+    mode: Literal["live", "batch", "auto"] = "live",
+    deferrable: bool = True,
+    batch_threshold: int = BATCH_THRESHOLD,
+    finish_within: timedelta | float | None = None,
+    on_batch_failure: Literal["resubmit", "live", "fail"] = "resubmit",
+    on_orphaned_intent: Literal["fail", "resubmit"] = "fail",
+    delete_after: bool = False,
+    callback_url: str | None = None,
     model: str | None = None,
     output_type: type[BaseModel] | None = None,
     result: Literal["text", "response"] = "text",

@@ -22,6 +22,9 @@ class CostTotal:
     def __add__(self, other: CostTotal) -> CostTotal:
         return CostTotal(self.known + other.known, self.priced + other.priced, self.unpriced + other.unpriced)
 
+    def __sub__(self, other: CostTotal) -> CostTotal:
+        return CostTotal(self.known - other.known, self.priced - other.priced, self.unpriced - other.unpriced)
+
     @property
     def total(self) -> float | None:
         """US dollars; None if no response had a price, and some may have been billed."""

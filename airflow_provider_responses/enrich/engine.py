@@ -31,7 +31,6 @@ from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 from airflow_provider_responses.enrich.output_store import MANIFEST
 from airflow_provider_responses.enrich.part_writer import PartWriter
-from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.report import Report
 from airflow_provider_responses.enrich.result_owner import check_owner
 from airflow_provider_responses.enrich.row_client import RowClient
@@ -70,6 +69,7 @@ class Enrichment:
         self.columns = response_columns(job.request)
         self._has_fields = columns_model(job.request) is not None
         self._requests = RowRequests(job, self.store)
+        self._index_request = self._requests.index
         self._report = Report(job, self.environment)
         self._sender: Sender | None = None
         self._cancelled: BaseException | None = None
@@ -84,7 +84,7 @@ class Enrichment:
 
         :raises ResponsesError: if the attempt stopped or failed. Written responses are saved for the next attempt.
         """
-        rows = IndexedRows(self.job, self.columns, self._requests.index)
+        rows = IndexedRows(self.job, self.columns, self._index_request)
         with fewer_collections(), tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
             try:
                 with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
@@ -119,16 +119,17 @@ class Enrichment:
                 self._index_source(rows, index, lease)
                 earlier = self._read_parts(index)
                 check_changed_requests(index, self.job, self._report.rows)
-                if self.job.trial is not None and self._report.pending:
+                if self.job.trial is not None and self._needs_trial():
                     self.job.trial(self._trial_rows(index, lease))
                 self._report.log_start()
                 self.store.confirm()
-                stop_reason = asyncio.run(self._send(index, earlier, lease))
+                self._begin_budget(earlier)
+                stop_reason = self._process(index, earlier, lease)
                 lease.check()
                 self.store.renew()  # another writer that took over writes the result
                 manifest = self._finish(index, scratch, stop_reason, self._watch_uploads(lease))
                 self.store.renew()  # the upload may have taken long: another writer's parts must not be deleted
-                self.store.delete_parts(but_not=self.store.generation)
+                self._clean_up()
         except LeaseLostError:
             is_lost = True
             raise
@@ -137,6 +138,17 @@ class Enrichment:
         finally:
             if not is_lost:
                 self._release()
+
+    def _needs_trial(self) -> bool:
+        return bool(self._report.pending)
+
+    def _clean_up(self) -> None:
+        """Delete files that no later attempt needs, after the result and the manifest are written."""
+        self.store.delete_parts(but_not=self.store.generation)
+
+    def _extend_manifest(self, manifest: dict[str, Any]) -> None:
+        """Add entries to the manifest."""
+        manifest["window"] = None if self._window is None else int(self._window)
 
     def _keep_lease(self) -> LeaseKeeper:
         return LeaseKeeper(
@@ -216,7 +228,23 @@ class Enrichment:
         report.reused = before - report.pending
         return earlier
 
-    async def _send(self, index: Index, earlier: EarlierResponses, lease: LeaseKeeper) -> BaseException | None:
+    def _begin_budget(self, earlier: EarlierResponses) -> None:
+        """Begin to count the costs of this attempt, after those of earlier ones."""
+        progress = self._report.progress
+        progress.most_expensive = max(progress.most_expensive, earlier.most_expensive)
+        progress.has_price = progress.has_price or progress.most_expensive > 0
+        self._budget = Budget(
+            self.job.limits,
+            progress,
+            spent=self._report.spent.known,
+            counted_generations=frozenset(earlier.counted_generations),
+        )
+
+    def _process(self, index: Index, earlier: EarlierResponses, lease: LeaseKeeper) -> BaseException | None:  # noqa: ARG002  for subclasses
+        """Get a response for each pending request; return why that stopped early, if it did."""
+        return asyncio.run(self._send(index, lease))
+
+    async def _send(self, index: Index, lease: LeaseKeeper) -> BaseException | None:
         """Send the pending requests; return why sending stopped early, if it did."""
         from airflow_provider_responses.client import AsyncResponsesClient
         from airflow_provider_responses.client.response_check import is_one_of_many
@@ -224,9 +252,7 @@ class Enrichment:
         is_one_of_many.set(True)  # in the context of this attempt alone
         environment, limits = self.environment, self.job.limits
         writer = self._make_writer(index)
-        progress = self._report.progress = Progress(
-            most_expensive=earlier.most_expensive, has_price=earlier.most_expensive > 0
-        )
+        progress = self._report.progress
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
@@ -235,12 +261,7 @@ class Enrichment:
                 on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
                 limits=limits,
                 config=self.job.config.for_call(self.job.options),
-                budget=Budget(
-                    limits,
-                    progress,
-                    spent=earlier.spent.known,
-                    counted_generations=frozenset(earlier.counted_generations),
-                ),
+                budget=self._budget,
                 progress=progress,
                 backlog=writer,
                 initial_window=self._window,
@@ -346,7 +367,7 @@ class Enrichment:
         self.manifest = manifest = self._report.manifest(
             path, counts, complete=failure is None, generation=self.store.generation
         )
-        manifest["window"] = None if self._window is None else int(self._window)
+        self._extend_manifest(manifest)
         self._write_manifest(manifest, watch, failure)
         self._report.log_warnings(index)
         self._report.log_end(counts, path)

@@ -136,6 +136,11 @@ def kind_of(error: ResponsesError) -> Kind:
     return Kind.ROW
 
 
+def status_after(error: ResponsesError) -> str:
+    """Return the status of a row that ends with an error."""
+    return _STATUS_OF.get(type(error), FAILED)
+
+
 def is_unconnected(error: ResponsesError) -> bool:
     """Return whether there was no connection, so that nothing was sent."""
     return isinstance(error, TransportError) and error.kind == "connect"
@@ -145,7 +150,7 @@ def decide(error: ResponsesError, state: State) -> Decision:
     """Return the action after a failure."""
     kind = kind_of(error)
     if kind is Kind.RESPONSE:
-        return Decision(Action.FINISH, status=_STATUS_OF[type(error)])
+        return Decision(Action.FINISH, status=status_after(error))
     if kind is Kind.ALL:
         return Decision(Action.STOP)
     if kind in {Kind.ROW, Kind.CANCELLED}:

@@ -25,6 +25,7 @@ CREATE TABLE requests (
 ) WITHOUT ROWID;
 CREATE TABLE unused (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL) WITHOUT ROWID;
 CREATE TABLE outcomes (fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE held (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -163,15 +164,47 @@ class Index:
         )
         return [(prompt, rows, CostTotal(*cost)) for prompt, rows, *cost in self._db.execute(query)]
 
-    def next_pending(self, limit: int) -> list[PendingRequest]:
-        """Return the next requests without a final outcome, in the order of the source."""
+    def hold(self, fingerprints: Iterable[bytes]) -> None:
+        """Hold requests, so that :meth:`pending` leaves them out: a batch has them, or they are not sent now."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT INTO held VALUES (?) ON CONFLICT DO NOTHING", ((it,) for it in fingerprints))
+        self.commit()
+
+    def release(self, fingerprints: Iterable[bytes]) -> None:
+        """Hold requests no longer."""
+        self._db.execute("BEGIN")
+        self._db.executemany("DELETE FROM held WHERE fingerprint = ?", ((it,) for it in fingerprints))
+        self.commit()
+
+    def pending(self, after: int, limit: int) -> list[PendingRequest]:
+        """
+        Return requests without a final outcome that are not held, in the order of the source.
+
+        :param after: position of the row after which they begin.
+        :param limit: maximum number of requests.
+        """
         query = (
             "SELECT first_row, fingerprint, row_count, fields FROM requests LEFT JOIN outcomes USING (fingerprint) "
-            "WHERE first_row > ? AND (status IS NULL OR status = 'failed') ORDER BY first_row LIMIT ?"
+            "WHERE first_row > ? AND (status IS NULL OR status = 'failed') "
+            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint) "
+            "ORDER BY first_row LIMIT ?"
         )
-        found = [PendingRequest(*row) for row in self._db.execute(query, (self._last_row, limit))]
+        return [PendingRequest(*row) for row in self._db.execute(query, (after, limit))]
+
+    def next_pending(self, limit: int) -> list[PendingRequest]:
+        """Return the next requests of :meth:`pending`, each once."""
+        found = self.pending(self._last_row, limit)
         self._last_row = found[-1].first_row if found else self._last_row
         return found
+
+    def find_request(self, fingerprint: bytes) -> tuple[PendingRequest, str | None] | None:
+        """Return a request and the status of its outcome (None without one); None if no row has this request."""
+        query = (
+            "SELECT first_row, requests.fingerprint, row_count, fields, status FROM requests "
+            "LEFT JOIN outcomes USING (fingerprint) WHERE requests.fingerprint = ?"
+        )
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return None if row is None else (PendingRequest(*row[:4]), row[4])
 
     def row_at(self, position: int) -> tuple[int, str, str]:
         """Return position, key and columns of a row."""
@@ -200,10 +233,11 @@ class Index:
         return dict(self._db.execute(query))
 
     def count_pending(self) -> int:
-        """Return the number of requests without a final outcome."""
+        """Return the number of requests without a final outcome that are not held."""
         query = (
             "SELECT count(*) FROM requests LEFT JOIN outcomes USING (fingerprint) "
-            "WHERE status IS NULL OR status = 'failed'"
+            "WHERE (status IS NULL OR status = 'failed') "
+            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint)"
         )
         return int(self._db.execute(query).fetchone()[0])
 

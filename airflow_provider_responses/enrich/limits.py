@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from airflow_provider_responses.models.batch import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
 from airflow_provider_responses.validation import check_known, check_number, check_type, wrong_value
 
 DEFAULT_INITIAL_CONCURRENCY: Final = 128  # requests in flight at the start, at most
@@ -29,6 +30,8 @@ class Limits:
     :param max_unwritten: maximum number of responses that wait to be written, and that the end of the process would
         lose. Nothing is sent while this many wait. On local disk at most 64 wait.
     :param max_unwritten_seconds: seconds that a response may wait before sending stops.
+    :param max_batch_requests: number of requests in one batch; at most 5,000.
+    :param max_batch_bytes: size of one batch; at most 200 MB.
     :raises RequestValidationError: naming the limit, what was expected and what was given.
     """
 
@@ -42,6 +45,8 @@ class Limits:
     max_request_bytes: int = 1_000_000
     max_unwritten: int = 2000
     max_unwritten_seconds: float = 60.0
+    max_batch_requests: int = MAX_BATCH_REQUESTS
+    max_batch_bytes: int = MAX_BATCH_BYTES
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_request_bytes", "max_unwritten"):
@@ -51,6 +56,9 @@ class Limits:
         if first is not None and first > most:
             expected = f"a whole number from 1 to limits.concurrency ({most})"
             raise wrong_value("limits.initial_concurrency", expected, first)
+        for name, at_most in (("max_batch_requests", MAX_BATCH_REQUESTS), ("max_batch_bytes", MAX_BATCH_BYTES)):
+            if check_number(f"limits.{name}", getattr(self, name), whole=True, at_least=1) > at_most:
+                raise wrong_value(f"limits.{name}", f"a whole number from 1 to {at_most}", getattr(self, name))
         for name in ("requests_per_minute", "tokens_per_minute", "max_cost"):
             check_number(f"limits.{name}", getattr(self, name), above=0, optional=True)
         check_number("limits.max_unwritten_seconds", self.max_unwritten_seconds, above=0)

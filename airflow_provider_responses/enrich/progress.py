@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 
 @dataclass
@@ -32,3 +34,13 @@ class Progress:
     resent: Counter[str] = field(default_factory=Counter)  # by HTTP status or error class
     most_expensive: float = 0.0
     has_price: bool = False  # whether any response had a price
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as JSON, without those of the moment."""
+        return {**asdict(self), "in_flight": 0, "down_since": None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the counts from :meth:`to_json`."""
+        counters = {name: Counter(data[name]) for name in ("failures", "resent")}
+        return cls(**{**data, **counters})

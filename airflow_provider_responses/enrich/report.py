@@ -106,6 +106,28 @@ class Report:
             progress.unpriced - progress.unpriced_cached,
         )
 
+    @property
+    def started_at(self) -> float:
+        """The time at which the attempt began, in seconds since the epoch."""
+        return self._environment.now() - (self._environment.clock() - self.started)
+
+    def to_totals(self) -> dict[str, Any]:
+        """Return the counts of the attempt so far as JSON, for :meth:`restore` in another process."""
+        return {
+            "started": self.started_at,
+            "reused": self.reused,
+            "pending": self.pending,
+            "spent": [self.spent.known, self.spent.priced, self.spent.unpriced],
+            "progress": self.progress.to_json(),
+        }
+
+    def restore(self, totals: Mapping[str, Any]) -> None:
+        """Continue an attempt whose first part another process has run."""
+        self.started = self._environment.clock() - (self._environment.now() - totals["started"])
+        self.reused, self.pending = totals["reused"], totals["pending"]
+        self.spent = CostTotal(*totals["spent"])
+        self.progress = Progress.from_json(totals["progress"])
+
     def log_start(self) -> None:
         """Log the number of rows and of requests to send."""
         log.info(

@@ -155,6 +155,13 @@ class RowRequests:
         request, options = self.prepare(fields)
         return request, replace(options, max_retries=0, timeout=self.timeout)
 
+    def body(self, fields: str) -> bytes:
+        """Return the body of a request from the JSON of its fields."""
+        for shape in self._shapes:
+            if shape.body is not None and (encoded := shape.input_of(fields)) is not None:
+                return b"".join((shape.body.before, encoded.encode(), shape.body.after))
+        return self.prepare(json.loads(fields))[0].to_bytes()
+
     def call(self, client: AsyncResponsesClient, fields: str) -> tuple[Call, RequestOptions]:
         """Return the call and the options of a request, from the JSON of its fields."""
         for shape in self._shapes:

@@ -27,13 +27,12 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.model_throttle import Ticket
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.request_queue import QueuedRequest, RequestQueue, model_of
-from airflow_provider_responses.enrich.row_outcome import MAX_ERROR_LENGTH, RowOutcome
+from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
 from airflow_provider_responses.enrich.silence import SilenceTracker
-from airflow_provider_responses.enrich.statuses import FAILED, INCOMPLETE, INVALID_OUTPUT, OK, REFUSED
+from airflow_provider_responses.enrich.statuses import FAILED
 from airflow_provider_responses.enrich.throttle import Throttle
 from airflow_provider_responses.exceptions import (
     APIError,
-    RefusalError,
     RequestCancelledError,
     ResponsesError,
     TransportError,
@@ -258,18 +257,8 @@ class Sender:
             return
         assert response is not None  # noqa: S101  an outcome has one of both
         self._note_response(response, ticket, now)
-        self._count_marks(outcome, response)
-        status = OK if response.status == "completed" else INCOMPLETE
-        if status == OK and outcome.invalid:
-            status = INVALID_OUTPUT
-        if response.refusal is not None:
-            status = REFUSED
-        self._finish(request, status, value=value, response=response, accepted=outcome.accepted)
-
-    def _count_marks(self, outcome: Outcome, response: Response) -> None:
-        self.progress.repaired += outcome.repaired
-        self.progress.maybe_truncated += response.maybe_truncated
-        self.progress.inconsistent += response.inconsistent
+        count_marks(self.progress, outcome)
+        self._finish(request, status_of(outcome), value=value, response=response, accepted=outcome.accepted)
 
     def _note_response(self, response: Response, ticket: Ticket, now: float) -> None:
         self._failing.clear()
@@ -410,29 +399,18 @@ class Sender:
         response: Response | None = None,
         accepted: ResponsesError | None = None,
     ) -> None:
-        progress, cost = self.progress, request.cost
-        progress.done += 1
-        progress.unpriced += cost.unknown
-        is_unknown = response is None and error is not None and error.ambiguous
-        if error is not None:
-            progress.failures[type(error).__name__] += 1
-            progress.retryable_failures += status == FAILED and error.retryable
-        shown = error or accepted
-        self._on_outcome(
-            RowOutcome(
-                request=request.pending,
-                status=status,
-                value=value,
-                error=None if shown is None else _describe(shown)[:MAX_ERROR_LENGTH],
-                response=response,
-                cost=None if is_unknown else cost.cost,
-                known_cost=cost.known,
-                unknown_costs=cost.unknown,
-                tokens=cost.tokens if response else None,
-                generations=cost.generations,
-                sends=request.sends,
-            )
+        outcome = end_request(
+            self.progress,
+            request.pending,
+            request.cost,
+            status=status,
+            sends=request.sends,
+            value=value,
+            error=error,
+            response=response,
+            accepted=accepted,
         )
+        self._on_outcome(outcome)
 
     def _record_cost(self, request: QueuedRequest, outcome: Outcome) -> None:
         """Count the cost of one send, or of several, if the first outputs were invalid."""
@@ -443,10 +421,3 @@ class Sender:
             self._budget.record(request.cost, outcome)
         except ResponsesError as error:
             self.stop(error)
-
-
-def _describe(error: ResponsesError) -> str:
-    """Return the error of a row, of a refusal with the model's words, which are nowhere else."""
-    if isinstance(error, RefusalError) and error.response is not None and error.response.refusal:
-        return f"RefusalError: {error.response.refusal}"
-    return f"{type(error).__name__}: {error}"

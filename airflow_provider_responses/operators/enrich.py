@@ -6,17 +6,31 @@ import copy
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from airflow_provider_responses.batch.context import Unfinished
+from airflow_provider_responses.batch.options import BATCH_THRESHOLD
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import output_name
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
-from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError, SourceError
+from airflow_provider_responses.exceptions import (
+    RequestCancelledError,
+    RequestValidationError,
+    ResponsesError,
+    SourceError,
+)
 from airflow_provider_responses.operators.base import BaseResponsesOperator
+from airflow_provider_responses.operators.batches import (
+    batch_options,
+    log_running_batches,
+    make_wait,
+    wait_on_worker,
+)
 from airflow_provider_responses.operators.databases.loader import TableLoader
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
@@ -42,7 +56,8 @@ from airflow_provider_responses.validation import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_responses.enrich.engine import Enrichment
+    from airflow_provider_responses.batch.enrichment import BatchEnrichment
+    from airflow_provider_responses.batch.waiting import WaitOutcome
     from airflow_provider_responses.enrich.job import Environment
 
 __all__ = ["ResponsesEnrichOperator"]
@@ -73,6 +88,19 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     :param shard: the number of this task's share of the rows and the number of shares, such as ``(0, 4)``.
     :param load_to: a ``SqlTable`` that rows with a response are loaded into.
     :param allow_empty: whether a source without rows is a success.
+    :param mode: ``live`` sends each request by itself; ``batch`` submits batches, which cost about half and take up to
+        24 hours; ``auto`` decides by ``batch_threshold`` and ``finish_within``.
+    :param deferrable: whether the task holds no worker while it waits for batches.
+    :param batch_threshold: number of rows below which ``auto`` sends live; rows that batches have left over are sent
+        live if they are fewer.
+    :param finish_within: time from the start of an attempt until its batches must have ended, in seconds or as a
+        ``timedelta``.
+    :param on_batch_failure: handling of the rows of a batch that failed, expired or was cancelled: ``resubmit``,
+        ``live``, or ``fail``.
+    :param on_orphaned_intent: handling of rows that may be in a batch which cannot be found or read: ``fail``, or
+        ``resubmit`` although they may be paid twice.
+    :param delete_after: whether a batch is deleted on the server once its results are written.
+    :param callback_url: public https URL that OpenRouter calls when a batch has ended.
 
     The text of a response is the column ``output``; with an ``output_type``, its fields are columns instead.
 
@@ -123,6 +151,14 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         shard: Sequence[int] = (0, 1),
         load_to: SqlTable | None = None,
         allow_empty: bool = True,
+        mode: Literal["live", "batch", "auto"] = "live",
+        deferrable: bool = True,
+        batch_threshold: int = BATCH_THRESHOLD,
+        finish_within: timedelta | float | None = None,
+        on_batch_failure: Literal["resubmit", "live", "fail"] = "resubmit",
+        on_orphaned_intent: Literal["fail", "resubmit"] = "fail",
+        delete_after: bool = False,
+        callback_url: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -139,7 +175,15 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self.shard = shard
         self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
         self.allow_empty = allow_empty
-        self._enrichment: Enrichment | None = None
+        self.mode = mode
+        self.deferrable = deferrable
+        self.batch_threshold = batch_threshold
+        self.finish_within = finish_within
+        self.on_batch_failure = on_batch_failure
+        self.on_orphaned_intent = on_orphaned_intent
+        self.delete_after = delete_after
+        self.callback_url = callback_url
+        self._enrichment: BatchEnrichment | None = None
         self._killed = False
         self.prompt_template = self._describe_prompt(self.model)
         with self._checking_arguments():
@@ -155,6 +199,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         check_list_of_names("columns", arguments.get("columns"), optional=True, lazy=is_lazy)
         if not is_lazy(arguments.get("limits")):
             Limits.parse(arguments.get("limits"))
+        batch_options({name: value for name, value in arguments.items() if not is_lazy(value)})
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         if content is self.prompt_template:  # it holds the template of the rows, which is rendered for each row
@@ -178,7 +223,47 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the rows and write the result; see the class."""
-        from airflow_provider_responses.enrich.engine import Enrichment
+        return self._run_steps(context, None)
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Continue after batches have ended."""
+        from airflow_provider_responses.batch.waiting import read_batch_event
+
+        try:
+            outcome = read_batch_event(event)
+        except ResponsesError as error:
+            self._fail(error)
+        return self._run_steps(context, outcome)
+
+    def _run_steps(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any]:
+        """Run steps of the attempt until there is a result; defer between them."""
+        while True:
+            if waited is not None and waited.error is not None:
+                self._fail(waited.error)
+            ended = self._run_step(context, waited)
+            if not isinstance(ended, Unfinished):
+                return ended
+            waited = self._wait(ended)
+
+    def _wait(self, unfinished: Unfinished) -> WaitOutcome:
+        """Defer until batches have ended, or wait for them on the worker."""
+        try:
+            wait = make_wait(unfinished, conn_id=self.conn_id, options=self.options)
+            if self.deferrable:
+                from airflow_provider_responses.triggers.batches import ResponsesBatchTrigger
+
+                self.log.info("Deferring until %d batches have ended", len(wait.batch_ids))
+                self.defer(trigger=ResponsesBatchTrigger(**wait.to_kwargs()), method_name="execute_complete")
+            return wait_on_worker(wait, self._check_killed)
+        except ResponsesError as error:
+            self._fail(error)
+
+    def _check_killed(self) -> None:
+        if self._killed:
+            raise RequestCancelledError("the task was ended; its batches run on, and a retry uses their results")
+
+    def _run_step(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any] | Unfinished:
+        from airflow_provider_responses.batch.enrichment import BatchEnrichment
 
         began = time.monotonic()
         try:
@@ -187,7 +272,13 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             self._check(rendered=True)
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
             progress = self._progress_report(context)
-            enrichment = Enrichment(self._job(context, began, loader), self.environment(progress))
+            enrichment = BatchEnrichment(
+                self._job(context, began, loader),
+                batch_options(vars(self)),
+                self.environment(progress),
+                totals=None if waited is None else waited.attempt,
+                statuses=None if waited is None else waited.statuses,
+            )
             log_output_path_warnings(self.output_path, self.executor)
         except ResponsesError as error:
             self._fail(error)
@@ -198,8 +289,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         try:
             if loader is not None:
                 loader.check_table(enrichment.columns)
-            manifest = enrichment.run()
-            if loader is not None:
+            manifest = enrichment.step()
+            if loader is not None and not isinstance(manifest, Unfinished):
                 count = loader.load(self._rows_to_load(manifest))
                 self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
@@ -219,10 +310,12 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         return Environment(report=report)
 
     def on_kill(self) -> None:
-        """Drop the requests in flight, and write the responses that have arrived."""
+        """Drop the requests in flight, and write the responses that have arrived; batches run on."""
         self._killed = True
         if self._enrichment is not None:
             self._enrichment.cancel()
+            if batch_ids := self._enrichment.running_batches():
+                log_running_batches(self.log, batch_ids)
 
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse wrong arguments, without reading the source."""
@@ -249,6 +342,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
             self._shard()
+        check_choice("deferrable", self.deferrable, (True, False))
+        batch_options(vars(self))
 
     def _check_output_path(self, folder: Any) -> None:
         """Refuse an output path whose result would replace the source."""

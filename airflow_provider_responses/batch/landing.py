@@ -1,0 +1,274 @@
+"""Reads the results of a batch as they stream, and writes them into the parts as live responses."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_responses.batch.journal import Landed
+from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.enrich.budget import Budget, RequestCost
+from airflow_provider_responses.enrich.failure_policy import Kind, kind_of, status_after
+from airflow_provider_responses.enrich.json_values import dump, joined
+from airflow_provider_responses.enrich.outcome_json import outcome_json, part_line
+from airflow_provider_responses.enrich.progress import Progress
+from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
+from airflow_provider_responses.enrich.sources import CHUNK_SIZE
+from airflow_provider_responses.enrich.statuses import FAILED, INVALID_OUTPUT
+from airflow_provider_responses.exceptions import BadRequestResponseError, ResponsesError
+from airflow_provider_responses.task.attempt import Exchange
+from airflow_provider_responses.task.cost import paid_generation, total_cost
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.batch.journal import BatchRecord, Intent
+    from airflow_provider_responses.enrich.index import Index, PendingRequest
+    from airflow_provider_responses.enrich.report import Report
+    from airflow_provider_responses.models.batch import Batch, BatchResult
+    from airflow_provider_responses.task.outcome import Outcome
+    from airflow_provider_responses.task.request import TaskRequest
+
+log = logging.getLogger(__name__)
+
+COMPLETED: Final = "completed"
+MAX_RESENDS: Final = 2  # of a request that a batch could not serve, such as after a 429 of its provider
+SHOWN_IDS: Final = 3
+_POSITIONS: Final = re.compile(r"\b(?:request|requests|line)[ .\[](\d+)", re.IGNORECASE)
+
+
+class PartBuffer:
+    """
+    Collects the outcomes of requests, and writes them to the parts and to the index.
+
+    :param write: writes the lines of a part.
+    :param size: maximum number of lines of a part.
+    """
+
+    def __init__(self, write: Callable[[list[str]], object], index: Index, size: int) -> None:
+        self._write, self._index, self._size = write, index, size
+        self._lines: list[str] = []
+        self._outcomes: list[tuple[bytes, str, str]] = []
+        self._bytes = 0
+
+    def add(self, line: str, outcome: tuple[bytes, str, str]) -> None:
+        """Add the line of an outcome, and the outcome for the index."""
+        self._lines.append(line)
+        self._outcomes.append(outcome)
+        self._bytes += len(line)
+        if len(self._lines) >= self._size or self._bytes >= CHUNK_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._lines:
+            self._write(self._lines)
+            self._index.add_outcomes(self._outcomes)
+            self._lines, self._outcomes, self._bytes = [], [], 0
+
+
+@dataclass
+class _Counts:
+    """The counts of one landing."""
+
+    results: int = 0
+    cost: float | None = 0.0
+    repeated: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    resend: list[str] = field(default_factory=list)
+
+
+class Landing:
+    """
+    See the module. A landing that was interrupted can be repeated: results that are in the parts are skipped.
+
+    :param request: how responses are read.
+    :param budget: counts their costs.
+    :param counted: generations whose cost is counted already, though their requests are sent again.
+    :param resends: how often this attempt has sent a request again, by its fingerprint.
+    :param check: raises if the attempt must end.
+    """
+
+    # Many arguments: each is a part of the engine.
+    def __init__(
+        self,
+        *,
+        request: TaskRequest,
+        index: Index,
+        columns: tuple[str, ...],
+        has_fields: bool,
+        prompt: str | None,
+        budget: Budget,
+        report: Report,
+        buffer: PartBuffer,
+        counted: frozenset[str],
+        resends: Mapping[str, int],
+        check: Callable[[], None],
+    ) -> None:
+        self._output_retries = request.output_retries
+        self._request = replace(request, output_retries=0)
+        self._index, self._columns, self._has_fields, self._prompt = index, columns, has_fields, prompt
+        self._budget, self._report, self._buffer, self._counted = budget, report, buffer, counted
+        self._resends, self._check = resends, check
+        self.budget_error: ResponsesError | None = None  # `limits.max_cost` cannot be observed
+
+    def land(self, record: BatchRecord, status: str, batch: Batch | None, results: Iterable[BatchResult]) -> Landed:
+        """
+        Write the results of a batch.
+
+        :param status: its final status.
+        :param batch: with the reason of its failure, if it is not ``completed``.
+        :raises ResponsesError: if the results cannot be read or written. The landing can be repeated.
+        """
+        intent = record.intent
+        missing = dict.fromkeys(intent.fingerprints)
+        counts = _Counts()
+        for result in results:
+            self._check()
+            fingerprint = intent.fingerprint_of(result.custom_id)
+            if fingerprint is None or fingerprint not in missing:
+                (counts.repeated if fingerprint in intent.fingerprints else counts.unknown).append(result.custom_id)
+                continue
+            del missing[fingerprint]
+            counts.results += 1
+            self._add(result, fingerprint, counts)
+        if batch is not None and status != COMPLETED:
+            for fingerprint, error in _refused_requests(batch, intent).items():
+                if fingerprint in missing:
+                    del missing[fingerprint]
+                    self._add_refused(fingerprint, error)
+        self._buffer.flush()
+        self._log(record, counts, len(missing) if status == COMPLETED else 0)
+        put_back = list(missing)
+        if status == COMPLETED:
+            counts.resend += [it for it in missing if self._resends.get(it, 0) < MAX_RESENDS]
+            put_back = []
+        return Landed(
+            status=status,
+            results=counts.results,
+            cost=None if counts.cost is None else round(counts.cost, 9),
+            put_back=put_back,
+            resend=counts.resend,
+        )
+
+    def _add(self, result: BatchResult, fingerprint: str, counts: _Counts) -> None:
+        found = self._index.find_request(bytes.fromhex(fingerprint))
+        outcome = self._read(result)
+        cost = RequestCost()
+        progress = self._report.progress
+        is_counted = outcome.response is not None and paid_generation(outcome.response) in self._counted
+        if found is not None and found[1] not in {None, FAILED}:
+            return  # an earlier landing has written it
+        if not is_counted:
+            try:
+                self._budget.record(cost, outcome)
+            except ResponsesError as error:
+                self.budget_error = error
+        counts.cost = total_cost((counts.cost, cost.cost if outcome.response is not None else 0.0))
+        if found is None:
+            self._add_unused(fingerprint, outcome, cost)
+        elif outcome.error is None:
+            count_marks(progress, outcome)
+            self._finish(found[0], status_of(outcome), outcome, cost)
+        elif self._may_resend(outcome.error, fingerprint):
+            counts.resend.append(fingerprint)
+            progress.resent[_kind_of_resend(outcome.error)] += 1
+            if not is_counted and outcome.response is not None:
+                # Only its cost counts; the request itself has not ended.
+                self._write(_end(Progress(), found[0], FAILED, outcome, cost))
+        else:
+            self._finish(found[0], status_after(outcome.error), outcome, cost)
+
+    def _read(self, result: BatchResult) -> Outcome:
+        exchange = Exchange(self._request, RequestOptions())
+        error = result.error
+        if error is None:
+            assert result.response is not None  # noqa: S101  a result has one of both
+            outcome = exchange.receive(result.response)
+            assert outcome is not None  # noqa: S101  it has no retries
+            return outcome
+        error.response = error.response or result.response
+        return exchange.fail(error)
+
+    def _may_resend(self, error: ResponsesError, fingerprint: str) -> bool:
+        sends = self._resends.get(fingerprint, 0)
+        if kind_of(error) is Kind.RESPONSE:
+            return status_after(error) == INVALID_OUTPUT and sends < self._output_retries
+        return error.retryable and sends < MAX_RESENDS
+
+    def _finish(self, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost) -> None:
+        if self._has_fields and status == "ok" and not isinstance(outcome.value, Mapping):
+            status = INVALID_OUTPUT  # a text, which on_invalid_output="return" accepts
+        row_outcome = _end(self._report.progress, request, status, outcome, cost)
+        self._report.note_outcome(row_outcome)
+        self._write(row_outcome)
+
+    def _write(self, outcome: RowOutcome) -> None:
+        columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
+        line = part_line(self._index, outcome, columns, self._prompt)
+        self._buffer.add(line, (outcome.request.fingerprint, outcome.status, columns))
+
+    def _add_unused(self, fingerprint: str, outcome: Outcome, cost: RequestCost) -> None:
+        """Add a response whose row is not in the source any more: it is paid for, and a later run may need it."""
+        from airflow_provider_responses.enrich.index import PendingRequest
+
+        request = PendingRequest(-1, bytes.fromhex(fingerprint), 0, "{}")
+        status = status_of(outcome) if outcome.error is None else status_after(outcome.error)
+        row_outcome = _end(Progress(), request, status, outcome, cost)
+        columns = outcome_json(row_outcome, self._columns, has_fields=self._has_fields)
+        own = {"_row": None, "_key": None, "_fingerprint": fingerprint, "_generations": row_outcome.generations}
+        self._buffer.add(joined(dump(own), columns), (request.fingerprint, status, columns))
+
+    def _add_refused(self, fingerprint: str, message: str) -> None:
+        """Add a request because of which the server has refused its batch."""
+        found = self._index.find_request(bytes.fromhex(fingerprint))
+        if found is None:
+            return
+        error = BadRequestResponseError(f"its batch was refused because of this request: {message}", status_code=400)
+        outcome = Exchange(self._request, RequestOptions()).fail(error)
+        log.warning("Row %d: %s. The other rows of the batch are put back", found[0].first_row, error)
+        self._finish(found[0], FAILED, outcome, RequestCost())
+
+    def _log(self, record: BatchRecord, counts: _Counts, missing: int) -> None:
+        for problem, found in (
+            (f"{missing} requests have no result in it, and are sent again", missing),
+            (f"{_list_ids(counts.repeated)} have more than one result: the first is used", counts.repeated),
+            (f"{_list_ids(counts.unknown)} are not in it: their results are ignored", counts.unknown),
+        ):
+            if found:
+                log.warning("Batch %s: %s", record.batch_id, problem)
+
+
+def _end(progress: Progress, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost) -> RowOutcome:
+    return end_request(
+        progress,
+        request,
+        cost,
+        status=status,
+        sends=1,
+        value=outcome.value if outcome.error is None else None,
+        error=outcome.error,
+        response=outcome.response,
+        accepted=outcome.accepted,
+    )
+
+
+def _kind_of_resend(error: ResponsesError) -> str:
+    return str(error.status_code or type(error).__name__)
+
+
+def _refused_requests(batch: Batch, intent: Intent) -> dict[str, str]:
+    """Return the requests because of which a batch was refused, by fingerprint, as far as its error names them."""
+    message = batch.error_message
+    if not message:
+        return {}
+    found = {it for it in intent.fingerprints if intent.custom_id(it) in message}
+    if not found and (position := _POSITIONS.search(message)) and int(position[1]) < len(intent.fingerprints):
+        found = {intent.fingerprints[int(position[1])]}
+    return dict.fromkeys(found, message)
+
+
+def _list_ids(custom_ids: list[str]) -> str:
+    shown = ", ".join(map(repr, custom_ids[:SHOWN_IDS]))
+    return f"{len(custom_ids)} custom ids ({shown}{', …' if len(custom_ids) > SHOWN_IDS else ''})"

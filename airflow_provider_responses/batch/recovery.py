@@ -1,0 +1,115 @@
+"""
+Finds out whether the batch of an orphaned intent exists.
+
+The process ended between the intent and the id, or the response to the submit was lost. The server's list shows the
+batches of that time, but the ``custom_id``s of their requests only once they have ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from airflow_provider_responses.exceptions import APIError, ConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.batch.journal import Intent
+    from airflow_provider_responses.models.batch import Batch, BatchResult
+
+log = logging.getLogger(__name__)
+
+CLOCK_SLACK: Final = 600.0  # seconds between the clocks of the worker and of the server, at most
+UPLOAD_SECONDS: Final = 3600.0  # from an intent to its batch, at most
+NONCE_KEY: Final = "airflow"  # in the metadata of a batch, on servers that have some
+CLOSED: Final = frozenset({402, 404, 410})
+
+
+class BatchReader(Protocol):
+    """The calls of the client that a recovery needs."""
+
+    def list_batches(self, *, created_after: float, created_before: float) -> Iterator[Batch]:
+        """Return an iterator over batches."""
+
+    def iter_batch_results(self, batch: Batch | str) -> Iterator[BatchResult]:
+        """Return an iterator over the results of a batch."""
+
+
+@dataclass
+class Findings:
+    """
+    The state of an orphaned intent, as far as the server shows it.
+
+    :param batch_id: of its batch, once that is certain.
+    :param unfinished: batches that may be it, which show that only once they have ended.
+    :param closed: batches that may be it, and whose results cannot be read.
+    :param reason: why the list could not be searched.
+    """
+
+    batch_id: str | None = None
+    unfinished: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether no batch of the server can be that of the intent."""
+        return not (self.batch_id or self.unfinished or self.closed or self.reason)
+
+
+def investigate(client: BatchReader, intent: Intent, known: set[str]) -> Findings:
+    """
+    Search the server for the batch of an orphaned intent.
+
+    :param known: ids of batches that belong to other intents.
+    :raises ResponsesError: if the server cannot be reached.
+    """
+    found = Findings()
+    try:
+        for batch in client.list_batches(
+            created_after=intent.created - CLOCK_SLACK, created_before=intent.created + UPLOAD_SECONDS + CLOCK_SLACK
+        ):
+            if batch.id in known or not _may_be(batch, intent):
+                continue
+            if _nonce_of(batch) == intent.nonce:
+                return Findings(batch_id=batch.id)
+            if not batch.is_finished:
+                found.unfinished.append(batch.id)
+            elif _has_results_of(client, batch, intent, found):
+                return Findings(batch_id=batch.id)
+    except ConfigurationError as error:
+        found.reason = str(error)
+    except APIError as error:
+        if error.retryable or error.status_code not in {404, 405, 501}:
+            raise
+        found.reason = str(error)
+    return found
+
+
+def _may_be(batch: Batch, intent: Intent) -> bool:
+    """Return whether a batch could be that of an intent, by its model and its number of requests."""
+    if (nonce := _nonce_of(batch)) is not None:
+        return nonce == intent.nonce
+    if batch.model is not None and batch.model.partition(":")[0] != intent.model.partition(":")[0]:
+        return False
+    return batch.counts.total in {None, 0, len(intent.fingerprints)}  # it may be counted only after its validation
+
+
+def _nonce_of(batch: Batch) -> str | None:
+    metadata = batch.raw.get("metadata")
+    found = metadata.get(NONCE_KEY) if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _has_results_of(client: BatchReader, batch: Batch, intent: Intent, found: Findings) -> bool:
+    """Return whether the results of a batch are those of an intent; one without results has cost nothing."""
+    try:
+        for result in client.iter_batch_results(batch):
+            if result.custom_id:
+                return intent.fingerprint_of(result.custom_id) is not None
+    except APIError as error:
+        if error.status_code not in CLOSED:
+            raise
+        found.closed.append(batch.id)
+    return False
