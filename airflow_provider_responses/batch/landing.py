@@ -12,8 +12,9 @@ from airflow_provider_responses.batch.journal import Landed
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.budget import Budget, RequestCost
 from airflow_provider_responses.enrich.failure_policy import Kind, kind_of, status_after
+from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.json_values import dump, joined
-from airflow_provider_responses.enrich.outcome_json import outcome_json, part_line
+from airflow_provider_responses.enrich.outcome_json import line_of_row, outcome_json
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
@@ -24,7 +25,7 @@ from airflow_provider_responses.task.cost import paid_generation, total_cost
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.journal import BatchRecord, Intent
-    from airflow_provider_responses.enrich.index import Index, PendingRequest
+    from airflow_provider_responses.enrich.index import FoundRow, Index
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.models.batch import Batch, BatchResult
     from airflow_provider_responses.task.outcome import Outcome
@@ -153,32 +154,32 @@ class Landing:
         )
 
     def _add(self, result: BatchResult, fingerprint: str, counts: _Counts) -> None:
-        found = self._index.find_request(bytes.fromhex(fingerprint))
+        row = self._index.find_row(bytes.fromhex(fingerprint))
+        if row is not None and row.status not in {None, FAILED}:
+            return  # an earlier landing has written it
         outcome = self._read(result)
         cost = RequestCost()
         progress = self._report.progress
         is_counted = outcome.response is not None and paid_generation(outcome.response) in self._counted
-        if found is not None and found[1] not in {None, FAILED}:
-            return  # an earlier landing has written it
         if not is_counted:
             try:
                 self._budget.record(cost, outcome)
             except ResponsesError as error:
                 self.budget_error = error
         counts.cost = total_cost((counts.cost, cost.cost if outcome.response is not None else 0.0))
-        if found is None:
+        if row is None:
             self._add_unused(fingerprint, outcome, cost)
         elif outcome.error is None:
             count_marks(progress, outcome)
-            self._finish(found[0], status_of(outcome), outcome, cost)
+            self._finish(row, fingerprint, status_of(outcome), outcome, cost)
         elif self._may_resend(outcome.error, fingerprint):
             counts.resend.append(fingerprint)
             progress.resent[_kind_of_resend(outcome.error)] += 1
             if not is_counted and outcome.response is not None:
                 # Only its cost counts; the request itself has not ended.
-                self._write(_end(Progress(), found[0], FAILED, outcome, cost))
+                self._write(row, _end(Progress(), _request(row, fingerprint), FAILED, outcome, cost))
         else:
-            self._finish(found[0], status_after(outcome.error), outcome, cost)
+            self._finish(row, fingerprint, status_after(outcome.error), outcome, cost)
 
     def _read(self, result: BatchResult) -> Outcome:
         exchange = Exchange(self._request, RequestOptions())
@@ -197,22 +198,20 @@ class Landing:
             return status_after(error) == INVALID_OUTPUT and sends < self._output_retries
         return error.retryable and sends < MAX_RESENDS
 
-    def _finish(self, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost) -> None:
+    def _finish(self, row: FoundRow, fingerprint: str, status: str, outcome: Outcome, cost: RequestCost) -> None:
         if self._has_fields and status == "ok" and not isinstance(outcome.value, Mapping):
             status = INVALID_OUTPUT  # a text, which on_invalid_output="return" accepts
-        row_outcome = _end(self._report.progress, request, status, outcome, cost)
+        row_outcome = _end(self._report.progress, _request(row, fingerprint), status, outcome, cost)
         self._report.note_outcome(row_outcome)
-        self._write(row_outcome)
+        self._write(row, row_outcome)
 
-    def _write(self, outcome: RowOutcome) -> None:
+    def _write(self, row: FoundRow, outcome: RowOutcome) -> None:
         columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
-        line = part_line(self._index, outcome, columns, self._prompt)
+        line = line_of_row((row.position, row.key, row.columns), outcome, columns, self._prompt)
         self._buffer.add(line, (outcome.request.fingerprint, outcome.status, columns))
 
     def _add_unused(self, fingerprint: str, outcome: Outcome, cost: RequestCost) -> None:
         """Add a response whose row is not in the source any more: it is paid for, and a later run may need it."""
-        from airflow_provider_responses.enrich.index import PendingRequest
-
         request = PendingRequest(-1, bytes.fromhex(fingerprint), 0, "{}")
         status = status_of(outcome) if outcome.error is None else status_after(outcome.error)
         row_outcome = _end(Progress(), request, status, outcome, cost)
@@ -222,13 +221,13 @@ class Landing:
 
     def _add_refused(self, fingerprint: str, message: str) -> None:
         """Add a request because of which the server has refused its batch."""
-        found = self._index.find_request(bytes.fromhex(fingerprint))
-        if found is None:
+        row = self._index.find_row(bytes.fromhex(fingerprint))
+        if row is None:
             return
         error = BadRequestResponseError(f"its batch was refused because of this request: {message}", status_code=400)
         outcome = Exchange(self._request, RequestOptions()).fail(error)
-        log.warning("Row %d: %s. The other rows of the batch are put back", found[0].first_row, error)
-        self._finish(found[0], FAILED, outcome, RequestCost())
+        log.warning("Row %d: %s. The other rows of the batch are put back", row.position, error)
+        self._finish(row, fingerprint, FAILED, outcome, RequestCost())
 
     def _log(self, record: BatchRecord, counts: _Counts, missing: int) -> None:
         for problem, found in (
@@ -252,6 +251,10 @@ def _end(progress: Progress, request: PendingRequest, status: str, outcome: Outc
         response=outcome.response,
         accepted=outcome.accepted,
     )
+
+
+def _request(row: FoundRow, fingerprint: str) -> PendingRequest:
+    return PendingRequest(row.position, bytes.fromhex(fingerprint), row.row_count, "")
 
 
 def _kind_of_resend(error: ResponsesError) -> str:

@@ -6,7 +6,7 @@ Numbers are read as everywhere else: a float, and not a Decimal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -260,13 +260,11 @@ def _with_floats(value: Any) -> Any:
         stack: list[Any] = [value]
         while stack:
             container = stack.pop()
-            for key, item in _entries(container):
-                if isinstance(item, Decimal):
+            # No key or index is added: only values are replaced.
+            for key, item in container.items() if type(container) is dict else enumerate(container):
+                kind = type(item)
+                if kind is Decimal:
                     container[key] = float(item)
-                elif isinstance(item, (dict, list)):
+                elif kind is dict or kind is list:
                     stack.append(item)
     return value
-
-
-def _entries(container: Any) -> Iterator[tuple[Any, Any]]:
-    return iter(list(container.items()) if isinstance(container, dict) else enumerate(container))

@@ -49,6 +49,16 @@ class PendingRequest(NamedTuple):
     fields: str
 
 
+class FoundRow(NamedTuple):
+    """The first row with a request, without the request."""
+
+    position: int
+    row_count: int
+    status: str | None  # of the request's outcome
+    key: str
+    columns: str  # JSON object
+
+
 class UnusedResponse(NamedTuple):
     """A response of an earlier attempt; one without a fingerprint cannot be used."""
 
@@ -205,6 +215,15 @@ class Index:
         )
         row = self._db.execute(query, (fingerprint,)).fetchone()
         return None if row is None else (PendingRequest(*row[:4]), row[4])
+
+    def find_row(self, fingerprint: bytes) -> FoundRow | None:
+        """Return the first row with a request and the status of its outcome; None if no row has this request."""
+        query = (
+            "SELECT first_row, row_count, status, key, rows.columns FROM requests JOIN rows ON position = first_row "
+            "LEFT JOIN outcomes ON outcomes.fingerprint = requests.fingerprint WHERE requests.fingerprint = ?"
+        )
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return None if row is None else FoundRow._make(row)
 
     def row_at(self, position: int) -> tuple[int, str, str]:
         """Return position, key and columns of a row."""

@@ -57,8 +57,17 @@ def part_line(index: Index, outcome: RowOutcome, columns: str, prompt: str | Non
     :param columns: of the outcome, as :func:`outcome_json` returns them.
     :param prompt: the prompt's fingerprint.
     """
+    return line_of_row(index.row_at(outcome.request.first_row), outcome, columns, prompt)
+
+
+def line_of_row(row: tuple[int, str, str], outcome: RowOutcome, columns: str, prompt: str | None = None) -> str:
+    """
+    Return the line of an outcome in a part.
+
+    :param row: position, key and columns of the first row with the request.
+    """
     request = outcome.request
-    position, key, source_columns = index.row_at(request.first_row)
+    position, key, source_columns = row
     own: dict[str, Any] = {"_row": position, "_key": key, "_fingerprint": request.fingerprint.hex()}
     own["_generations"] = outcome.generations
     if outcome.unknown_costs or outcome.cost is None:  # otherwise `_cost` is all that was paid
