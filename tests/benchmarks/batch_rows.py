@@ -94,7 +94,8 @@ def parse_pages(url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    way, url, folder = sys.argv[1:4]
+    way, url, folder, rows = *sys.argv[1:4], int(sys.argv[4])
     before, began = used(), time.monotonic()
     {"submit": submit, "land": land, "parse": parse, "parse_pages": parse_pages}[way](url, Path(folder))
-    print(json.dumps({"cpu": used() - before, "seconds": time.monotonic() - began, "peak": peak()}))
+    seconds, cpu = time.monotonic() - began, used() - before
+    print(json.dumps({"rate": rows / seconds, "cpu": cpu / rows * 1000, "peak": peak()}))
