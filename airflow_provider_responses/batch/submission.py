@@ -45,6 +45,8 @@ class Submission:
     def __init__(self, context: StepContext, leftovers: Leftovers) -> None:
         self._context, self._leftovers = context, leftovers
         self._has_unlanded = bool(context.journal.unlanded)
+        # Requests that a batch, or an earlier attempt, could not serve.
+        self._failed = {it.hex() for it in context.index.failed_requests()} | leftovers.resend
         self._prices: Mapping[str, TokenPrice] = {}
         self._exhausted: list[bytes] = []  # requests that were in too many batches
         self._live: Counter[str] = Counter()  # numbers of requests that are sent live, by the reason
@@ -124,8 +126,8 @@ class Submission:
         fingerprint = request.fingerprint.hex()
         if fingerprint in self._leftovers.put_back:
             return "their batch did not complete" if self._context.options.on_batch_failure == "live" else None
-        if is_few and (fingerprint in self._leftovers.resend or not self._context.is_first):
-            return "batches have left over fewer than batch_threshold"
+        if is_few and (fingerprint in self._failed or not self._context.is_first):
+            return "they are left over, and fewer than batch_threshold"
         if self._context.options.mode == "auto":
             body = self._context.requests.body(request.fields)
             return self._context.requests.problem_of(request.fields, len(body))
@@ -133,10 +135,11 @@ class Submission:
 
     def _are_leftovers_few(self) -> bool:
         """Return whether the requests that batches have left over are too few for another batch."""
-        if not self._leftovers.resend and self._context.is_first:
-            return False
-        count = self._context.index.count_pending() - len(self._leftovers.put_back)
-        return count < self._context.options.batch_threshold
+        if self._context.is_first:
+            count = len(self._failed)
+        else:
+            count = self._context.index.count_pending() - len(self._leftovers.put_back)
+        return 0 < count < self._context.options.batch_threshold
 
     def _candidate(self, request: PendingRequest) -> Candidate:
         requests = self._context.requests

@@ -260,6 +260,10 @@ class Index:
         )
         return int(self._db.execute(query).fetchone()[0])
 
+    def failed_requests(self) -> set[bytes]:
+        """Return the fingerprints of the requests whose last outcome is a failure."""
+        return {row[0] for row in self._db.execute("SELECT fingerprint FROM outcomes WHERE status = 'failed'")}
+
     def first_invalid(self) -> tuple[int, str, str] | None:
         """Return position, key and error of the first row that is not sent."""
         query = "SELECT position, key, error FROM rows WHERE fingerprint IS NULL ORDER BY position LIMIT 1"

@@ -66,9 +66,9 @@ def wait_on_worker(wait: BatchWait, check: Callable[[], None]) -> WaitOutcome:
 
 
 def log_running_batches(log: Any, batch_ids: Iterable[str]) -> None:
-    """Log which batches run on although their task was ended."""
+    """Log which batches run on although their task ends."""
     log.warning(
-        "The task was ended, but not its batches, which run on and are billed: %s. A retry, or a clear of the task, "
-        "uses their results",
+        "The task ends, but not its batches, which run on and are billed: %s. A retry, or a clear of the task, uses "
+        "their results",
         ", ".join(batch_ids),
     )

@@ -239,6 +239,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Run steps of the attempt until there is a result; defer between them."""
         while True:
             if waited is not None and waited.error is not None:
+                log_running_batches(self.log, waited.statuses)
                 self._fail(waited.error)
             ended = self._run_step(context, waited)
             if not isinstance(ended, Unfinished):
