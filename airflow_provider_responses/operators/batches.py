@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,8 @@ from airflow_provider_responses.operators.configuration import batch_poll_interv
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Unfinished
     from airflow_provider_responses.batch.waiting import BatchWait, WaitOutcome
+
+log = logging.getLogger(__name__)
 
 
 def batch_options(arguments: Mapping[str, Any]) -> BatchOptions:
@@ -65,7 +68,7 @@ def wait_on_worker(wait: BatchWait, check: Callable[[], None]) -> WaitOutcome:
         )
 
 
-def log_running_batches(log: Any, batch_ids: Iterable[str]) -> None:
+def log_running_batches(batch_ids: Iterable[str]) -> None:
     """Log which batches run on although their task ends."""
     log.warning(
         "The task ends, but not its batches, which run on and are billed: %s. A retry, or a clear of the task, uses "

@@ -239,7 +239,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Run steps of the attempt until there is a result; defer between them."""
         while True:
             if waited is not None and waited.error is not None:
-                log_running_batches(self.log, waited.statuses)
+                log_running_batches(waited.statuses)
                 self._fail(waited.error)
             ended = self._run_step(context, waited)
             if not isinstance(ended, Unfinished):
@@ -316,7 +316,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if self._enrichment is not None:
             self._enrichment.cancel()
             if batch_ids := self._enrichment.running_batches():
-                log_running_batches(self.log, batch_ids)
+                log_running_batches(batch_ids)
 
     def _check(self, *, rendered: bool = False) -> None:
         """Refuse wrong arguments, without reading the source."""

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.batch.waiting import write_batch_event
+from airflow_provider_responses.exceptions import (
+    RequestCancelledError,
+    RequestValidationError,
+    UnauthorizedResponseError,
+)
+from tests.airflow_fakes import TaskInstance, context
 from tests.operators.enrichments import enrich
 
-ROWS = [{"id": f"r{n}", "text": f"review {n}"} for n in range(30)]
+ROWS = [{"id": f"r{n}", "text": f"review {n}"} for n in range(200)]
 
 DAG = """
 from airflow.sdk import DAG
@@ -19,7 +27,7 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 class Label(BaseModel):
     mood: str
 
-with DAG("enrich_batches"):
+with DAG("enrich_batches", schedule=None):
     ResponsesEnrichOperator(
         task_id="label",
         source={rows!r},
@@ -28,7 +36,7 @@ with DAG("enrich_batches"):
         model="openai/gpt-4o-mini",
         output_type=Label,
         output_path={folder!r},
-        limits={{"max_batch_requests": 10}},
+        limits={{"max_batch_requests": 80}},
         {more}
     )
 """
@@ -40,13 +48,20 @@ def _poll_often(monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESPONSES__MIN_DEFERRAL", "0")
 
 
-def dag(folder, more):
-    text = DAG.format(rows=ROWS, folder=str(folder), more=more)
+OLD_IMPORTS = "from airflow.decorators import task\nfrom airflow.models.dag import DAG"
+
+
+def has_sdk():
     try:
         import airflow.sdk  # noqa: F401
     except ImportError:
-        return text.replace("from airflow.sdk import DAG", "from airflow.models.dag import DAG")
-    return text
+        return False
+    return True
+
+
+def dag(folder, more):
+    text = DAG.format(rows=ROWS, folder=str(folder), more=more)
+    return text if has_sdk() else text.replace("from airflow.sdk import DAG", "from airflow.models.dag import DAG")
 
 
 def lines(folder):
@@ -61,10 +76,10 @@ def test_a_table_is_submitted_as_batches_and_its_result_is_that_of_live_requests
     run = run_dag(dag(tmp_path / "batch", f"mode='batch', deferrable={deferrable}"), "enrich_batches")
     assert run.state == "success"
     batches = responses_sandbox.batches
-    assert [len(batch.custom_ids) for batch in batches] == [10, 10, 10]
+    assert [len(batch.custom_ids) for batch in batches] == [80, 80, 40]
     assert all(batch.billed for batch in batches)
     manifest = run.xcom("label")
-    assert manifest["counts"] == {"ok": 30}
+    assert manifest["counts"] == {"ok": 200}
     assert manifest["cost"] == pytest.approx(sum(batch.cost for batch in batches))
     assert [entry["id"] for entry in manifest["batches"]] == [batch.id for batch in batches]
 
@@ -74,6 +89,68 @@ def test_a_table_is_submitted_as_batches_and_its_result_is_that_of_live_requests
     assert [{k: v for k, v in row.items() if k not in own} for row in lines(tmp_path / "batch")] == [
         {k: v for k, v in row.items() if k not in own} for row in lines(tmp_path / "live")
     ]
+
+
+def let_batches_end(sandbox):
+    sandbox.batch_settings = {"hold": None}
+
+
+DECORATED = """
+from airflow.sdk import DAG, task
+
+with DAG("decorated_batches", schedule=None):
+    @task.responses_enrich(
+        source={rows!r}, key="id", output_path={folder!r}, mode="batch", model="openai/gpt-4o-mini", columns=["id"]
+    )
+    def label(row, question="Mood of:"):
+        return f"{{question}} {{row['text']}}"
+
+    label()
+"""
+
+
+def test_a_decorated_function_builds_the_requests_again_when_the_task_resumes(run_dag, responses_sandbox, tmp_path):
+    responses_sandbox.batch_settings = {"seconds": 0.3}
+    source = DECORATED.format(rows=ROWS[:20], folder=str(tmp_path))
+    if not has_sdk():
+        source = source.replace("from airflow.sdk import DAG, task", OLD_IMPORTS)
+    run = run_dag(source, "decorated_batches")
+    assert run.state == "success"
+    assert run.xcom("label")["counts"] == {"ok": 20}
+    assert [row["id"] for row in lines(tmp_path)] == [row["id"] for row in ROWS[:20]]
+    assert len(responses_sandbox.batches) == 1
+    assert responses_sandbox.ledger == []
+
+
+def waiting_task(folder, **kwargs):
+    """Return a task that waits for its batch on the worker."""
+    return enrich(folder, mode="batch", deferrable=False, key="id", **kwargs)
+
+
+def test_a_task_that_is_ended_while_it_waits_on_the_worker_logs_the_batches_that_run_on(
+    responses_sandbox, tmp_path, caplog, monkeypatch
+):
+    responses_sandbox.batch_settings = {"hold": "in_progress"}
+    task = waiting_task(tmp_path)
+    monkeypatch.setattr(time, "sleep", lambda _: task.on_kill())
+    with pytest.raises(RequestCancelledError, match="its batches run on"):
+        task.execute(context())
+    (batch,) = responses_sandbox.batches
+    assert f"run on and are billed: {batch.id}" in caplog.text
+
+    monkeypatch.setattr(time, "sleep", lambda _: let_batches_end(responses_sandbox))
+    manifest = waiting_task(tmp_path).execute(context(TaskInstance(try_number=2)))
+    assert manifest["counts"] == {"ok": 5}
+    assert len(responses_sandbox.batches) == 1
+
+
+def test_a_wait_that_the_server_refuses_fails_the_task_and_logs_the_batches(responses_sandbox, tmp_path, caplog):
+    event = write_batch_event(
+        "refused", {"batch_1": "in_progress"}, {}, UnauthorizedResponseError("the key is wrong", status_code=401)
+    )
+    with pytest.raises(AirflowFailException, match="the key is wrong"):
+        enrich(tmp_path, mode="batch").execute_complete(context(), event)
+    assert "run on and are billed: batch_1" in caplog.text
 
 
 @pytest.mark.parametrize(
