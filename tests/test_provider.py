@@ -46,6 +46,17 @@ def test_every_name_in_the_info_can_be_imported():
         assert getattr(import_module(module), name)
 
 
+def test_the_adapter_for_common_ai_is_declared_and_only_that_provider_imports_it():
+    (entry,) = metadata.distribution("airflow-provider-responses").entry_points.select(
+        group="airflow.providers.common.ai.batch_adapters"
+    )
+    assert (entry.name, entry.attr) == ("openrouter", "OpenRouterBatchAdapter")
+    folder = Path(airflow_provider_responses.__file__).parent
+    assert (folder.parent / f"{entry.module.replace('.', '/')}.py").exists()
+    name = entry.module.rpartition(".")[2]
+    assert [path.name for path in folder.rglob("*.py") if name in path.read_text()] == []
+
+
 def test_the_hook_and_the_info_agree():
     (connection_type,) = INFO["connection-types"]
     assert connection_type["connection-type"] == ResponsesHook.conn_type

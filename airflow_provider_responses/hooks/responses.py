@@ -378,14 +378,19 @@ def config_from_connection(conn: Connection, conn_id: str) -> ClientConfig:
             settings["base_url"] = _host(conn)
         return ClientConfig(api_key=conn.password or "", **settings)
     except ConfigurationError as error:
-        # The connection form has other names for the client's fields.
-        message = str(error).replace("api_key is missing", "password is missing (it holds the API key)")
-        if message.startswith("api_key"):
-            message = f"password{message.removeprefix('api_key')}"
-        if message.startswith("base_url"):
-            message = f"host{message.removeprefix('base_url')}"
+        message = in_connection_fields(str(error))
         message = ". ".join((message, *remarks_on(conn)))
         raise ConfigurationError(message).add_place("Connection", conn_id) from None
+
+
+def in_connection_fields(message: str) -> str:
+    """Return the message of a wrong client setting with the names of the connection form."""
+    message = message.replace("api_key is missing", "password is missing (it holds the API key)")
+    if message.startswith("api_key"):
+        message = f"password{message.removeprefix('api_key')}"
+    if message.startswith("base_url"):
+        message = f"host{message.removeprefix('base_url')}"
+    return message
 
 
 def remarks_on(conn: Connection) -> list[str]:
