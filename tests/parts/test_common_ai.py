@@ -333,6 +333,15 @@ def test_a_batch_whose_id_never_arrived_is_found_by_its_requests(batch, sandbox)
     assert len(sandbox.batches) == 3
 
 
+def test_a_batch_of_the_same_task_with_another_input_is_not_the_lost_one(batch, sandbox):
+    earlier = batch(requests=["a", "b", "c"])
+    sandbox.script_batches({"status": 402})
+    with pytest.raises(PaymentRequiredResponseError):
+        batch()
+    assert batch()["batch_id"] != earlier["batch_id"]
+    assert [body["input"] for body in bodies(sandbox)] == PROMPTS
+
+
 def test_while_a_batch_that_may_be_the_lost_one_runs_nothing_is_submitted(batch, sandbox):
     sandbox.batch_settings = {"hold": "in_progress"}
     sandbox.script_batches({"drop": "after"})
@@ -452,6 +461,13 @@ def test_a_wrong_input_is_refused_before_anything_is_sent(arguments, error, mess
     assert message in str(raised.value)
     assert (".expand()" in str(raised.value)) is (error is LLMBatchLimitExceededError)
     assert sandbox.batches == []
+
+
+def test_a_key_that_makes_custom_ids_too_long_is_refused(adapter):
+    spec = build_output_spec(str)
+    adapter.validate_requests([{"prompt": "x"}], model=MODEL, output_spec=spec, idempotency_key="0" * 45)
+    with pytest.raises(LLMBatchLimitExceededError, match="65 characters"):
+        adapter.validate_requests([{"prompt": "x"}], model=MODEL, output_spec=spec, idempotency_key="0" * 46)
 
 
 @given(key=st.text("0123456789abcdef", min_size=16, max_size=16), digest=st.text("0123456789abcdef", min_size=64))
