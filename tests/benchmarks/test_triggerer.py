@@ -1,4 +1,4 @@
-"""How many calls one triggerer holds: 1,000 at once, beside the bare client (see ``triggerer.py``)."""
+"""How many tasks one triggerer holds: 1,000 calls beside the bare client, and 1,000 waits for batches."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from tests.benchmarks import upstream
+from airflow_provider_responses.batch.polling import POLL_INTERVAL
+from tests.benchmarks import poll_upstream, upstream
 
 pytestmark = [
     pytest.mark.bench,
@@ -43,10 +45,11 @@ def connections(airflow_db):
     from airflow.models import Connection
     from airflow.utils.session import create_session
 
-    def put(url: str, *conn_ids: str) -> None:
+    def put(url: str, *conn_ids: str, extra: str | None = None) -> None:
         with create_session() as session:
             for conn_id in conn_ids:
-                session.add(Connection(conn_id=conn_id, conn_type="responses", host=url, password="none-at-all"))
+                known = {"conn_type": "responses", "host": url, "password": "none-at-all", "extra": extra}
+                session.add(Connection(conn_id=conn_id, **known))
 
     return put
 
@@ -76,3 +79,24 @@ def test_a_thousand_triggers_keep_up_with_the_bare_client(connections, tmp_path)
     # Airflow reads the 1,000 triggers in one message, which takes it as long in both.
     assert statistics.median(late["triggers"]) < max(100.0, 1.25 * statistics.median(late["least"]))
     assert peak < 250
+
+
+BATCH_SECONDS: Final = 80.0
+
+
+def test_a_thousand_waits_for_batches_are_one_triggerers(connections, tmp_path):
+    with poll_upstream.running(BATCH_SECONDS) as address:
+        connections(f"{address}/v1", "bench", "bench_first", extra='{"dialect": "openrouter"}')
+        found = run("batches", address, tmp_path)
+        polls = httpx.get(f"{address}/polls").json()
+
+    print(f"\n{COUNT:,} tasks that wait for a batch of {BATCH_SECONDS:.0f} s in a TriggerRunner")
+    print(f"  {polls['polls']:,} polls, those of a batch at least {polls['least_gap']:.1f} s apart")
+    print(
+        f"  the loop was late by {found['late_waiting_ms']} ms, by {found['late_ms']} ms as Airflow made the triggers"
+    )
+    print(f"  peak of the process {found['peak']} MiB")
+    assert (found["done"], found["failed"], polls["batches"]) == (COUNT, 0, COUNT)
+    assert polls["least_gap"] >= POLL_INTERVAL
+    assert found["late_waiting_ms"] < 100
+    assert found["peak"] < 300

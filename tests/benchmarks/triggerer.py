@@ -13,19 +13,22 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_responses.batch.waiting import BatchWait
 from airflow_provider_responses.client import AsyncResponsesClient, ClientConfig
 from airflow_provider_responses.task.payloads import DeferredArguments
 from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.triggers.batches import ResponsesBatchTrigger
 from airflow_provider_responses.triggers.responses import ResponsesTrigger
 from tests.benchmarks.least import REQUEST, LeastTrigger
 
 TIMEOUT = 300  # seconds
-_late: list[float] = []
+_late: list[tuple[float, float]] = []
+_began: list[float] = []
 _peak: list[int] = []
 _watching: list[asyncio.Task[None]] = []
 
@@ -39,13 +42,25 @@ class Timed:
         if self.conn_id == "bench" and not _watching:
             _watching.append(asyncio.create_task(_watch()))
         began = time.monotonic()
+        _began.append(began)
         async for event in super().run():  # type: ignore[misc]
-            event.payload["timed"] = (began, time.monotonic(), max(_late, default=0.0), max(_peak, default=0))
+            late = max((late for _, late in _late), default=0.0)
+            # Without the time in which Airflow makes the triggers.
+            waiting = max((late for at, late in _late if at > _began[-1] + 0.2), default=0.0)
+            event.payload["timed"] = (began, time.monotonic(), waiting, late, max(_peak, default=0))
             yield event
 
 
 class TimedTrigger(Timed, ResponsesTrigger):
     """Ours."""
+
+    @property
+    def conn_id(self) -> str:  # type: ignore[override]
+        return str(self.kwargs["conn_id"])
+
+
+class TimedBatchTrigger(Timed, ResponsesBatchTrigger):
+    """Ours, for batches."""
 
     @property
     def conn_id(self) -> str:  # type: ignore[override]
@@ -61,7 +76,7 @@ async def _watch() -> None:
     while True:
         began = time.monotonic()
         await asyncio.sleep(0.1)
-        _late.append(time.monotonic() - began - 0.1)
+        _late.append((time.monotonic(), time.monotonic() - began - 0.1))
         _peak.append(peak())
 
 
@@ -88,8 +103,10 @@ async def bare(url: str, count: int) -> float:
         return rate(await asyncio.gather(*(one() for _ in range(count))))
 
 
-def triggered(trigger: type[BaseTrigger], arguments: dict[str, Any], count: int, logs: str) -> dict[str, Any]:
-    """Run as many triggers at once in a TriggerRunner."""
+def triggered(
+    trigger: type[BaseTrigger], arguments: Callable[[int], dict[str, Any]], count: int, logs: str
+) -> dict[str, Any]:
+    """Run as many triggers at once in a TriggerRunner; ``arguments`` returns those of the one with a number."""
     from airflow.executors.workloads.task import TaskInstanceDTO
     from airflow.executors.workloads.trigger import RunTrigger
     from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory, TriggerRunnerSupervisor
@@ -126,7 +143,7 @@ def triggered(trigger: type[BaseTrigger], arguments: dict[str, Any], count: int,
             )
             supervisor.logger_cache[number] = TriggerLoggingFactory(log_path=f"{logs}/{number}.log", ti=ti)
             path = f"{trigger.__module__}.{trigger.__qualname__}"
-            kwargs = Trigger.encrypt_kwargs(arguments | {"conn_id": conn_id})
+            kwargs = Trigger.encrypt_kwargs(arguments(number) | {"conn_id": conn_id})
             supervisor.creating_triggers.append(RunTrigger(id=number, classpath=path, encrypted_kwargs=kwargs, ti=ti))
         ends = time.monotonic() + TIMEOUT
         while len(found) < numbers.stop - 1 and supervisor.is_alive() and time.monotonic() < ends:
@@ -146,6 +163,7 @@ def triggered(trigger: type[BaseTrigger], arguments: dict[str, Any], count: int,
         "failed": len(failed),
         "rate": rate([(began, ended) for _, began, ended, *_ in found]),
         "late_ms": round(max(late for *_, late, _ in found) * 1000),
+        "late_waiting_ms": round(max(late for *_, late, _, _ in found) * 1000),
         "peak": max(size for *_, size in found),
     }
 
@@ -155,9 +173,17 @@ if __name__ == "__main__":
     if way == "bare":
         found = {"rate": asyncio.run(bare(url, int(size)))}
     elif way == "least":
-        found = triggered(TimedLeastTrigger, {"url": url}, int(size), logs)
+        found = triggered(TimedLeastTrigger, lambda _: {"url": url}, int(size), logs)
+    elif way == "batches":
+        deadline = time.time() + TIMEOUT
+        found = triggered(
+            TimedBatchTrigger,
+            lambda number: BatchWait(conn_id="bench", batch_ids=(f"batch-{number}",), deadline=deadline).to_kwargs(),
+            int(size),
+            logs,
+        )
     else:
         request = TaskRequest(fields=REQUEST, stream=False)
         arguments = DeferredArguments(conn_id="bench", task_request=request, deadline=time.time() + TIMEOUT)
-        found = triggered(TimedTrigger, arguments.to_kwargs(), int(size), logs)
+        found = triggered(TimedTrigger, lambda _: arguments.to_kwargs(), int(size), logs)
     print(json.dumps(found))
