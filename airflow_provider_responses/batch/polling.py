@@ -240,7 +240,7 @@ def _after(
 def _after_success(batch: BatchState, polled: Polled, settings: PollSettings, now: float) -> BatchState:
     is_new = polled.status != batch.status
     has_progress = is_new or polled.ended != batch.ended
-    if polled.ended is not None and (batch.first_ended is None or now <= batch.first_at):
+    if polled.ended is not None and batch.first_ended is None:
         batch = replace(batch, first_at=now, first_ended=polled.ended)
     batch = replace(
         batch, status=polled.status, ended=polled.ended, total=polled.total, failures=0, was_not_found=False

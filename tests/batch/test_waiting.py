@@ -28,6 +28,7 @@ from airflow_provider_responses.batch.waiting import (
 from airflow_provider_responses.client import ClientConfig, ResponsesClient
 from airflow_provider_responses.client.sync_pool import SyncPool
 from airflow_provider_responses.exceptions import (
+    APIError,
     ConfigurationError,
     RequestCancelledError,
     RequestValidationError,
@@ -195,7 +196,8 @@ class TestObservations:
             (TransportError("no route"), "transient"),
             (ConfigurationError("the secrets backend is down", retryable=True), "transient"),
             (ConfigurationError("password is missing"), "refused"),
-            (error_of(409, ambiguous=False), "transient"),
+            (APIError("not finished", status_code=409, retryable=False), "transient"),
+            (APIError("not allowed", status_code=405, retryable=False), "refused"),
         ],
     )
     def test_an_error_without_a_status_is_transient_if_it_is_retryable(self, error, kind):
@@ -378,6 +380,19 @@ class TestWorker:
         assert worker.now == NOW + 12
         assert set(worker.slept) == {SLICE_SECONDS}
         assert not worker.requests
+
+    def test_a_task_that_is_ended_during_a_poll_sends_no_further_one(self):
+        worker = Worker(ends_after=NOW + 31)
+        poll = worker.client.get_batch
+
+        def get_batch(batch_id, *, options):
+            worker.now += 5
+            return poll(batch_id, options=options)
+
+        worker.client.get_batch = get_batch
+        with pytest.raises(KeyboardInterrupt):
+            worker.wait()
+        assert [path for _, path in worker.requests] == ["/v1/batches/batch-1"]
 
     def test_a_refused_poll_ends_the_wait_with_its_error(self):
         outcome = Worker((401, {})).wait()

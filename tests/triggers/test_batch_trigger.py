@@ -189,6 +189,8 @@ class TestWait:
                 if in_flight == POLLS_AT_ONCE:
                     full.set()
                 await full.wait()
+                for _ in range(300):  # turns of the event loop, in which further polls would arrive
+                    await asyncio.sleep(0)
                 in_flight -= 1
                 batch_id = head.split()[1].rpartition(b"/")[2].decode()
                 body = json.dumps({"id": batch_id, "status": "completed"}).encode()
@@ -386,6 +388,15 @@ class TestKill:
         logged = shown()
         assert f"not its batches, which run on and are billed: {running} (OpenRouter cannot cancel a batch)" in logged
         assert ended not in logged
+
+    def test_nothing_is_logged_if_all_batches_have_ended(self, submit, responses_sandbox, shown):
+        (ended,) = submit(1)
+        responses_sandbox.end_batch(ended, "failed")
+        trigger = make([ended])
+        outcome_of(trigger)
+        shown()
+        asyncio.run(trigger.on_kill())
+        assert "A user ended the task" not in shown()
 
     def test_another_server_is_asked_to_cancel_them_and_failures_are_logged(self, open_server, monkeypatch, shown):
         monkeypatch.setattr("airflow_provider_responses.client.AsyncResponsesClient", self.Server)
