@@ -86,7 +86,9 @@ _NAMES_RESPONSE: Final = re.compile(
 def advise(error: APIError, report: Report, cause: Cause | None, request: RequestSummary) -> str:
     """Return the advice for an error, in terms of the server that is in use."""
     if request.batch:
-        batch_advice = advise_batch(request.batch, error.status_code or 500, retryable=error.retryable)
+        batch_advice = advise_batch(
+            request.batch, error.status_code or 500, retryable=error.retryable, is_openrouter=request.is_openrouter
+        )
         if batch_advice is not None:
             return batch_advice
     return _advise_generally(error, report, cause, request)

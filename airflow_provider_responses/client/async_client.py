@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 from httpx_sse import ServerSentEvent
 from tenacity import AsyncRetrying
@@ -18,11 +18,20 @@ from tenacity import AsyncRetrying
 from airflow_provider_responses.client import framing
 from airflow_provider_responses.client.async_pool import AsyncPool, acquire_loop_pool, release_loop_pool
 from airflow_provider_responses.client.base_client import BaseClient, Options, read_object, read_objects, shows_path
-from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
-from airflow_provider_responses.client.batch_errors import mark_submit_failure
-from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload, read_batch, read_result
+from airflow_provider_responses.client.batch_errors import mark_upload_failure
+from airflow_provider_responses.client.batch_protocol import (
+    Download,
+    Flow,
+    Found,
+    ItemFlow,
+    Progress,
+    ReadBatch,
+    SendJson,
+    SendRequests,
+    Step,
+)
+from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload
 from airflow_provider_responses.client.batch_upload import AsyncRequests, AsyncUpload
-from airflow_provider_responses.client.batches import BatchPages, ResultPages, batch_path, id_of, not_finished
 from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.http_response import HTTPResponse
@@ -31,11 +40,13 @@ from airflow_provider_responses.client.response_check import check_response
 from airflow_provider_responses.client.retries import Retries
 from airflow_provider_responses.client.send_plan import SendPlan
 from airflow_provider_responses.client.sse import StreamReader
-from airflow_provider_responses.exceptions import APIError, NotFoundResponseError, ResponsesError, TransportError
+from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
 from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, Batch, BatchResult
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
+
+T = TypeVar("T")
 
 # Bytes of a body, or characters of an event, above which it is parsed in a thread, so that other calls of the event
 # loop continue. Images are that large.
@@ -152,33 +163,29 @@ class AsyncResponsesClient(BaseClient):
         completion_window: str = "24h",
         provider: Mapping[str, Any] | None = None,
         callback_url: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         options: Options = None,
     ) -> Batch:
         """Like :meth:`ResponsesClient.create_batch`; ``requests`` may be async. Cancelling it aborts the upload."""
-        head = BatchHead(
+        protocol = self._batch_protocol(options)
+        head = protocol.head(
             endpoint=endpoint,
             model=model,
             completion_window=completion_window,
             provider=provider,
             callback_url=callback_url,
+            metadata=metadata,
         )
-        call = self._post_batch(head, options)
-        upload = AsyncUpload(requests, lambda: BatchBody(head, call.config))
+        upload = AsyncUpload(requests, lambda: protocol.make_body(head))
         try:
             await upload.begin()
-            call = call.as_submit(can_repeat=upload.can_repeat)
-            retries = self._start_retries(call)
-            batch: Batch = await self._retry(retries, lambda: self._submit_once(call, upload, retries.deadline))
+            return await self._run(protocol.submit(head, upload))
         finally:
             await upload.aclose()
-        return batch
 
     async def get_batch(self, batch_id: str, *, options: Options = None) -> Batch:
         """Like :meth:`ResponsesClient.get_batch`."""
-        call = self._batch_call("GET", batch_path(batch_id), options, "read")
-        retries = self._start_retries(call)
-        batch: Batch = await self._retry(retries, lambda: self._read_batch(call, retries.deadline))
-        return batch
+        return await self._run(self._batch_protocol(options).get(batch_id))
 
     def list_batches(
         self,
@@ -191,27 +198,24 @@ class AsyncResponsesClient(BaseClient):
         options: Options = None,
     ) -> AsyncIterator[Batch]:
         """Like :meth:`ResponsesClient.list_batches`."""
-        pages = BatchPages(
-            limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+        protocol = self._batch_protocol(options)
+        return self._iter(
+            protocol.list(
+                limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+            )
         )
-        self._batch_call("GET", "/batches", options, "list")  # refuses another server at once
-        return self._iter_batches(pages, options)
 
     def iter_batch_results(self, batch: Batch | str, *, options: Options = None) -> AsyncIterator[BatchResult]:
         """Like :meth:`ResponsesClient.iter_batch_results`."""
-        batch_id = id_of(batch)
-        self._batch_call("GET", batch_path(batch_id), options, "read")  # refuses another server at once
-        return self._iter_results(batch_id, options)
+        return self._iter(self._batch_protocol(options).results(batch))
+
+    async def cancel_batch(self, batch_id: str, *, options: Options = None) -> Batch:
+        """Like :meth:`ResponsesClient.cancel_batch`."""
+        return await self._run(self._batch_protocol(options).cancel(batch_id))
 
     async def delete_batch(self, batch_id: str, *, options: Options = None) -> dict[str, Any]:
         """Like :meth:`ResponsesClient.delete_batch`."""
-        call = self._batch_call("DELETE", batch_path(batch_id), options, "delete")
-        try:
-            return await self._get_json(call)
-        except NotFoundResponseError as error:
-            if any(isinstance(earlier, TransportError) for earlier in error.previous):
-                return {"id": batch_id, "object": "batch"}  # an earlier send deleted it, and its response was lost
-            raise
+        return await self._run(self._batch_protocol(options).delete(batch_id))
 
     async def aclose(self) -> None:
         """Close the client's own connections, or release the loop's."""
@@ -253,21 +257,60 @@ class AsyncResponsesClient(BaseClient):
             retries.add_history_to_error(error)
             raise
 
+    async def _run(self, flow: Flow[T]) -> T:
+        """Carry out a flow and return its result."""
+        progress = Progress(flow)
+        while (step := progress.step) is not None:
+            await self._carry_out(step, progress)
+        return cast("T", progress.result)
+
+    async def _iter(self, flow: ItemFlow) -> AsyncIterator[Any]:
+        """Carry out a flow and yield its items."""
+        progress = Progress(flow)
+        while (step := progress.step) is not None:
+            if isinstance(step, Download):
+                async for result in self._download(step):
+                    yield result
+            elif isinstance(step, Found):
+                for item in step.items:
+                    yield item
+            else:
+                await self._carry_out(step, progress)
+                continue
+            progress.advance(None)
+
+    async def _carry_out(self, step: Step, progress: Progress[Any, Any]) -> None:
+        """Carry out one step of a flow, and continue the flow."""
+        try:
+            outcome = await self._take(step)
+        except ResponsesError as error:
+            progress.fail(error)
+        else:
+            progress.advance(outcome)
+
+    async def _take(self, step: Step) -> Any:
+        """Send the call of a step, with retries, and return its outcome."""
+        retries = self._start_retries(step.call)
+        if isinstance(step, SendRequests):
+            return await self._retry(retries, partial(self._upload_once, step, retries.deadline))
+        if isinstance(step, ReadBatch):
+            return await self._retry(retries, partial(self._read_batch, step.call, retries.deadline))
+        return await self._retry(retries, partial(self._send_json, step, retries.deadline))
+
     async def _get_json(self, call: Call) -> dict[str, Any]:
         """Send a ``GET``, with retries, and return the JSON object of its response."""
-        retries = self._start_retries(call)
-
-        async def send() -> dict[str, Any]:
-            async with self._map_errors(call, retries.deadline):
-                http = await self._open(call, retries.deadline)
-                try:
-                    await http.aread()
-                finally:
-                    await http.aclose()
-            return call.read_json(http)
-
-        data: dict[str, Any] = await self._retry(retries, send)
+        data: dict[str, Any] = await self._take(SendJson(call=call))
         return data
+
+    async def _send_json(self, step: SendJson, deadline: float) -> Any:
+        """Send a call and return the JSON object of its response."""
+        async with self._map_errors(step.call, deadline):
+            http = await self._open(step.call, deadline)
+            try:
+                await http.aread()
+            finally:
+                await http.aclose()
+        return step.read(step.call.read_json(http), http)
 
     async def _send_once(self, plan: SendPlan, deadline: float) -> Response:
         """Send the plan's next call and return its response, complete and checked."""
@@ -291,20 +334,21 @@ class AsyncResponsesClient(BaseClient):
             if http is not None:
                 await http.aclose()
 
-    async def _submit_once(self, call: Call, upload: AsyncUpload, deadline: float) -> Batch:
-        """Send a batch and return it as the server has stored it."""
-        http = None
+    async def _upload_once(self, step: SendRequests, deadline: float) -> Any:
+        """Send the requests of a batch and return the JSON object of the response."""
+        call, http = step.call, None
+        upload: AsyncUpload = step.upload
         content = await upload.open()
         try:
             async with self._map_errors(call, deadline):
                 http = await self._open(call.with_content(content), deadline)
                 await http.aread()
-            return read_batch(call.read_json(http), http, request=call.summary)
+            return step.read(call.read_json(http), http)
         except ResponsesError as error:
             if upload.failure is not None and upload.failure is not error:
                 raise upload.failure from upload.failure.__cause__
             if upload.failure is None:
-                mark_submit_failure(error, body_began=upload.began)
+                mark_upload_failure(error, call.summary.batch, body_began=upload.began)
             raise
         finally:
             if http is not None:
@@ -322,54 +366,23 @@ class AsyncResponsesClient(BaseClient):
                 await http.aclose()
         return reader.finish()
 
-    async def _iter_batches(self, pages: BatchPages, options: Options) -> AsyncIterator[Batch]:
-        """Yield the batches of all pages."""
-        while path := pages.next_path():
-            page = await self._get_json(self._batch_call("GET", path, options, "list"))
-            for batch in pages.read(page):
-                yield batch
-
-    async def _iter_results(self, batch_id: str, options: Options) -> AsyncIterator[BatchResult]:
-        """Yield the results of a batch, page by page or out of the batch itself."""
-        pages = ResultPages(batch_id)
-        while path := pages.next_path():
-            call = self._batch_call("GET", path, options, "read")
-            try:
-                items = pages.read(await self._get_json(call))
-            except APIError as error:
-                if not pages.is_unknown(error):
-                    raise
-                items = None
-            if items is None:
-                break
-            for item in items:
-                yield read_result(item, batch_id)
-        else:
-            return
-        async for result in self._stream_results(batch_id, options):
-            yield result
-
-    async def _stream_results(self, batch_id: str, options: Options) -> AsyncIterator[BatchResult]:
-        """Yield the results inside a batch while they arrive; if the connection breaks, the batch is read again."""
-        call = self._batch_call("GET", batch_path(batch_id), options, "read")
-        download = ResultsDownload(call.summary)
+    async def _download(self, step: Download) -> AsyncIterator[BatchResult]:
+        """Yield the results in a body while they arrive; if the connection breaks, it is read again."""
+        call, results = step.call, step.results
         try:
             while True:
                 retries = self._start_retries(call)  # the deadline limits a read, and not the caller's work
-                read = partial(self._read_results, call, download, retries.deadline)
-                items = await self._retry(retries, read)
+                items = await self._retry(retries, partial(self._read_results, call, results, retries.deadline))
                 if items is None:
                     break
                 for item in items:
-                    yield read_result(item, batch_id)
+                    yield step.read(item)
         finally:
-            if (http := download.stop()) is not None:
+            if (http := results.stop()) is not None:
                 await http.aclose()
-        if download.is_empty and not (batch := await self.get_batch(batch_id, options=options)).is_finished:
-            raise not_finished(batch, call.summary.label)
 
     async def _read_results(self, call: Call, download: ResultsDownload, deadline: float) -> list[Any] | None:
-        """Return the next results inside a batch, None after the last one."""
+        """Return the next results in a body, None after the last one."""
         try:
             if download.http is None:
                 async with self._map_errors(call, deadline):
@@ -379,8 +392,7 @@ class AsyncResponsesClient(BaseClient):
                 async with self._map_errors(call, deadline):
                     piece = await anext(download.pieces, None)
                 if piece is None:
-                    download.finish()
-                    return None
+                    return download.finish() or None
                 if items := download.feed(piece):
                     return items
         except ResponsesError:

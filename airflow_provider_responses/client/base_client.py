@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from airflow_provider_responses.client.batch_body import BatchHead, check_has_batches
 from airflow_provider_responses.client.batch_errors import BatchAction
+from airflow_provider_responses.client.batch_protocol import BatchProtocol
 from airflow_provider_responses.client.call import Call, with_stream
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.headers import build_headers
 from airflow_provider_responses.client.http_response import HTTPResponse
+from airflow_provider_responses.client.openai_batches import OpenAIBatches
+from airflow_provider_responses.client.openrouter_batches import OpenRouterBatches
 from airflow_provider_responses.client.preparation import prepare
 from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.retries import Retries
@@ -78,20 +81,15 @@ class BaseClient:
         """Return the call of ``GET /generation``."""
         return self._get(f"/generation?id={quote(generation_id, safe='')}", options)
 
-    def _post_batch(self, head: BatchHead, options: Options) -> Call:
-        """Return the call of ``POST /batches``, without its body."""
-        call = self._batch_call("POST", "/batches", options, "submit")
-        label = f"{call.summary.label} (model {head.model})"
-        return replace(call, summary=replace(call.summary, label=label))
+    def _batch_protocol(self, options: Options) -> BatchProtocol:
+        """Return the batch API of the server."""
+        config = self._get("/batches", options).config
+        protocol = OpenRouterBatches if config.is_openrouter else OpenAIBatches
+        return protocol(config, partial(self._batch_call, options))
 
-    def _batch_call(self, method: str, path: str, options: Options, action: BatchAction) -> Call:
-        """
-        Return a call of the batch API, without a body.
-
-        :raises ConfigurationError: if the server has none.
-        """
+    def _batch_call(self, options: Options, method: str, path: str, action: BatchAction) -> Call:
+        """Return a call of the batch API, without a body."""
         call = self._get(path, options)
-        check_has_batches(call.config)
         summary = replace(call.summary, label=f"{method} {call.url}", batch=action)
         return replace(call, method=method, summary=summary)
 

@@ -1,20 +1,22 @@
 """
 Builds the body of a batch request by request, so that it is never in memory as a whole. No I/O.
 
-Everything else stands before ``requests`` in the JSON: OpenRouter reads the body while it arrives.
+The parts for every server, and OpenRouter's body. Everything else stands before ``requests`` in its JSON: OpenRouter
+reads the body while it arrives. OpenAI's body is in openai_batch_body.py.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from airflow_provider_responses.client.batch_rules import check_for_batch, has_web_search
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.preparation import prepare
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
+from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import canonical
 from airflow_provider_responses.models.batch import (
     MAX_BATCH_BYTES,
@@ -28,49 +30,51 @@ from airflow_provider_responses.validation import check_type, wrong_value
 
 # Models whose batches must have the same `text.format` in all requests.
 ONE_FORMAT: Final = "google/"
-END: Final = b"]}"
 # Bytes of a body beside its requests, which a packer leaves free: those of the head, whose texts have no limit.
 HEAD_ROOM: Final = 64 * 1024
 
 
-def check_has_batches(config: ClientConfig) -> None:
-    """
-    Refuse a server without OpenRouter's batch API, before anything is sent.
-
-    :raises ConfigurationError: naming the server and the setting.
-    """
-    if not config.is_openrouter:
-        raise ConfigurationError(
-            f"{config.base_url} has no batches: they are OpenRouter's. If this server has the same API, set the "
-            "connection's extra `dialect` to openrouter"
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
-class BatchHead:
-    """The fields of a batch before its requests. They are checked, and written in this order."""
+class HeadOfBatch:
+    """The fields of a batch beside its requests, with the checks for every server."""
 
     endpoint: str
     model: str
     completion_window: str
     provider: Mapping[str, Any] | None = None
     callback_url: str | None = None
+    metadata: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("endpoint", "model", "completion_window"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise wrong_value(name, "text that is not empty", value)
+        check_type("provider", self.provider, Mapping, optional=True)
+        check_type("callback_url", self.callback_url, str, optional=True)
+        metadata = check_type("metadata", self.metadata, Mapping, optional=True) or {}
+        if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
+            raise wrong_value("metadata", "a dict of names and texts", metadata, type_only=True)
+
+
+class BatchHead(HeadOfBatch):
+    """The fields of OpenRouter's batch before its requests. They are written in this order."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if has_web_search(self.model):
             raise wrong_value("model", "a model without ':online' in a batch, which has no web search", self.model)
-        provider = check_type("provider", self.provider, Mapping, optional=True)
-        if (provider or {}).get("zdr"):
+        if (self.provider or {}).get("zdr"):
             raise RequestValidationError(
                 "provider.zdr must not be true: a batch has no zero data retention", fields=("provider.zdr",)
             )
-        url = check_type("callback_url", self.callback_url, str, optional=True)
+        url = self.callback_url
         if url is not None and (urlsplit(url).scheme != "https" or not urlsplit(url).hostname):
             raise wrong_value("callback_url", "a public https URL", url, type_only=True)
+        if self.metadata is not None:
+            raise RequestValidationError(
+                "metadata must not be set for a batch of OpenRouter, which has none: leave it out", fields=("metadata",)
+            )
 
     def to_bytes(self) -> bytes:
         """Return the beginning of the body, up to the first request."""
@@ -78,34 +82,40 @@ class BatchHead:
         return canonical.to_bytes(given)[:-1] + b',"requests":['
 
 
-class BatchBody:
+class BodyOfBatch(ABC):
     """
     The body of one batch: ``begin``, then ``add`` for each request, then ``end``.
 
+    :param head: the fields beside the requests.
     :param config: the settings of the call; its rules are those of ``send``.
     :param max_requests: number of requests that the server takes.
     :param max_bytes: bytes of a body that the server takes.
     """
 
+    MAX_REQUESTS: ClassVar[int]
+    MAX_BYTES: ClassVar[int] = MAX_BATCH_BYTES
+    HEAD_ROOM: ClassVar[int] = HEAD_ROOM
+    SEPARATOR: ClassVar[bytes]
+
     def __init__(
         self,
-        head: BatchHead,
+        head: HeadOfBatch,
         config: ClientConfig,
         *,
-        max_requests: int = MAX_BATCH_REQUESTS,
-        max_bytes: int = MAX_BATCH_BYTES,
+        max_requests: int | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         self._head = head
         self._config = config
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
+        self._max_requests = self.MAX_REQUESTS if max_requests is None else max_requests
+        self._max_bytes = self.MAX_BYTES if max_bytes is None else max_bytes
         self._positions: dict[str, int] = {}
         self._bytes = 0
-        self._format: tuple[Any] | None = None
+        self._counted_tail = 0  # bytes after the last request that count, too
 
+    @abstractmethod
     def begin(self) -> bytes:
         """Return the bytes before the first request."""
-        return self._counted(self._head.to_bytes())
 
     def add(self, item: BatchRequest | PreparedBatchRequest | Mapping[str, Any]) -> bytes:
         """
@@ -121,8 +131,8 @@ class BatchBody:
             custom_id = request.custom_id
             name = f"Request {custom_id!r} of the batch"
             self._check_place(custom_id, position)
-            data = self._to_item(custom_id, self._body_of(request))
-            return self._counted(data if position == 1 else b"," + data)
+            data = self._item(custom_id, self._body_of(request), self._head.endpoint)
+            return self._counted(data if position == 1 else self.SEPARATOR + data)
         except RequestValidationError as error:
             error.custom_id = custom_id
             raise error.about(name) from error.__cause__
@@ -135,16 +145,22 @@ class BatchBody:
         """
         if not self._positions:
             raise RequestValidationError("requests must have at least one request, got none", fields=("requests",))
-        return END
+        return self._tail()
 
     @classmethod
     def size_of(cls, request: PreparedBatchRequest) -> int:
-        """Return the number of bytes that a request adds to the body, with the comma between two requests."""
-        return len(cls._to_item(request.custom_id, b"")) + len(request.body) + 1
+        """Return the number of bytes that a request adds to the body, with the separator between two requests."""
+        return len(cls._item(request.custom_id, b"", RESPONSES_ENDPOINT)) + len(request.body) + len(cls.SEPARATOR)
 
     @staticmethod
-    def _to_item(custom_id: str, body: bytes) -> bytes:
-        return b'%b,"body":%b}' % (canonical.to_bytes({"custom_id": custom_id})[:-1], body)
+    @abstractmethod
+    def _item(custom_id: str, body: bytes, endpoint: str) -> bytes: ...
+
+    @abstractmethod
+    def _tail(self) -> bytes: ...
+
+    @abstractmethod
+    def _checked_body(self, item: BatchRequest) -> dict[str, Any]: ...
 
     def _body_of(self, request: BatchRequest | PreparedBatchRequest) -> bytes:
         if not isinstance(request, PreparedBatchRequest):
@@ -171,7 +187,7 @@ class BatchBody:
 
     def _counted(self, data: bytes) -> bytes:
         self._bytes += len(data)
-        if self._bytes + len(END) > self._max_bytes:
+        if self._bytes + self._counted_tail > self._max_bytes:
             raise RequestValidationError(
                 f"requests must be at most {self._max_bytes} bytes, got more with the {len(data)} bytes of this one: "
                 "split them over several batches",
@@ -179,16 +195,49 @@ class BatchBody:
             )
         return data
 
+    def _unchecked_body(self, item: BatchRequest) -> dict[str, Any]:
+        return dict(check_type("body", item.request, Mapping, expected="a dict", type_only=True))
+
+    def _prepared_body(self, request: ResponsesRequest) -> dict[str, Any]:
+        """Return the body of a request, which is checked as by ``send``. The connection's model is not the batch's."""
+        if request.model is None and "model" not in request.extra_body:
+            request = request.model_copy(update={"model": self._head.model})
+        body = prepare(request, self._config).to_dict()
+        body.pop("stream", None)
+        return body
+
+
+class BatchBody(BodyOfBatch):
+    """The body of OpenRouter's batch: one JSON object."""
+
+    MAX_REQUESTS = MAX_BATCH_REQUESTS
+    SEPARATOR = b","
+    END: Final = b"]}"
+
+    def __init__(self, head: BatchHead, config: ClientConfig, **limits: Any) -> None:
+        super().__init__(head, config, **limits)
+        self._beginning = head.to_bytes()
+        self._format: tuple[Any] | None = None
+        self._counted_tail = len(self.END)
+
+    def begin(self) -> bytes:
+        """Return the bytes before the first request."""
+        return self._counted(self._beginning)
+
+    @staticmethod
+    def _item(custom_id: str, body: bytes, endpoint: str) -> bytes:  # noqa: ARG004  it is in the head
+        return b'%b,"body":%b}' % (canonical.to_bytes({"custom_id": custom_id})[:-1], body)
+
+    def _tail(self) -> bytes:
+        return self.END
+
     def _checked_body(self, item: BatchRequest) -> dict[str, Any]:
         if self._head.endpoint != RESPONSES_ENDPOINT:  # its schema is not known here
-            body = dict(check_type("body", item.request, Mapping, expected="a dict", type_only=True))
+            body = self._unchecked_body(item)
         else:
             request = ResponsesRequest.parse(item.request)
             check_for_batch(request)
-            if request.model is None and "model" not in request.extra_body:
-                request = request.model_copy(update={"model": self._head.model})
-            body = prepare(request, self._config).to_dict()
-            body.pop("stream", None)
+            body = self._prepared_body(request)
             self._check_format(body)
         self._check_model(body.pop("model", self._head.model))
         return body

@@ -6,11 +6,13 @@ Numbers are read as everywhere else: a float, and not a Decimal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.client import response_errors, server_errors
+from airflow_provider_responses.client.bodies import parse_json
 from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import check_response
 from airflow_provider_responses.exceptions import ResponsesError
@@ -19,6 +21,8 @@ from airflow_provider_responses.models.response import Response
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.http_response import HTTPResponse
+
+log = getLogger(__name__)
 
 SHOWN: Final = 200  # bytes of a broken body that its error may describe
 _BEFORE_JSON: Final = b" \t\r\n"
@@ -68,9 +72,7 @@ class _Reader:
             raise self._broken() from error
 
     def _broken(self) -> ResponsesError:
-        error = response_errors.not_json(self._http.status, self._http.headers, self._beginning, request=self._request)
-        error.ambiguous = False  # a read bills nothing
-        return error
+        return response_errors.not_json(self._http.status, self._http.headers, self._beginning, request=self._request)
 
 
 class BatchReader(_Reader):
@@ -146,26 +148,78 @@ class ResultsReader(_Reader):
         del self._items[:]
         return items
 
-    def finish(self) -> None:
+    def finish(self) -> list[Any]:
         """
-        Check that the body has ended.
+        Check that the body has ended, and return no further result.
 
         :raises APIError: if it was cut off.
         """
         self._close()
+        return []
+
+
+class LinesReader:
+    """Reads a file of OpenAI's API with one result in each line."""
+
+    def __init__(self, http: HTTPResponse, request: RequestSummary) -> None:
+        self._http = http
+        self._request = request
+        self._rest = bytearray()
+        self._count = 0  # lines so far
+
+    def feed(self, piece: bytes) -> list[Any]:
+        """
+        Return the results that end in the next piece of the file.
+
+        :raises APIError: if the body is no such file.
+        """
+        self._rest += piece
+        if b"\n" not in piece:
+            return []
+        *lines, self._rest = self._rest.split(b"\n")
+        return [item for line in lines for item in self._read(line)]
+
+    def finish(self) -> list[Any]:
+        """
+        Return the result in a last line without its end.
+
+        :raises APIError: if the file was cut off.
+        """
+        line, self._rest = self._rest, bytearray()
+        return list(self._read(line, is_last=True))
+
+    def _read(self, line: bytearray, *, is_last: bool = False) -> Iterator[Any]:
+        line = line.strip(_BEFORE_JSON)
+        if not self._count:
+            line = line.removeprefix(_BOM)
+        if not line:
+            return
+        self._count += 1
+        value = parse_json(bytes(line))
+        if not isinstance(value, dict):
+            if self._count == 1 or is_last:  # another page, or a file that was cut off
+                raise response_errors.not_json(
+                    self._http.status, self._http.headers, bytes(line[:SHOWN]), request=self._request
+                )
+            log.warning("Line %d of the results is not a JSON object. Request: %s", self._count, self._request.label)
+        yield value
 
 
 class ResultsDownload:
     """
-    The results of one batch, from a body that may break: it is read again, and no result is returned twice.
+    Results of one batch, from a body that may break: it is read again, and no result is returned twice.
 
+    :param make_reader: the class that reads the body.
     :param http: the HTTP response that is read, None before the first one and after a failure.
     :param pieces: the iterator over its body.
     """
 
-    def __init__(self, request: RequestSummary) -> None:
+    def __init__(
+        self, request: RequestSummary, make_reader: Callable[..., ResultsReader | LinesReader] = ResultsReader
+    ) -> None:
         self._request = request
-        self._reader: ResultsReader | None = None
+        self._make_reader = make_reader
+        self._reader: ResultsReader | LinesReader | None = None
         self._returned: set[Any] = set()
         self._skipped: frozenset[Any] = frozenset()
         self.http: HTTPResponse | None = None
@@ -179,13 +233,19 @@ class ResultsDownload:
     def start(self, http: HTTPResponse, pieces: Any) -> None:
         """Begin to read a body."""
         self.http, self.pieces = http, pieces
-        self._reader = ResultsReader(http, self._request)
+        self._reader = self._make_reader(http, self._request)
         self._skipped = frozenset(self._returned)
 
     def feed(self, piece: bytes) -> list[Any]:
         """Return the results that end in the next piece, without those of a body that broke."""
         assert self._reader is not None  # noqa: S101  for the type checker
-        items = self._reader.feed(piece)
+        return self._without_returned(self._reader.feed(piece))
+
+    def finish(self) -> list[Any]:
+        """Check that the body has ended, and return the results that its end completes."""
+        return self._without_returned(self._reader.finish()) if self._reader is not None else []
+
+    def _without_returned(self, items: list[Any]) -> list[Any]:
         names = [item.get("custom_id") if isinstance(item, Mapping) else None for item in items]
         self._returned.update(name for name in names if isinstance(name, str | None))
         return [
@@ -193,11 +253,6 @@ class ResultsDownload:
             for name, item in zip(names, items, strict=True)
             if not isinstance(name, str) or name not in self._skipped
         ]
-
-    def finish(self) -> None:
-        """Check that the body has ended."""
-        if self._reader is not None:
-            self._reader.finish()
 
     def stop(self) -> HTTPResponse | None:
         """Return the HTTP response to close, if there is one; the next read begins with a new one."""
@@ -217,10 +272,23 @@ def read_batch(raw: Mapping[str, Any], http: HTTPResponse, *, request: RequestSu
     return batch
 
 
-def read_result(raw: Any, batch_id: str) -> BatchResult:
+def read_file_id(raw: Mapping[str, Any], http: HTTPResponse, *, request: RequestSummary) -> str:
+    """
+    Return the id in the response to an upload.
+
+    :raises APIError: if there is none.
+    """
+    file_id = raw.get("id")
+    if not isinstance(file_id, str) or not file_id:
+        raise response_errors.not_json(http.status, http.headers, http.body, request=request)
+    return file_id
+
+
+def read_result(raw: Any, batch_id: str, *, is_openrouter: bool = True) -> BatchResult:
     """Return the result of one request, with the error that ``send`` would have raised."""
     raw = raw if isinstance(raw, Mapping) else {}
-    summary = RequestSummary(label=f"{raw.get('custom_id')!r} in batch {batch_id}", is_openrouter=True, batch="result")
+    label = f"{raw.get('custom_id')!r} in batch {batch_id}"
+    summary = RequestSummary(label=label, is_openrouter=is_openrouter, batch="result")
     received = raw.get("response")
     received = received if isinstance(received, Mapping) else {}
     status, body = received.get("status_code"), received.get("body")

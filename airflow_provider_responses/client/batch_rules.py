@@ -19,10 +19,16 @@ def check_for_batch(request: ResponsesRequest) -> None:
 
     :raises RequestValidationError: naming the field and what to do.
     """
-    found = next(_problems(request), None)
-    if found is not None:
-        field, problem = found
-        raise RequestValidationError(f"{field} {problem}", fields=(field,))
+    _refuse_first(_problems(request))
+
+
+def check_for_any_batch(request: ResponsesRequest) -> None:
+    """
+    Refuse a request that no server takes in a batch. ``extra_body`` is not checked.
+
+    :raises RequestValidationError: naming the field and what to do.
+    """
+    _refuse_first(_general_problems(request))
 
 
 def has_web_search(model: str) -> bool:
@@ -30,11 +36,21 @@ def has_web_search(model: str) -> bool:
     return "online" in model.split(":")[1:]
 
 
-def _problems(request: ResponsesRequest) -> Iterator[tuple[str, str]]:
+def _refuse_first(problems: Iterator[tuple[str, str]]) -> None:
+    if (found := next(problems, None)) is not None:
+        field, problem = found
+        raise RequestValidationError(f"{field} {problem}", fields=(field,))
+
+
+def _general_problems(request: ResponsesRequest) -> Iterator[tuple[str, str]]:
     if request.models:
         yield "models", "must not be set in a batch, which has one model"
     if request.stream:
         yield "stream", "must not be true in a batch: results are read after the batch has finished"
+
+
+def _problems(request: ResponsesRequest) -> Iterator[tuple[str, str]]:
+    yield from _general_problems(request)
     if isinstance(request.provider, Mapping) and request.provider.get("zdr"):
         yield "provider.zdr", f"must not be true in a batch, which has no zero data retention: {LIVE}"
     for n, kind in enumerate(request.modalities or ()):

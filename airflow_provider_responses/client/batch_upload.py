@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import Any, Final
 
-from airflow_provider_responses.client.batch_body import BatchBody
+from airflow_provider_responses.client.batch_body import BodyOfBatch
 from airflow_provider_responses.models.batch import BatchRequest, PreparedBatchRequest
 from airflow_provider_responses.validation import wrong_value
 
@@ -41,7 +41,7 @@ class _Upload:
     :param make_body: returns an empty body.
     """
 
-    def __init__(self, requests: Any, make_body: Callable[[], BatchBody]) -> None:
+    def __init__(self, requests: Any, make_body: Callable[[], BodyOfBatch]) -> None:
         self._requests = requests
         self._make_body = make_body
         self._whole: bytes | None = None

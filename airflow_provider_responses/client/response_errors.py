@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from airflow_provider_responses.client.batch_errors import is_ambiguous
 from airflow_provider_responses.client.bodies import describe, quoted
 from airflow_provider_responses.client.error_reports import is_report, read_report
 from airflow_provider_responses.client.request_summary import RequestSummary
@@ -29,7 +30,8 @@ def not_json(status: int, headers: Mapping[str, str], body: bytes, *, request: R
         ),
         status_code=status,
         retryable=not is_null,
-        ambiguous=True,  # a model may have responded, and a proxy may have damaged the response
+        # A model may have responded, and a proxy may have damaged the response.
+        ambiguous=is_ambiguous(request.batch),
         generation_id=headers.get("x-generation-id"),
     )
 

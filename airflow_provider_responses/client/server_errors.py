@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from airflow_provider_responses.client.account_limits import account_reset
 from airflow_provider_responses.client.advice import advise
-from airflow_provider_responses.client.batch_errors import is_refused
+from airflow_provider_responses.client.batch_errors import is_refused, may_have_created
 from airflow_provider_responses.client.bodies import describe, parse_partial, quoted, shorten
 from airflow_provider_responses.client.error_names import Cause, most_particular
 from airflow_provider_responses.client.error_reports import Report, fields_around, non_blank_text, read_report
@@ -127,6 +127,7 @@ def _api_error(
     cls, _ = error_class_for_status(status)
     error = cls(
         retryable=_is_retryable(status, report, cause, headers) and not is_refused(request.batch, status),
+        ambiguous=request.batch == "submit" and may_have_created(status),
         status_code=status,
         code=report.code,
         error_type=report.error_type,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, cast
 
 import httpx
 from httpx_sse import ServerSentEvent
@@ -20,11 +20,20 @@ from tenacity import Retrying
 
 from airflow_provider_responses.client import framing, sync_pool
 from airflow_provider_responses.client.base_client import BaseClient, Options, read_object, read_objects, shows_path
-from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
-from airflow_provider_responses.client.batch_errors import mark_submit_failure
-from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload, read_batch, read_result
+from airflow_provider_responses.client.batch_errors import mark_upload_failure
+from airflow_provider_responses.client.batch_protocol import (
+    Download,
+    Flow,
+    Found,
+    ItemFlow,
+    Progress,
+    ReadBatch,
+    SendJson,
+    SendRequests,
+    Step,
+)
+from airflow_provider_responses.client.batch_results import BatchReader, ResultsDownload
 from airflow_provider_responses.client.batch_upload import Requests, Upload
-from airflow_provider_responses.client.batches import BatchPages, ResultPages, batch_path, id_of, not_finished
 from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.client.config import ClientConfig, Route
 from airflow_provider_responses.client.http_response import HTTPResponse
@@ -34,15 +43,15 @@ from airflow_provider_responses.client.send_plan import SendPlan
 from airflow_provider_responses.client.sse import StreamReader
 from airflow_provider_responses.exceptions import (
     APIError,
-    NotFoundResponseError,
     ResponsesError,
     StreamInterruptedError,
-    TransportError,
 )
 from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, Batch, BatchResult
 from airflow_provider_responses.models.events import StreamEvent
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
+
+T = TypeVar("T")
 
 CANCEL_CHECK_SECONDS: Final = 0.2  # a wait checks this often whether `cancel` was called
 
@@ -165,15 +174,17 @@ class ResponsesClient(BaseClient):
         completion_window: str = "24h",
         provider: Mapping[str, Any] | None = None,
         callback_url: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         options: Options = None,
     ) -> Batch:
         """
         Submit a batch and return it; its requests run within 24 hours, at about half the price.
 
-        The body is sent while the requests are read. If one of them is wrong, the upload is aborted and no batch
+        On other servers than OpenRouter the requests are uploaded as a file, which is then submitted: OpenAI's API.
+        The requests are sent while they are read. If one of them is wrong, the upload is aborted and no batch
         exists. A submit whose outcome is unknown is never repeated: its error is ``ambiguous``, and ``list_batches``
-        shows whether the batch exists. A refused connection, a 429 or a 503 is retried if the same requests can be
-        read again: from a list, from a function, or if they are less than 1 MiB.
+        shows whether the batch exists. A refused connection, a 429 or a 503, and any failed upload of a file, is
+        retried if the same requests can be read again: from a list, from a function, or if they are less than 1 MiB.
 
         :param requests: BatchRequests, or dicts of ``custom_id`` and ``body``; an iterable, or a function that returns
             one.
@@ -181,31 +192,30 @@ class ResponsesClient(BaseClient):
         :param endpoint: the endpoint of all requests; bodies for other endpoints than ``/v1/responses`` are not
             checked.
         :param completion_window: the time within which the requests run.
-        :param provider: ``only`` and ``allow_fallbacks``.
-        :param callback_url: public https URL that the server calls when the batch has finished.
-        :param options: timeout, retries, headers and base URL of this call.
-        :raises ConfigurationError: if the server has no batches.
+        :param provider: ``only`` and ``allow_fallbacks`` (OpenRouter only).
+        :param callback_url: public https URL that the server calls when the batch has finished (OpenRouter only).
+        :param metadata: names and texts that the server stores with the batch (not on OpenRouter).
+        :param options: timeout, retries, headers and base URL; the timeout is that of the upload, and of the submit.
+        :raises ConfigurationError: if the server has no batches; nothing was submitted.
         :raises RequestValidationError: naming the ``custom_id`` and the field; no batch exists.
         :raises APIError: the class of the status.
         :raises TransportError: if no response arrived.
         """
-        head = BatchHead(
+        protocol = self._batch_protocol(options)
+        head = protocol.head(
             endpoint=endpoint,
             model=model,
             completion_window=completion_window,
             provider=provider,
             callback_url=callback_url,
+            metadata=metadata,
         )
-        call = self._post_batch(head, options)
-        upload = Upload(requests, lambda: BatchBody(head, call.config))
+        upload = Upload(requests, lambda: protocol.make_body(head))
         try:
             upload.begin()
-            call = call.as_submit(can_repeat=upload.can_repeat)
-            retries = self._start_retries(call)
-            batch: Batch = self._retry(retries, lambda: self._submit_once(call, upload, retries.deadline))
+            return self._run(protocol.submit(head, upload))
         finally:
             upload.close()
-        return batch
 
     def get_batch(self, batch_id: str, *, options: Options = None) -> Batch:
         """
@@ -215,10 +225,7 @@ class ResponsesClient(BaseClient):
         :raises NotFoundResponseError: if there is none with this id, or it belongs to another key.
         :raises APIError: with status 410, if it has expired.
         """
-        call = self._batch_call("GET", batch_path(batch_id), options, "read")
-        retries = self._start_retries(call)
-        batch: Batch = self._retry(retries, lambda: self._read_batch(call, retries.deadline))
-        return batch
+        return self._run(self._batch_protocol(options).get(batch_id))
 
     def list_batches(
         self,
@@ -235,45 +242,52 @@ class ResponsesClient(BaseClient):
 
         :param limit: number of batches; by default all.
         :param after: id of the batch after which the list begins.
-        :param status: one or more of validating, in_progress, completed, failed, expired and cancelled. The server
-            lists other statuses as in_progress.
+        :param status: one or more of validating, in_progress, completed, failed, expired and cancelled. OpenRouter
+            lists other statuses as in_progress; on other servers they can be named, too.
         :param created_after: a datetime with a time zone, seconds since 1970, or a text.
         :param created_before: likewise.
         :raises RequestValidationError: naming the argument.
         """
-        pages = BatchPages(
-            limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+        protocol = self._batch_protocol(options)
+        return self._iter(
+            protocol.list(
+                limit=limit, after=after, status=status, created_after=created_after, created_before=created_before
+            )
         )
-        self._batch_call("GET", "/batches", options, "list")  # refuses another server at once
-        return self._iter_batches(pages, options)
 
     def iter_batch_results(self, batch: Batch | str, *, options: Options = None) -> Iterator[BatchResult]:
         """
         Return an iterator over the results of a finished batch, in any order.
 
-        They are read in pages where the server has them, else while the batch arrives: memory does not grow with
-        their number. A request that failed is a result with an ``error``.
+        They are read in pages where the server has them, else while the batch, or its files, arrive: memory does not
+        grow with their number. A request that failed is a result with an ``error``.
 
         :param batch: the batch or its id.
         :raises APIError: if the batch has not finished, is unknown (404) or has expired (410).
         """
-        batch_id = id_of(batch)
-        self._batch_call("GET", batch_path(batch_id), options, "read")  # refuses another server at once
-        return self._iter_results(batch_id, options)
+        return self._iter(self._batch_protocol(options).results(batch))
+
+    def cancel_batch(self, batch_id: str, *, options: Options = None) -> Batch:
+        """
+        Cancel a batch and return it; requests that have not begun are not billed.
+
+        Not on OpenRouter, whose batches cannot be cancelled. The results so far can be read once the status is
+        cancelled.
+
+        :raises ConfigurationError: on OpenRouter.
+        :raises APIError: with status 409, if the batch has finished.
+        """
+        return self._run(self._batch_protocol(options).cancel(batch_id))
 
     def delete_batch(self, batch_id: str, *, options: Options = None) -> dict[str, Any]:
         """
-        Delete a finished batch with its requests and results, and return the server's report.
+        Delete a finished batch with its requests and results, and return a report.
+
+        On other servers than OpenRouter its files are deleted, and the batch stays in the list.
 
         :raises APIError: with status 409, if the batch has not finished.
         """
-        call = self._batch_call("DELETE", batch_path(batch_id), options, "delete")
-        try:
-            return self._get_json(call)
-        except NotFoundResponseError as error:
-            if any(isinstance(earlier, TransportError) for earlier in error.previous):
-                return {"id": batch_id, "object": "batch"}  # an earlier send deleted it, and its response was lost
-            raise
+        return self._run(self._batch_protocol(options).delete(batch_id))
 
     def cancel(self) -> None:
         """
@@ -329,21 +343,58 @@ class ResponsesClient(BaseClient):
         while not self._cancelled and (left := until - self._clock()) > 0:
             self._sleep(min(left, CANCEL_CHECK_SECONDS))
 
+    def _run(self, flow: Flow[T]) -> T:
+        """Carry out a flow and return its result."""
+        progress = Progress(flow)
+        while (step := progress.step) is not None:
+            self._carry_out(step, progress)
+        return cast("T", progress.result)
+
+    def _iter(self, flow: ItemFlow) -> Iterator[Any]:
+        """Carry out a flow and yield its items."""
+        progress = Progress(flow)
+        while (step := progress.step) is not None:
+            if isinstance(step, Download):
+                yield from self._download(step)
+            elif isinstance(step, Found):
+                yield from step.items
+            else:
+                self._carry_out(step, progress)
+                continue
+            progress.advance(None)
+
+    def _carry_out(self, step: Step, progress: Progress[Any, Any]) -> None:
+        """Carry out one step of a flow, and continue the flow."""
+        try:
+            outcome = self._take(step)
+        except ResponsesError as error:
+            progress.fail(error)
+        else:
+            progress.advance(outcome)
+
+    def _take(self, step: Step) -> Any:
+        """Send the call of a step, with retries, and return its outcome."""
+        retries = self._start_retries(step.call)
+        if isinstance(step, SendRequests):
+            return self._retry(retries, partial(self._upload_once, step, retries.deadline))
+        if isinstance(step, ReadBatch):
+            return self._retry(retries, partial(self._read_batch, step.call, retries.deadline))
+        return self._retry(retries, partial(self._send_json, step, retries.deadline))
+
     def _get_json(self, call: Call) -> dict[str, Any]:
         """Send a ``GET``, with retries, and return the JSON object of its response."""
-        retries = self._start_retries(call)
-
-        def send() -> dict[str, Any]:
-            http = self._open(call, retries.deadline)
-            try:
-                with self._map_errors(call, retries.deadline):
-                    http.read()
-            finally:
-                http.close()
-            return call.read_json(http)
-
-        data: dict[str, Any] = self._retry(retries, send)
+        data: dict[str, Any] = self._take(SendJson(call=call))
         return data
+
+    def _send_json(self, step: SendJson, deadline: float) -> Any:
+        """Send a call and return the JSON object of its response."""
+        http = self._open(step.call, deadline)
+        try:
+            with self._map_errors(step.call, deadline):
+                http.read()
+        finally:
+            http.close()
+        return step.read(step.call.read_json(http), http)
 
     def _send_once(self, plan: SendPlan, deadline: float) -> Response:
         """Send the plan's next call and return its response, complete and checked."""
@@ -369,9 +420,10 @@ class ResponsesClient(BaseClient):
             if http is not None:
                 http.close()
 
-    def _submit_once(self, call: Call, upload: Upload, deadline: float) -> Batch:
-        """Send a batch and return it as the server has stored it."""
-        http = None
+    def _upload_once(self, step: SendRequests, deadline: float) -> Any:
+        """Send the requests of a batch and return the JSON object of the response."""
+        call, http = step.call, None
+        upload: Upload = step.upload
 
         def check() -> None:
             self._check_cancelled(call)
@@ -383,12 +435,12 @@ class ResponsesClient(BaseClient):
             http = self._open(call.with_content(content), deadline)
             with self._map_errors(call, deadline):
                 http.read()
-            return read_batch(call.read_json(http), http, request=call.summary)
+            return step.read(call.read_json(http), http)
         except ResponsesError as error:
             if upload.failure is not None and upload.failure is not error:
                 raise upload.failure from upload.failure.__cause__
             if upload.failure is None:
-                mark_submit_failure(error, body_began=upload.began)
+                mark_upload_failure(error, call.summary.batch, body_began=upload.began)
             raise
         finally:
             if http is not None:
@@ -406,52 +458,23 @@ class ResponsesClient(BaseClient):
             http.close()
         return reader.finish()
 
-    def _iter_batches(self, pages: BatchPages, options: Options) -> Iterator[Batch]:
-        """Yield the batches of all pages."""
-        while path := pages.next_path():
-            page = self._get_json(self._batch_call("GET", path, options, "list"))
-            yield from pages.read(page)
-
-    def _iter_results(self, batch_id: str, options: Options) -> Iterator[BatchResult]:
-        """Yield the results of a batch, page by page or out of the batch itself."""
-        pages = ResultPages(batch_id)
-        while path := pages.next_path():
-            call = self._batch_call("GET", path, options, "read")
-            try:
-                items = pages.read(self._get_json(call))
-            except APIError as error:
-                if not pages.is_unknown(error):
-                    raise
-                items = None
-            if items is None:
-                break
-            for item in items:
-                yield read_result(item, batch_id)
-        else:
-            return
-        yield from self._stream_results(batch_id, options)
-
-    def _stream_results(self, batch_id: str, options: Options) -> Iterator[BatchResult]:
-        """Yield the results inside a batch while they arrive; if the connection breaks, the batch is read again."""
-        call = self._batch_call("GET", batch_path(batch_id), options, "read")
-        download = ResultsDownload(call.summary)
+    def _download(self, step: Download) -> Iterator[BatchResult]:
+        """Yield the results in a body while they arrive; if the connection breaks, it is read again."""
+        call, results = step.call, step.results
         try:
             while True:
                 retries = self._start_retries(call)  # the deadline limits a read, and not the caller's work
-                read = partial(self._read_results, call, download, retries.deadline)
-                items = self._retry(retries, read)
+                items = self._retry(retries, partial(self._read_results, call, results, retries.deadline))
                 if items is None:
                     break
                 for item in items:
-                    yield read_result(item, batch_id)
+                    yield step.read(item)
         finally:
-            if (http := download.stop()) is not None:
+            if (http := results.stop()) is not None:
                 http.close()
-        if download.is_empty and not (batch := self.get_batch(batch_id, options=options)).is_finished:
-            raise not_finished(batch, call.summary.label)
 
     def _read_results(self, call: Call, download: ResultsDownload, deadline: float) -> list[Any] | None:
-        """Return the next results inside a batch, None after the last one."""
+        """Return the next results in a body, None after the last one."""
         try:
             if download.http is None:
                 http = self._open(call, deadline)
@@ -462,8 +485,7 @@ class ResponsesClient(BaseClient):
                 with self._map_errors(call, deadline):
                     piece = next(download.pieces, None)
                 if piece is None:
-                    download.finish()
-                    return None
+                    return download.finish() or None
                 if items := download.feed(piece):
                     return items
         except ResponsesError:

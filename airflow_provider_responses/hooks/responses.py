@@ -217,22 +217,26 @@ class ResponsesHook(BaseHook):
         completion_window: str = "24h",
         provider: Mapping[str, Any] | None = None,
         callback_url: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         options: RequestOptions | Mapping[str, Any] | None = None,
     ) -> Batch:
         """
-        Submit a batch of requests, which run within 24 hours at about half the price (OpenRouter only).
+        Submit a batch of requests, which run within 24 hours at about half the price.
 
-        The body is sent while the requests are read. A submit whose outcome is unknown is never repeated: its error is
-        ``ambiguous``, and :meth:`list_batches` shows whether the batch exists.
+        For OpenRouter, and for servers with OpenAI's batch API. The requests are sent while they are read. A submit
+        whose outcome is unknown is never repeated: its error is ``ambiguous``, and :meth:`list_batches` shows whether
+        the batch exists.
 
         :param requests: BatchRequests, or dicts of ``custom_id`` and ``body``; an iterable, or a function that returns
             one.
         :param model: the model of all requests.
         :param endpoint: the endpoint of all requests.
         :param completion_window: the time within which the requests run.
-        :param provider: ``only`` and ``allow_fallbacks``.
-        :param callback_url: public https URL that the server calls when the batch has finished.
+        :param provider: ``only`` and ``allow_fallbacks`` (OpenRouter only).
+        :param callback_url: public https URL that the server calls when the batch has finished (OpenRouter only).
+        :param metadata: names and texts that the server stores with the batch (not on OpenRouter).
         :param options: timeout, retries, headers and base URL of this call.
+        :raises ConfigurationError: if the server has no batches; nothing was submitted.
         :raises RequestValidationError: naming the ``custom_id`` and the field; no batch exists.
         """
         return self.get_conn().create_batch(
@@ -242,12 +246,13 @@ class ResponsesHook(BaseHook):
             completion_window=completion_window,
             provider=provider,
             callback_url=callback_url,
+            metadata=metadata,
             options=options,
         )
 
     def get_batch(self, batch_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None) -> Batch:
         """
-        Return a batch without its results (OpenRouter only).
+        Return a batch without its results.
 
         :param batch_id: its id.
         :param options: timeout, retries, headers and base URL of this call.
@@ -266,7 +271,7 @@ class ResponsesHook(BaseHook):
         options: RequestOptions | Mapping[str, Any] | None = None,
     ) -> Iterator[Batch]:
         """
-        Return an iterator over batches, newest first and without results (OpenRouter only).
+        Return an iterator over batches, newest first and without results.
 
         :param limit: number of batches; by default all.
         :param after: id of the batch after which the list begins.
@@ -288,7 +293,7 @@ class ResponsesHook(BaseHook):
         self, batch: Batch | str, *, options: RequestOptions | Mapping[str, Any] | None = None
     ) -> Iterator[BatchResult]:
         """
-        Return an iterator over the results of a finished batch, in any order (OpenRouter only).
+        Return an iterator over the results of a finished batch, in any order.
 
         Memory does not grow with their number. A request that failed is a result with an ``error``.
 
@@ -298,11 +303,24 @@ class ResponsesHook(BaseHook):
         """
         return self.get_conn().iter_batch_results(batch, options=options)
 
+    def cancel_batch(self, batch_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None) -> Batch:
+        """
+        Cancel a batch and return it (not on OpenRouter).
+
+        :param batch_id: its id.
+        :param options: timeout, retries, headers and base URL of this call.
+        :raises ConfigurationError: on OpenRouter, where the batch runs on and is billed.
+        :raises APIError: with status 409, if the batch has finished.
+        """
+        return self.get_conn().cancel_batch(batch_id, options=options)
+
     def delete_batch(
         self, batch_id: str, *, options: RequestOptions | Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """
-        Delete a finished batch with its requests and results, and return the server's report (OpenRouter only).
+        Delete a finished batch with its requests and results, and return a report.
+
+        On other servers than OpenRouter its files are deleted, and the batch stays in the list.
 
         :param batch_id: its id.
         :param options: timeout, retries, headers and base URL of this call.

@@ -1,5 +1,5 @@
 """
-Batches of OpenRouter's batch API: the requests, the batch and its results.
+Batches of OpenRouter's and OpenAI's batch API: the requests, the batch and its results.
 
 Plain classes over the raw body, as in response.py: a result is paid for, so no shape of it may raise. A value of an
 unexpected type counts as missing; ``raw`` holds the whole object.
@@ -20,13 +20,15 @@ from airflow_provider_responses.validation import check_known, check_type, wrong
 if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
 
-MAX_BATCH_REQUESTS: Final = 5_000  # requests in one batch
-MAX_BATCH_BYTES: Final = 200_000_000  # bytes of one batch's body
+MAX_BATCH_REQUESTS: Final = 5_000  # requests in one batch of OpenRouter
+OPENAI_MAX_BATCH_REQUESTS: Final = 50_000
+MAX_BATCH_BYTES: Final = 200_000_000  # bytes of the requests of one batch
 RESPONSES_ENDPOINT: Final = "/v1/responses"
 # A batch in any other status, also in one that is unknown here, may still change.
 FINISHED_STATUSES: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-# The statuses that the list of batches can be filtered by; the server lists other ones as in_progress.
+# The statuses that OpenRouter's list can be filtered by; the server lists other ones as in_progress.
 LISTED_STATUSES: Final = ("validating", "in_progress", "completed", "failed", "expired", "cancelled")
+STATUSES: Final = (*LISTED_STATUSES, "finalizing", "cancelling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,22 @@ class PreparedBatchRequest(NamedTuple):
         return f"PreparedBatchRequest(custom_id={self.custom_id!r}, model={self.model!r}, bytes={len(self.body)})"
 
 
+class BatchError(NamedTuple):
+    """One reason why a batch failed; None where the server reports nothing."""
+
+    message: str
+    line: int | None = None
+    """The number of the request among those of the batch, from 1."""
+    param: str | None = None
+    """The field of the request."""
+    code: str | None = None
+
+    def __str__(self) -> str:
+        places = ("" if self.line is None else f"request {self.line}", f"field {self.param}" if self.param else "")
+        place = ", ".join(filter(None, places))
+        return f"{self.message} ({place})" if place else self.message
+
+
 class BatchCounts(NamedTuple):
     """Numbers of requests in a batch; None where the server reports none."""
 
@@ -118,7 +136,7 @@ class Batch:
 
     @property
     def model(self) -> str | None:
-        """The model of all requests."""
+        """The model of all requests; None if the server reports none."""
         return self._text("model")
 
     @property
@@ -143,12 +161,40 @@ class Batch:
         """Tokens and cost of all requests together."""
         return Usage.from_raw(self.raw.get("usage"))
 
+    @functools.cached_property
+    def errors(self) -> tuple[BatchError, ...]:
+        """All reasons why the batch failed; OpenAI reports one for each wrong request."""
+        reported = self.raw.get("errors")
+        data = reported.get("data") if isinstance(reported, Mapping) else None
+        found = [self.raw.get("error"), *(data if isinstance(data, list) else ())]
+        return tuple(error for value in found if (error := _read_error(value)) is not None)
+
     @property
     def error_message(self) -> str | None:
-        """The reason why the batch failed."""
-        error = self.raw.get("error")
-        message = error.get("message") if isinstance(error, Mapping) else error
-        return message if isinstance(message, str) and message else None
+        """The first reason why the batch failed, with the number of the request and the field if they are known."""
+        return str(self.errors[0]) if self.errors else None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The names and texts that ``create_batch`` attached to the batch."""
+        value = self.raw.get("metadata")
+        given = value if isinstance(value, Mapping) else {}
+        return {name: text for name, text in given.items() if isinstance(name, str) and isinstance(text, str)}
+
+    @property
+    def input_file_id(self) -> str | None:
+        """The id of the file with the requests (OpenAI's API)."""
+        return self._text("input_file_id")
+
+    @property
+    def output_file_id(self) -> str | None:
+        """The id of the file with the results of the requests that succeeded (OpenAI's API)."""
+        return self._text("output_file_id")
+
+    @property
+    def error_file_id(self) -> str | None:
+        """The id of the file with the results of the requests that failed (OpenAI's API)."""
+        return self._text("error_file_id")
 
     @property
     def created_at(self) -> datetime | None:
@@ -163,7 +209,8 @@ class Batch:
     @property
     def finalized_at(self) -> datetime | None:
         """The time, in UTC, when the batch reached its final status."""
-        return self._time("finalized_at")
+        by_status = self._time(f"{self.status}_at") if self.is_finished else None  # such as completed_at
+        return self._time("finalized_at") or by_status
 
     def _text(self, name: str) -> str | None:
         value = self.raw.get(name)
@@ -204,6 +251,16 @@ class BatchResult:
         """The HTTP status of the request; None if it was never sent to the model."""
         received = self.raw.get("response")
         return _whole_number(received.get("status_code")) if isinstance(received, Mapping) else None
+
+
+def _read_error(value: Any) -> BatchError | None:
+    given = value if isinstance(value, Mapping) else {"message": value}
+    message, param, code = (
+        text if isinstance(text := given.get(name), str) and text else None for name in ("message", "param", "code")
+    )
+    if message is None and code is None:
+        return None
+    return BatchError(message=message or str(code), line=_whole_number(given.get("line")), param=param, code=code)
 
 
 def _whole_number(value: Any) -> int | None:

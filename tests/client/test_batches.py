@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_responses.exceptions import (
     APIError,
+    ConfigurationError,
     NotFoundResponseError,
     PaymentRequiredResponseError,
     RequestValidationError,
@@ -68,7 +69,7 @@ def test_a_body_that_is_no_batch_is_an_error(flavour: Flavour, body: bytes) -> N
         flavour.on(wire, max_retries=0).get("get_batch", "batch_1")
 
 
-@pytest.mark.parametrize("name", ["get_batch", "iter_batch_results", "delete_batch"])
+@pytest.mark.parametrize("name", ["get_batch", "iter_batch_results", "cancel_batch", "delete_batch"])
 def test_an_empty_id_is_refused(flavour: Flavour, name: str) -> None:
     wire = Wire()
     with pytest.raises(RequestValidationError, match="batch_id must be text that is not empty, got ''"):
@@ -89,6 +90,13 @@ def test_a_batch_is_deleted_and_the_report_returned(flavour: Flavour) -> None:
 def test_a_deletion_whose_response_was_lost_is_a_success(flavour: Flavour) -> None:
     wire = Wire(BROKE, failure(404))
     assert flavour.on(wire).get("delete_batch", "batch_1")["id"] == "batch_1"
+
+
+def test_a_batch_of_openrouter_cannot_be_cancelled(flavour: Flavour) -> None:
+    wire = Wire()
+    with pytest.raises(ConfigurationError, match="batch batch_1 runs on, and is billed"):
+        flavour.on(wire).get("cancel_batch", "batch_1")
+    assert wire.send_count == 0
 
 
 # --- the list

@@ -16,7 +16,9 @@ from tests.client.wire import result
 BATCH: dict[str, Any] = {"id": "batch_1", "object": "batch", "status": "completed", "model": "maker/small-1"}
 RESULT = {"custom_id": "a", "response": {"status_code": 200, "request_id": None, "body": result("Hello")}}
 BODIES = {
+    "POST /v1/files": {"id": "file-1"},
     "POST /v1/batches": BATCH,
+    "POST /v1/batches/batch_1/cancel": BATCH,
     "GET /v1/batches/batch_1": BATCH,
     "DELETE /v1/batches/batch_1": {"id": "batch_1", "object": "batch", "deletion": {"openrouter": "deleted"}},
     "GET /v1/batches?limit=100&status=completed": {"data": [BATCH], "has_more": False},
@@ -73,7 +75,17 @@ def test_delete_batch(server):
     assert ResponsesHook("batches").delete_batch("batch_1")["deletion"] == {"openrouter": "deleted"}
 
 
-def test_a_connection_to_another_server_has_no_batches(server):
-    with pytest.raises(ConfigurationError, match="has no batches"):
-        ResponsesHook("others").get_batch("batch_1")
+def test_a_batch_of_openrouter_is_not_cancelled(server):
+    with pytest.raises(ConfigurationError, match="batch_1 runs on, and is billed"):
+        ResponsesHook("batches").cancel_batch("batch_1")
     assert server.connections == 0
+
+
+def test_a_connection_to_another_server_has_openais_batches(server):
+    hook = ResponsesHook("others")
+    requests = [BatchRequest(custom_id="a", request={"input": "Hello"})]
+    assert hook.create_batch(requests, model="maker/small-1", metadata={"job": "nightly"}) == Batch(raw=BATCH)
+    line = b'{"custom_id":"a","method":"POST","url":"/v1/responses","body":{"model":"maker/small-1","input":"Hello"}}'
+    assert line in server.bodies[0].splitlines()
+    assert json.loads(server.bodies[1])["metadata"] == {"job": "nightly"}
+    assert hook.cancel_batch("batch_1").id == "batch_1"
