@@ -84,8 +84,7 @@ class BaseClient:
     def _batch_protocol(self, options: Options) -> BatchProtocol:
         """Return the batch API of the server."""
         config = self._get("/batches", options).config
-        protocol = OpenRouterBatches if config.is_openrouter else OpenAIBatches
-        return protocol(config, partial(self._batch_call, options))
+        return batch_protocol_of(config)(config, partial(self._batch_call, options))
 
     def _batch_call(self, options: Options, method: str, path: str, action: BatchAction) -> Call:
         """Return a call of the batch API, without a body."""
@@ -103,6 +102,11 @@ class BaseClient:
         if http is not None:
             error.generation_id = error.generation_id or http.headers.get("x-generation-id")
         return error
+
+
+def batch_protocol_of(config: ClientConfig) -> type[BatchProtocol]:
+    """Return the batch API of a server; its ``body`` has the limits, and the size of a request."""
+    return OpenRouterBatches if config.is_openrouter else OpenAIBatches
 
 
 def read_object(body: Mapping[str, Any]) -> dict[str, Any]:

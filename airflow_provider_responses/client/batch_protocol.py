@@ -19,7 +19,7 @@ from airflow_provider_responses.client.call import Call
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.http_response import HTTPResponse
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.models.batch import Batch, BatchResult, PreparedBatchRequest
+from airflow_provider_responses.models.batch import Batch, BatchResult
 
 T = TypeVar("T")
 MakeCall = Callable[[str, str, BatchAction], Call]
@@ -168,11 +168,6 @@ class BatchProtocol(ABC):
     @abstractmethod
     def delete(self, batch_id: str) -> Flow[dict[str, Any]]:
         """Return the flow that deletes a batch, whose result is a report."""
-
-    @classmethod
-    def size_of(cls, request: PreparedBatchRequest) -> int:
-        """Return the number of bytes that a request adds to a body."""
-        return cls.body.size_of(request)
 
     def _call(
         self, method: str, path: str, action: BatchAction, *, note: str = "", headers: Mapping[str, str] | None = None

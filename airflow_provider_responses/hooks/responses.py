@@ -1,4 +1,8 @@
-"""The hook, which makes clients with the settings of an Airflow connection."""
+"""
+The hook, which makes clients with the settings of an Airflow connection.
+
+Longer than other modules for the docstrings of its methods, which the documentation shows.
+"""
 
 from __future__ import annotations
 

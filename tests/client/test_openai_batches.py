@@ -19,6 +19,7 @@ from openai.types import Batch as SDKBatch
 from openai.types import BatchCreateParams
 from pydantic import TypeAdapter
 
+from airflow_provider_responses.client.base_client import batch_protocol_of
 from airflow_provider_responses.client.batch_results import LinesReader
 from airflow_provider_responses.client.batch_upload import FIRST_BYTES
 from airflow_provider_responses.client.http_response import HTTPResponse
@@ -231,6 +232,18 @@ def test_wrong_arguments_of_a_batch_are_refused(flavour: Flavour, arguments: dic
     assert wire.send_count == 0
 
 
+@pytest.mark.parametrize(
+    ("dialect", "most", "size"),
+    [
+        ("openrouter", 5_000, len(',{"custom_id":"a","body":{}}')),
+        ("open", 50_000, len('{"custom_id":"a","method":"POST","url":"/v1/responses","body":{}}\n')),
+    ],
+)
+def test_a_packer_finds_the_limits_of_a_server(dialect: str, most: int, size: int) -> None:
+    body = batch_protocol_of(config(dialect=dialect)).body
+    assert (body.MAX_REQUESTS, body.MAX_BYTES, body.size_of(prepared("a", b"{}"))) == (most, 200_000_000, size)
+
+
 def test_a_packer_knows_the_bytes_of_a_file_before_it_is_built() -> None:
     head = OpenAIBatchHead(endpoint="/v1/responses", model=MODEL, completion_window="24h")
     packed = [prepared("a"), prepared('Grüße "b"', b"{}"), prepared("c")]
@@ -406,6 +419,21 @@ def test_a_connection_that_breaks_during_the_upload_is_not_ambiguous(flavour: Fl
     with pytest.raises(TransportError) as raised:
         create(flavour.network(base_url=server.url, max_retries=1), lambda: large(4000))
     assert (raised.value.ambiguous, server.connections) == (False, 2)
+
+
+def test_a_file_without_a_last_line_break_is_read_to_its_end(flavour: Flavour, server: Server) -> None:
+    body = lines(item("a"), item("b")).removesuffix(b"\n")
+
+    def script(connection: Connection) -> None:
+        while connection.read_request():
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {len(body)}\r\n\r\n"
+            connection.send(head.encode() + body)
+
+    server.script = script
+    client = flavour.network(base_url=server.url)
+    found = collect(client, "iter_batch_results", finished(output_file_id="file-out", error_file_id="file-err"))
+    assert [one.custom_id for one in found] == ["a", "b", "a", "b"]
+    assert server.connections == 1
 
 
 # --- in the sandbox
@@ -750,10 +778,12 @@ def test_all_reasons_of_a_failure_are_read(
     assert (found.errors, found.error_message) == (errors, message)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "line", "message"]), inner),
-    max_leaves=6,
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+objects = st.dictionaries(
+    st.sampled_from(["message", "line", "param", "code"]), scalars | st.lists(scalars, max_size=2)
+)
+json_values = (
+    scalars | objects | st.lists(objects, max_size=2) | st.fixed_dictionaries({"data": st.lists(objects | scalars)})
 )
 
 
