@@ -263,6 +263,9 @@ def _kind_of_resend(error: ResponsesError) -> str:
 
 def _refused_requests(batch: Batch, intent: Intent) -> dict[str, str]:
     """Return the requests because of which a batch was refused, by fingerprint, as far as its error names them."""
+    by_line = {error.line: str(error) for error in reversed(batch.errors) if error.line is not None}  # OpenAI's API
+    if named := {it: by_line[line] for line, it in enumerate(intent.fingerprints, 1) if line in by_line}:
+        return named
     message = batch.error_message
     if not message:
         return {}

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_responses.client.batch_body import HEAD_ROOM, ONE_FORMAT, BatchBody
+from airflow_provider_responses.client.base_client import batch_protocol_of
+from airflow_provider_responses.client.batch_body import HEAD_ROOM, ONE_FORMAT
 from airflow_provider_responses.client.batch_rules import check_for_batch, has_web_search
 from airflow_provider_responses.enrich.request_queue import model_of
 from airflow_provider_responses.enrich.row_requests import INPUT, IndexedRequest
@@ -40,6 +41,7 @@ class BatchableRequests:
     def __init__(self, job: Job, requests: RowRequests) -> None:
         self._job, self._requests = job, requests
         self._config = job.config.for_call(job.options)
+        self._body_class = batch_protocol_of(self._config).body
         self._problems: dict[str, str | None] = {}  # by the JSON of a request without its input
 
     def index(self, row_fields: Mapping[str, Any]) -> IndexedRequest:
@@ -100,7 +102,7 @@ class BatchableRequests:
 
     def size_of(self, body: bytes) -> int:
         """Return the number of bytes that a request adds to a batch."""
-        return BatchBody.size_of(PreparedBatchRequest(_SAMPLE_ID, body, ""))
+        return self._body_class.size_of(PreparedBatchRequest(_SAMPLE_ID, body, ""))
 
     def body(self, fields: str) -> bytes:
         """Return the body of a request, with its model."""

@@ -30,6 +30,7 @@ from airflow_provider_responses.exceptions import (
     ConfigurationError,
     InternalServerResponseError,
     NotFoundResponseError,
+    PaymentRequiredResponseError,
     RequestValidationError,
     ServiceUnavailableResponseError,
     TransportError,
@@ -171,6 +172,7 @@ def test_bodies_for_other_endpoints_get_the_model(flavour: Flavour) -> None:
         {"previous_response_id": "resp_1"},
         {"input": "x", "store": True},
         {"prompt": {"id": "pmpt_1"}},
+        {"conversation": "conv_1", "service_tier": "standard"},
     ],
 )
 def test_the_rules_of_openrouters_batches_do_not_hold_for_other_servers(flavour: Flavour, body: dict[str, Any]) -> None:
@@ -565,7 +567,7 @@ def test_the_list_is_filtered_by_the_client(client: Handle, api: BatchApi) -> No
 
 
 def test_the_files_of_results_are_read_one_after_the_other(flavour: Flavour) -> None:
-    failed = item("c", response={"status_code": 400, "request_id": "req_1", "body": {"error": {"message": "no"}}})
+    failed = item("c", response={"status_code": 402, "request_id": "req_1", "body": {"error": {"message": "no"}}})
     wire = Wire(
         created(status="completed", output_file_id="file-out", error_file_id="file/err"),
         httpx.Response(200, content=lines(item("b"), item("a"))),
@@ -573,7 +575,8 @@ def test_the_files_of_results_are_read_one_after_the_other(flavour: Flavour) -> 
     )
     found = collect(on(flavour, wire), "iter_batch_results", "batch_1")
     assert [one.custom_id for one in found] == ["b", "a", "c"]
-    assert isinstance(found[2].error, BadRequestResponseError)
+    assert isinstance(found[2].error, PaymentRequiredResponseError)
+    assert "openrouter" not in str(found[2].error)
     assert seen(wire) == ["GET /batches/batch_1", "GET /files/file-out/content", "GET /files/file%2Ferr/content"]
     assert wire.requests[1].headers["accept"] == "*/*"
 
@@ -676,6 +679,13 @@ def test_a_list_without_filters_is_as_short_as_its_limit(flavour: Flavour) -> No
     wire = Wire(ok(data=[batch(id="b")], has_more=True, last_id="b"), ok(data=[batch(id="a")], has_more=False))
     assert [one.id for one in collect(on(flavour, wire), "list_batches", limit=2)] == ["b", "a"]
     assert seen(wire) == ["GET /batches?limit=2", "GET /batches?limit=1&after=b"]
+
+
+def test_a_filtered_list_reads_whole_pages(flavour: Flavour) -> None:
+    data = [batch(id="b"), batch(id="a", status="completed")]
+    wire = Wire(ok(data=data, has_more=True, last_id="a"))
+    assert [one.id for one in collect(on(flavour, wire), "list_batches", limit=1, status="completed")] == ["a"]
+    assert seen(wire) == ["GET /batches?limit=100"]
 
 
 @pytest.mark.parametrize(

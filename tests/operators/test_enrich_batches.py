@@ -14,6 +14,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
     UnauthorizedResponseError,
 )
+from airflow_provider_responses.sandbox import Sandbox
 from tests.airflow_fakes import TaskInstance, context
 from tests.operators.enrichments import enrich
 
@@ -151,6 +152,20 @@ def test_a_wait_that_the_server_refuses_fails_the_task_and_logs_the_batches(resp
     with pytest.raises(AirflowFailException, match="the key is wrong"):
         enrich(tmp_path, mode="batch").execute_complete(context(), event)
     assert "run on and are billed: batch_1" in caplog.text
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_table_is_submitted_as_batches_of_openais_api(run_dag, monkeypatch, tmp_path, deferrable):
+    with Sandbox(dialect="open", batch_seconds=0.3) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(sandbox.connection))
+        run = run_dag(dag(tmp_path, f"mode='batch', deferrable={deferrable}, delete_after=True"), "enrich_batches")
+        assert run.state == "success"
+        batches = sandbox.batches
+        assert [len(batch.custom_ids) for batch in batches] == [80, 80, 40]
+        assert all(batch.billed for batch in batches)
+        assert sandbox.ledger == []
+    assert run.xcom("label")["counts"] == {"ok": 200}
+    assert [row["id"] for row in lines(tmp_path)] == [row["id"] for row in ROWS]
 
 
 @pytest.mark.parametrize(
