@@ -82,7 +82,7 @@ class PreparedBatchRequest(NamedTuple):
         return f"PreparedBatchRequest(custom_id={self.custom_id!r}, model={self.model!r}, bytes={len(self.body)})"
 
 
-class BatchError(NamedTuple):
+class BatchProblem(NamedTuple):
     """One reason why a batch failed; None where the server reports nothing."""
 
     message: str
@@ -162,7 +162,7 @@ class Batch:
         return Usage.from_raw(self.raw.get("usage"))
 
     @functools.cached_property
-    def errors(self) -> tuple[BatchError, ...]:
+    def errors(self) -> tuple[BatchProblem, ...]:
         """All reasons why the batch failed; OpenAI reports one for each wrong request."""
         reported = self.raw.get("errors")
         data = reported.get("data") if isinstance(reported, Mapping) else None
@@ -253,14 +253,14 @@ class BatchResult:
         return _whole_number(received.get("status_code")) if isinstance(received, Mapping) else None
 
 
-def _read_error(value: Any) -> BatchError | None:
+def _read_error(value: Any) -> BatchProblem | None:
     given = value if isinstance(value, Mapping) else {"message": value}
     message, param, code = (
         text if isinstance(text := given.get(name), str) and text else None for name in ("message", "param", "code")
     )
     if message is None and code is None:
         return None
-    return BatchError(message=message or str(code), line=_whole_number(given.get("line")), param=param, code=code)
+    return BatchProblem(message=message or str(code), line=_whole_number(given.get("line")), param=param, code=code)
 
 
 def _whole_number(value: Any) -> int | None:

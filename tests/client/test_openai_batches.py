@@ -36,7 +36,7 @@ from airflow_provider_responses.exceptions import (
     TransportError,
 )
 from airflow_provider_responses.models import Batch, BatchRequest
-from airflow_provider_responses.models.batch import BatchError, PreparedBatchRequest
+from airflow_provider_responses.models.batch import BatchProblem, PreparedBatchRequest
 from airflow_provider_responses.sandbox.http.multipart import parse_form
 from tests.sandbox.batches import SECONDS, BatchApi, batch_sandbox
 
@@ -770,19 +770,19 @@ def test_a_batch_of_openai_without_model_usage_or_metadata_has_none() -> None:
 @pytest.mark.parametrize(
     ("reported", "errors", "message"),
     [
-        ({"error": {"message": "row 7 is wrong"}}, (BatchError("row 7 is wrong"),), "row 7 is wrong"),
-        ({"error": "wrong"}, (BatchError("wrong"),), "wrong"),
+        ({"error": {"message": "row 7 is wrong"}}, (BatchProblem("row 7 is wrong"),), "row 7 is wrong"),
+        ({"error": "wrong"}, (BatchProblem("wrong"),), "wrong"),
         (
             {"errors": {"data": [{"code": "c", "line": 3, "message": None, "param": None}, {"message": "m"}]}},
-            (BatchError("c", 3, None, "c"), BatchError("m")),
+            (BatchProblem("c", 3, None, "c"), BatchProblem("m")),
             "c (request 3)",
         ),
-        ({"errors": {"data": [None, {}, {"line": 1}, [7], "text"]}}, (BatchError("text"),), "text"),
+        ({"errors": {"data": [None, {}, {"line": 1}, [7], "text"]}}, (BatchProblem("text"),), "text"),
         ({"errors": [1], "error": 7}, (), None),
     ],
 )
 def test_all_reasons_of_a_failure_are_read(
-    reported: dict[str, Any], errors: tuple[BatchError, ...], message: str | None
+    reported: dict[str, Any], errors: tuple[BatchProblem, ...], message: str | None
 ) -> None:
     found = Batch(raw={"id": "batch_1", **reported})
     assert (found.errors, found.error_message) == (errors, message)
