@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.batch.options import BatchOptions
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.operators.configuration import batch_poll_interval, min_deferral
+from airflow_provider_responses.operators.configuration import batch_poll_interval, max_trigger_bytes, min_deferral
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Unfinished
@@ -51,6 +52,23 @@ def make_wait(unfinished: Unfinished, *, conn_id: str, options: Any) -> BatchWai
         attempt=unfinished.totals,
         not_before=time.time() + min_deferral(),
     )
+
+
+def fits_into_trigger(wait: BatchWait) -> bool:
+    """
+    Return whether Airflow's database can store the arguments of the trigger, and log it otherwise.
+
+    :raises ConfigurationError: naming the option, if ``max_trigger_bytes`` is wrong.
+    """
+    size, most = len(json.dumps(wait.to_kwargs())), max_trigger_bytes()
+    if size > most:
+        log.warning(
+            "Not deferred: the ids of %d batches have %d bytes, and [responses] max_trigger_bytes is %d; waiting here",
+            len(wait.batch_ids),
+            size,
+            most,
+        )
+    return size <= most
 
 
 def wait_on_worker(wait: BatchWait, check: Callable[[], None]) -> WaitOutcome:

@@ -27,6 +27,7 @@ from airflow_provider_responses.exceptions import (
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.batches import (
     batch_options,
+    fits_into_trigger,
     log_running_batches,
     make_wait,
     wait_on_worker,
@@ -250,7 +251,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Defer until batches have ended, or wait for them on the worker."""
         try:
             wait = make_wait(unfinished, conn_id=self.conn_id, options=self.options)
-            if self.deferrable:
+            if self.deferrable and fits_into_trigger(wait):
                 from airflow_provider_responses.triggers.batches import ResponsesBatchTrigger
 
                 self.log.info("Deferring until %d batches have ended", len(wait.batch_ids))

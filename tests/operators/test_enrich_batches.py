@@ -145,6 +145,16 @@ def test_a_task_that_is_ended_while_it_waits_on_the_worker_logs_the_batches_that
     assert len(responses_sandbox.batches) == 1
 
 
+def test_a_worker_waits_for_batches_whose_ids_are_too_long_for_a_trigger(
+    responses_sandbox, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__RESPONSES__MAX_TRIGGER_BYTES", "100")
+    responses_sandbox.batch_settings = {"seconds": 0.1}
+    manifest = enrich(tmp_path, mode="batch", key="id").execute(context())
+    assert manifest["counts"] == {"ok": 5}
+    assert "Not deferred: the ids of 1 batches have" in caplog.text
+
+
 def test_a_wait_that_the_server_refuses_fails_the_task_and_logs_the_batches(responses_sandbox, tmp_path, caplog):
     event = write_batch_event(
         "refused", {"batch_1": "in_progress"}, {}, UnauthorizedResponseError("the key is wrong", status_code=401)
