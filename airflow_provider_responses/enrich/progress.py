@@ -37,7 +37,8 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON, without those of the moment."""
-        return {**asdict(self), "in_flight": 0, "down_since": None}
+        counters = {"failures": dict(self.failures), "resent": dict(self.resent)}  # `asdict` counts their items
+        return {**asdict(self), **counters, "in_flight": 0, "down_since": None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
