@@ -127,12 +127,12 @@ def run_dag(airflow_db: None) -> Iterator[Callable[..., DagResult]]:
     """Run the DAG of a file (or of source code) with ``dag.test()``."""
     copies: list[Path] = []
 
-    def run(source: Path | str, dag_id: str) -> DagResult:
+    def run(source: Path | str, dag_id: str, conf: dict[str, Any] | None = None) -> DagResult:
         target = DAGS / f"{dag_id}.py"
         target.write_text(source.read_text() if isinstance(source, Path) else source)
         copies.append(target)
         dag = load_dag(target, dag_id)
-        return _collect(dag.test())
+        return _collect(dag.test(run_conf=conf))
 
     yield run
     for copy in copies:

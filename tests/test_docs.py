@@ -367,6 +367,39 @@ def test_every_argument_of_an_enrichment_is_on_its_page():
     assert sorted(name for name in own if f"`{name}`" not in page) == []
 
 
+def test_every_argument_about_batches_is_on_their_page_with_its_default():
+    from dataclasses import fields
+
+    from airflow_provider_responses.batch.options import BatchOptions
+
+    page = (DOCS / "batches.md").read_text()
+    for option in fields(BatchOptions):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{option.name}` |")]
+        if option.default is not None:
+            assert row.split("|")[3].strip().strip('`"') == str(option.default)
+
+
+def test_the_prices_and_minutes_on_the_page_about_batches_are_those_of_its_figures():
+    from airflow_provider_responses.models.batch import MAX_BATCH_REQUESTS
+    from airflow_provider_responses.sandbox.state.prices import BATCH_SHARE, price_of
+
+    page = (DOCS / "batches.md").read_text()
+    rows = re.findall(
+        r"^\| ([\d,]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| up to 24 \| (.+) \| (.+) \|$", page, re.MULTILINE
+    )
+    assert len(rows) == 5
+    assert "**489**" in (DOCS / "speed.md").read_text()
+    for number, batches, fast, slow, *dollars in rows:
+        count = int(number.replace(",", ""))
+        assert int(batches) == -(-count // MAX_BATCH_REQUESTS)
+        assert (fast, slow) == (f"{count / 489 / 60:.1f}", f"{count / (64 / 2) / 60:.1f}")
+        for model, shown in zip(("openai/gpt-4o-mini", "anthropic/claude-sonnet-4.5"), dollars, strict=True):
+            price = price_of(model)
+            live = count * (200 * price.input + 50 * price.output)
+            for cost, text in zip((live, live * BATCH_SHARE), shown.split(", $"), strict=True):
+                assert float(text.strip("$").replace(",", "")) == pytest.approx(cost, abs=0.0051)
+
+
 def _texts_of_the_code() -> Iterator[str]:
     """Yield each text of the package, with `…` for a value in it."""
     for path in (ROOT / "airflow_provider_responses").rglob("*.py"):
@@ -379,7 +412,8 @@ def _texts_of_the_code() -> Iterator[str]:
 
 def test_messages_on_the_pages_about_tables_are_those_of_the_code():
     code = "\n".join(_texts_of_the_code())
-    pages = "".join((DOCS / name).read_text() for name in ("enrich-operations.md", "stores-and-databases.md"))
+    names = ("batches.md", "enrich-operations.md", "stores-and-databases.md")
+    pages = "".join((DOCS / name).read_text() for name in names)
     tables = re.findall(r"^\| message in the \w+ .*\n((?:\|.*\n)+)", pages, re.MULTILINE)
     messages = [text for row in "".join(tables).splitlines() for text in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(messages) > 25

@@ -10,6 +10,12 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "dags_examples"
 
 
+@pytest.fixture(autouse=True)
+def _batches_end_soon(responses_sandbox, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESPONSES__BATCH_POLL_INTERVAL", "0.1")
+    responses_sandbox.batch_settings = {"seconds": 0.2}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_example_succeeds(name, run_dag, responses_sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # files of an earlier DAG run would be used
@@ -17,7 +23,7 @@ def test_example_succeeds(name, run_dag, responses_sandbox, tmp_path, monkeypatc
     result = run_dag(EXAMPLES / f"{name}.py", name)
 
     assert result.state == "success"
-    assert responses_sandbox.billed
+    assert responses_sandbox.billed or [batch for batch in responses_sandbox.batches if batch.billed]
     assert set(result.states.values()) == {"success"}
 
 
@@ -36,3 +42,25 @@ def test_the_demo_prints_an_output_that_fits_each_ticket_and_its_cost(run_dag, r
     printed = capfd.readouterr().out
     assert "summary  My login fails with error 403." in printed
     assert "6 tickets, $" in printed
+
+
+def test_a_dag_run_with_few_rows_is_live_and_the_next_one_sends_the_others_in_a_batch(
+    run_dag, responses_sandbox, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = EXAMPLES / "overnight_batches.py"
+
+    few = run_dag(path, "overnight_batches", conf={"rows": 20})
+    assert few.state == "success"
+    assert len(responses_sandbox.billed) == 20
+    assert responses_sandbox.batches == []
+
+    rest = run_dag(path, "overnight_batches")
+    manifest = rest.xcom("describe")
+    (batch,) = responses_sandbox.batches
+    assert rest.state == "success"
+    assert len(responses_sandbox.billed) == 20
+    assert (manifest["counts"], manifest["requests_reused"]) == ({"ok": 249}, 20)
+    assert (len(batch.custom_ids), batch.billed) == (229, True)
+    assert manifest["cost_this_attempt"] == pytest.approx(batch.cost)
+    assert f"{batch.id}: completed, 229 requests, ${batch.cost:.6f}" in capfd.readouterr().out
