@@ -71,6 +71,7 @@ class Enrichment:
         self._requests = RowRequests(job, self.store)
         self._index_request = self._requests.index
         self._report = Report(job, self.environment)
+        self._began = self.environment.clock()
         self._sender: Sender | None = None
         self._cancelled: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -256,7 +257,7 @@ class Enrichment:
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
-                send=RowClient(self._requests, client, self._report).send,
+                send=RowClient(self._requests, client, self._report, self._invalid_before()).send,
                 read=index.next_pending,
                 on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
                 limits=limits,
@@ -274,6 +275,10 @@ class Enrichment:
                 sender.stop(self._cancelled)
             lease.check()
             return await self._run_sender(sender, writer)
+
+    def _invalid_before(self) -> Mapping[bytes, int]:
+        """Return the number of invalid outputs that requests have had in this attempt, before they are sent."""
+        return {}
 
     def _make_writer(self, index: Index) -> PartWriter:
         environment = self.environment
@@ -339,7 +344,7 @@ class Enrichment:
         """Cancel the sender when the timeout of the attempt is over."""
         if (timeout := self.job.timeout) is None:
             return
-        ends_at = self._report.started + timeout
+        ends_at = self._began + timeout  # not since the attempt's start: it may have waited without a worker
         while (left := ends_at - self.environment.clock()) > 0:
             if await _wait_for(ended, min(left, self.environment.tick)):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,10 +29,18 @@ class RowClient:
     :param requests: of the rows.
     :param client: sends them.
     :param report: counts invalid outputs, and prices that could not be looked up.
+    :param invalid_before: number of invalid outputs that a request, by its fingerprint, has had in this attempt.
     """
 
-    def __init__(self, requests: RowRequests, client: AsyncResponsesClient, report: Report) -> None:
+    def __init__(
+        self,
+        requests: RowRequests,
+        client: AsyncResponsesClient,
+        report: Report,
+        invalid_before: Mapping[bytes, int] | None = None,
+    ) -> None:
         self._requests, self._client, self._report = requests, client, report
+        self._invalid_before = invalid_before or {}
 
     async def send(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         """
@@ -52,16 +61,19 @@ class RowClient:
     async def _exchange(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         call, options = self._requests.call(self._client, pending.fields)
         note = partial(self._report.note_invalid_output, pending.first_row)
-        exchange = Exchange(self._requests.task_request, options, on_invalid=note)
+        request = self._requests.task_request
+        if before := self._invalid_before.get(pending.fingerprint):
+            request = replace(request, output_retries=max(request.output_retries - before, 0))
+        exchange = Exchange(request, options, on_invalid=note)
         try:
             outcome = exchange.receive(await self._client.send_call(call))
             if outcome is not None:
                 return outcome  # as nearly all are
-            request, _ = self._requests.prepare_send(json.loads(pending.fields))
+            prepared, _ = self._requests.prepare_send(json.loads(pending.fields))
             while outcome is None:
                 await turn(pending, exchange.last_cost)
                 options = exchange.options(self._requests.timeout)
-                outcome = exchange.receive(await self._client.send(request, options=options))
+                outcome = exchange.receive(await self._client.send(prepared, options=options))
         except ResponsesError as error:
             return exchange.fail(error)
         return outcome
