@@ -33,6 +33,7 @@ from airflow_provider_responses.operators.batches import (
     wait_on_worker,
 )
 from airflow_provider_responses.operators.databases.loader import TableLoader
+from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
@@ -56,6 +57,7 @@ from airflow_provider_responses.validation import (
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_responses.batch.enrichment import BatchEnrichment
     from airflow_provider_responses.batch.waiting import WaitOutcome
@@ -244,6 +246,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 self._fail(waited.error)
             ended = self._run_step(context, waited)
             if not isinstance(ended, Unfinished):
+                figures = {name: ended[name] for name in ("rows", "cost", "output")}
+                add_to_outlets(context, self.outlets, figures)
                 return ended
             waited = self._wait(ended)
 
@@ -310,6 +314,18 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         from airflow_provider_responses.enrich.job import Environment
 
         return Environment(report=report)
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+        """Return the datasets that the task reads and writes, for OpenLineage."""
+        from airflow_provider_responses.operators.lineage import enrichment_lineage
+
+        return enrichment_lineage(self, None)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:  # noqa: ARG002
+        """Return the same with the number of rows, and tokens and cost, also of an attempt that failed."""
+        from airflow_provider_responses.operators.lineage import enrichment_lineage
+
+        return enrichment_lineage(self, None if self._enrichment is None else self._enrichment.manifest)
 
     def on_kill(self) -> None:
         """Drop the requests in flight, and write the responses that have arrived; batches run on."""
