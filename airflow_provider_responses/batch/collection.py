@@ -36,12 +36,13 @@ class Collection:
         self._context, self._statuses, self._make_landing = context, statuses, make_landing
         self._failed: dict[str, Batch] = {}  # that did not complete, by id
         self.budget_error: ResponsesError | None = None  # `limits.max_cost` cannot be observed
+        self._unreadable: list[ResponsesError] = []  # errors of batches that no retry can read
 
     def run(self) -> None:
         """
         Land the batches that have ended.
 
-        :raises BatchError: if a batch is gone, with ``on_orphaned_intent="fail"``.
+        :raises BatchError: if a batch is gone, with ``on_orphaned_intent="fail"``. The others have landed by then.
         :raises ResponsesError: if a batch cannot be read, or a result cannot be written. It can be repeated.
         """
         for record in [it for it in self._context.journal.unlanded if it.batch_id is not None]:
@@ -51,9 +52,14 @@ class Collection:
                 if status is not None:
                     self._land(record, str(record.batch_id), status)
             except APIError as error:
-                if error.status_code not in GONE:
+                if error.retryable:
                     raise
-                self._forget(record, error)
+                if error.status_code in GONE:
+                    self._forget(record, error)
+                else:
+                    self._unreadable.append(error)
+        if self._unreadable:
+            raise self._unreadable[0]
 
     def check_failures(self) -> None:
         """
@@ -97,13 +103,13 @@ class Collection:
         reason = f" ({failed.error_message})" if failed is not None and failed.error_message else ""
         log.log(
             logging.INFO if status == COMPLETED else logging.WARNING,
-            "Batch %s is %s%s: %d results, %d rows are put back, %d sent again; cost %s",
+            "Batch %s is %s%s: %d results, %d requests are put back, %d sent again; cost %s",
             batch_id,
             status,
             reason,
             landed.results,
             len(landed.put_back),
-            len(landed.resend),
+            len(landed.resend) + len(landed.invalid),
             "unknown" if landed.cost is None else short_dollars(landed.cost),
         )
         if self._context.options.delete_after:
@@ -119,10 +125,13 @@ class Collection:
         """Put back the rows of a batch that the server does not know any more, if the user accepts the cost."""
         text = f"batch {record.batch_id} is gone, with the responses of {len(record.intent.fingerprints)} rows: {error}"
         if self._context.options.on_orphaned_intent == "fail":
-            raise BatchError(
+            gone = BatchError(
                 f"{text.rstrip('.')}. Set on_orphaned_intent='resubmit' to submit these rows again, which is paid "
                 "again",
                 batch_ids=(str(record.batch_id),),
-            ) from error
+            )
+            gone.__cause__ = error
+            self._unreadable.append(gone)
+            return
         log.warning("%s. Its rows are submitted again (on_orphaned_intent)", text)
         self._context.journal.discard(record)

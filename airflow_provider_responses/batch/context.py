@@ -41,7 +41,6 @@ class StepContext:
     :param check: raises if the attempt must end.
     :param now: seconds since the epoch.
     :param sleep: waits in the caller's thread.
-    :param is_first: whether this is the first step of its attempt.
     """
 
     job: Job
@@ -55,7 +54,6 @@ class StepContext:
     check: Callable[[], None]
     now: Callable[[], float]
     sleep: Callable[[float], object]
-    is_first: bool
 
     @property
     def is_openrouter(self) -> bool:
@@ -70,24 +68,26 @@ class StepContext:
 
 @dataclass
 class Leftovers:
-    """Requests that batches of this attempt have not served for good, by fingerprint."""
+    """Requests that the batches of this attempt have not served for good, by fingerprint."""
 
-    put_back: set[str] = field(default_factory=set)  # because the batch did not complete
-    resend: set[str] = field(default_factory=set)  # because of their own result
-    counts: Counter[str] = field(default_factory=Counter)  # number of batches that they were in
+    put_back: set[str] = field(default_factory=set)  # because their last batch did not complete
+    resend: set[str] = field(default_factory=set)  # because of their own result in it
+    put_backs: Counter[str] = field(default_factory=Counter)  # numbers of batches that did not complete
+    resends: Counter[str] = field(default_factory=Counter)  # numbers of failures, and of missing results
+    invalid: Counter[str] = field(default_factory=Counter)  # numbers of invalid outputs
 
     @classmethod
     def of(cls, journal: BatchJournal) -> Leftovers:
         """Return those that the journal records, each by the last batch that it was in."""
         found = cls()
-        for _, landed in journal.landed:
-            for fingerprints, kind, other in (
-                (landed.put_back, found.put_back, found.resend),
-                (landed.resend, found.resend, found.put_back),
-            ):
-                found.counts.update(fingerprints)
-                kind.update(fingerprints)
-                other.difference_update(fingerprints)
+        for record, landed in journal.landed:
+            found.put_back.difference_update(record.intent.fingerprints)
+            found.resend.difference_update(record.intent.fingerprints)
+            found.put_back.update(landed.put_back)
+            found.resend.update(landed.resend, landed.invalid)
+            found.put_backs.update(landed.put_back)
+            found.resends.update(landed.resend)
+            found.invalid.update(landed.invalid)
         return found
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.batch.collection import Collection
 from airflow_provider_responses.batch.context import Leftovers, StepContext, Unfinished, list_ids
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
 
 log = logging.getLogger(__name__)
+
+MAX_SUBMITS: Final = 3  # of the same requests in one step, whose response was lost each time, and that made no batch
 
 
 class _BatchesUnfinishedError(Exception):
@@ -99,6 +101,7 @@ class BatchEnrichment(Enrichment):
         earlier = super()._read_parts(index)
         if self._totals is not None:
             self._report.restore(self._totals)
+            self._report.add_unreported(earlier.spent)
         return earlier
 
     def _needs_trial(self) -> bool:
@@ -129,12 +132,11 @@ class BatchEnrichment(Enrichment):
             check=partial(self._check_running, lease),
             now=self.environment.now,
             sleep=self._sleep,
-            is_first=self._totals is None,
         )
 
     def _run_batches(self, context: StepContext, earlier: EarlierResponses) -> ResponsesError | None:
         """Land, submit, and wait; return why the attempt must stop before all rows have a response."""
-        recover(context)
+        recovered = recover(context)
         collection = Collection(context, self._statuses, partial(self._make_landing, context, earlier))
         collection.run()
         leftovers = self._hold(context.index)
@@ -143,9 +145,18 @@ class BatchEnrichment(Enrichment):
             for requests in chunks(context.index):
                 context.index.hold(request.fingerprint for request in requests)
         else:
-            stop_reason = Submission(context, leftovers).run()
-        provisional = recover(context)
-        waiting_for = (*self.running_batches(), *(it for it in provisional if it not in self.running_batches()))
+            for _ in range(MAX_SUBMITS):
+                stop_reason = Submission(context, leftovers).run()
+                recovered = recover(context)  # of submits whose response was lost
+                if not recovered.put_back:
+                    break
+            else:
+                raise BatchError(
+                    f"{recovered.put_back} requests could not be submitted: {MAX_SUBMITS} times in a row, the response "
+                    "was lost, and the server lists no batch. A retry submits them again",
+                    retryable=True,
+                )
+        waiting_for = tuple(dict.fromkeys((*self.running_batches(), *recovered.provisional)))
         if waiting_for:
             self._wait_for(waiting_for, context)
         return stop_reason
@@ -161,7 +172,7 @@ class BatchEnrichment(Enrichment):
             report=self._report,
             buffer=PartBuffer(self._write_part, context.index, self.environment.part_rows),
             counted=frozenset(earlier.counted_generations),
-            resends=Leftovers.of(self._journal).counts,
+            leftovers=Leftovers.of(self._journal),
             check=context.check,
         )
 
@@ -190,8 +201,9 @@ class BatchEnrichment(Enrichment):
                 "to wait for these batches, or resume=False to send all rows again",
                 batch_ids=batch_ids,
             )
-        submitted = max(record.intent.created for record in self._journal.unlanded)
-        deadline = self.options.deadline(context.started, submitted)
+        # A clock may have jumped back since; and an attempt after an overdue batch waits for it again.
+        submitted = min(max(record.intent.created for record in self._journal.unlanded), context.now())
+        deadline = self.options.deadline(context.started, max(submitted, context.started))
         if context.now() >= deadline:
             limit = "the time that a batch may take" if self.options.finish_within is None else "finish_within"
             raise BatchError(

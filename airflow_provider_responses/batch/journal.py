@@ -2,14 +2,16 @@
 The record of the batches of an output, in files beside its parts, so that nothing is submitted twice.
 
 Each batch has up to three files, each written once: the *intent* before it is submitted, its *id* right after, and
-*landed* once all of its results are in the parts. An intent without an id is orphaned: the batch may exist.
+*landed*, by the attempt that has written all of its results into the parts. An intent without an id is orphaned: the
+batch may exist. Files without an intent are left over from a deletion, and mean nothing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 INTENT, ID, LANDED = "intent", "id", "landed"
 _T = TypeVar("_T")
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 NONCE_DIGITS: Final = 12
 _NAME: Final = re.compile(r"batch-g(\d+)-([0-9a-f]{8})-([0-9a-f]{12})\.(intent|id|landed)\.json")
@@ -33,6 +36,7 @@ class Intent:
     A batch before it is submitted.
 
     :param nonce: a random text that the custom ids of its requests end with.
+    :param number: higher than those of the batches that were submitted before. Clocks jump, and this does not.
     :param created: seconds since the epoch.
     :param fingerprints: of its requests, in order, as hex digits.
     :param estimate: its highest expected price in US dollars, None if unknown.
@@ -43,6 +47,14 @@ class Intent:
     model: str
     fingerprints: list[str] = field(repr=False)
     estimate: float | None = None
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        _check_types(
+            text=(self.nonce, self.model),
+            numbers=(self.created, self.estimate or 0.0, self.number),
+            fingerprints=(self.fingerprints,),
+        )
 
     def custom_id(self, fingerprint: str) -> str:
         """Return the ``custom_id`` of a request of this batch."""
@@ -63,7 +75,8 @@ class Landed:
     :param results: number of results.
     :param cost: US dollars of the results, None if unknown.
     :param put_back: fingerprints of the requests without a result, since the batch ended early.
-    :param resend: fingerprints of the requests whose result is not final, such as an invalid output.
+    :param resend: fingerprints of the requests that failed or have no result, and are sent again.
+    :param invalid: fingerprints of the requests whose output was invalid, and which are sent again.
     """
 
     status: str
@@ -71,11 +84,22 @@ class Landed:
     cost: float | None
     put_back: list[str] = field(default_factory=list, repr=False)
     resend: list[str] = field(default_factory=list, repr=False)
+    invalid: list[str] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_types(
+            text=(self.status,),
+            numbers=(self.results, self.cost or 0.0),
+            fingerprints=(self.put_back, self.resend, self.invalid),
+        )
 
 
 @dataclass(frozen=True)
 class _Id:
     id: str
+
+    def __post_init__(self) -> None:
+        _check_types(text=(self.id,))
 
 
 @dataclass(kw_only=True)
@@ -84,12 +108,15 @@ class BatchRecord:
     The files of one batch.
 
     :param attempt: the attempt that submitted it; see :func:`attempt_id`.
+    :param landed: its end, if this attempt has written its results.
+    :param names: of its files.
     """
 
     attempt: str
     intent: Intent
     batch_id: str | None = None
     landed: Landed | None = None
+    names: set[str] = field(default_factory=set)
 
 
 class BatchJournal:
@@ -103,8 +130,8 @@ class BatchJournal:
     def __init__(self, store: OutputStore, attempt: str) -> None:
         self._store, self._storage, self._attempt = store, store.storage, attempt
         self.records: list[BatchRecord] = []  # of this generation, without those that landed in earlier attempts
+        self.abandoned = 0  # batches of earlier generations that have not landed
         self._obsolete: list[str] = []  # names of files that are of no use once this attempt has succeeded
-        self._abandoned: dict[tuple[str, str], set[str]] = {}  # kinds of files by batch, of earlier generations
 
     def read(self) -> None:
         """
@@ -112,27 +139,27 @@ class BatchJournal:
 
         :raises StorageError: if a file cannot be read.
         """
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        found: dict[tuple[int, str], list[tuple[str, str, str]]] = {}
         for name in self._storage.list_names(PARTS):
-            if (match := _NAME.fullmatch(name)) is None:
-                continue
-            generation, attempt, nonce, kind = match.groups()
-            if int(generation) != self._store.generation:
-                self._obsolete.append(name)
-                self._abandoned.setdefault((attempt, nonce), set()).add(kind)
-                continue
-            found.setdefault((attempt, nonce), {})[kind] = name
-        for (attempt, nonce), names in found.items():
-            if LANDED in names and attempt != self._attempt:
-                self._obsolete += names.values()
-            elif INTENT in names:
-                self.records.append(self._read_record(attempt, nonce, names))
-        self.records.sort(key=lambda record: record.intent.created)
+            if (match := _NAME.fullmatch(name)) is not None:
+                generation, attempt, nonce, kind = match.groups()
+                found.setdefault((int(generation), nonce), []).append((kind, attempt, name))
+        self.records, self._obsolete, self.abandoned = [], [], 0
+        for (generation, _), files in found.items():
+            self._read_batch(generation, files)
+        self.records.sort(key=lambda record: record.intent.number)
 
-    @property
-    def abandoned(self) -> int:
-        """Number of batches of earlier generations without a landed file."""
-        return sum(LANDED not in kinds for kinds in self._abandoned.values())
+    def _read_batch(self, generation: int, files: list[tuple[str, str, str]]) -> None:
+        """Read the files of one batch, each given as kind, attempt and name."""
+        kinds = {kind for kind, _, _ in files}
+        is_landed = LANDED in kinds
+        is_mine = (LANDED, self._attempt) in {(kind, attempt) for kind, attempt, _ in files}
+        is_present = generation == self._store.generation
+        if INTENT in kinds and is_present and (is_mine or not is_landed):
+            self.records.append(self._read_record(files))
+            return
+        self._obsolete += [name for _, _, name in files]
+        self.abandoned += INTENT in kinds and not is_landed
 
     @property
     def unlanded(self) -> list[BatchRecord]:
@@ -141,53 +168,60 @@ class BatchJournal:
 
     @property
     def landed(self) -> list[tuple[BatchRecord, Landed]]:
-        """The batches that this attempt submitted and whose results are in the parts."""
-        return [
-            (record, record.landed)
-            for record in self.records
-            if record.landed is not None and record.attempt == self._attempt
-        ]
+        """The batches whose results this attempt has written, in the order of their submission."""
+        return [(record, record.landed) for record in self.records if record.landed is not None]
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next intent."""
+        return max((record.intent.number for record in self.records), default=0) + 1
 
     def add(self, intent: Intent) -> BatchRecord:
         """Write an intent before its batch is submitted."""
         record = BatchRecord(attempt=self._attempt, intent=intent)
-        self._write(record, INTENT, asdict(intent))
+        self._write(record, INTENT, record.attempt, asdict(intent))
         self.records.append(record)
         return record
 
     def set_id(self, record: BatchRecord, batch_id: str) -> None:
         """Write the id of a batch."""
         record.batch_id = batch_id  # also where the file cannot be written
-        self._write(record, ID, asdict(_Id(batch_id)))
+        self._write(record, ID, record.attempt, asdict(_Id(batch_id)))
 
     def set_landed(self, record: BatchRecord, landed: Landed) -> None:
         """Write that all results of a batch are in the parts."""
-        self._write(record, LANDED, asdict(landed))
+        self._write(record, LANDED, self._attempt, asdict(landed))
         record.landed = landed
 
     def discard(self, record: BatchRecord) -> None:
         """Delete the files of a batch that does not exist, or that is given up."""
-        for kind in (ID, INTENT):  # without its intent, a batch is forgotten
-            if kind == INTENT or record.batch_id is not None:
-                self._storage.delete_file(f"{PARTS}/{self._name(record, kind)}")
+        self._delete(record.names)
         self.records.remove(record)
 
     def clean_up(self) -> None:
         """Delete the files of batches that no later attempt needs, after this attempt has succeeded."""
         for record, _ in self.landed:
-            self._obsolete += [self._name(record, kind) for kind in (INTENT, ID, LANDED)]
-        # An intent without the other two would look orphaned, so it goes first.
-        for name in sorted(self._obsolete, key=lambda name: f".{INTENT}." not in name):
-            self._storage.delete_file(f"{PARTS}/{name}")
-        self._obsolete.clear()
+            self._obsolete += record.names
+        self._delete(self._obsolete)
+        self._obsolete = []
 
-    def _read_record(self, attempt: str, nonce: str, names: Mapping[str, str]) -> BatchRecord:
+    def _delete(self, names: Iterable[str]) -> None:
+        # An intent without the others would look orphaned, so it goes first.
+        for name in sorted(names, key=lambda name: f".{INTENT}." not in name):
+            self._storage.delete_file(f"{PARTS}/{name}")
+
+    def _read_record(self, files: list[tuple[str, str, str]]) -> BatchRecord:
+        names = {kind: name for kind, attempt, name in files if kind != LANDED or attempt == self._attempt}
         intent = self._read(names[INTENT], Intent)
-        if intent.nonce != nonce:
+        if f"-{intent.nonce}." not in names[INTENT]:
             raise self._damaged(names[INTENT])
-        landed = self._read(names[LANDED], Landed) if LANDED in names else None
-        batch_id = self._read(names[ID], _Id).id if ID in names else None
-        return BatchRecord(attempt=attempt, intent=intent, batch_id=batch_id, landed=landed)
+        return BatchRecord(
+            attempt=next(attempt for kind, attempt, _ in files if kind == INTENT),
+            intent=intent,
+            batch_id=self._read(names[ID], _Id).id if ID in names else None,
+            landed=self._read(names[LANDED], Landed) if LANDED in names else None,
+            names={name for _, _, name in files},
+        )
 
     def _read(self, name: str, kind: type[_T]) -> _T:
         try:
@@ -213,11 +247,27 @@ class BatchJournal:
             retryable=False,
         )
 
-    def _write(self, record: BatchRecord, kind: str, data: Mapping[str, Any]) -> None:
-        self._storage.write_file(f"{PARTS}/{self._name(record, kind)}", json.dumps(data).encode())
+    def _write(self, record: BatchRecord, kind: str, attempt: str, data: Mapping[str, Any]) -> None:
+        name = f"batch-g{self._store.generation:04d}-{attempt}-{record.intent.nonce}.{kind}.json"
+        record.names.add(name)  # also where its write seems to fail
+        self._storage.write_file(f"{PARTS}/{name}", json.dumps(data).encode())
 
-    def _name(self, record: BatchRecord, kind: str) -> str:
-        return f"batch-g{self._store.generation:04d}-{record.attempt}-{record.intent.nonce}.{kind}.json"
+
+def _check_types(
+    *, text: Iterable[object], numbers: Iterable[object] = (), fingerprints: Iterable[object] = ()
+) -> None:
+    """Raise ``TypeError`` for values that this version has not written."""
+    is_valid = (
+        all(isinstance(it, str) and it for it in text)
+        and all(isinstance(it, (int, float)) and math.isfinite(it) for it in numbers)
+        and all(isinstance(them, list) and all(map(_is_fingerprint, them)) for them in fingerprints)
+    )
+    if not is_valid:
+        raise TypeError("a value has a wrong type")
+
+
+def _is_fingerprint(value: object) -> bool:
+    return isinstance(value, str) and _FINGERPRINT.fullmatch(value) is not None
 
 
 def attempt_id(writer: Writer) -> str:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.batch.journal import Landed
 from airflow_provider_responses.client.config import RequestOptions
@@ -19,11 +19,12 @@ from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID_OUTPUT
-from airflow_provider_responses.exceptions import BadRequestResponseError, ResponsesError
+from airflow_provider_responses.exceptions import BadRequestResponseError, BatchError, ResponsesError
 from airflow_provider_responses.task.attempt import Exchange
-from airflow_provider_responses.task.cost import paid_generation, total_cost
+from airflow_provider_responses.task.cost import paid_for, paid_generation, total_cost
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.batch.context import Leftovers
     from airflow_provider_responses.batch.journal import BatchRecord, Intent
     from airflow_provider_responses.enrich.index import FoundRow, Index
     from airflow_provider_responses.enrich.report import Report
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 COMPLETED: Final = "completed"
 MAX_RESENDS: Final = 2  # of a request that a batch could not serve, such as after a 429 of its provider
 SHOWN_IDS: Final = 3
-_POSITIONS: Final = re.compile(r"\b(?:request|requests|line)[ .\[](\d+)", re.IGNORECASE)
+# Of the request because of which a batch was refused, in the order of the batch, from 0.
+_POSITION: Final = re.compile(r"\b(?:requests[.\[]|request (?=\d+(?::| must\b)))(\d+)", re.IGNORECASE)
 
 
 class PartBuffer:
@@ -78,6 +80,7 @@ class _Counts:
     repeated: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     resend: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
 
 
 class Landing:
@@ -87,7 +90,7 @@ class Landing:
     :param request: how responses are read.
     :param budget: counts their costs.
     :param counted: generations whose cost is counted already, though their requests are sent again.
-    :param resends: how often this attempt has sent a request again, by its fingerprint.
+    :param leftovers: of the batches that this attempt has landed before.
     :param check: raises if the attempt must end.
     """
 
@@ -104,14 +107,14 @@ class Landing:
         report: Report,
         buffer: PartBuffer,
         counted: frozenset[str],
-        resends: Mapping[str, int],
+        leftovers: Leftovers,
         check: Callable[[], None],
     ) -> None:
         self._output_retries = request.output_retries
         self._request = replace(request, output_retries=0)
         self._index, self._columns, self._has_fields, self._prompt = index, columns, has_fields, prompt
         self._budget, self._report, self._buffer, self._counted = budget, report, buffer, counted
-        self._resends, self._check = resends, check
+        self._leftovers, self._check = leftovers, check
         self.budget_error: ResponsesError | None = None  # `limits.max_cost` cannot be observed
 
     def land(self, record: BatchRecord, status: str, batch: Batch | None, results: Iterable[BatchResult]) -> Landed:
@@ -122,42 +125,44 @@ class Landing:
         :param batch: with the reason of its failure, if it is not ``completed``.
         :raises ResponsesError: if the results cannot be read or written. The landing can be repeated.
         """
-        intent = record.intent
+        intent, counts = record.intent, _Counts()
         missing = dict.fromkeys(intent.fingerprints)
-        counts = _Counts()
+        own = frozenset(missing)
         for result in results:
             self._check()
             fingerprint = intent.fingerprint_of(result.custom_id)
             if fingerprint is None or fingerprint not in missing:
-                (counts.repeated if fingerprint in intent.fingerprints else counts.unknown).append(result.custom_id)
+                (counts.repeated if fingerprint in own else counts.unknown).append(result.custom_id)
                 continue
             del missing[fingerprint]
             counts.results += 1
             self._add(result, fingerprint, counts)
-        if batch is not None and status != COMPLETED:
-            for fingerprint, error in _refused_requests(batch, intent).items():
-                if fingerprint in missing:
-                    del missing[fingerprint]
-                    self._add_refused(fingerprint, error)
-        self._buffer.flush()
-        self._log(record, counts, len(missing) if status == COMPLETED else 0)
-        put_back = list(missing)
+        self._log(record, counts)
+        if batch is not None and status == "failed" and not counts.results:
+            for fingerprint, message in _refused_requests(batch, intent).items():
+                del missing[fingerprint]
+                self._add_refused(fingerprint, message)
         if status == COMPLETED:
-            counts.resend += [it for it in missing if self._resends.get(it, 0) < MAX_RESENDS]
-            put_back = []
+            self._add_missing(record, missing, counts)
+            missing = {}
+        self._buffer.flush()
         return Landed(
             status=status,
             results=counts.results,
             cost=None if counts.cost is None else round(counts.cost, 9),
-            put_back=put_back,
+            put_back=list(missing),
             resend=counts.resend,
+            invalid=counts.invalid,
         )
 
     def _add(self, result: BatchResult, fingerprint: str, counts: _Counts) -> None:
         row = self._index.find_row(bytes.fromhex(fingerprint))
-        if row is not None and row.status not in {None, FAILED}:
-            return  # an earlier landing has written it
         outcome = self._read(result)
+        price = 0.0 if outcome.response is None else paid_for(outcome.response)
+        counts.cost = total_cost((counts.cost, price))
+        status = self._index.status_of(bytes.fromhex(fingerprint)) if row is None else row.status
+        if status not in {None, FAILED}:
+            return  # an earlier landing has written it
         cost = RequestCost()
         progress = self._report.progress
         is_counted = outcome.response is not None and paid_generation(outcome.response) in self._counted
@@ -166,14 +171,14 @@ class Landing:
                 self._budget.record(cost, outcome)
             except ResponsesError as error:
                 self.budget_error = error
-        counts.cost = total_cost((counts.cost, cost.cost if outcome.response is not None else 0.0))
         if row is None:
-            self._add_unused(fingerprint, outcome, cost)
+            if not is_counted and outcome.response is not None:
+                self._add_unused(fingerprint, outcome, cost)
         elif outcome.error is None:
             count_marks(progress, outcome)
             self._finish(row, fingerprint, status_of(outcome), outcome, cost)
-        elif self._may_resend(outcome.error, fingerprint):
-            counts.resend.append(fingerprint)
+        elif (again := self._list_for_resend(outcome.error, fingerprint, counts)) is not None:
+            again.append(fingerprint)
             progress.resent[_kind_of_resend(outcome.error)] += 1
             if not is_counted and outcome.response is not None:
                 # Only its cost counts; the request itself has not ended.
@@ -192,11 +197,15 @@ class Landing:
         error.response = error.response or result.response
         return exchange.fail(error)
 
-    def _may_resend(self, error: ResponsesError, fingerprint: str) -> bool:
-        sends = self._resends.get(fingerprint, 0)
+    def _list_for_resend(self, error: ResponsesError, fingerprint: str, counts: _Counts) -> list[str] | None:
+        """Return the list of requests to which one is added to be sent again, None if it has ended."""
         if kind_of(error) is Kind.RESPONSE:
-            return status_after(error) == INVALID_OUTPUT and sends < self._output_retries
-        return error.retryable and sends < MAX_RESENDS
+            is_left = self._leftovers.invalid[fingerprint] < self._output_retries
+            return counts.invalid if status_after(error) == INVALID_OUTPUT and is_left else None
+        return counts.resend if error.retryable and self._may_resend(fingerprint) else None
+
+    def _may_resend(self, fingerprint: str) -> bool:
+        return self._leftovers.resends[fingerprint] < MAX_RESENDS
 
     def _finish(self, row: FoundRow, fingerprint: str, status: str, outcome: Outcome, cost: RequestCost) -> None:
         if self._has_fields and status == "ok" and not isinstance(outcome.value, Mapping):
@@ -216,7 +225,9 @@ class Landing:
         status = status_of(outcome) if outcome.error is None else status_after(outcome.error)
         row_outcome = _end(Progress(), request, status, outcome, cost)
         columns = outcome_json(row_outcome, self._columns, has_fields=self._has_fields)
-        own = {"_row": None, "_key": None, "_fingerprint": fingerprint, "_generations": row_outcome.generations}
+        own: dict[str, Any] = {"_fingerprint": fingerprint, "_generations": row_outcome.generations}
+        if row_outcome.cost is None:
+            own["_paid"] = [row_outcome.known_cost, 1]
         self._buffer.add(joined(dump(own), columns), (request.fingerprint, status, columns))
 
     def _add_refused(self, fingerprint: str, message: str) -> None:
@@ -229,14 +240,40 @@ class Landing:
         log.warning("Row %d: %s. The other rows of the batch are put back", row.position, error)
         self._finish(row, fingerprint, FAILED, outcome, RequestCost())
 
-    def _log(self, record: BatchRecord, counts: _Counts, missing: int) -> None:
+    def _add_missing(self, record: BatchRecord, missing: Iterable[str], counts: _Counts) -> None:
+        """Add the requests without a result in a completed batch: most are sent again, and the others have failed."""
+        again, failed = list[str](), 0
+        for fingerprint in missing:
+            if (row := self._index.find_row(bytes.fromhex(fingerprint))) is None or row.status not in {None, FAILED}:
+                continue  # it is not in the source any more, or an earlier landing has written it
+            if self._may_resend(fingerprint):
+                again.append(fingerprint)
+                continue
+            failed += 1
+            error = BatchError(
+                f"batch {record.batch_id} has completed without a result of this request, as others have before",
+                batch_ids=(str(record.batch_id),),
+                retryable=True,
+            )
+            outcome = Exchange(self._request, RequestOptions()).fail(error)
+            self._finish(row, fingerprint, FAILED, outcome, RequestCost())
+        counts.resend += again
+        if again or failed:
+            log.warning(
+                "Batch %s: %d requests have no result in it; %d are sent again, and %d have failed",
+                record.batch_id,
+                len(again) + failed,
+                len(again),
+                failed,
+            )
+
+    def _log(self, record: BatchRecord, counts: _Counts) -> None:
         for problem, found in (
-            (f"{missing} requests have no result in it, and are sent again", missing),
-            (f"{_list_ids(counts.repeated)} have more than one result: the first is used", counts.repeated),
-            (f"{_list_ids(counts.unknown)} are not in it: their results are ignored", counts.unknown),
+            ("have more than one result in it: the first is used", counts.repeated),
+            ("do not belong to it: their results are ignored", counts.unknown),
         ):
             if found:
-                log.warning("Batch %s: %s", record.batch_id, problem)
+                log.warning("Batch %s: %s %s", record.batch_id, _list_ids(found), problem)
 
 
 def _end(progress: Progress, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost) -> RowOutcome:
@@ -269,9 +306,9 @@ def _refused_requests(batch: Batch, intent: Intent) -> dict[str, str]:
     message = batch.error_message
     if not message:
         return {}
-    found = {it for it in intent.fingerprints if intent.custom_id(it) in message}
-    if not found and (position := _POSITIONS.search(message)) and int(position[1]) < len(intent.fingerprints):
-        found = {intent.fingerprints[int(position[1])]}
+    found = [it for it in intent.fingerprints if intent.custom_id(it) in message]
+    if not found and (position := _POSITION.search(message)) and int(position[1]) < len(intent.fingerprints):
+        found = [intent.fingerprints[int(position[1])]]
     return dict.fromkeys(found, message)
 
 

@@ -92,7 +92,7 @@ class Packer:
             return True
         if candidate.estimate is None:
             self._piloted += 1
-            return self._has_pilot and self._piloted <= PILOT_REQUESTS
+            return self._has_pilot and self._room > 0 and self._piloted <= PILOT_REQUESTS
         if candidate.estimate > self._room or self.is_out_of_money:
             return False  # also a smaller one after it: rows are sent in their order
         self._room -= candidate.estimate

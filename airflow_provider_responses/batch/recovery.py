@@ -7,6 +7,7 @@ batches of that time, but the ``custom_id``s of their requests only once they ha
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLOCK_SLACK: Final = 600.0  # seconds between the clocks of the worker and of the server, at most
+CLOCK_SLACK: Final = 3600.0  # seconds between the clocks of workers and of the server, at most
 UPLOAD_SECONDS: Final = 3600.0  # from an intent to its batch, at most
+JUMP: Final = 24 * 3600.0  # seconds by which a clock may have jumped, if the intent seems to be in the future
+SAMPLE: Final = 100  # results of a batch, of which one shows to which intent it belongs
 NONCE_KEY: Final = "airflow"  # in the metadata of a batch, on servers that have some
-CLOSED: Final = frozenset({402, 404, 410})
+CLOSED: Final = frozenset({404, 410})  # statuses of a read that no retry changes
 
 
 class BatchReader(Protocol):
@@ -58,17 +61,19 @@ class Findings:
         return not (self.batch_id or self.unfinished or self.closed or self.reason)
 
 
-def investigate(client: BatchReader, intent: Intent, known: set[str]) -> Findings:
+def investigate(client: BatchReader, intent: Intent, known: set[str], *, now: float) -> Findings:
     """
     Search the server for the batch of an orphaned intent.
 
     :param known: ids of batches that belong to other intents.
+    :param now: seconds since the epoch. Before the intent, it shows that a clock has jumped.
     :raises ResponsesError: if the server cannot be reached.
     """
     found = Findings()
     try:
         for batch in client.list_batches(
-            created_after=intent.created - CLOCK_SLACK, created_before=intent.created + UPLOAD_SECONDS + CLOCK_SLACK
+            created_after=(intent.created if now >= intent.created else now - JUMP) - CLOCK_SLACK,
+            created_before=intent.created + UPLOAD_SECONDS + CLOCK_SLACK,
         ):
             if batch.id in known or not _may_be(batch, intent):
                 continue
@@ -105,9 +110,10 @@ def _nonce_of(batch: Batch) -> str | None:
 def _has_results_of(client: BatchReader, batch: Batch, intent: Intent, found: Findings) -> bool:
     """Return whether the results of a batch are those of an intent; one without results has cost nothing."""
     try:
-        for result in client.iter_batch_results(batch):
-            if result.custom_id:
-                return intent.fingerprint_of(result.custom_id) is not None
+        # A server may list results of other batches, so that the first alone shows too little.
+        for result in itertools.islice(client.iter_batch_results(batch), SAMPLE):
+            if intent.fingerprint_of(result.custom_id) is not None:
+                return True
     except APIError as error:
         if error.status_code not in CLOSED:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 from collections import Counter
@@ -46,7 +47,8 @@ class Submission:
         self._context, self._leftovers = context, leftovers
         self._has_unlanded = bool(context.journal.unlanded)
         # Requests that a batch, or an earlier attempt, could not serve.
-        self._failed = {it.hex() for it in context.index.failed_requests()} | leftovers.resend
+        failed = {it.hex() for it in context.index.failed_requests()}
+        self._failed = (failed | leftovers.resend) - leftovers.put_back
         self._prices: Mapping[str, TokenPrice] = {}
         self._exhausted: list[bytes] = []  # requests that were in too many batches
         self._live: Counter[str] = Counter()  # numbers of requests that are sent live, by the reason
@@ -119,14 +121,14 @@ class Submission:
         return (
             fingerprint in self._leftovers.put_back
             and self._context.options.on_batch_failure != "live"
-            and self._leftovers.counts[fingerprint] > MAX_RESUBMITS
+            and self._leftovers.put_backs[fingerprint] > MAX_RESUBMITS
         )
 
     def _reason_to_send_live(self, request: PendingRequest, *, is_few: bool) -> str | None:
         fingerprint = request.fingerprint.hex()
         if fingerprint in self._leftovers.put_back:
             return "their batch did not complete" if self._context.options.on_batch_failure == "live" else None
-        if is_few and (fingerprint in self._failed or not self._context.is_first):
+        if is_few and fingerprint in self._failed:
             return "they are left over, and fewer than batch_threshold"
         if self._context.options.mode == "auto":
             body = self._context.requests.body(request.fields)
@@ -134,23 +136,30 @@ class Submission:
         return None  # with "batch", the rows of other requests are invalid
 
     def _are_leftovers_few(self) -> bool:
-        """Return whether the requests that batches have left over are too few for another batch."""
-        if self._context.is_first:
-            count = len(self._failed)
-        else:
-            count = self._context.index.count_pending() - len(self._leftovers.put_back)
-        return 0 < count < self._context.options.batch_threshold
+        """Return whether the requests that are sent again are too few for a batch, and there are no others."""
+        if not 0 < len(self._failed) < self._context.options.batch_threshold:
+            return False
+        pending = itertools.chain.from_iterable(chunks(self._context.index))
+        others = (it for it in pending if it.fingerprint.hex() not in self._failed and not self._is_exhausted(it))
+        return all(self._reason_to_send_live(it, is_few=False) is not None for it in others)
 
     def _candidate(self, request: PendingRequest) -> Candidate:
         requests = self._context.requests
         body, group = requests.body(request.fields), requests.group_of(request.fields)
-        price: float | None = self._context.report.progress.most_expensive or None
-        if price is None and self._context.job.limits.max_cost is not None:
+        price: float | None = None
+        if self._is_price_known:
+            price = self._context.report.progress.most_expensive
+        elif self._context.job.limits.max_cost is not None:
             price = estimate(request.fields, len(body), self._prices.get(group.model))
         return Candidate(request, group, requests.size_of(body), price)
 
+    @property
+    def _is_price_known(self) -> bool:
+        """Whether a response of this output had a price, which may be 0."""
+        return self._context.report.cost.priced > 0
+
     def _read_prices(self) -> Mapping[str, TokenPrice]:
-        if self._context.job.limits.max_cost is None or self._context.report.progress.most_expensive:
+        if self._context.job.limits.max_cost is None or self._is_price_known:
             return {}
         try:
             return batch_prices(self._context.client.get_models())
@@ -177,6 +186,7 @@ class Submission:
             model=package.group.model,
             fingerprints=[fingerprint.hex() for fingerprint in package.fingerprints],
             estimate=package.estimate,
+            number=context.journal.next_number,
         )
         context.store.renew()  # another writer would submit the same rows
         record = context.journal.add(intent)

@@ -225,6 +225,11 @@ class Index:
         row = self._db.execute(query, (fingerprint,)).fetchone()
         return None if row is None else FoundRow._make(row)
 
+    def status_of(self, fingerprint: bytes) -> str | None:
+        """Return the status of the outcome of a request, also of one that no row has; None without an outcome."""
+        row = self._db.execute("SELECT status FROM outcomes WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        return None if row is None else str(row[0])
+
     def row_at(self, position: int) -> tuple[int, str, str]:
         """Return position, key and columns of a row."""
         query = "SELECT position, key, columns FROM rows WHERE position = ?"

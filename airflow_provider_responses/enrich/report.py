@@ -27,6 +27,7 @@ MAX_LINE_LENGTH: Final = 120  # characters
 FIRST_ROWS: Final = 5  # that a warning names
 MAX_REASON_LENGTH: Final = 300  # characters
 MAX_MODEL_LENGTH: Final = 40  # characters of a model's name in the progress line
+UNREPORTED: Final = 1e-9  # US dollars; less is a rounding error
 HOUR, DAY = 3600.0, 86_400.0
 _DETAILS: Final = re.compile(r" \(| from ")  # the beginning of the details in a part of the line
 
@@ -127,6 +128,16 @@ class Report:
         self.reused, self.pending = totals["reused"], totals["pending"]
         self.spent = CostTotal(*totals["spent"])
         self.progress = Progress.from_json(totals["progress"])
+
+    def add_unreported(self, written: CostTotal) -> None:
+        """
+        Add the cost of responses that a part of the attempt has written which was killed before it could report them.
+
+        :param written: the cost of all responses in the parts.
+        """
+        missing = written - self.cost
+        if missing.known > UNREPORTED:
+            self.spent += CostTotal(missing.known, max(missing.priced, 0), max(missing.unpriced, 0))
 
     def log_start(self) -> None:
         """Log the number of rows and of requests to send."""
