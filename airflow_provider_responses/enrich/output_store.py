@@ -34,7 +34,9 @@ _MIN_RENEWAL: Final = 1.0  # seconds that a renewal may take, even if the lease 
 _RENEWAL_PAUSE: Final = 1.0  # seconds after a renewal that failed
 _MAX_RELEASE: Final = 10.0  # seconds that the end of an attempt waits for a store that hangs
 _MAX_APPENDED_LINES: Final = 1000  # in one part
-_OWN_FILE: Final = re.compile(rf"{re.escape(MANIFEST)}|result\.(jsonl|parquet)|part-g\d+-t\d+-[0-9a-f]{{8}}-\d+\.jsonl")
+_OWN_FILE: Final = re.compile(
+    rf"{re.escape(MANIFEST)}|result\.(jsonl|parquet)|part-g\d+-t\d+-[0-9a-f]{{8}}-\d+\.jsonl|batch-g\d+-[0-9a-f-]+\.\w+\.json"
+)
 
 log = logging.getLogger(__name__)
 
