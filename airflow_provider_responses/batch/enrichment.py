@@ -194,6 +194,7 @@ class BatchEnrichment(Enrichment):
 
     def _wait_for(self, batch_ids: tuple[str, ...], context: StepContext) -> None:
         """End the step, since its batches have not ended."""
+        context.check()  # a task that was ended must not be deferred
         if self.options.mode == "live":
             raise BatchError(
                 f"output_path {str(self.store.path)!r} has rows in batches that have not ended "

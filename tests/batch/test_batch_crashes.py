@@ -203,6 +203,7 @@ def stop_at_each_boundary(make: Callable[[], Table]) -> int:
     return len(points)
 
 
+@pytest.mark.timeout(300)
 def test_the_attempts_after_one_that_ends_at_any_boundary_on_local_disk(tmp_path, record_property):
     def make() -> Table:
         path = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -211,6 +212,7 @@ def test_the_attempts_after_one_that_ends_at_any_boundary_on_local_disk(tmp_path
     record_property("counted", f"Batches, ended at {stop_at_each_boundary(make)} boundaries on local disk")
 
 
+@pytest.mark.timeout(300)
 def test_the_attempts_after_one_that_ends_at_any_boundary_in_an_object_store(record_property):
     boundaries = stop_at_each_boundary(lambda: _table_in({}))
     record_property("counted", f"Batches, ended at {boundaries} boundaries in an object store")

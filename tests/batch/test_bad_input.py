@@ -1,0 +1,578 @@
+"""Results, batches, clocks, files and sources that are not as they should be: each has a clear outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_responses.batch.context import Unfinished
+from airflow_provider_responses.client import ResponsesClient
+from airflow_provider_responses.enrich.limits import Limits
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BatchError,
+    OutputLockedError,
+    PaymentRequiredResponseError,
+    RequestCancelledError,
+    StorageError,
+    TooManyFailuresError,
+)
+from airflow_provider_responses.task.request import TaskRequest
+from tests.enrich.jobs import Label, connect, table
+
+LENIENT = Limits(max_batch_requests=1000, max_failures=0.9)
+DAY = 86_400.0
+
+
+def typed(**given: Any) -> TaskRequest:
+    return TaskRequest(fields={}, output_type=Label, stream=False, **given)
+
+
+# Results
+
+
+def test_requests_without_a_result_are_sent_again_within_a_limit_and_then_fail(attempts, caplog):
+    task = attempts(table(6), limits=LENIENT)
+    task.sandbox.script_batches({"missing": 2}, {"missing": 1}, {"missing": 1}, {"missing": 1})
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 5, "failed": 1}
+    assert task.sizes == [6, 2, 1]
+    (failed,) = (row for row in task.result if row["_status"] == "failed")
+    last = task.sandbox.batches[-1].id
+    assert failed["_error"].startswith(f"BatchError: batch {last} has completed without a result of this request")
+    assert "2 requests have no result in it; 2 are sent again, and 0 have failed" in caplog.text
+    assert "1 requests have no result in it; 0 are sent again, and 1 have failed" in caplog.text
+
+
+def test_a_retry_sends_requests_without_a_result_again(attempts):
+    task = attempts(table(2))
+    task.sandbox.script_batches({"missing": 1}, {"missing": 1}, {"missing": 1})
+    with pytest.raises(TooManyFailuresError) as raised:
+        task.finish()
+    assert raised.value.retryable
+    task.retry()
+    assert task.finish()["counts"] == {"ok": 2}
+
+
+def test_repeated_and_unknown_results_are_ignored_with_a_warning(attempts, caplog):
+    task = attempts(table(6))
+    task.sandbox.script_batches({"repeated": 2, "unknown": 5})
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 6}
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    assert len(task.lines) == 6
+    batch = task.sandbox.batches[0].id
+    assert f"Batch {batch}: 2 custom ids (" in caplog.text
+    assert "have more than one result in it: the first is used" in caplog.text
+    assert (
+        f"Batch {batch}: 5 custom ids ('unknown-0', 'unknown-1', 'unknown-2', …) do not belong to it: their results "
+        "are ignored" in caplog.text
+    )
+
+
+# Batches that are gone, or cannot be read
+
+
+@pytest.mark.parametrize("kind", ["expired results", "another key"])
+def test_a_batch_that_is_gone_fails_the_attempt_once_the_others_have_landed(kind, attempts):
+    task = attempts(table(30))
+    task.step()
+    task.wait()
+    first, second = task.sandbox.batches
+    if kind == "expired results":
+        task.sandbox.expire_batch_results(first.id)
+    else:
+        task.sandbox.script_batches({"call": "get", "status": 404})
+    with pytest.raises(BatchError, match=f"batch {first.id} is gone, with the responses of 20 rows") as raised:
+        task.step()
+    assert raised.value.batch_ids == (first.id,)
+    assert not raised.value.retryable
+    assert "Set on_orphaned_intent='resubmit' to submit these rows again, which is paid again" in str(raised.value)
+    assert len(task.lines) == 10, f"{second.id} has not landed"
+
+
+def test_the_rows_of_a_batch_that_is_gone_are_submitted_again_on_request(attempts, caplog):
+    task = attempts(table(30), options={"on_orphaned_intent": "resubmit"})
+    task.step()
+    task.wait()
+    task.sandbox.expire_batch_results(task.sandbox.batches[0].id)
+    manifest = task.finish()
+    assert (manifest["counts"], task.sizes) == ({"ok": 30}, [20, 10, 20])
+    assert "Its rows are submitted again (on_orphaned_intent)" in caplog.text
+    assert task.journal == []
+
+
+def test_a_batch_whose_account_owes_its_price_lands_after_credits_were_added(attempts):
+    task = attempts(table(30), options={"on_orphaned_intent": "resubmit"})
+    task.step()
+    task.wait()
+    task.sandbox.script_batches({"call": "get", "status": 402})
+    with pytest.raises(PaymentRequiredResponseError, match="The account owes the price of the batch: add credits"):
+        task.step()
+    assert len(task.lines) == 10
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 30}
+    assert task.sizes == [20, 10]
+
+
+def test_an_error_of_the_server_stops_the_step_and_a_retry_continues(attempts):
+    task = attempts(table(30), config=connect("", "sandbox-key"))
+    task.given["config"] = _without_retries(task.sandbox.base_url)
+    task.step()
+    task.wait()
+    task.sandbox.script_batches({"call": "get", "status": 500})
+    with pytest.raises(APIError, match="500") as raised:
+        task.step()
+    assert raised.value.retryable
+    task.retry()
+    assert task.finish()["counts"] == {"ok": 30}
+    assert task.sizes == [20, 10]
+
+
+def test_a_refused_submit_leaves_no_record_and_those_before_it_land(attempts):
+    task = attempts(table(30))
+    task.sandbox.script_batches({}, {"status": 402})
+    with pytest.raises(PaymentRequiredResponseError):
+        task.step()
+    assert (task.sizes, len(task.journal)) == ([20], 2)
+    assert task.enrichment.running_batches() == [task.sandbox.batches[0].id]
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 30}
+    assert task.sizes == [20, 10]
+
+
+# Orphaned intents
+
+
+def test_a_submit_whose_response_was_lost_is_found_in_the_list(attempts, caplog):
+    caplog.set_level(logging.INFO)
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": "after"})
+    waiting = task.step()
+    (batch,) = task.sandbox.batches
+    assert isinstance(waiting, Unfinished)
+    assert waiting.batch_ids == (batch.id,)
+    assert f"It is one of {batch.id}, which is known once they have ended" in caplog.text
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 5}
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    assert f"Batch {batch.id} was found again" in caplog.text
+    assert task.sizes == [5]
+
+
+def test_a_submit_that_never_arrived_is_repeated_in_the_same_step(attempts):
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": True})
+    before = task.clock.now
+    assert isinstance(task.step(), Unfinished)
+    assert task.clock.now - before >= 60
+    assert task.sizes == [5]
+    assert task.finish()["requests_sent"] == 10  # the first ones may have been
+
+
+def test_submits_that_never_arrive_end_the_attempt_and_a_retry_submits_again(attempts):
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": True, "times": 3})
+    with pytest.raises(BatchError, match="5 requests could not be submitted: 3 times in a row") as raised:
+        task.step()
+    assert raised.value.retryable
+    assert (task.sizes, task.journal) == ([], [])
+    task.retry()
+    assert task.finish()["counts"] == {"ok": 5}
+
+
+def test_a_batch_of_another_task_may_be_the_one_until_it_has_ended(attempts, tmp_path):
+    other = attempts(table(5), folder=tmp_path / "other")
+    other.task = "dag.other"
+    other.sandbox.script_batches({}, {"drop": True})
+    other.step()
+    task = attempts(table(5))
+    waiting = task.step()
+    (theirs,) = task.sandbox.batches
+    assert waiting.batch_ids == (theirs.id,)
+    task.wait()
+    assert isinstance(task.step(), Unfinished)
+    assert task.sizes == [5, 5]
+    assert task.finish()["counts"] == other.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+    assert not {row["_response_id"] for row in task.result} & {row["_response_id"] for row in other.result}
+
+
+def test_a_provisional_batch_that_was_deleted_was_not_the_one(attempts, tmp_path):
+    other = attempts(table(5), folder=tmp_path / "other", options={"delete_after": True})
+    other.task = "dag.other"
+    other.sandbox.script_batches({}, {"drop": True})
+    other.step()
+    task = attempts(table(5))
+    waiting = task.step()
+    task.wait()
+    other.step()
+    assert task.sandbox.batches[0].deleted
+    task.statuses = dict.fromkeys(waiting.batch_ids, "gone")
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+
+
+def test_a_provisional_batch_that_cannot_be_read_any_more(attempts):
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": "after"})
+    task.step()
+    task.wait()
+    (batch,) = task.sandbox.batches
+    task.sandbox.expire_batch_results(batch.id)
+    with pytest.raises(BatchError, match="may have been submitted and billed") as raised:
+        task.step()
+    assert raised.value.batch_ids == (batch.id,)
+    assert f"the batches {batch.id} cannot be read" in str(raised.value)
+    task.options["on_orphaned_intent"] = "resubmit"
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+
+
+def test_a_provisional_batch_whose_account_owes_its_price_is_not_given_up(attempts):
+    task = attempts(table(5), options={"on_orphaned_intent": "resubmit"})
+    task.sandbox.script_batches({"drop": "after"})
+    task.step()
+    task.wait()
+    task.sandbox.script_batches({"call": "results", "status": 402})
+    with pytest.raises(PaymentRequiredResponseError):
+        task.step()
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5]
+
+
+def test_an_orphaned_intent_where_the_server_lists_no_batches(attempts):
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": "after"}, *[{"call": "list", "status": 404}] * 2)
+    with pytest.raises(BatchError, match=r"a batch of 5 requests to .* may have been submitted and billed: 404"):
+        task.step()
+    task.options["on_orphaned_intent"] = "resubmit"
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+
+
+@pytest.mark.parametrize("order", ["repeated", "unknown"])
+def test_an_orphaned_batch_is_recognized_by_any_of_its_results(order, attempts):
+    task = attempts(table(5))
+    task.sandbox.script_batches({"drop": "after", order: 3})
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5]
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("jump", [-10 * DAY, -3600.0, 3600.0, 3 * DAY])
+def test_a_clock_that_jumps_between_two_steps(jump, attempts):
+    task = attempts(table(30))
+    shift = [0.0]
+    task.environment["now"] = lambda: task.clock.now + shift[0]
+    task.step()
+    task.wait()
+    shift[0] = jump
+    manifest = task.finish()
+    assert (manifest["counts"], task.sizes) == ({"ok": 30}, [20, 10])
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+
+
+def test_a_clock_that_jumps_far_ahead_fails_the_wait_and_a_clear_waits_again(attempts):
+    task = attempts(table(30))
+    shift = [0.0]
+    task.environment["now"] = lambda: task.clock.now + shift[0]
+    task.step()
+    shift[0] = 30 * DAY
+    with pytest.raises(BatchError, match="the time that a batch may take is over and 2 batches have not ended"):
+        task.step()
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 30}
+    assert task.sizes == [20, 10]
+
+
+@pytest.mark.parametrize("jump", [-DAY / 2, -3600.0, 3600.0, DAY])
+def test_a_clock_that_jumps_after_a_lost_submit(jump, attempts):
+    task = attempts(table(5))
+    shift = [0.0]
+    task.environment["now"] = lambda: task.clock.now + shift[0]
+    task.sandbox.script_batches({"drop": "after"})
+    task.step()
+    shift[0] = jump
+    task.wait()
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5]
+
+
+def test_the_wait_for_a_lost_submit_does_not_depend_on_the_clock(attempts):
+    task = attempts(table(5))
+    times = iter(range(10**6, 0, -1))
+    start = task.clock.now
+    task.environment["now"] = lambda: start + next(times)
+    task.sandbox.script_batches({"drop": True})
+    assert isinstance(task.step(), Unfinished)
+    assert task.sizes == [5]
+
+
+# Files
+
+
+def test_damaged_records_fail_before_anything_is_sent(attempts):
+    contents = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"nonce": 1}',
+        b'{"later": true}',
+    ]
+    task = attempts(table(5))
+    task.step()
+    for kind in ("intent", "id"):
+        (path,) = (Path(task.folder) / "parts").glob(f"*.{kind}.json")
+        saved = path.read_bytes()
+        wrong_types = [
+            saved.replace(b'"model": "openai/gpt-4o-mini"', b'"model": 5'),
+            saved.replace(b'"id": "', b'"id": 3, "x": "'),
+        ]
+        mixed = [saved.replace(b'"fingerprints": ["', b'"fingerprints": ["no hex", "')]
+        for data in [*contents, *(it for it in wrong_types + mixed if it != saved)]:
+            path.write_bytes(data)
+            with pytest.raises(StorageError, match="is damaged or was written by another version") as raised:
+                task.step()
+            assert not raised.value.retryable
+            assert path.name in str(raised.value)
+        path.write_bytes(saved)
+    assert task.sizes == [5]
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5]
+
+
+def test_a_damaged_record_of_a_landing_fails_the_step(attempts):
+    task = attempts(table(30))
+    task.sandbox.script_batches({"seconds": 1.0})
+    task.step()
+    task.clock.sleep(2)
+    task.step()
+    (path,) = (Path(task.folder) / "parts").glob("*.landed.json")
+    saved = path.read_bytes()
+    for data in (b"{}", saved.replace(b'"put_back": []', b'"put_back": [1]'), saved[:-1] + b', "later": 1}'):
+        path.write_bytes(data)
+        with pytest.raises(StorageError, match="is damaged or was written by another version"):
+            task.step()
+    path.write_bytes(saved)
+    assert task.finish()["counts"] == {"ok": 30}
+
+
+def test_other_files_beside_the_parts_do_not_matter(attempts):
+    task = attempts(table(5))
+    task.step()
+    folder = Path(task.folder) / "parts"
+    (folder / "batch-g0001-notes.txt").write_text("mine")
+    (folder / "batch-g0001-00000000-000000000000.later.json").write_text("{}")
+    (folder / "batch-g0001-00000000-000000000000.id.json").write_text('{"id": "left over"}')
+    assert task.finish()["counts"] == {"ok": 5}
+    assert [name for name in task.journal if name.endswith(".id.json")] == []
+
+
+def test_records_that_could_not_be_deleted_do_no_harm(attempts, monkeypatch):
+    from airflow_provider_responses.enrich.storage import LocalStorage
+
+    task = attempts(table(30))
+    task.step()
+    task.wait()
+    delete, deleted = LocalStorage.delete_file, []
+
+    def delete_one(self: Any, name: str) -> None:
+        if "batch-" in name and len(deleted) == 3:
+            raise StorageError("no space", path=name)
+        deleted.append(name) if "batch-" in name else None
+        delete(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete_file", delete_one)
+        with pytest.raises(StorageError, match="no space"):
+            task.step()
+    assert task.journal
+    task.retry()
+    manifest = task.step()
+    assert (manifest["counts"], task.sizes, task.journal) == ({"ok": 30}, [20, 10], [])
+
+
+# Sources that change, and several tasks
+
+
+def test_a_source_that_changes_between_two_steps(attempts):
+    rows = table(12)
+    task = attempts(rows[:8])
+    task.step()
+    task.wait()
+    task.rows = rows[4:]  # r0 to r3 are gone, and r8 to r11 are new
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 8}
+    assert task.sizes == [8, 4]
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    assert [row["id"] for row in task.result] == [row["id"] for row in rows[4:]]
+    task.rows = rows
+    task.clear()
+    manifest = task.finish()
+    assert (manifest["counts"], manifest["requests_sent"], task.sizes) == ({"ok": 12}, 0, [8, 4])
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+
+
+def test_responses_of_rows_that_are_gone_are_written_once(attempts, monkeypatch):
+    task = attempts(table(8))
+    task.step()
+    task.wait()
+    task.rows = table(4)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "airflow_provider_responses.batch.journal.BatchJournal.set_landed", _raise(StorageError("down", path="x"))
+        )
+        with pytest.raises(StorageError, match="down"):
+            task.step()
+    assert len(task.lines) == 8
+    task.retry()
+    manifest = task.finish()
+    assert len(task.lines) == 8
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+
+
+def test_rows_that_are_gone_are_not_sent_again(attempts):
+    task = attempts(table(8), request=typed(output_retries=1), limits=LENIENT)
+    task.sandbox.script_batches({"responses": [{"text": "no JSON"}, {"status": 429}, {"status": 400}], "missing": 2})
+    task.step()
+    task.wait()
+    task.rows = table(8)[7:]
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 1}
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+
+
+def test_a_source_that_is_empty_in_the_next_step(attempts):
+    task = attempts(table(4))
+    task.step()
+    task.wait()
+    task.rows = []
+    assert task.step()["rows"] == 0
+    assert task.sizes == [4]
+
+
+def test_two_tasks_that_share_an_output_wait_for_the_same_batches(attempts):
+    task = attempts(table(30))
+    task.step()
+    other = attempts(table(30))
+    other.task, other.key = "dag.task run=2", "2"
+    assert isinstance(other.step(), Unfinished)
+    task.wait()
+    assert other.step()["counts"] == {"ok": 30}
+    assert task.step()["counts"] == {"ok": 30}
+    assert task.sizes == [20, 10]
+
+
+def test_another_task_cannot_take_an_output_over_whose_task_is_running(attempts):
+    task = attempts(table(30))
+    locked: list[Exception] = []
+
+    def rows() -> Iterator[Any]:
+        other = attempts(table(30))
+        other.task = "dag.other"
+        with pytest.raises(OutputLockedError) as raised:
+            other.step()
+        locked.append(raised.value)
+        yield from [table(30)]
+
+    task.given["read_chunks"] = rows
+    assert isinstance(task.step(), Unfinished)
+    assert len(locked) == 1
+    assert task.sizes == [20, 10]
+
+
+# Ends of the task at any call
+
+
+CALLS = ("create_batch", "get_batch", "list_batches", "iter_batch_results")
+
+
+class Interrupted(BaseException):
+    """As Airflow's timeouts and signal handlers raise it."""
+
+
+def interrupting(name: str, nth: int, interrupt: Callable[[], None], *, is_after: bool) -> Callable[..., Any]:
+    """Return a factory of clients whose nth call of a method is interrupted."""
+    count = [0]
+
+    def make(config: Any) -> ResponsesClient:
+        client = ResponsesClient(config)
+        method = getattr(client, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            count[0] += 1
+            if count[0] == nth and not is_after:
+                interrupt()
+            found = method(*given, **more)
+            if count[0] == nth and is_after:
+                interrupt()
+            return found
+
+        setattr(client, name, call)
+        return client
+
+    return make
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("kind", ["signal", "cancel"])
+def test_a_task_that_is_ended_at_any_call_continues(kind, name, nth, is_after, attempts):
+    task = attempts(table(30))
+
+    def interrupt() -> None:
+        if kind == "cancel":
+            task.enrichment.cancel()
+        else:
+            raise Interrupted
+
+    task.make_client = interrupting(name, nth, interrupt, is_after=is_after)
+    if name == "list_batches":
+        task.sandbox.script_batches({"drop": "after"})
+    with pytest.raises((Interrupted, RequestCancelledError)):
+        task.finish()
+    task.make_client = None
+    task.wait()
+    task.retry()
+    manifest = task.finish()
+    assert manifest["counts"] == {"ok": 30}
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    assert task.sizes == [20, 10]
+
+
+def test_a_cancel_before_the_first_call_submits_nothing(attempts):
+    task = attempts(table(5))
+
+    def rows() -> Iterator[Any]:
+        task.enrichment.cancel()
+        yield table(5)
+
+    task.given["read_chunks"] = rows
+    with pytest.raises(RequestCancelledError):
+        task.step()
+    assert task.sizes == []
+
+
+def _without_retries(base_url: str) -> Any:
+    from dataclasses import replace
+
+    return replace(connect(base_url), max_retries=0)
+
+
+def _raise(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
