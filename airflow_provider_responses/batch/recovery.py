@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CLOCK_SLACK: Final = 3600.0  # seconds between the clocks of workers and of the server, at most
 UPLOAD_SECONDS: Final = 3600.0  # from an intent to its batch, at most
 JUMP: Final = 24 * 3600.0  # seconds by which a clock may have jumped, if the intent seems to be in the future
+LISTED_SECONDS: Final = 29 * 24 * 3600.0  # for which a server lists a batch, at least
 SAMPLE: Final = 100  # results of a batch, of which one shows to which intent it belongs
 NONCE_KEY: Final = "airflow"  # in the metadata of a batch, on servers that have some
 CLOSED: Final = frozenset({404, 410})  # statuses of a read that no retry changes
@@ -89,6 +90,8 @@ def investigate(client: BatchReader, intent: Intent, known: set[str], *, now: fl
         if error.retryable or error.status_code not in {404, 405, 501}:
             raise
         found.reason = str(error)
+    if found.is_absent and now - intent.created > LISTED_SECONDS:
+        found.reason = "its intent is more than 29 days old, and the server may not list such a batch any more"
     return found
 
 

@@ -31,9 +31,9 @@ class ServedBatch:
     id: str
     model: str
     created: float
-    requests: list[dict[str, Any]]
+    requests: list[dict[str, Any]] = field(repr=False)
     status: str = "in_progress"
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list, repr=False)
     message: str | None = None
     is_gone: bool = False
 
@@ -50,8 +50,8 @@ class ServedBatch:
     def paid(self) -> list[str]:
         """The inputs of the requests with a response, which are paid."""
         by_id = {request["custom_id"]: request["body"]["input"] for request in self.requests}
-        found = {it["custom_id"] for it in self.results if it["response"] is not None and it["custom_id"] in by_id}
-        return [by_id[custom_id] for custom_id in by_id if custom_id in found]
+        found = {it["custom_id"] for it in self.results if (it["response"] or {}).get("status_code") == 200}
+        return [text for custom_id, text in by_id.items() if custom_id in found]
 
     def to_json(self, *, results: bool) -> dict[str, Any]:
         counts = {"total": len(self.requests), "completed": len(self.results), "failed": 0}
@@ -126,9 +126,7 @@ class BatchService:
         shown = [
             batch.to_json(results=False)
             for batch in reversed(self.batches.values())
-            if not batch.is_gone
-            and (after is None or batch.created >= after)
-            and (before is None or batch.created <= before)
+            if (after is None or batch.created >= after) and (before is None or batch.created <= before)
         ]
         return httpx.Response(200, json={"data": shown, "has_more": False})
 
@@ -162,11 +160,10 @@ def succeed(request: dict[str, Any], text: str | None = None) -> dict[str, Any]:
 
 def fail(request: dict[str, Any], status: int) -> dict[str, Any]:
     """Return the result of a request that failed."""
-    error = {"message": "it failed", "type": "error", "error_type": "server" if status >= 500 else "invalid_request"}
-    response = {"status_code": status, "request_id": None, "body": {"error": {"code": status, "message": "it failed"}}}
-    return {"id": "result", "custom_id": request["custom_id"], "response": None if status >= 500 else response} | {
-        "error": error
-    }
+    error = {"message": "it failed", "type": "error"}
+    return {"id": "result", "custom_id": request["custom_id"], "response": None, "error": error} | (
+        {} if status >= 500 else {"response": {"status_code": status, "body": {"error": {"message": "it failed"}}}}
+    )
 
 
 def _error(status: int, message: str) -> httpx.Response:

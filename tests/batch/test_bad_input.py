@@ -258,6 +258,21 @@ def test_an_orphaned_intent_where_the_server_lists_no_batches(attempts):
     assert task.sizes == [5, 5]
 
 
+def test_an_orphaned_intent_whose_batch_may_not_be_listed_any_more(attempts):
+    task = attempts(table(5))
+    task.make_client = interrupting("create_batch", 1, _raise(Interrupted()), is_after=False)
+    with pytest.raises(Interrupted):
+        task.step()
+    task.make_client = None
+    task.clock.sleep(30 * DAY)
+    task.retry()
+    with pytest.raises(BatchError, match="may have been submitted and billed: its intent is more than 29 days old"):
+        task.step()
+    task.options["on_orphaned_intent"] = "resubmit"
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 5}
+
+
 @pytest.mark.parametrize("order", ["repeated", "unknown"])
 def test_an_orphaned_batch_is_recognized_by_any_of_its_results(order, attempts):
     task = attempts(table(5))
