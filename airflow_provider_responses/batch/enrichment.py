@@ -97,6 +97,9 @@ class BatchEnrichment(Enrichment):
         """Return the ids of submitted batches whose results are not written; the server runs and bills them."""
         return [record.batch_id for record in self._journal.unlanded if record.batch_id is not None]
 
+    def _acquire(self) -> None:
+        self.store.acquire(resume=self.job.resume, generation=(self._totals or {}).get("generation"))
+
     def _read_parts(self, index: Index) -> EarlierResponses:
         earlier = super()._read_parts(index)
         if self._totals is not None:
@@ -214,7 +217,11 @@ class BatchEnrichment(Enrichment):
             )
         self._report.log_warnings(context.index)
         raise _BatchesUnfinishedError(
-            Unfinished(batch_ids=batch_ids, deadline=deadline, totals=self._report.to_totals())
+            Unfinished(
+                batch_ids=batch_ids,
+                deadline=deadline,
+                totals={**self._report.to_totals(), "generation": self.store.generation},
+            )
         )
 
     def _clean_up(self) -> None:

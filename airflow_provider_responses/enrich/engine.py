@@ -110,7 +110,7 @@ class Enrichment:
 
     def _run(self, rows: IndexedRows, index: Index, scratch: Path) -> dict[str, Any]:
         check_owner(self.store, self.store.read_manifest())
-        self.store.acquire(resume=self.job.resume)
+        self._acquire()
         is_lost = False
         try:
             manifest = self.store.read_manifest()
@@ -139,6 +139,9 @@ class Enrichment:
         finally:
             if not is_lost:
                 self._release()
+
+    def _acquire(self) -> None:
+        self.store.acquire(resume=self.job.resume)
 
     def _needs_trial(self) -> bool:
         return bool(self._report.pending)

@@ -107,14 +107,16 @@ class OutputStore:
         """Seconds until the lease lapses, 0 if it has lapsed."""
         return max(0.0, self._expires - self._now())
 
-    def acquire(self, *, resume: bool) -> None:
+    def acquire(self, *, resume: bool, generation: int | None = None) -> None:
         """
         Take the lease.
 
         :param resume: whether to use the responses that are there. Otherwise a new generation begins, unless this task
             has begun one already. A generation without responses that another task began is skipped.
+        :param generation: of an earlier step of this attempt, which let go of the lease.
         :raises OutputLockedError: if another task writes here.
-        :raises ConfigurationError: if another mapped task, or another iteration of the task's loop, writes here.
+        :raises ConfigurationError: if another mapped task, or another iteration of the task's loop, writes here, or if
+            another task has begun a generation since that step.
         :raises StorageError: if nothing can be read or written here.
         """
         self._lease = lease = lease_in(self.storage, self._token, self._sleep)
@@ -122,6 +124,8 @@ class OutputStore:
             number, found = lease.latest()
             self._refuse_others(found)
             self._choose_generation(found, resume=resume)
+            if generation is not None:
+                self._keep_generation(found, generation)
             claim = self._claims(self.lease_seconds)
             if (mine := lease.take(number, claim)) is not None:
                 self._claim, self._expires = mine, claim.expires
@@ -171,8 +175,20 @@ class OutputStore:
                 retry_after=left,
             )
 
+    def _keep_generation(self, found: Claim | None, generation: int) -> None:
+        """Refuse to send the rows once more, after another task has begun to do so with ``resume=False``."""
+        if found is not None and found.generation != generation:
+            raise ConfigurationError(
+                f"output_path {str(self.path)!r} was taken over by {found.owner} with resume=False while this task "
+                "waited for its batches, which are billed, unused; let one run at a time write there, or give each its "
+                "own output_path"
+            )
+        self.generation = generation
+        self._latest_generation = max(generation, found.latest_generation if found else generation)
+
     def _choose_generation(self, found: Claim | None, *, resume: bool) -> None:
-        there = {_generation(name) for name in self._part_names()}
+        files = self.storage.list_names(PARTS)
+        there = {_generation(name) for name in files if name.startswith(("part-g", "batch-g"))}
         self.generation = found.generation if found else max(there, default=1)
         self._latest_generation = max({found.generation, found.latest_generation} | there if found else {1} | there)
         is_new = found is None or found.idempotency_key != self.writer.idempotency_key
@@ -440,5 +456,5 @@ def _rows_of(part: bytes) -> list[dict[str, Any]]:
 
 
 def _generation(name: str) -> int:
-    text = name.removeprefix("part-g").split("-")[0]
+    text = name.removeprefix("batch-g").removeprefix("part-g").split("-")[0]
     return int(text) if text.isdigit() else 0

@@ -15,6 +15,7 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
     APIError,
     BatchError,
+    ConfigurationError,
     OutputLockedError,
     PaymentRequiredResponseError,
     RequestCancelledError,
@@ -489,6 +490,45 @@ def test_two_tasks_that_share_an_output_wait_for_the_same_batches(attempts):
     assert task.sizes == [20, 10]
 
 
+def test_two_runs_that_share_an_output_with_resume_false_do_not_submit_again_and_again(attempts):
+    task, other = attempts(table(5), resume=False), attempts(table(5), resume=False)
+    other.task, other.key = "dag.task run=2", "2"
+    task.step()
+    other.step()
+    with pytest.raises(ConfigurationError, match=r"was taken over by dag\.task run=2 with resume=False") as raised:
+        task.step()
+    assert not raised.value.retryable
+    assert other.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+
+
+def test_a_run_that_resumes_uses_batches_of_a_generation_without_responses(attempts):
+    task = attempts(table(5))
+    task.finish()
+    task.given["resume"] = False
+    task.clear()
+    task.step()
+    other = attempts(table(5))
+    other.task, other.key = "dag.task run=2", "2"
+    assert other.finish()["counts"] == {"ok": 5}
+    assert task.finish()["counts"] == {"ok": 5}
+    assert task.sizes == [5, 5]
+
+
+def test_responses_of_a_step_that_was_killed_count_in_its_repetition(attempts, monkeypatch):
+    task = attempts(table(5))
+    task.step()
+    task.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr("airflow_provider_responses.batch.journal.BatchJournal.set_landed", _raise(Interrupted()))
+        with pytest.raises(Interrupted):
+            task.step()
+    manifest = task.step()  # with the totals that the trigger has carried
+    assert manifest["counts"] == {"ok": 5}
+    assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    assert len(task.lines) == 5
+
+
 def test_another_task_cannot_take_an_output_over_whose_task_is_running(attempts):
     task = attempts(table(30))
     locked: list[Exception] = []
@@ -586,7 +626,7 @@ def _without_retries(base_url: str) -> Any:
     return replace(connect(base_url), max_retries=0)
 
 
-def _raise(error: Exception) -> Callable[..., None]:
+def _raise(error: BaseException) -> Callable[..., None]:
     def fail(*_: Any) -> None:
         raise error
 
