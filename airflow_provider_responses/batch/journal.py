@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INTENT, ID, LANDED = "intent", "id", "landed"
 _T = TypeVar("_T")
-_FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
+_FINGERPRINT: Final = re.compile(r"(?:[0-9a-f]{2})+")
 
 NONCE_DIGITS: Final = 12
 _NAME: Final = re.compile(r"batch-g(\d+)-([0-9a-f]{8})-([0-9a-f]{12})\.(intent|id|landed)\.json")

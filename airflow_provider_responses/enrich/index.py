@@ -266,8 +266,12 @@ class Index:
         return int(self._db.execute(query).fetchone()[0])
 
     def failed_requests(self) -> set[bytes]:
-        """Return the fingerprints of the requests whose last outcome is a failure."""
-        return {row[0] for row in self._db.execute("SELECT fingerprint FROM outcomes WHERE status = 'failed'")}
+        """Return the fingerprints of the requests whose last outcome is a failure, and that are not held."""
+        query = (
+            "SELECT fingerprint FROM requests JOIN outcomes USING (fingerprint) WHERE status = 'failed' "
+            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint)"
+        )
+        return {row[0] for row in self._db.execute(query)}
 
     def first_invalid(self) -> tuple[int, str, str] | None:
         """Return position, key and error of the first row that is not sent."""

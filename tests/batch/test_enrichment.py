@@ -253,7 +253,7 @@ def test_fewer_requests_than_batch_threshold_are_sent_again_live(attempts, caplo
     manifest = task.finish()
     assert manifest["counts"] == {"ok": 6}
     assert (task.sizes, task.live) == ([6], ["Mood of hello 0", "Mood of hello 1"])
-    assert "2 requests are sent live: batches have left over fewer than batch_threshold" in caplog.text
+    assert "2 requests are sent live: they are left over, and fewer than batch_threshold" in caplog.text
     assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
     assert manifest["requests_sent"] == 8
 
