@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.triggers.base import TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_responses.batch.polling import Finish, Poll, Wait
 from airflow_provider_responses.batch.waiting import (
@@ -32,6 +33,9 @@ __all__ = ["ResponsesBatchTrigger"]
 
 POLLS_AT_ONCE: Final = 8  # of one task
 CANCEL_TIMEOUT: Final = 10.0  # seconds; Airflow ends `on_kill` after 30
+ENDED_STATES: Final = frozenset({"failed", "success", "skipped"})  # of a task that nothing resumes
+
+_ENDINGS: Final[set[asyncio.Task[None]]] = set()  # those of `on_kill` that run; an event loop has no strong references
 
 
 class ResponsesBatchTrigger(ProviderTrigger):
@@ -62,10 +66,60 @@ class ResponsesBatchTrigger(ProviderTrigger):
         yield cast("Any", TriggerEvent)(event)
 
     async def on_kill(self) -> None:
-        """Cancel the batches where the server can; log which ones run on. Airflow has cancelled :meth:`run` before."""
-        running = self._running()
-        if not running:
+        """
+        Cancel the batches of a task that a user has ended, where the server can; log which ones run on.
+
+        Airflow calls this also when the task is cleared, and its next attempt waits for the same batches; Airflow 3.3
+        even when another triggerer takes the trigger over. Only the state of the task shows the difference.
+        """
+        if not (running := self._running()):
             return
+        ending = asyncio.create_task(self._end(running))
+        _ENDINGS.add(ending)
+        ending.add_done_callback(_ENDINGS.discard)
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # Airflow 3.3 and 3.4 cancel this method each second until it ends, instead of after 30 seconds.
+                self.log.debug("Airflow ends `on_kill` before it is done")
+
+    async def _end(self, running: tuple[str, ...]) -> None:
+        """Cancel batches, or log which ones run on."""
+        try:
+            state = await self._task_state()
+        except Exception as error:  # noqa: BLE001  whatever the cause: nothing is cancelled by mistake
+            self.log.warning(
+                "It is unknown whether a user ended the task (%s: %s). Its batches run on and are billed: %s",
+                type(error).__name__,
+                error,
+                ", ".join(running),
+            )
+            return
+        if state in ENDED_STATES:
+            await self._cancel_where_possible(running)
+            return
+        self.log.info(
+            "The task was cleared, or waits in another triggerer (its state: %s). Its batches run on, and it waits for "
+            "the same ones: %s",
+            state or "none",
+            ", ".join(running),
+        )
+
+    async def _task_state(self) -> str | None:
+        """Return the present state of the task, which is None after a clear."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ti: Any = self.task_instance
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        if name not in states.get(ti.run_id, {}):
+            raise LookupError(f"Airflow has no state of {name}")
+        return cast("str | None", states[ti.run_id][name])
+
+    async def _cancel_where_possible(self, running: tuple[str, ...]) -> None:
         try:
             wait = BatchWait.from_kwargs(self.kwargs)
             config = (await shared_config(wait.conn_id)).for_call(RequestOptions(base_url=wait.base_url))

@@ -9,6 +9,7 @@ import math
 from typing import ClassVar
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.triggers.base_trigger import exclude_from_garbage_collection
-from airflow_provider_responses.triggers.batches import POLLS_AT_ONCE, ResponsesBatchTrigger
+from airflow_provider_responses.triggers.batches import _ENDINGS, POLLS_AT_ONCE, ResponsesBatchTrigger
 from tests.airflow_fakes import TaskInstance
 from tests.execution_modes import first_event, revive, through_the_database
 
@@ -31,6 +32,7 @@ NOW = 1_000_000.0
 HOUR = 3600.0
 REQUEST = {"custom_id": "one", "body": {"input": "purple elephants"}}
 CONNECTION = "AIRFLOW_CONN_RESPONSES_DEFAULT"
+STATES = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
 
 
 class Clock:
@@ -359,11 +361,14 @@ class TestStoredArguments:
         assert gc.get_freeze_count() > 0
 
 
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="earlier triggerers do not call on_kill")
 class TestKill:
     class Server(AsyncResponsesClient):
         """A client of a server that can cancel batches."""
 
         cancelled: ClassVar[list[str]] = []
+        is_asked: ClassVar[asyncio.Event] = asyncio.Event()
+        is_open: ClassVar[asyncio.Event | None] = None
 
         async def get_batch(self, batch_id, *, options=None):
             raise InternalServerResponseError("down", status_code=500)
@@ -371,7 +376,25 @@ class TestKill:
         async def cancel_batch(self, batch_id, *, options=None):
             if batch_id == "batch-2":
                 raise InternalServerResponseError("the server is down", status_code=500)
+            self.is_asked.set()
+            if self.is_open is not None:
+                await self.is_open.wait()
             self.cancelled.append(batch_id)
+
+    @pytest.fixture(autouse=True)
+    def task_states(self, monkeypatch):
+        """Return the states that Airflow has: those of the task of the tests, which a user has ended."""
+        states = {"scheduled__2026-01-01": {"ask": "failed"}}
+
+        def get_task_states(*, dag_id, task_ids, run_ids, map_index):
+            assert (dag_id, task_ids, run_ids) == ("nightly", ["ask"], ["scheduled__2026-01-01"])
+            assert map_index in {-1, 3}
+            return states
+
+        monkeypatch.setattr(
+            "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", get_task_states
+        )
+        return states
 
     @pytest.fixture
     def open_server(self, monkeypatch):
@@ -398,14 +421,77 @@ class TestKill:
         asyncio.run(trigger.on_kill())
         assert "A user ended the task" not in shown()
 
-    def test_another_server_is_asked_to_cancel_them_and_failures_are_logged(self, open_server, monkeypatch, shown):
+    @pytest.fixture
+    def cancelled(self, open_server, monkeypatch):
+        """Return the ids of the batches that a server has cancelled."""
         monkeypatch.setattr("airflow_provider_responses.client.AsyncResponsesClient", self.Server)
         self.Server.cancelled.clear()
+        return self.Server.cancelled
+
+    def test_another_server_is_asked_to_cancel_them_and_failures_are_logged(self, cancelled, shown):
         asyncio.run(make(["batch-1", "batch-2", "batch-3"]).on_kill())
         logged = shown()
-        assert sorted(self.Server.cancelled) == ["batch-1", "batch-3"]
+        assert sorted(cancelled) == ["batch-1", "batch-3"]
         assert "batch batch-1 is being cancelled" in logged
         assert "run on and are billed: batch-2 (it could not be cancelled: the server is down)" in logged
+
+    @pytest.mark.parametrize("state", ["success", "skipped"])
+    def test_a_task_that_is_marked_otherwise_has_ended_too(self, cancelled, task_states, state):
+        task_states["scheduled__2026-01-01"] = {"ask": state}
+        asyncio.run(make(["batch-1"]).on_kill())
+        assert cancelled == ["batch-1"]
+
+    # None: it was cleared. deferred: another triggerer has taken over its trigger.
+    @pytest.mark.parametrize("state", [None, "scheduled", "queued", "running", "deferred"])
+    def test_nothing_is_cancelled_while_the_task_goes_on(self, cancelled, task_states, state, shown):
+        task_states["scheduled__2026-01-01"] = {"ask": state}
+        asyncio.run(make(["batch-1", "batch-3"]).on_kill())
+        assert cancelled == []
+        logged = shown()
+        assert f"(its state: {state or 'none'}). Its batches run on, and it waits for the same ones" in logged
+        assert "batch-1, batch-3" in logged
+        assert "A user ended the task" not in logged
+
+    def test_the_state_of_a_mapped_task_is_that_of_its_own_instance(self, cancelled, task_states):
+        trigger = make(["batch-1"])
+        trigger.task_instance.map_index = 3
+        task_states["scheduled__2026-01-01"] = {"ask": "failed", "ask_2": "failed", "ask_3": None}
+        asyncio.run(trigger.on_kill())
+        assert cancelled == []
+        task_states["scheduled__2026-01-01"]["ask_3"] = "failed"
+        asyncio.run(trigger.on_kill())
+        assert cancelled == ["batch-1"]
+
+    @pytest.mark.parametrize("is_broken", [True, False])
+    def test_nothing_is_cancelled_if_the_state_of_the_task_is_unknown(
+        self, cancelled, task_states, monkeypatch, is_broken, shown
+    ):
+        task_states.clear()  # its run was deleted
+        if is_broken:
+            monkeypatch.delattr(STATES)
+        asyncio.run(make(["batch-1"]).on_kill())
+        assert cancelled == []
+        logged = shown()
+        assert "It is unknown whether a user ended the task" in logged
+        assert ("AttributeError" if is_broken else "LookupError: Airflow has no state of ask") in logged
+        assert "Its batches run on and are billed: batch-1" in logged
+
+    async def test_batches_are_cancelled_although_airflow_ends_on_kill_before(self, cancelled, monkeypatch, shown):
+        monkeypatch.setattr(self.Server, "is_asked", asyncio.Event())
+        monkeypatch.setattr(self.Server, "is_open", asyncio.Event())
+        killing = asyncio.create_task(asyncio.wait_for(make(["batch-1"]).on_kill(), timeout=30))
+        await self.Server.is_asked.wait()
+        (ending,) = _ENDINGS
+        for _ in range(3):  # as a triggerer does each second
+            killing.cancel("user-action")
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert cancelled == []
+        self.Server.is_open.set()
+        await ending
+        assert cancelled == ["batch-1"]
+        assert "batch batch-1 is being cancelled" in shown()
+        await asyncio.wait([killing])
 
     def test_a_client_that_cannot_cancel_names_the_batches(self, open_server, monkeypatch, shown):
         monkeypatch.setattr(AsyncResponsesClient, "cancel_batch", None, raising=False)
