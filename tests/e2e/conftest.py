@@ -8,6 +8,7 @@ so that many cases can run at once.
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_provider_responses.sandbox import LedgerEntry, Sandbox
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.deployment import Deployment, TaskInstance
 
 # Only the environment of `make e2e` has PostgreSQL's drivers.
@@ -56,6 +59,15 @@ TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_completed")
 CLEARED_WAITING = "cleared_waiting"
 RESUMES = ("resume_fails_once", "reading_dies_once")
 ENRICHED = ("process_killed", "user_ends_it")
+BATCHED = (
+    "killed_before_post",
+    "killed_after_post_running",
+    "killed_after_post_finished",
+    "killed_while_landing",
+    "triggerer_killed",
+    "marked_failed",
+)
+OPENAI_BATCHED = ("marked_failed", "cleared")  # of a server that can cancel batches
 LOOPED = ("looped",) if AIRFLOW_V_3_4_PLUS else ()
 ITERATIONS = 3
 
@@ -144,6 +156,79 @@ for name in {dag_ids!r}:
         )
 """
 
+BATCH_ROWS = 300
+BATCH_SIZE = 100
+PART_ROWS = 40
+# The first attempt of a task ends in its own SIGKILL, at the point that its name says.
+BATCH_FILE = """
+import datetime
+import os
+import signal
+from dataclasses import replace
+
+from airflow.sdk import DAG
+
+from airflow_provider_responses.batch import orphans
+from airflow_provider_responses.client import ResponsesClient
+from airflow_provider_responses.enrich.output_store import OutputStore
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+
+def killed_at_call(number, original, *, before):
+    calls = []
+
+    def call(*args, **kwargs):
+        calls.append(args)
+        if before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if not before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return call
+
+
+class KilledOnce(ResponsesEnrichOperator):
+    def set_kill_point(self, context):
+        # An intent whose batch the server does not list at once has none.
+        vars(orphans).update({{name: 0 for name in vars(orphans) if name.startswith("GRACE")}})
+        if context["ti"].try_number > 1:
+            return
+        if "before_post" in self.dag_id:
+            ResponsesClient.create_batch = killed_at_call(2, ResponsesClient.create_batch, before=True)
+        elif "after_post" in self.dag_id:
+            ResponsesClient.create_batch = killed_at_call(2, ResponsesClient.create_batch, before=False)
+        elif "while_landing" in self.dag_id:
+            OutputStore.append = killed_at_call(1, OutputStore.append, before=False)
+
+    def environment(self, report):
+        return replace(super().environment(report), part_rows={part_rows})
+
+    def execute(self, context):
+        self.set_kill_point(context)
+        return super().execute(context)
+
+    def execute_complete(self, context, event):
+        self.set_kill_point(context)
+        return super().execute_complete(context, event)
+
+
+for name in {dag_ids!r}:
+    with DAG(name, schedule=None, default_args={{"retries": 2, "retry_delay": datetime.timedelta(seconds=1)}}):
+        KilledOnce(
+            task_id="{task}",
+            conn_id=name,
+            model="openai/gpt-4o-mini",
+            source="{source}",
+            input="Mood of: {{{{ row.text }}}}",
+            key="id",
+            output_path="{folder}/" + name,
+            mode="batch",
+            limits={{"max_batch_requests": {size}}},
+        )
+"""
+
 
 @dataclass
 class Case:
@@ -213,22 +298,36 @@ def case_names() -> Sequence[tuple[str, str]]:
     """Return every pair of a mode and a case."""
     names = [(mode, name) for mode in MODES for name in SINGLE_REQUESTS + LOOPED]
     names += [("worker", name) for name in KILLS]
+    names += [("batches", name) for name in BATCHED] + [("openai_batches", name) for name in OPENAI_BATCHED]
     names += [("enrich", name) for name in ENRICHED]
     names += [("from_trigger", CLEARED_WAITING)]
     return names + [(mode, name) for mode in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
 
+def batch_dags(dag_ids: Sequence[str], home: Path) -> str:
+    """Write the table of the batches, and return the file of their DAGs."""
+    table = home / "reviews.jsonl"
+    table.write_text("".join(json.dumps({"id": n, "text": f"review {n}"}) + "\n" for n in range(BATCH_ROWS)))
+    return BATCH_FILE.format(
+        dag_ids=dag_ids, task=TASK, source=table, folder=home / "enriched", size=BATCH_SIZE, part_rows=PART_ROWS
+    )
+
+
 @pytest.fixture(scope="session")
 def cases() -> Iterator[dict[tuple[str, str], Case]]:
     """Start Airflow with all cases, none of them running."""
-    from tests.e2e.deployment import Deployment, ended_by_sigterm
+    from tests.e2e.deployment import QUICK_HEARTBEATS, Deployment, ended_by_sigterm
 
     with ExitStack() as stack:
-        sandboxes = {names: stack.enter_context(Sandbox()) for names in case_names()}
+        sandboxes = {
+            (mode, name): stack.enter_context(Sandbox(dialect="open" if mode == "openai_batches" else "openrouter"))
+            for mode, name in case_names()
+        }
         dag_ids = {names: "_".join(names) for names in sandboxes}
         stack.enter_context(ended_by_sigterm())
         connections = {dag_ids[names]: sandbox.connection for names, sandbox in sandboxes.items()}
-        deployment = stack.enter_context(Deployment(connections=connections))
+        settings = QUICK_HEARTBEATS | {"RESPONSES__BATCH_POLL_INTERVAL": 0.2}
+        deployment = stack.enter_context(Deployment(connections=connections, settings=settings))
         arguments = {
             dag_id: {
                 "model": "openai/gpt-4o-mini",
@@ -246,4 +345,6 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
             dag_ids=enriched, task=TASK, rows=ROWS, folder=deployment.home / "enriched", at_once=AT_ONCE
         )
         deployment.write_dag("enrich", source, *enriched)
+        batched = [dag_id for (mode, _), dag_id in dag_ids.items() if mode.endswith("batches")]
+        deployment.write_dag("batches", batch_dags(batched, deployment.home), *batched)
         yield {names: Case(dag_ids[names], deployment, sandbox) for names, sandbox in sandboxes.items()}

@@ -313,9 +313,16 @@ class Deployment:
             columns = "task_id, map_index, state, try_number, max_tries, next_method, trigger_id, pid"
             query = f"SELECT {columns} FROM {TASK_TABLE} WHERE dag_id = %s AND run_id = %s"  # noqa: S608
             texts += [columns, *map(str, self.query(query, dag_id, run_id))]
-            folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
-            texts += [tail(path, 20) for path in sorted(folder.rglob("*.log*")) if path.is_file()]
+            texts += [tail(path, 20) for path in self._log_files(dag_id, run_id)]
         return "\n".join([*texts, *(tail(service.log, 15) for service in self.services.values())])
+
+    def task_log(self, dag_id: str, run_id: str) -> str:
+        """Return the logs of all attempts of a run's tasks, also those of their triggers."""
+        return "\n".join(path.read_text(errors="replace") for path in self._log_files(dag_id, run_id))
+
+    def _log_files(self, dag_id: str, run_id: str) -> list[Path]:
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
+        return sorted(path for path in folder.rglob("*.log*") if path.is_file())
 
     def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read Airflow's database."""
@@ -344,6 +351,10 @@ class Deployment:
     def kill_service(self, name: str) -> None:
         """SIGKILL a service with all that it has started."""
         self.services.pop(name).kill()
+
+    def stop_service(self, name: str) -> None:
+        """Stop a service as its users do: by SIGTERM."""
+        stop([self.services.pop(name)])
 
     def start_service(self, name: str) -> None:
         """Start a service again."""
