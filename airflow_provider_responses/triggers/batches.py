@@ -81,7 +81,7 @@ class ResponsesBatchTrigger(ProviderTrigger):
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
-                # Airflow 3.3 and 3.4 cancel this method each second until it ends, instead of after 30 seconds.
+                # Airflow 3.3 and 3.4 cancel this method each second until it ends, and not after 30 seconds.
                 self.log.debug("Airflow ends `on_kill` before it is done")
 
     async def _end(self, running: tuple[str, ...]) -> None:
