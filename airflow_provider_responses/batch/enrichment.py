@@ -224,6 +224,9 @@ class BatchEnrichment(Enrichment):
             )
         )
 
+    def _invalid_before(self) -> Mapping[bytes, int]:
+        return {bytes.fromhex(it): count for it, count in Leftovers.of(self._journal).invalid.items()}
+
     def _clean_up(self) -> None:
         super()._clean_up()
         self._journal.clean_up()

@@ -64,6 +64,10 @@ class BatchOptions:
             return started + self.finish_within
         return submitted + MAX_BATCH_SECONDS
 
+    def is_over(self, started: float, now: float) -> bool:
+        """Return whether ``finish_within`` is over."""
+        return self.finish_within is not None and now >= started + self.finish_within
+
     def has_time(self, started: float, now: float) -> bool:
         """Return whether a batch that is submitted now can be expected to end in time."""
         return self.finish_within is None or started + self.finish_within - now >= COMPLETION_WINDOW

@@ -63,6 +63,8 @@ class Submission:
         """
         if not self._wants_batches():
             return None
+        if self._context.options.is_over(self._context.started, self._context.now()):
+            return self._hold_overdue()
         limits, left_out, count = self._context.job.limits, list[bytes](), 0
         packer = Packer(limits, room=self._room(), has_pilot=not self._has_unlanded)
         self._prices = self._read_prices()
@@ -86,6 +88,19 @@ class Submission:
                 "from there"
             )
         return None
+
+    def _hold_overdue(self) -> BatchError | None:
+        """Hold all requests that are left, since ``finish_within`` is over; return the error, if there are any."""
+        count = 0
+        for requests in chunks(self._context.index):
+            self._context.index.hold(request.fingerprint for request in requests)
+            count += len(requests)
+        if not count:
+            return None
+        return BatchError(
+            f"finish_within is over and {count} requests are left; none of them is submitted. All responses are saved: "
+            "clear the task to submit the rest, with more time"
+        )
 
     def _wants_batches(self) -> bool:
         """Return whether ``mode`` asks for batches of the requests that are left."""

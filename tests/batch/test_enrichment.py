@@ -258,6 +258,14 @@ def test_fewer_requests_than_batch_threshold_are_sent_again_live(attempts, caplo
     assert manifest["requests_sent"] == 8
 
 
+def test_an_invalid_output_that_is_sent_again_live_stays_within_output_retries(attempts):
+    task = attempts(table(2), options={"batch_threshold": 3}, request=typed(output_retries=1), limits=LENIENT)
+    task.sandbox.script_batches({"responses": [{"text": "no JSON"}]})
+    task.sandbox.script({"text": "no JSON"}, {"text": "no JSON"})
+    assert task.finish()["counts"] == {"ok": 1, "invalid_output": 1}
+    assert len(task.live) == 1
+
+
 def test_as_many_requests_as_batch_threshold_are_sent_again_in_a_batch(attempts):
     task = attempts(table(6), options={"batch_threshold": 2}, request=typed(output_retries=1))
     task.sandbox.script_batches({"responses": [{"text": "no JSON"}, {"status": 429}]})
@@ -583,6 +591,19 @@ def test_finish_within_ends_the_wait(attempts):
     task.clock.sleep(600)
     with pytest.raises(BatchError, match="finish_within is over and 1 batches have not ended"):
         task.step()
+
+
+def test_nothing_is_submitted_once_finish_within_is_over(attempts):
+    task = attempts(table(4), options={"finish_within": SECONDS / 2})
+    task.sandbox.script_batches({"ending": "expired", "ending_share": 0.5})
+    task.step()
+    task.wait()
+    with pytest.raises(BatchError, match="finish_within is over and 2 requests are left; none of them is submitted"):
+        task.step()
+    assert task.sizes == [4]
+    task.clear()
+    assert task.finish()["counts"] == {"ok": 4}
+    assert task.sizes == [4, 2]
 
 
 # No rows
