@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from airflow_provider_responses.batch.context import Unfinished
 from airflow_provider_responses.batch.enrichment import BatchEnrichment
 from airflow_provider_responses.batch.options import BatchOptions
+from airflow_provider_responses.client import ResponsesClient
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import Writer
@@ -135,3 +136,39 @@ def batch_sandbox(**arguments: Any) -> Iterator[Sandbox]:
     """Run a sandbox whose batches take 1,000 seconds of the test's clock."""
     with Sandbox(batch_seconds=SECONDS, clock=Clock(), **arguments) as sandbox:
         yield sandbox
+
+
+class Interrupted(BaseException):
+    """As Airflow's timeouts and signal handlers raise it."""
+
+
+def interrupting(name: str, nth: int, interrupt: Callable[[], None], *, is_after: bool) -> Callable[..., Any]:
+    """Return a factory of clients whose nth call of a method is interrupted."""
+    count = [0]
+
+    def make(config: Any) -> ResponsesClient:
+        client = ResponsesClient(config)
+        method = getattr(client, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            count[0] += 1
+            if count[0] == nth and not is_after:
+                interrupt()
+            found = method(*given, **more)
+            if count[0] == nth and is_after:
+                interrupt()
+            return found
+
+        setattr(client, name, call)
+        return client
+
+    return make
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    """Return a function that raises an error."""
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
