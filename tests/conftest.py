@@ -48,6 +48,7 @@ pytest_plugins = ["airflow_provider_responses.testing"]
 # They wait for processes, or for whole runs of DAGs, for seconds each.
 LONGEST = frozenset(
     {
+        "test_batch_crashes.py",
         "test_dags.py",
         "test_examples.py",
         "test_kill.py",
