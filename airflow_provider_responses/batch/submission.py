@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.batch.estimate import TokenPrice, batch_prices, estimate
 from airflow_provider_responses.batch.journal import NONCE_DIGITS, Intent
 from airflow_provider_responses.batch.packing import Candidate, Package, Packer
 from airflow_provider_responses.batch.recovery import NONCE_KEY
@@ -23,6 +22,7 @@ from airflow_provider_responses.exceptions import (
     NotFoundResponseError,
     ResponsesError,
 )
+from airflow_provider_responses.task.prices import TokenPrice, batch_prices, estimate
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Leftovers, StepContext

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
     from airflow_provider_responses.task.arguments import Arguments
+    from airflow_provider_responses.task.request import TaskRequest
 
 __all__ = ["responses_task"]
 
@@ -55,14 +56,21 @@ class _ResponsesDecoratedOperator(PushesXComs, DecoratedOperator, ResponsesOpera
         if self._arguments_error is not None:
             self._fail_unsent(context, self._arguments_error)
         self._function_started_at = time.monotonic()  # the function's time counts against execution_timeout
-        context_merge(context, self.op_kwargs)
-        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        returned = self.python_callable(*self.op_args, **kwargs)
+        returned = self._call_function(context)
         try:
             self._returned = returned_fields(returned)
         except ResponsesError as error:
             self._fail_unsent(context, error)
         return super().execute(context)
+
+    def _call_function(self, context: Context) -> Any:
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        return self.python_callable(*self.op_args, **kwargs)
+
+    def request_to_estimate(self, context: Context) -> TaskRequest:
+        self._returned = returned_fields(self._call_function(context))
+        return super().request_to_estimate(context)
 
     def _arguments(self) -> Arguments:
         arguments = super()._arguments()

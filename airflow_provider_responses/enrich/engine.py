@@ -13,10 +13,10 @@ import logging
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from airflow_provider_responses.enrich import parquet_result, result
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
@@ -48,6 +48,8 @@ from airflow_provider_responses.exceptions import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MIN_FAILURES: Final = 50  # requests, before an attempt ends early because most of them fail
 
@@ -85,11 +87,30 @@ class Enrichment:
 
         :raises ResponsesError: if the attempt stopped or failed. Written responses are saved for the next attempt.
         """
+        return self._with_index(self._run)
+
+    def examine(self, read: Callable[[Index, Report], T]) -> T:
+        """
+        Index the source, read the responses of earlier attempts, and return what ``read`` returns.
+
+        Nothing is sent and nothing is written.
+        """
+
+        def examine(rows: IndexedRows, index: Index, _: Path) -> T:
+            check_owner(self.store, self.store.read_manifest())
+            self.store.look(resume=self.job.resume)
+            self._index_source(rows, index, None)
+            self._read_parts(index)
+            return read(index, self._report)
+
+        return self._with_index(examine)
+
+    def _with_index(self, run: Callable[[IndexedRows, Index, Path], T]) -> T:
         rows = IndexedRows(self.job, self.columns, self._index_request)
         with fewer_collections(), tempfile.TemporaryDirectory(prefix="responses-enrich-") as scratch:
             try:
                 with contextlib.closing(self.environment.open_index(Path(scratch, "index.sqlite"))) as index:
-                    return self._run(rows, index, Path(scratch))
+                    return run(rows, index, Path(scratch))
             except sqlite3.OperationalError as error:
                 raise StorageError(
                     f"the index of the rows in {scratch} cannot be written ({error}); it needs about as much space as "
@@ -101,6 +122,10 @@ class Enrichment:
         """Stop at once, from any thread or a signal handler. Responses that have arrived are written."""
         self._cancelled = reason or RequestCancelledError("the task was ended; all responses are saved")
         self._call_sender("cancel", self._cancelled)
+
+    def running_batches(self) -> list[str]:
+        """Return the ids of batches that run on if the task ends."""
+        return []
 
     def _call_sender(self, method: str, reason: BaseException) -> None:
         """Stop or cancel the sender from another thread, if there is one yet."""
@@ -122,6 +147,8 @@ class Enrichment:
                 check_changed_requests(index, self.job, self._report.rows)
                 if self.job.trial is not None and self._needs_trial():
                     self.job.trial(self._trial_rows(index, lease))
+                if self.job.check_price is not None and self._needs_trial():
+                    self.job.check_price(self.job, index, self._report)
                 self._report.log_start()
                 self.store.confirm()
                 self._begin_budget(earlier)
@@ -180,7 +207,7 @@ class Enrichment:
         except (OSError, ResponsesError) as error:
             log.warning("%s: the lease could not be released, and lapses by itself. %s", self.store.path, error)
 
-    def _index_source(self, rows: IndexedRows, index: Index, lease: LeaseKeeper) -> None:
+    def _index_source(self, rows: IndexedRows, index: Index, lease: LeaseKeeper | None) -> None:
         types = parquet_result.ColumnTypes() if self.job.output_format == "parquet" else None
         for chunk in rows.read():
             self._report.rows += len(chunk)
@@ -194,11 +221,12 @@ class Enrichment:
         index.check_keys(self.job.key)
         self._refuse_invalid(index)
 
-    def _check_running(self, lease: LeaseKeeper) -> None:
+    def _check_running(self, lease: LeaseKeeper | None) -> None:
         """Raise if the attempt was cancelled, or its lease is lost."""
         if self._cancelled is not None:
             raise self._cancelled
-        lease.check()
+        if lease is not None:
+            lease.check()
 
     def _trial_rows(self, index: Index, lease: LeaseKeeper) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield position and columns of the rows that will be sent, while the attempt may go on."""

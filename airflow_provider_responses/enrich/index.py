@@ -201,6 +201,28 @@ class Index:
         )
         return [PendingRequest(*row) for row in self._db.execute(query, (after, limit))]
 
+    def pending_sizes(self) -> Iterator[tuple[bytes, int]]:
+        """Yield the fingerprints and the bytes of the fields of pending requests, the smallest first."""
+        query = (
+            "SELECT fingerprint, length(CAST(fields AS BLOB)) FROM requests LEFT JOIN outcomes USING (fingerprint) "
+            "WHERE (status IS NULL OR status = 'failed') "
+            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint) "
+            "ORDER BY 2, first_row"
+        )
+        return iter(self._db.execute(query))
+
+    def hold_all_but(self, fingerprints: Iterable[bytes]) -> None:
+        """Hold all requests but a few."""
+        self._db.execute("BEGIN")
+        self._db.execute("INSERT INTO held SELECT fingerprint FROM requests WHERE true ON CONFLICT DO NOTHING")
+        self.commit()
+        self.release(fingerprints)
+
+    def responses(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields of each request that has a response, and the columns of that, both as JSON."""
+        query = "SELECT fields, columns FROM outcomes JOIN requests USING (fingerprint) WHERE status <> 'failed'"
+        return iter(self._db.execute(query))
+
     def next_pending(self, limit: int) -> list[PendingRequest]:
         """Return the next requests of :meth:`pending`, each once."""
         found = self.pending(self._last_row, limit)

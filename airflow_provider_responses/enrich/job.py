@@ -20,6 +20,7 @@ from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
+    from airflow_provider_responses.enrich.report import Report
 
 PART_ROWS: Final = 1000
 FLUSH_SECONDS: Final = 15.0
@@ -49,6 +50,8 @@ class Job:
     :param allow_empty: whether a source without rows is a success.
     :param trial: is called before anything is sent, with the position and the columns of each row that will be sent.
         An exception in it ends the attempt.
+    :param check_price: is called before anything is sent, with the job, the index and the counts of the attempt. An
+        exception in it ends the attempt.
     :param timeout: seconds that the attempt may take. Responses that arrived by then are saved.
     """
 
@@ -69,6 +72,7 @@ class Job:
     on_changed_request: Literal["send", "fail"] = "send"
     allow_empty: bool = True
     trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
+    check_price: Callable[[Job, Index, Report], None] | None = None
     timeout: float | None = None
 
 

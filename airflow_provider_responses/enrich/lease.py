@@ -233,6 +233,13 @@ def lease_in(storage: Storage, token: str, sleep: Callable[[float], object]) -> 
     return SharedLease(storage, sleep, probes)
 
 
+def latest_claim(storage: Storage, sleep: Callable[[float], object]) -> Claim | None:
+    """Return the latest claim of an output, None if there is none. Nothing is written."""
+    there = storage.list_names(LEASES)
+    kind = ExclusiveLease if any(map(_number, there)) else SharedLease
+    return kind(storage, sleep).latest()[1]
+
+
 def _is_exclusive(storage: Storage, token: str) -> bool:
     """Return whether a store refuses to create a file that is there."""
     if _refuses_second(storage, token):

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from airflow_provider_responses.enrich.bounded_calls import within
-from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, lease_in
+from airflow_provider_responses.enrich.lease import LEASES, Claim, Lease, latest_claim, lease_in
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.storage import Storage, drafted_name, storage_at
 from airflow_provider_responses.exceptions import ConfigurationError, LeaseLostError, OutputLockedError, StorageError
@@ -136,6 +136,10 @@ class OutputStore:
             f"output_path {str(self.path)!r}: other tasks took its lease in the same moment, {_MAX_ACQUIRES} times in "
             "a row; a retry may succeed"
         )
+
+    def look(self, *, resume: bool) -> None:
+        """Find the responses that :meth:`acquire` would use, without the lease. Nothing is written."""
+        self._choose_generation(latest_claim(self.storage, self._sleep), resume=resume)
 
     def confirm(self) -> None:
         """

@@ -14,7 +14,6 @@ from airflow_provider_responses.batch.context import Unfinished
 from airflow_provider_responses.batch.options import BATCH_THRESHOLD
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.enrich.output_store import output_name
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
@@ -24,6 +23,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
     SourceError,
 )
+from airflow_provider_responses.operators import before_paying
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.batches import (
     batch_options,
@@ -37,7 +37,7 @@ from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
-from airflow_provider_responses.operators.source_argument import check_source, read_source, source_path
+from airflow_provider_responses.operators.source_argument import check_output_path, check_source, read_source
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_responses.batch.enrichment import BatchEnrichment
     from airflow_provider_responses.batch.waiting import WaitOutcome
+    from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Environment
 
 __all__ = ["ResponsesEnrichOperator"]
@@ -74,7 +74,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     Send a request for each row of a table, write all rows with their responses in order, and resume earlier attempts.
 
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
-    rows a second. Rows never go to XCom.
+    rows a second. Rows never go to XCom. With ``estimate_only`` or ``preview`` it is the estimate of that.
 
     :param source: the table: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, a
         ``SqlQuery``, or a list of dicts, such as another task's output.
@@ -104,6 +104,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         ``resubmit`` although they may be paid twice.
     :param delete_after: whether a batch is deleted on the server once its results are written.
     :param callback_url: public https URL that OpenRouter calls when a batch has ended.
+    :param estimate_only: whether to count requests, tokens and US dollars, and send nothing.
+    :param preview: number of rows to send, from 2 to 200, for an estimate of all; their responses are not sent again.
 
     The text of a response is the column ``output``; with an ``output_type``, its fields are columns instead.
 
@@ -119,6 +121,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         "limits",
         "load_to",
         "resume",
+        "estimate_only",
+        "preview",
         "model",
         "instructions",
         "request",
@@ -162,6 +166,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         on_orphaned_intent: Literal["fail", "resubmit"] = "fail",
         delete_after: bool = False,
         callback_url: str | None = None,
+        estimate_only: bool | str = False,
+        preview: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -186,7 +192,9 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self.on_orphaned_intent = on_orphaned_intent
         self.delete_after = delete_after
         self.callback_url = callback_url
-        self._enrichment: BatchEnrichment | None = None
+        self.estimate_only = estimate_only
+        self.preview = preview
+        self._enrichment: Enrichment | None = None
         self._killed = False
         self.prompt_template = self._describe_prompt(self.model)
         with self._checking_arguments():
@@ -240,6 +248,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _run_steps(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any]:
         """Run steps of the attempt until there is a result; defer between them."""
+        if read_boolean(self.estimate_only) is True or before_paying.read_preview(self.preview) is not None:
+            return self._run_before_paying(context)
         while True:
             if waited is not None and waited.error is not None:
                 log_running_batches(waited.statuses)
@@ -250,6 +260,27 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 add_to_outlets(context, self.outlets, figures)
                 return ended
             waited = self._wait(ended)
+
+    def _run_before_paying(self, context: Context) -> dict[str, Any]:
+        """Return the estimate of the table, without or with a preview; there is no result and no manifest."""
+        try:
+            self._prepare_arguments()
+            job = self._job(context, time.monotonic(), None)
+            environment = self.environment(lambda _: None)
+            if read_boolean(self.estimate_only) is True:
+                return before_paying.estimate(job, environment, self.mode)
+            preview = before_paying.make_preview(job, environment, before_paying.read_preview(self.preview), self.mode)
+            self._enrichment = preview
+            if self._killed:
+                preview.cancel()
+            return preview.run()
+        except ResponsesError as error:
+            self._fail(error)
+
+    def _prepare_arguments(self) -> None:
+        if isinstance(self.limits, Mapping):
+            self.limits = {name: parse_number(limit) for name, limit in self.limits.items()}
+        self._check(rendered=True)
 
     def _wait(self, unfinished: Unfinished) -> WaitOutcome:
         """Defer until batches have ended, or wait for them on the worker."""
@@ -273,9 +304,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
         began = time.monotonic()
         try:
-            if isinstance(self.limits, Mapping):
-                self.limits = {name: parse_number(limit) for name, limit in self.limits.items()}
-            self._check(rendered=True)
+            self._prepare_arguments()
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
             progress = self._progress_report(context)
             enrichment = BatchEnrichment(
@@ -360,23 +389,9 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
             self._shard()
+        before_paying.check_arguments(self.estimate_only, self.preview)
         check_choice("deferrable", self.deferrable, (True, False))
         batch_options(vars(self))
-
-    def _check_output_path(self, folder: Any) -> None:
-        """Refuse an output path whose result would replace the source."""
-        path = source_path(self.source)
-        if path is None:
-            return
-        source = path.resolve()
-        names = {f"result.{kind}" for kind in FORMATS}
-        # Without the connections: two of them may open the same store.
-        folders = [output_name(path, with_connection=False) for path in (source.parent, folder.resolve())]
-        if source.name in names and folders[0] == folders[1]:
-            raise RequestValidationError(
-                f"output_path: the result would replace the source {str(source)!r}. Set another folder",
-                fields=("output_path",),
-            )
 
     def _check_input(self) -> None:
         if self.input is None and "prompt" not in (self.request or {}):
@@ -405,7 +420,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
         ti: Any = context["ti"]
         folder = open_path(self.output_path)
-        self._check_output_path(folder)
+        check_output_path(self.source, folder)
         number, of = self._shard()
         if of > 1:
             folder /= f"shard-{number:04d}-of-{of:04d}"
@@ -424,6 +439,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 key=self.key,
             ),
             trial=None if loader is None else self._trial(loader),
+            check_price=before_paying.key_limit_check(self.mode),
             row_fields=build,
             request=self._arguments().to_task_request(idempotency_key=None, stream=False),
             config=config,
@@ -448,21 +464,10 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _trial(self, loader: TableLoader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
         """Return a function that loads rows with sample responses and rolls back, None without a trial."""
-        from airflow_provider_responses.enrich.column_types import describe_columns
-        from airflow_provider_responses.enrich.columns import columns_model, response_columns
+        from airflow_provider_responses.operators.databases.trial_load import trial_of
 
-        def try_rows(rows: Iterator[tuple[int, Row]]) -> None:
-            if not loader.names or not loader.is_known:
-                return
-            from airflow_provider_responses.operators.databases.trial_load import TrialLoad
-
-            request = self._arguments().to_task_request(idempotency_key=None, stream=False)
-            nullable = self.on_invalid_output == "return"
-            TrialLoad(
-                loader, describe_columns(columns_model(request), response_columns(request), nullable=nullable)
-            ).run(rows)
-
-        return try_rows if loader.table.trial else None
+        request = self._arguments().to_task_request(idempotency_key=None, stream=False)
+        return trial_of(loader, request, nullable=self.on_invalid_output == "return")
 
     def _request_builder(
         self, context: Context

@@ -169,6 +169,11 @@ class ResponsesOperator(BaseResponsesOperator):
     def _task_request(self, idempotency_key: str | None) -> TaskRequest:
         return self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
 
+    def request_to_estimate(self, context: Context) -> TaskRequest:  # noqa: ARG002  for the decorator
+        """Return the request that would be sent, its templates rendered, for an estimate of its price."""
+        self._check(rendered=True)
+        return self._task_request(None)
+
     def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from airflow_provider_responses.enrich.output_store import output_name
+from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.databases.query import read_query
@@ -67,3 +69,23 @@ def source_path(source: Any) -> Any:
     if isinstance(source, CsvFile):
         return open_path(source.path)
     return open_path(source) if is_path(source) else None
+
+
+def check_output_path(source: Any, folder: Any) -> None:
+    """
+    Refuse an output path whose result would replace the source.
+
+    :param folder: the opened output path.
+    """
+    path = source_path(source)
+    if path is None:
+        return
+    resolved = path.resolve()
+    names = {f"result.{kind}" for kind in FORMATS}
+    # Without the connections: two of them may open the same store.
+    folders = [output_name(path, with_connection=False) for path in (resolved.parent, folder.resolve())]
+    if resolved.name in names and folders[0] == folders[1]:
+        raise RequestValidationError(
+            f"output_path: the result would replace the source {str(resolved)!r}. Set another folder",
+            fields=("output_path",),
+        )

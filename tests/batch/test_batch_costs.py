@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses.batch.context import Unfinished
-from airflow_provider_responses.batch.estimate import TokenPrice, batch_prices, estimate
 from airflow_provider_responses.client import ResponsesClient
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import APIError, BudgetExceededError, ConfigurationError
+from airflow_provider_responses.task.prices import TokenPrice, batch_prices, estimate
 from tests.enrich.jobs import table
 
 PRICE = 6.15e-6  # US dollars of a response of the sandbox, at most

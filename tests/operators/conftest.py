@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -30,3 +31,11 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         connection.executemany("INSERT INTO reviews VALUES (?, ?)", [tuple(row.values()) for row in ROWS])
         connection.execute("CREATE TABLE labels (id TEXT PRIMARY KEY, text TEXT, mood TEXT)")
     return path
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, OutputColumn
+from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, OutputColumn, describe_columns
+from airflow_provider_responses.enrich.columns import columns_model, response_columns
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import KnownDatabase, RefusalReason
 from airflow_provider_responses.operators.databases.loader import TableLoader
+from airflow_provider_responses.task.request import TaskRequest
 
 log = logging.getLogger(__name__)
 
@@ -179,3 +181,21 @@ def _describe(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"the number {value}"
     return "a list" if isinstance(value, list) else "an object"
+
+
+def trial_of(
+    loader: TableLoader, request: TaskRequest, *, nullable: bool
+) -> Callable[[Iterator[NumberedRow]], None] | None:
+    """
+    Return a function that loads rows with sample responses and rolls back, None without a trial.
+
+    :param request: whose responses are loaded.
+    :param nullable: whether the columns of a response may be null.
+    """
+
+    def try_rows(rows: Iterator[NumberedRow]) -> None:
+        if loader.names and loader.is_known:
+            responses = describe_columns(columns_model(request), response_columns(request), nullable=nullable)
+            TrialLoad(loader, responses).run(rows)
+
+    return try_rows if loader.table.trial else None

@@ -1,0 +1,118 @@
+"""``ResponsesEnrichOperator(preview=20)``: a sample is sent, and the cost of all is extrapolated."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_responses.sandbox import Sandbox
+from tests.airflow_fakes import TaskInstance, context
+from tests.operators.enrichments import enrich
+
+MANY = [{"id": f"r{n}", "text": f"review {n}, which is " + "rather long, " * (n % 29)} for n in range(300)]
+
+
+def preview(folder, count=20, **kwargs):
+    return enrich(folder, **({"source": MANY, "key": "id", "preview": count} | kwargs)).execute(context())
+
+
+def files(folder):
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+def test_a_preview_sends_its_rows_and_the_full_run_reuses_their_responses(responses_sandbox, tmp_path):
+    found = preview(tmp_path)
+    assert len(responses_sandbox.ledger) == 20
+    assert (found["kind"], found["rows"], found["requests"], found["sent"]) == ("preview", 300, 300, 20)
+    assert "manifest.json" not in files(tmp_path)
+    assert "result.jsonl" not in files(tmp_path)
+    manifest = enrich(tmp_path, source=MANY, key="id").execute(context())
+    assert (manifest["requests_reused"], manifest["requests_sent"]) == (20, 280)
+    assert len(responses_sandbox.ledger) == 300
+    paid = sum(entry.cost for entry in responses_sandbox.ledger)
+    assert found["cost_low"] <= paid <= found["cost_high"]
+    assert found["cost"] == pytest.approx(paid, rel=0.2)
+    assert found["cost_of_preview"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.ledger[:20]))
+
+
+def test_the_rows_are_spread_over_the_table_and_the_sizes(responses_sandbox, tmp_path):
+    sample = preview(tmp_path)["sample"]
+    assert [row["row"] for row in sample] == sorted({row["row"] for row in sample})
+    assert min(row["row"] for row in sample) < 75
+    assert max(row["row"] for row in sample) > 225
+    sizes = sorted(row["bytes"] for row in sample)
+    assert sizes[0] < 120
+    assert sizes[-1] > 350
+
+
+def test_the_sample_is_logged_as_a_table_without_prompts_and_responses(responses_sandbox, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        found = preview(tmp_path, 4)
+    assert "  key   " in caplog.text
+    for row in found["sample"]:
+        assert row["key"] in caplog.text
+        assert f"${row['cost']:.6f}" in caplog.text
+        assert row["seconds"] >= 0
+    assert "4 of 300 requests were sent, 0 failed; all cost about $0.0" in caplog.text
+    assert "rather long" not in caplog.text
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_preview_of_batches_is_sent_live_and_estimated_at_their_price(responses_sandbox, tmp_path):
+    live, batch = preview(tmp_path / "live"), preview(tmp_path / "batch", mode="batch")
+    assert responses_sandbox.batches == []
+    assert len(responses_sandbox.billed) == 40
+    paid = batch["cost_of_preview"]
+    assert batch["seconds"] is None
+    assert live["seconds"] is not None
+    # Each output has another sample.
+    assert batch["cost"] - paid == pytest.approx((live["cost"] - live["cost_of_preview"]) / 2, rel=0.3)
+
+
+def test_a_preview_of_fewer_rows_than_asked_for_sends_each_once(responses_sandbox, tmp_path):
+    found = preview(tmp_path, source=MANY[:3])
+    assert found["sent"] == len(responses_sandbox.ledger) == 3
+    assert found["cost"] == found["cost_low"] == found["cost_high"] == found["cost_so_far"]
+    again = preview(tmp_path, source=MANY[:3])
+    assert (again["sent"], again["requests"], again["requests_reused"]) == (0, 0, 3)
+    assert len(responses_sandbox.ledger) == 3
+
+
+def test_a_finished_output_stays_as_it_is(responses_sandbox, tmp_path):
+    enrich(tmp_path, source=MANY[:50], key="id").execute(context())
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in ("result.jsonl", "manifest.json")}
+    found = preview(tmp_path, 10, resume=False)
+    assert found["sent"] == 10
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
+
+
+def test_a_preview_of_which_all_requests_fail_fails(responses_sandbox, tmp_path):
+    with pytest.raises(AirflowFailException, match=r"all 5 requests of the preview failed. The first, for row \d+"):
+        preview(tmp_path, 5, model="sandbox/refusal")
+
+
+def test_the_cost_on_a_server_without_prices_is_unknown(tmp_path, monkeypatch, caplog):
+    with Sandbox(dialect="open") as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(sandbox.connection))
+        with caplog.at_level(logging.INFO):
+            found = preview(tmp_path, 4, model="some-model")
+    assert found["cost"] is None
+    assert found["cost_unknown_because"] == "the server sends no price with a response"
+    assert "the cost of all is unknown: the server sends no price with a response" in caplog.text
+
+
+def test_max_cost_limits_a_preview_too(responses_sandbox, tmp_path):
+    with pytest.raises(AirflowFailException, match=r"limits\.max_cost of"):
+        preview(tmp_path, 20, limits={"max_cost": 1e-5})
+    assert 0 < len(responses_sandbox.ledger) < 20
+
+
+def test_a_killed_preview_sends_nothing_more(responses_sandbox, tmp_path):
+    task = enrich(tmp_path, source=MANY, key="id", preview=20)
+    task.on_kill()
+    with pytest.raises(Exception, match="the task was ended"):
+        task.execute(context(TaskInstance()))
+    assert responses_sandbox.ledger == []
