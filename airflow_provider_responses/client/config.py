@@ -33,6 +33,7 @@ class RequestOptions:
 
     :param timeout: seconds for the call with all its retries.
     :param max_retries: further sends inside the call.
+    :param max_ambiguous_retries: further sends inside the call after failures that may have been billed.
     :param headers: added to the connection's; names may not be ``Authorization`` and the like.
     :param metadata_level: ``enabled`` requests routing metadata from OpenRouter (``openrouter_metadata``).
     :param base_url: another server for this call, with the connection's key.
@@ -41,6 +42,7 @@ class RequestOptions:
 
     timeout: float | None = None
     max_retries: int | None = None
+    max_ambiguous_retries: int | None = None
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     metadata_level: Literal["enabled", "disabled"] | None = None
     base_url: str | None = None
@@ -58,6 +60,9 @@ class RequestOptions:
         return cls(
             timeout=_seconds("options.timeout", given.get("timeout"), optional=True),
             max_retries=_count("options.max_retries", given.get("max_retries"), optional=True),
+            max_ambiguous_retries=_count(
+                "options.max_ambiguous_retries", given.get("max_ambiguous_retries"), optional=True
+            ),
             headers=_headers("options.headers", given.get("headers")),
             metadata_level=_choice("options.metadata_level", given.get("metadata_level"), ("enabled", "disabled")),
             base_url=_base_url("options.base_url", given["base_url"]) if given.get("base_url") else None,
@@ -160,7 +165,11 @@ class ClientConfig:
             elsewhere = urlsplit(options.base_url).netloc != urlsplit(self.base_url).netloc
             # The host of another server decides its dialect.
             config = replace(self, base_url=options.base_url, dialect=None if elsewhere else self.dialect)
-        given = {"timeout": options.timeout, "max_retries": options.max_retries}
+        given = {
+            "timeout": options.timeout,
+            "max_retries": options.max_retries,
+            "max_ambiguous_retries": options.max_ambiguous_retries,
+        }
         changes = {name: value for name, value in given.items() if value is not None}
         if changes:
             config = copy.copy(config)  # a copy does not check the other fields again

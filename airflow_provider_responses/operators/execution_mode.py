@@ -121,8 +121,8 @@ def reason_to_start_on_worker(task: Any, base: type, *, max_bytes: int) -> str |
     """
     if get_base_airflow_version_tuple() < (3, 3, 1):
         return "Airflow is older than 3.3.1"
-    if task.start_on_worker_reason:
-        return str(task.start_on_worker_reason)
+    if reason := _reason_of_operator(task):
+        return reason
     dag = task.get_dag()
     if dag is None:
         return "it is in no DAG"
@@ -162,6 +162,14 @@ def _lost_without_worker(task: Any, base: type) -> str | None:
         return "a mapped task expands over its value"
     if _has_listeners():
         return "a listener is installed"
+    return None
+
+
+def _reason_of_operator(task: Any) -> str | None:
+    if task.start_on_worker_reason:
+        return str(task.start_on_worker_reason)
+    if task.max_cost is not None or task.budget is not None:
+        return "its max_cost or budget is checked on a worker, before each send"
     return None
 
 

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
+from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
@@ -63,6 +64,9 @@ class ResponsesOperator(BaseResponsesOperator):
         the connection and so ends the cost, and not to the triggerer, whose restart would end the response.
     :param deferrable: whether the request is sent by the triggerer, so that the task holds no worker meanwhile; the
         default is Airflow's ``[operators] default_deferrable``.
+    :param max_cost: US dollars that the task may spend over all its attempts since it was cleared. A send whose highest
+        price no longer fits is refused.
+    :param budget: a ``Budget``, such as ``Budget(dag_run=1.0)`` for all tasks of the DAG run.
     :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker. Where Airflow
         (before 3.3.1) or the task does not allow it, a worker defers the task, and the log states the reason.
 
@@ -84,12 +88,17 @@ class ResponsesOperator(BaseResponsesOperator):
         stream: bool | None = None,
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
+        max_cost: float | None = None,
+        budget: Budget | None = None,
         **kwargs: Any,
     ) -> None:
         self._starts_in_triggerer = False  # Airflow reads `start_from_trigger` during the constructor
         super().__init__(**kwargs)
         self.input = input
         self.stream = stream
+        self.max_cost = max_cost
+        self.budget = budget
+        self._spending: SpendingCheck | None = None
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable or start_from_trigger
@@ -105,6 +114,7 @@ class ResponsesOperator(BaseResponsesOperator):
     @classmethod
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
         super().check_mapped(arguments)
+        check_limits(arguments.get("max_cost"), arguments.get("budget"))
         if arguments.get("multiple_outputs"):
             check_multiple_outputs(cls._arguments_from(arguments))
 
@@ -132,6 +142,8 @@ class ResponsesOperator(BaseResponsesOperator):
         try:
             received, idempotency_key = payloads.read_event(event)
             ledger = self._ledger(context, idempotency_key)
+            ledger.ambiguous = max(0, ledger.ambiguous - 1)  # the send of the triggerer, whose outcome is known now
+            self._spending = SpendingCheck.of(self, context)
             outcome = self._finish(event, idempotency_key, ledger, received)
         except ResponsesError as error:
             outcome = Outcome(error=error)
@@ -152,17 +164,23 @@ class ResponsesOperator(BaseResponsesOperator):
         trigger = None
         try:
             self._check(rendered=True)
+            self._spending = SpendingCheck.of(self, context)
             request = self._task_request(idempotency_key)
             trigger = self._make_trigger(context["ti"], request, ledger) if self.deferrable else None
+            if self._spending is not None and trigger is None:
+                self._store_spent(context, idempotency_key, ledger, in_flight=1)
             outcome = self._send(request, ledger) if trigger is None else Outcome()
         except ResponsesError as error:
             outcome = Outcome(error=error)
         if trigger is not None:
+            if self._spending is not None:
+                self._store_spent(context, idempotency_key, ledger, in_flight=1)
             self.defer(trigger=trigger, method_name="execute_complete")
         return self._end(context, idempotency_key, ledger, outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
         super()._check(rendered=rendered)
+        check_limits(self.max_cost, self.budget)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)
 
@@ -187,8 +205,10 @@ class ResponsesOperator(BaseResponsesOperator):
         """
         from airflow_provider_responses.task.price_lookup import look_up_generations
 
-        hook = self._hook()
-        prepared, options = request.prepare(hook.config, RequestOptions.parse(self.options))
+        hook, spending = self._hook(), self._spending
+        prepared, options = request.prepare(hook.config, self._send_options())
+        if spending is not None:
+            spending.read_prices(prepared, hook.config.for_call(options))
         ends_at = time.monotonic() + self._call_timeout(options, hook.config)
         exchange = Exchange(request, options)
         outcome = exchange.receive(received.response) if received and received.response else None
@@ -197,6 +217,9 @@ class ResponsesOperator(BaseResponsesOperator):
             if self._killed:  # `on_kill` ran before there was a client
                 client.cancel()
             while outcome is None:
+                if spending is not None and (refusal := spending.refusal(ledger, exchange.responses)) is not None:
+                    outcome = exchange.refuse(refusal)
+                    break
                 seconds_left = max(ends_at - time.monotonic(), 0.001)
                 try:
                     outcome = exchange.receive(client.send(prepared, options=exchange.options(seconds_left)))
@@ -246,13 +269,29 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
         usage = ledger.usage(outcome)
+        ledger.note_ambiguous(outcome)
+        if outcome.response is not None or self._spending is not None:
+            self._store_spent(context, idempotency_key, ledger)
         if outcome.response is not None:
-            store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
-            if store is not None:
-                store.set(SPENT_KEY, {"idempotency_key": idempotency_key, "spent": dict(ledger.spent)})
             self.log.info("%s", log_line(outcome.response, usage))
         if self.do_xcom_push:
             context["ti"].xcom_push(key=USAGE_KEY, value=usage)
+
+    def _store_spent(
+        self, context: Context, idempotency_key: str | None, ledger: CostLedger, *, in_flight: int = 0
+    ) -> None:
+        """Store the costs for later attempts, and whether a request is in flight, whose worker may be killed."""
+        store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
+        if store is not None:
+            stored: dict[str, Any] = {"idempotency_key": idempotency_key, "spent": dict(ledger.spent)}
+            if ambiguous := ledger.ambiguous + in_flight:
+                stored["ambiguous"] = ambiguous
+            store.set(SPENT_KEY, stored)
+
+    def _send_options(self) -> RequestOptions:
+        """Return the options of a send; with a limit of cost, none that may be billed is followed by another."""
+        options = RequestOptions.parse(self.options)
+        return options if self._spending is None else replace(options, max_ambiguous_retries=0)
 
     def _fail_unsent(self, context: Context, error: ResponsesError) -> NoReturn:
         """Push ``usage`` and fail, before anything is sent."""
@@ -264,8 +303,12 @@ class ResponsesOperator(BaseResponsesOperator):
         """Return the ledger with the costs of earlier attempts, as far as they are stored."""
         store = context.get("task_state_store")
         stored: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        spent = dict(stored["spent"]) if stored and stored.get("idempotency_key") == idempotency_key else {}
-        return CostLedger(spent, complete=store is not None or context["ti"].try_number == 1)
+        is_mine = bool(stored) and stored.get("idempotency_key") == idempotency_key
+        return CostLedger(
+            dict(stored["spent"]) if is_mine else {},
+            complete=store is not None or context["ti"].try_number == 1,
+            ambiguous=stored.get("ambiguous", 0) if is_mine else 0,
+        )
 
     def _make_trigger(self, ti: Any, request: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
         """Return the trigger that sends the request, None if the worker sends it; the log states which, and why."""
@@ -276,9 +319,13 @@ class ResponsesOperator(BaseResponsesOperator):
             reason = self._started_on_worker_reason or execution_mode.reason_to_start_attempt_on_worker(ti)
             self.log.info("Not started in the triggerer, but deferred from a worker: %s", reason)
         config = self._hook().config
-        options = RequestOptions.parse(self.options)
+        options = self._send_options()
         prepared, _ = request.prepare(config, options)
         prepared.to_bytes()  # raises here, and not in the triggerer
+        if self._spending is not None:
+            self._spending.read_prices(prepared, config.for_call(options))
+            if (refusal := self._spending.refusal(ledger)) is not None:
+                raise refusal
         seconds, left = self._call_timeout(options, config), None
         if not AIRFLOW_V_3_0_PLUS and (left := self._seconds_left()) is not None:
             # Airflow ends the deferral with its own timeout, and no worker would read the response.
@@ -288,7 +335,8 @@ class ResponsesOperator(BaseResponsesOperator):
         arguments = payloads.DeferredArguments(
             conn_id=self.conn_id,
             task_request=request,
-            output_type_path=payloads.import_path(request.output_type),
+            # Only a worker can check the limits before it sends the request again.
+            output_type_path=None if self._spending is not None else payloads.import_path(request.output_type),
             options=options,
             do_xcom_push=self.do_xcom_push,
             spent=ledger.spent,

@@ -60,6 +60,7 @@ class Exchange:
         self._retries_left = request.output_retries
         self._earlier_errors: tuple[Exception, ...] = ()
         self._last_response: Response | None = None
+        self.responses: list[Response] = []
 
     @property
     def last_cost(self) -> float | None:
@@ -82,6 +83,7 @@ class Exchange:
         if self._earlier_errors:
             response = replace(response, previous=(*self._earlier_errors, *response.previous))
         self._last_response = response
+        self.responses.append(response)
         if self.request.lacks_output_type:
             return Outcome(response=response, unparsed=True)
         try:
@@ -97,6 +99,14 @@ class Exchange:
             self._earlier_errors = (*response.previous, error)
             self._on_invalid(error)
             return None
+
+    def refuse(self, error: ResponsesError) -> Outcome:
+        """Return the outcome if the next send is refused."""
+        if self._last_response is None:
+            return Outcome(error=error)
+        error.response = self._last_response
+        error.set_previous(self._earlier_errors)
+        return Outcome(response=self._last_response, error=error, invalid=True)
 
     def fail(self, error: ResponsesError) -> Outcome:
         """Return the outcome of a send that failed."""

@@ -95,10 +95,29 @@ class CostLedger:
 
     :param spent: generation id → US dollars, None if unknown; at first those of earlier attempts.
     :param complete: whether ``spent`` holds all costs of earlier attempts.
+    :param ambiguous: number of sends of earlier attempts that may have been billed, and whose price is unknown. It is
+        counted for tasks with a limit of cost alone.
     """
 
     spent: dict[str, float | None] = field(default_factory=dict)
     complete: bool = True
+    ambiguous: int = 0
+
+    def at_most(self, worst_case: float) -> float:
+        """
+        Return the US dollars that earlier attempts have spent at most.
+
+        :param worst_case: the highest price of one send.
+        """
+        known = sum(worst_case if cost is None else cost for cost in self.spent.values())
+        return known + self.ambiguous * worst_case
+
+    def note_ambiguous(self, outcome: Outcome) -> None:
+        """Count a send that may have been billed; a cached response is what such sends have led to."""
+        if outcome.response is not None and outcome.response.cached:
+            self.ambiguous = 0
+        elif outcome.response is None and outcome.error is not None and _is_ambiguous(outcome.error):
+            self.ambiguous += 1
 
     def unpriced_generations(self, response: Response) -> list[str]:
         """Return the generations that cached responses repeat, whose tokens and prices must be looked up."""

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_provider_responses.exceptions import RequestValidationError
+
 BATCH_VARIANT: Final = ":batch"
 BYTES_PER_TOKEN: Final = 4.0  # expected
 MOST_BYTES_PER_TOKEN: Final = 8.0  # for the lowest price
@@ -87,6 +89,32 @@ def estimate(fields: str, size: int, price: TokenPrice | None) -> float | None:
 def tokens_of(size: int, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
     """Return the estimated number of tokens in a number of bytes."""
     return math.ceil(size / bytes_per_token)
+
+
+def highest_price(body: bytes, prices: Mapping[str, TokenPrice]) -> float | str:
+    """
+    Return the highest price of one send of a request in US dollars, or why it is unknown.
+
+    Fees for tools and media are not part of it.
+
+    :param body: as it is sent.
+    :raises RequestValidationError: if its output is unlimited.
+    """
+    fields: dict[str, Any] = json.loads(body)
+    others = fields.get("models")
+    names = [fields.get("model"), *(others if isinstance(others, list) else ())]
+    found = 0.0
+    for name in filter(None, names):
+        if (price := prices.get(str(name))) is None:
+            return f"/models lists no price of {name}"
+        if (most := fields.get("max_output_tokens") or price.max_output_tokens) is None:
+            raise RequestValidationError(
+                "max_output_tokens is missing, without which the price of a response has no limit: set "
+                "request={'max_output_tokens': ...}",
+                fields=("max_output_tokens",),
+            )
+        found = max(found, price.of(tokens_of(len(body), FEWEST_BYTES_PER_TOKEN), most))
+    return found
 
 
 def _output_tokens(fields: str) -> int:

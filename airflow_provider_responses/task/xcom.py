@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from typing_extensions import TypedDict
 
 from airflow_provider_responses.exceptions import (
+    BudgetExceededError,
     ConfigurationError,
     RequestValidationError,
     ResponsesError,
@@ -192,7 +193,8 @@ def _status(response: Response | None, error: ResponsesError | None, *, invalid:
 
 
 def _was_sent(error: ResponsesError) -> bool:
-    return not isinstance(error, (ConfigurationError, RequestValidationError, VersionMismatchError))
+    unsent = (BudgetExceededError, ConfigurationError, RequestValidationError, VersionMismatchError)
+    return not isinstance(error, unsent)
 
 
 def _failed_send(error: Exception) -> Send:

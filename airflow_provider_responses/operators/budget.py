@@ -1,0 +1,199 @@
+"""The limits of what single requests cost: ``max_cost`` of a task, and the ``Budget`` of a DAG run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_responses.enrich.cost_total import short_dollars
+from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
+from airflow_provider_responses.operators.base import BaseResponsesOperator
+from airflow_provider_responses.operators.before_paying import read_model_prices
+from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.task.prices import highest_price
+from airflow_provider_responses.task.xcom import RETURN_KEY, USAGE_KEY, VERSION
+from airflow_provider_responses.validation import check_number, check_type
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_responses.client.config import ClientConfig
+    from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.models.response import Response
+    from airflow_provider_responses.task.cost import CostLedger
+
+__all__ = ["Budget"]
+
+ROUNDING: Final = 1e-9  # of a limit, which sums of prices may exceed by rounding
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """
+    A limit of cost that tasks share.
+
+    It is checked by each task before a send. Tasks that run at the same moment do not see each other's requests, so the
+    limit may be exceeded by the highest price of one request for each of them.
+
+    :param dag_run: US dollars for all tasks of this provider in the DAG run.
+    :raises RequestValidationError: naming the argument, what was expected and what was given.
+    """
+
+    dag_run: float
+
+    def __post_init__(self) -> None:
+        check_number("budget: dag_run", self.dag_run, above=0, unit="US dollars")
+
+
+def check_limits(max_cost: Any, budget: Any) -> None:
+    """
+    Refuse wrong arguments.
+
+    :raises RequestValidationError: naming the argument.
+    """
+    check_number("max_cost", max_cost, above=0, unit="US dollars", optional=True, lazy=is_lazy)
+    if not is_lazy(budget):
+        check_type("budget", budget, Budget, expected="Budget(dag_run=...)", optional=True)
+
+
+class SpendingCheck:
+    """
+    Refuses a send whose highest price no longer fits into the limits of its task.
+
+    :param max_cost: US dollars of the task, None without a limit.
+    :param budget: of the DAG run, None without one.
+    :param run: finds the costs of the other tasks.
+    """
+
+    def __init__(self, max_cost: float | None, budget: Budget | None, run: RunCosts) -> None:
+        self._max_cost, self._budget, self._run = max_cost, budget, run
+        self._worst_case = 0.0  # US dollars
+
+    @classmethod
+    def of(cls, task: Any, context: Context) -> Self | None:
+        """Return the check of a task's attempt, None if the task has no limits."""
+        if task.max_cost is None and task.budget is None:
+            return None
+        ti: Any = context["ti"]
+        if task.max_cost is not None and context.get("task_state_store") is None and ti.try_number > 1:
+            log.warning("max_cost counts this attempt alone: Airflow before 3.3 does not store what earlier ones cost")
+        return cls(task.max_cost, task.budget, RunCosts(ti.dag_id, ti.run_id, task.get_dag()))
+
+    def read_prices(self, request: ResponsesRequest, config: ClientConfig) -> None:
+        """
+        Read the highest price of a send.
+
+        :raises ConfigurationError: if it is unknown.
+        :raises RequestValidationError: if the request has no ``max_output_tokens``, and the model has no limit.
+        """
+        limits = " and ".join(
+            name for name, limit in (("max_cost", self._max_cost), ("budget", self._budget)) if limit is not None
+        )
+        prices = read_model_prices(config)
+        found = prices if isinstance(prices, str) else highest_price(request.to_bytes(), prices)
+        if isinstance(found, str):
+            raise ConfigurationError(
+                f"{limits} cannot be checked: {found}. Nothing was sent. Remove it, and set a limit of the key"
+            )
+        self._worst_case = found
+
+    def refusal(self, ledger: CostLedger, responses: Iterable[Response] = ()) -> BudgetExceededError | None:
+        """
+        Return why the next send is refused, None if it fits.
+
+        :param ledger: the costs of earlier attempts.
+        :param responses: of this attempt.
+        """
+        price, own = self._worst_case, ledger.at_most(self._worst_case)
+        own += sum(0.0 if it.cached else price if it.usage.cost is None else it.usage.cost for it in responses)
+        at_most = f"the next request may cost {short_dollars(price)}"
+        advice = "Raise the limit, or lower max_output_tokens"
+        if (limit := self._max_cost) is not None and own + price > limit * (1 + ROUNDING):
+            return BudgetExceededError(
+                f"max_cost of {short_dollars(limit)} leaves no room: the task has spent {short_dollars(own)}, and "
+                f"{at_most}. {advice}"
+            )
+        if self._budget is None:
+            return None
+        limit, spent = self._budget.dag_run, own + self._run.total(price)
+        if spent + price > limit * (1 + ROUNDING):
+            return BudgetExceededError(
+                f"budget.dag_run of {short_dollars(limit)} leaves no room: the DAG run has spent "
+                f"{short_dollars(spent)}, and {at_most}. {advice}"
+            )
+        return None
+
+
+class RunCosts:
+    """
+    The costs of the tasks of a DAG run, from their XComs.
+
+    :param dag: as the worker has parsed it; None counts nothing.
+    """
+
+    def __init__(self, dag_id: str, run_id: str, dag: Any) -> None:
+        self._dag_id, self._run_id = dag_id, run_id
+        found: dict[str, list[str]] = {USAGE_KEY: [], RETURN_KEY: []}
+        for task in [] if dag is None else dag.tasks:
+            kind = getattr(task, "operator_class", type(task))  # of a mapped task, its operator's class
+            if isinstance(kind, type) and issubclass(kind, BaseResponsesOperator):
+                # A task that sends one request has `input`; an enrichment has its costs in the manifest.
+                found[RETURN_KEY if "input" in kind.excluded_arguments else USAGE_KEY].append(task.task_id)
+        self._task_ids = found
+
+    def total(self, unknown: float) -> float:
+        """
+        Return the US dollars that the tasks have spent.
+
+        :param unknown: counted for a task whose cost is unknown.
+        """
+        usages = self._read(USAGE_KEY)
+        manifests = self._read(RETURN_KEY)
+        costs = [*(it.get("cost") for it in usages if _is_usage(it)), *map(_cost_of_manifest, manifests)]
+        strange = sum(cost is not None and not _is_cost(cost) for cost in costs)
+        if strange or any(not _is_usage(it) for it in usages):
+            log.warning("The DAG run has XComs `usage` of another form, or without a valid cost")
+        return sum(float(cost) if _is_cost(cost) else unknown for cost in costs)
+
+    def _read(self, key: str) -> list[Mapping[str, Any]]:
+        task_ids = self._task_ids[key]
+        found = _read_xcoms(self._dag_id, self._run_id, task_ids, key) if task_ids else []
+        return [it if isinstance(it, Mapping) else {} for it in found]
+
+
+def _is_usage(value: Mapping[str, Any]) -> bool:
+    return value.get("version") == VERSION and isinstance(value.get("sends"), list)
+
+
+def _cost_of_manifest(value: Mapping[str, Any]) -> Any:
+    """Return what an enrichment has spent in this DAG run: the responses of an output may be of earlier ones."""
+    if value.get("kind") == "estimate" or not value:
+        return 0.0
+    return value.get("cost_of_preview", value.get("cost_this_attempt"))
+
+
+def _is_cost(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _read_xcoms(dag_id: str, run_id: str, task_ids: Sequence[str], key: str) -> list[Any]:
+    """Return the values of an XCom of tasks, of all their map indexes."""
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        read = (XCom.get_all(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id) for task_id in task_ids)
+        return [value for values in read for value in values or ()]
+    from airflow.models.xcom import XCom as XComTable
+    from airflow.utils.session import create_session
+
+    table: Any = XComTable
+    with create_session() as session:
+        rows = table.get_many(run_id=run_id, key=key, dag_ids=dag_id, task_ids=list(task_ids), session=session)
+        return [row.value for row in rows]
