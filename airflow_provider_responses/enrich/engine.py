@@ -97,7 +97,6 @@ class Enrichment:
         """
 
         def examine(rows: IndexedRows, index: Index, _: Path) -> T:
-            check_owner(self.store, self.store.read_manifest())
             self.store.look(resume=self.job.resume)
             self._index_source(rows, index, None)
             self._read_parts(index)
@@ -134,12 +133,12 @@ class Enrichment:
             loop.call_soon_threadsafe(getattr(sender, method), reason)
 
     def _run(self, rows: IndexedRows, index: Index, scratch: Path) -> dict[str, Any]:
-        check_owner(self.store, self.store.read_manifest())
+        self._check_owner(self.store.read_manifest())
         self._acquire()
         is_lost = False
         try:
             manifest = self.store.read_manifest()
-            check_owner(self.store, manifest)  # another task may have ended meanwhile
+            self._check_owner(manifest)  # another task may have ended meanwhile
             self._window = _window_of(manifest)
             with self._keep_lease() as lease:
                 self._index_source(rows, index, lease)
@@ -169,6 +168,10 @@ class Enrichment:
 
     def _acquire(self) -> None:
         self.store.acquire(resume=self.job.resume)
+
+    def _check_owner(self, manifest: Mapping[str, Any]) -> None:
+        """Refuse to replace the result of another task."""
+        check_owner(self.store, manifest)
 
     def _needs_trial(self) -> bool:
         return bool(self._report.pending)

@@ -51,6 +51,9 @@ class Preview(Enrichment):
         self._outcomes: list[RowOutcome] = []
         self._pending = 0  # requests without a response before the preview
 
+    def _check_owner(self, manifest: Mapping[str, Any]) -> None:
+        """Accept the result of another task, such as that of the full run: a preview does not replace it."""
+
     def _process(self, index: Index, earlier: EarlierResponses, lease: LeaseKeeper) -> BaseException | None:
         self._pending, size = index.count_pending(), sum(size for _, size in index.pending_sizes())
         self._sample = choose(

@@ -153,7 +153,7 @@ class RowRequests:
     def prepare_send(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
         """Return a request and its options for one send. The client does not retry it: the sender does."""
         request, options = self.prepare(fields)
-        return request, replace(options, max_retries=0, timeout=self.timeout)
+        return request, replace(options, max_retries=0, max_ambiguous_retries=0, timeout=self.timeout)
 
     def body(self, fields: str) -> bytes:
         """Return the body of a request from the JSON of its fields."""

@@ -1,4 +1,4 @@
-"""What an enrichment costs before it is paid: the estimate, the preview, and the limit of the key."""
+"""The price of an enrichment before it is paid: the estimate, the preview, and the limit of the key."""
 
 from __future__ import annotations
 

@@ -89,6 +89,20 @@ def test_a_finished_output_stays_as_it_is(responses_sandbox, tmp_path):
     assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
 
 
+def test_a_preview_by_another_task_uses_the_same_responses_before_and_after_the_full_run(responses_sandbox, tmp_path):
+    def run(task_id, rows, **kwargs):
+        task = enrich(tmp_path, source=MANY[:rows], key="id", **kwargs)
+        return task.execute(context(TaskInstance(task_id=task_id)))
+
+    run("preview", 50, preview=10)
+    assert run("full", 50)["requests_reused"] == 10
+    found = run("preview", 60, preview=4)
+    assert (found["requests_reused"], found["requests"], found["sent"]) == (50, 10, 4)
+    assert run("estimate", 60, estimate_only=True)["requests"] == 6
+    assert run("full", 60)["requests_reused"] == 54
+    assert len(responses_sandbox.ledger) == 60
+
+
 def test_a_preview_of_which_all_requests_fail_fails(responses_sandbox, tmp_path):
     with pytest.raises(AirflowFailException, match=r"all 5 requests of the preview failed. The first, for row \d+"):
         preview(tmp_path, 5, model="sandbox/refusal")
