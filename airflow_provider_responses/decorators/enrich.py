@@ -99,6 +99,8 @@ def responses_enrich_task(
     on_orphaned_intent: Literal["fail", "resubmit"] = "fail",
     delete_after: bool = False,
     callback_url: str | None = None,
+    estimate_only: bool | str = False,
+    preview: int | str | None = None,
     model: str | None = None,
     output_type: type[BaseModel] | None = None,
     result: Literal["text", "response"] = "text",

@@ -12,6 +12,7 @@ from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.extrapolation import Interval, Sample, choose, extrapolate
 from airflow_provider_responses.enrich.output_store import PARTS
+from airflow_provider_responses.enrich.row_outcome import loggable_error
 from airflow_provider_responses.enrich.statuses import INVALID
 from airflow_provider_responses.exceptions import TooManyFailuresError
 
@@ -82,7 +83,7 @@ class Preview(Enrichment):
         if failed and len(failed) == len(self._outcomes):
             raise TooManyFailuresError(
                 f"all {len(failed)} requests of the preview failed. The first, for row "
-                f"{failed[0].request.first_row}: {failed[0].error}",
+                f"{failed[0].request.first_row}: {loggable_error(failed[0].status, failed[0].error or '')}",
                 retryable=bool(self._report.progress.retryable_failures),
             )
         rows = [self._row(index, it) for it in sorted(self._outcomes, key=lambda it: it.request.first_row)]

@@ -73,6 +73,7 @@ def make_preview(job: Job, environment: Environment, count: int, mode: str) -> P
     from airflow_provider_responses.enrich.preview import Preview
 
     share = _batch_share(job) if mode == "batch" else 1.0
+    job = replace(job, check_price=None)  # the key's limit need not suffice for all rows
     return Preview(job, environment, count=count, mode=_price_mode(mode), batch_share=share)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -37,6 +36,7 @@ from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
+from airflow_provider_responses.operators.prompt_argument import check_input
 from airflow_provider_responses.operators.source_argument import check_output_path, check_source, read_source
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
@@ -370,7 +370,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         check_source(self.source, rendered=rendered)
         if isinstance(self.source, SqlQuery):
             self.source.check(self.key)
-        self._check_input()
+        check_input(self.input, self.request)
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path is missing: set a folder", fields=("output_path",))
@@ -392,17 +392,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         before_paying.check_arguments(self.estimate_only, self.preview)
         check_choice("deferrable", self.deferrable, (True, False))
         batch_options(vars(self))
-
-    def _check_input(self) -> None:
-        if self.input is None and "prompt" not in (self.request or {}):
-            raise RequestValidationError(
-                "input is missing: set a template such as 'Sentiment of: {{ row.text }}', or a function of the row",
-                fields=("input",),
-            )
-        if self.input is not None and not isinstance(self.input, str) and not callable(self.input):
-            raise wrong_value("input", "a template or a function of the row", self.input, type_only=True)
-        if inspect.iscoroutinefunction(self.input):
-            raise RequestValidationError("input must be a plain function, got an async one", fields=("input",))
 
     def _shard(self) -> tuple[int, int]:
         try:

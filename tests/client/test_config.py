@@ -226,3 +226,11 @@ def test_added_headers_do_not_override_the_users() -> None:
         {"x-a": "theirs", "x-b": "added", "x-c": "theirs"}, but_not={"X-C": "the connection's"}
     )
     assert options.headers == {"x-b": "added", "X-A": "mine"}
+
+
+def test_a_call_may_have_another_number_of_ambiguous_retries() -> None:
+    options = RequestOptions.parse({"max_ambiguous_retries": "0"})
+    assert made().for_call(options).max_ambiguous_retries == 0
+    assert made().for_call(RequestOptions()).max_ambiguous_retries == 1
+    with pytest.raises(ConfigurationError, match=r"options\.max_ambiguous_retries must be"):
+        RequestOptions.parse({"max_ambiguous_retries": -1})

@@ -206,6 +206,10 @@ class Deployment:
 
         self.wait_until(parsed, f"{path.name} to be parsed")
 
+    def make_pool(self, name: str, slots: int, *, include_deferred: bool) -> None:
+        """Make a pool."""
+        self._ask("POST", "pools", {"name": name, "slots": slots, "include_deferred": include_deferred})
+
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run; return its id."""
         run_id = run_id or f"run-{secrets.token_hex(4)}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.budget import Budget, RunCosts
@@ -199,10 +202,35 @@ class TestRunCosts:
         assert RunCosts("nightly", "run", dag).total(100.0) == 0
         assert "XComs `usage` of another form" in caplog.text
 
-    @pytest.mark.parametrize("cost", [None, -1.0, "0.1", float("nan"), float("inf"), True, {}])
+    @pytest.mark.parametrize("cost", [None, -1.0, "0.1", float("nan"), float("inf"), 10**400, True, {}])
     def test_an_unknown_cost_counts_as_the_highest_price(self, dag, xcoms, cost):
         xcoms["ask", "usage"] = [USAGE | {"cost": cost}]
         assert RunCosts("nightly", "run", dag).total(0.125) == 0.125
+
+    @given(
+        st.lists(
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                lambda inner: (
+                    st.lists(inner, max_size=3)
+                    | st.fixed_dictionaries({"version": st.just(1), "sends": st.just([]), "cost": inner})
+                    | st.dictionaries(st.sampled_from(["version", "sends", "cost", "kind"]), inner)
+                ),
+                max_leaves=6,
+            ),
+            max_size=4,
+        )
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_xcom_is_counted_as_an_amount(self, dag, xcoms, values):
+        for where in [("ask", "usage"), ("label", "return_value")]:
+            xcoms[where] = values
+        total = RunCosts("nightly", "run", dag).total(0.5)
+        assert 0 <= total <= math.inf  # and so no NaN
+
+    def test_a_warning_states_that_airflow_before_3_3_counts_one_attempt(self, responses_sandbox, caplog):
+        limited(max_cost=1.0).execute(context(TaskInstance(try_number=2)))
+        assert "max_cost counts this attempt alone" in caplog.text
 
 
 class TestBudget:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.sandbox import Sandbox
@@ -187,3 +190,27 @@ def test_prices_have_the_fee_of_a_request_and_the_limit_of_the_model():
     (price,) = read_prices([entry]).values()
     assert dataclasses.astuple(price) == (0.001, 0.002, 0.5, 4096)
     assert price.of(10, 100) == pytest.approx(0.71)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
+    max_leaves=8,
+)
+ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JSON | st.just("a/b"),
+        "pricing": JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(["prompt", "completion", "request"], JSON)),
+        "top_provider": JSON | st.fixed_dictionaries({"max_completion_tokens": JSON}),
+    },
+)
+
+
+@given(st.lists(ENTRIES, max_size=4))
+def test_any_list_of_models_is_read(entries):
+    for price in read_prices(entries).values():
+        assert 0 <= price.input < math.inf
+        assert 0 <= price.output < math.inf
+        assert 0 <= price.request < math.inf
+        assert price.max_output_tokens is None or price.max_output_tokens > 0

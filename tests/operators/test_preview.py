@@ -118,6 +118,13 @@ def test_the_cost_on_a_server_without_prices_is_unknown(tmp_path, monkeypatch, c
     assert "the cost of all is unknown: the server sends no price with a response" in caplog.text
 
 
+def test_a_key_whose_limit_is_too_low_for_all_rows_does_not_refuse_a_preview(responses_sandbox, tmp_path):
+    responses_sandbox.key = {"limit": 1.0, "limit_remaining": 0.00005}
+    assert preview(tmp_path, 4)["sent"] == 4
+    with pytest.raises(AirflowFailException, match="the key's limit leaves"):
+        enrich(tmp_path, source=MANY, key="id").execute(context(TaskInstance()))
+
+
 def test_max_cost_limits_a_preview_too(responses_sandbox, tmp_path):
     with pytest.raises(AirflowFailException, match=r"limits\.max_cost of"):
         preview(tmp_path, 20, limits={"max_cost": 1e-5})
