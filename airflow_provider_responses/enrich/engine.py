@@ -147,7 +147,7 @@ class Enrichment:
                 if self.job.trial is not None and self._needs_trial():
                     self.job.trial(self._trial_rows(index, lease))
                 if self.job.check_price is not None and self._needs_trial():
-                    self.job.check_price(self.job, index, self._report)
+                    self.job.check_price(self.job, index, self._report, self.store)
                 self._report.log_start()
                 self.store.confirm()
                 self._begin_budget(earlier)

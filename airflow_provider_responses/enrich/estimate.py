@@ -139,7 +139,7 @@ class Estimate:
             sources.add(source)
             limit = most if most is not None else self._limit_of(request.model)
             self.shares.setdefault(request.model, ModelShare()).add(request, tokens, limit)
-        counts = self.index.counts()
+        counts, pending = self.index.counts(), self.index.count_pending()
         cost, lowest, highest, reason = self._cost()
         return {
             "kind": "estimate",
@@ -147,8 +147,9 @@ class Estimate:
             "mode": self.mode,
             "rows": self.report.rows,
             "invalid_rows": counts.get(INVALID, 0),
-            "requests": self.report.pending,
+            "requests": pending,
             "requests_reused": self.report.reused,
+            "requests_in_batches": self.report.pending - pending,
             "duplicate_rows": self.report.rows - counts.get(INVALID, 0) - self.report.pending - self.report.reused,
             "input_tokens": sum(share.input_tokens for share in self.shares.values()),
             "output_tokens": sum(share.output_tokens for share in self.shares.values()),
@@ -218,6 +219,7 @@ def estimate_one(body: bytes, prices: Prices | str) -> dict[str, Any]:
         "invalid_rows": 0,
         "requests": 1,
         "requests_reused": 0,
+        "requests_in_batches": 0,
         "duplicate_rows": 0,
         "input_tokens": share.input_tokens,
         "output_tokens": share.output_tokens,

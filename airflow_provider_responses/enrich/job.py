@@ -50,8 +50,8 @@ class Job:
     :param allow_empty: whether a source without rows is a success.
     :param trial: is called before anything is sent, with the position and the columns of each row that will be sent.
         An exception in it ends the attempt.
-    :param check_price: is called before anything is sent, with the job, the index and the counts of the attempt. An
-        exception in it ends the attempt.
+    :param check_price: is called before anything is sent, with the job, the index, the counts of the attempt and
+        the output. An exception in it ends the attempt.
     :param timeout: seconds that the attempt may take. Responses that arrived by then are saved.
     """
 
@@ -72,7 +72,7 @@ class Job:
     on_changed_request: Literal["send", "fail"] = "send"
     allow_empty: bool = True
     trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
-    check_price: Callable[[Job, Index, Report], None] | None = None
+    check_price: Callable[[Job, Index, Report, OutputStore], None] | None = None
     timeout: float | None = None
 
 

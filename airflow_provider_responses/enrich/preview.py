@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
     from airflow_provider_responses.enrich.job import Environment, Job
     from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
+    from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.part_writer import PartWriter
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
     from airflow_provider_responses.enrich.sender import Sender
@@ -41,27 +42,38 @@ class Preview(Enrichment):
     :param count: number of requests to send.
     :param mode: of the full run: ``live`` or ``batch``.
     :param batch_share: the price of a batch as a share of the live price.
+    :param hold: holds requests that must not be sent, such as those in batches.
     """
 
     def __init__(
-        self, job: Job, environment: Environment | None, *, count: int, mode: str = "live", batch_share: float = 1.0
+        self,
+        job: Job,
+        environment: Environment | None,
+        *,
+        count: int,
+        mode: str = "live",
+        batch_share: float = 1.0,
+        hold: Callable[[Index, OutputStore], object] = lambda _index, _store: None,
     ) -> None:
         super().__init__(job, environment)
+        self._hold = hold
         self._count, self._mode, self._batch_share = count, mode, batch_share
         self._sample = Sample([], 0, 0, {})
         self._outcomes: list[RowOutcome] = []
-        self._pending = 0  # requests without a response before the preview
+        self._before = 0  # requests without a response before the preview
+        self._pending = 0  # those of them that are not in batches
 
     def _check_owner(self, manifest: Mapping[str, Any]) -> None:
         """Accept the result of another task, such as that of the full run: a preview does not replace it."""
 
     def _process(self, index: Index, earlier: EarlierResponses, lease: LeaseKeeper) -> BaseException | None:
+        self._hold(index, self.store)
         self._pending, size = index.count_pending(), sum(size for _, size in index.pending_sizes())
         self._sample = choose(
             index.pending_sizes(), self._count, requests=self._pending, size=size, seed=str(self.store.path)
         )
         index.hold_all_but(self._sample.sizes)
-        self._report.pending = len(self._sample.sizes)
+        self._before, self._report.pending = self._report.pending, len(self._sample.sizes)
         return super()._process(index, earlier, lease)
 
     def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> None:
@@ -113,7 +125,7 @@ class Preview(Enrichment):
         cost = self._of_batches(extrapolate(self._sample, costs), sum(costs.values()))
         seconds = self._seconds()
         report = self._report
-        invalid = index.counts().get(INVALID, 0)
+        invalid, in_batches = index.counts().get(INVALID, 0), self._before - self._pending
         return {
             "kind": "preview",
             "version": VERSION,
@@ -122,7 +134,8 @@ class Preview(Enrichment):
             "invalid_rows": invalid,
             "requests": self._pending,
             "requests_reused": report.reused,
-            "duplicate_rows": report.rows - invalid - self._pending - report.reused,
+            "requests_in_batches": in_batches,
+            "duplicate_rows": report.rows - invalid - self._before - report.reused,
             "sent": len(rows),
             "failed": sum(it.error is not None for it in self._outcomes),
             **_interval("cost", cost, digits=9),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.client.config import ClientConfig
     from airflow_provider_responses.enrich.index import Index
     from airflow_provider_responses.enrich.job import Environment, Job
+    from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.preview import Preview
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.task.prices import TokenPrice
@@ -58,7 +59,12 @@ def estimate(job: Job, environment: Environment, mode: str) -> dict[str, Any]:
 
     prices = read_model_prices(job.config.for_call(job.options))
     enrichment = BatchEnrichment(job, batch_options({"mode": mode}), environment)
-    found = enrichment.examine(lambda index, report: Estimate(index, report, job, prices, _price_mode(mode)).to_dict())
+
+    def read(index: Index, report: Report) -> dict[str, Any]:
+        _hold_batched(index, enrichment.store)
+        return Estimate(index, report, job, prices, _price_mode(mode)).to_dict()
+
+    found = enrichment.examine(read)
     for line in describe_estimate(found):
         log.info("%s", line)
     return found
@@ -74,7 +80,18 @@ def make_preview(job: Job, environment: Environment, count: int, mode: str) -> P
 
     share = _batch_share(job) if mode == "batch" else 1.0
     job = replace(job, check_price=None)  # the key's limit need not suffice for all rows
-    return Preview(job, environment, count=count, mode=_price_mode(mode), batch_share=share)
+    return Preview(job, environment, count=count, mode=_price_mode(mode), batch_share=share, hold=_hold_batched)
+
+
+def _hold_batched(index: Index, store: OutputStore) -> list[bytes]:
+    """Hold the requests that are in batches, which the server runs and bills; return their fingerprints."""
+    from airflow_provider_responses.batch.journal import BatchJournal, attempt_id
+
+    journal = BatchJournal(store, attempt_id(store.writer))
+    journal.read()
+    found = [bytes.fromhex(it) for record in journal.unlanded for it in record.intent.fingerprints]
+    index.hold(found)
+    return found
 
 
 def _batch_share(job: Job) -> float:
@@ -108,16 +125,18 @@ def estimate_request(task: Any, context: Any) -> dict[str, Any]:
     return estimate_one(prepared.to_bytes(), read_model_prices(config))
 
 
-def key_limit_check(mode: str) -> Callable[[Job, Index, Report], None]:
+def key_limit_check(mode: str) -> Callable[[Job, Index, Report, OutputStore], None]:
     """Return a function that compares the estimate of an enrichment with the rest of the key's limit."""
 
-    def check(job: Job, index: Index, report: Report) -> None:
+    def check(job: Job, index: Index, report: Report, store: OutputStore) -> None:
         from airflow_provider_responses.enrich.estimate import Estimate, check_key_limit
 
         config = job.config.for_call(job.options)
         if not config.is_openrouter or (remaining := _limit_remaining(config)) is None:
             return
+        held = _hold_batched(index, store)
         found = Estimate(index, report, job, read_model_prices(config), _price_mode(mode)).to_dict()
+        index.release(held)  # those that their batch has not served are submitted again
         if found["cost"] is None:
             log.info("The key's limit may not suffice: the cost is unknown, since %s", found["cost_unknown_because"])
         check_key_limit(found, remaining)

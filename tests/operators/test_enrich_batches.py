@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_responses.batch.waiting import write_batch_event
 from airflow_provider_responses.exceptions import (
@@ -194,3 +194,17 @@ def test_a_table_is_submitted_as_batches_of_openais_api(run_dag, monkeypatch, tm
 def test_a_wrong_argument_about_batches_is_refused_with_its_name(tmp_path, argument, value):
     with pytest.raises(RequestValidationError, match=argument):
         enrich(tmp_path, **{argument: value})
+
+
+def test_the_check_of_the_keys_limit_leaves_the_requests_of_a_failed_batch_to_be_submitted_again(
+    responses_sandbox, tmp_path
+):
+    responses_sandbox.key = {"limit": 10.0, "limit_remaining": 9.0}
+    responses_sandbox.batch_settings = {"seconds": 0.2}
+    responses_sandbox.script_batches({"ending": "failed", "seconds": 0.001})
+    given = {"source": ROWS[:40], "key": "id", "mode": "batch", "deferrable": False, "batch_threshold": 0}
+    with pytest.raises(TaskDeferred):
+        enrich(tmp_path, **given | {"deferrable": True}).execute(context())
+    manifest = enrich(tmp_path, **given).execute(context(TaskInstance(try_number=2)))
+    assert manifest["counts"] == {"ok": 40}
+    assert [batch.status for batch in responses_sandbox.batches] == ["failed", "completed"]

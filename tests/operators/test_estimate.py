@@ -8,7 +8,7 @@ import logging
 import math
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +132,21 @@ def test_the_argument_can_be_a_template(responses_sandbox, tmp_path):
 def test_wrong_arguments_are_refused_when_the_dag_is_parsed(tmp_path, wrong):
     with pytest.raises(RequestValidationError, match=next(iter(wrong))):
         enrich(tmp_path, **wrong)
+
+
+def test_requests_in_batches_that_have_not_ended_are_not_counted_and_not_sent_by_a_preview(
+    responses_sandbox, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__RESPONSES__MIN_DEFERRAL", "0")
+    responses_sandbox.batch_settings = {"seconds": 3600}
+    with pytest.raises(TaskDeferred):
+        enrich(tmp_path, source=MANY[:40], key="id", mode="batch").execute(context())
+    found = estimate(tmp_path, source=MANY, key="id", mode="batch")
+    assert (found["requests"], found["requests_in_batches"], found["duplicate_rows"]) == (20, 40, 0)
+    preview = enrich(tmp_path, source=MANY, key="id", mode="batch", preview=20).execute(context())
+    assert (preview["requests"], preview["requests_in_batches"], preview["duplicate_rows"]) == (20, 40, 0)
+    assert len(responses_sandbox.ledger) == 20
+    assert {entry.body["input"] for entry in responses_sandbox.ledger} == {f"Mood of: {it['text']}" for it in MANY[40:]}
 
 
 class TestTheLimitOfTheKey:
