@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -20,7 +21,6 @@ from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     RequestValidationError,
     ResponsesError,
-    SourceError,
 )
 from airflow_provider_responses.operators import before_paying
 from airflow_provider_responses.operators.base import BaseResponsesOperator
@@ -36,7 +36,7 @@ from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
-from airflow_provider_responses.operators.prompt_argument import check_input
+from airflow_provider_responses.operators.prompt_argument import check_input, function_builder
 from airflow_provider_responses.operators.source_argument import check_output_path, check_source, read_source
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
@@ -44,14 +44,12 @@ from airflow_provider_responses.operators.templates import RowTemplate
 from airflow_provider_responses.task.arguments import is_lazy, read_boolean
 from airflow_provider_responses.task.attempt import call_timeout
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
-from airflow_provider_responses.task.request import merge_fields, returned_fields
+from airflow_provider_responses.task.request import merge_fields
 from airflow_provider_responses.task.texts import parse_number
 from airflow_provider_responses.validation import (
     check_choice,
     check_list_of_names,
     check_type,
-    show,
-    show_exception,
     wrong_value,
 )
 
@@ -65,7 +63,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponsesEnrichOperator"]
 
-MAX_ROW_SHOWN: Final = 100  # characters of a row that a function of the user's has failed for
 ON_CHANGED: Final = ("send", "fail")
 
 
@@ -470,7 +467,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if self.input is None:
             return (lambda _: shared), frozenset(), frozenset()
         if callable(self.input):
-            return self._builder_from_function(self.input, shared, context), frozenset(), None
+            call = partial(self._call_function, self.input, context=context)
+            return function_builder(call, shared), frozenset(), None
         if self._is_data(self.input):
             raise RequestValidationError(
                 "input must be a template in the DAG's file, got one from another task through expand, which "
@@ -483,22 +481,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         template = RowTemplate(self.input, env, context)
         build = lambda row: merge_fields({"input": template.render(row)}, shared)  # noqa: E731
         return build, template.required_columns, template.columns_read
-
-    def _builder_from_function(
-        self, function: Callable[[Row], Any], shared: Mapping[str, Any], context: Context
-    ) -> Callable[[Row], Mapping[str, Any]]:
-        def build(row: Row) -> Mapping[str, Any]:
-            try:
-                returned = self._call_function(function, row, context)
-            except (ConnectionError, TimeoutError) as error:  # it may succeed for the same row later
-                raise SourceError(f"input: the function raised {show_exception(error)}") from error
-            except Exception as error:  # any exception is the row's own error, and no other row fails by it
-                raise RequestValidationError(
-                    f"the function raised {show_exception(error)}, for {show(row, most=MAX_ROW_SHOWN)}"
-                ) from error
-            return merge_fields(shared, returned_fields(returned))
-
-        return build
 
     def _call_function(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  for the decorator
         return function(row)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.validation import wrong_value
+from airflow_provider_responses.enrich.sources import Row
+from airflow_provider_responses.exceptions import RequestValidationError, SourceError
+from airflow_provider_responses.task.request import merge_fields, returned_fields
+from airflow_provider_responses.validation import show, show_exception, wrong_value
+
+MAX_ROW_SHOWN: Final = 100  # characters of a row that a function of the user's has failed for
 
 
 def check_input(value: Any, request: Mapping[str, Any] | None) -> None:
@@ -26,3 +30,25 @@ def check_input(value: Any, request: Mapping[str, Any] | None) -> None:
         raise wrong_value("input", "a template or a function of the row", value, type_only=True)
     if inspect.iscoroutinefunction(value):
         raise RequestValidationError("input must be a plain function, got an async one", fields=("input",))
+
+
+def function_builder(call: Callable[[Row], Any], shared: Mapping[str, Any]) -> Callable[[Row], Mapping[str, Any]]:
+    """
+    Return the function that builds the request of a row.
+
+    :param call: calls the user's function with a row.
+    :param shared: the fields that all requests have.
+    """
+
+    def build(row: Row) -> Mapping[str, Any]:
+        try:
+            returned = call(row)
+        except (ConnectionError, TimeoutError) as error:  # it may succeed for the same row later
+            raise SourceError(f"input: the function raised {show_exception(error)}") from error
+        except Exception as error:  # any exception is the row's own error, and no other row fails by it
+            raise RequestValidationError(
+                f"the function raised {show_exception(error)}, for {show(row, most=MAX_ROW_SHOWN)}"
+            ) from error
+        return merge_fields(shared, returned_fields(returned))
+
+    return build
