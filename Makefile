@@ -69,8 +69,8 @@ e2e-celery: .venv-celery/.installed  ## Kill Celery's workers and their tasks in
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
 
-bench-airflow: $(VENV)/.installed  ## Measure tasks a minute on a whole Airflow, beside another provider (ten minutes or more)
-	$(BIN)/python -m pytest tests/benchmarks/airflow_bench.py -m bench -s -q $(ARGS)
+bench-airflow: $(VENV)/.installed  ## Measure tasks a minute and the budget of a DAG run on a whole Airflow (twenty minutes)
+	$(BIN)/python -m pytest tests/benchmarks/airflow_bench.py tests/benchmarks/airflow_budget.py -m bench -s -q $(ARGS)
 
 fuzz: $(VENV)/.installed  ## Feed streams and answers with garbage for a minute
 	FUZZ_SECONDS=30 $(BIN)/python -m pytest tests/fuzz -q -n $(WORKERS) $(ARGS)

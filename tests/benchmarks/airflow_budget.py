@@ -34,7 +34,7 @@ for mode in {modes!r}:
         ).expand(input=[f"Number {{n}}. ".ljust({size}, "x") for n in range({tasks})])
 """
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2 * TIME_LIMIT + 300)]
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(2 * TIME_LIMIT + 300)]
 
 
 @pytest.fixture(scope="module")
