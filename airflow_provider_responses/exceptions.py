@@ -106,6 +106,7 @@ class ResponsesError(Exception):
 
     default_retryable: ClassVar[bool] = False
     wait: float | None = None  # seconds from the failed send to the next one, if there was a next one
+    failed_after: float | None = None  # seconds from the start of the call until this send had failed
     account_reset: float | None = None  # seconds until the account's limit, if it is used up, is reset
 
     # Many arguments: each is a documented field of the error.

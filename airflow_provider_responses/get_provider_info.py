@@ -99,6 +99,21 @@ def _options() -> dict[str, object]:
             "example": "60",
             "default": "30.0",
         },
+        "otel_content": {
+            "description": "Whether spans have the input and the output of a request. Whoever sees the spans then sees "
+            "both.",
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": "True",
+            "default": "False",
+        },
+        "otel_row_sample": {
+            "description": "Share of the rows of an enrichment whose requests have a span, from 0 to 1.",
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "0.01",
+            "default": "0.0",
+        },
     }
 
 

@@ -86,17 +86,18 @@ class Retries:
         error.redact(self.config.secrets)
         retried = self.errors.copy()
         self.errors.append(error)
+        now = self.clock()
         ambiguous = sum(e.ambiguous for e in retried)
         wait = next_wait(
             error,
             plain=len(retried) - ambiguous,
             ambiguous=ambiguous,
             config=self.config,
-            remaining=self.deadline - self.clock(),
+            remaining=self.deadline - now,
             draw=self.random(),
         )
         self._wait = wait or 0.0
-        error.wait = wait
+        error.wait, error.failed_after = wait, now - self.started
         return wait is not None
 
     def get_wait(self, state: RetryCallState) -> float:  # noqa: ARG002  tenacity's signature

@@ -291,7 +291,7 @@ class Enrichment:
         make = environment.client or AsyncResponsesClient
         async with make(replace(self.job.config, max_ambiguous_retries=0)) as client:
             self._sender = sender = Sender(
-                send=RowClient(self._requests, client, self._report, self._invalid_before()).send,
+                send=RowClient(self._requests, client, self._report, self._invalid_before(), environment.tracing).send,
                 read=index.next_pending,
                 on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
                 limits=limits,

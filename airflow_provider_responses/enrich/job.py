@@ -21,6 +21,7 @@ from airflow_provider_responses.task.request import TaskRequest
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.enrich.report import Report
+    from airflow_provider_responses.observability.spans import Tracing
 
 PART_ROWS: Final = 1000
 FLUSH_SECONDS: Final = 15.0
@@ -85,6 +86,7 @@ class Environment:
     :param now: seconds since the epoch.
     :param draw: returns a random number from 0 to 1.
     :param report: receives the figures of each progress line.
+    :param tracing: of the requests of single rows, None if no row has a span.
     :param client: makes the client.
     :param tick: seconds between two checks whether something must be written or reported.
     :param lease_seconds: after the lease's last renewal, until other writers may take over.
@@ -101,6 +103,7 @@ class Environment:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
     report: Callable[[Mapping[str, float | None]], None] = lambda _: None
+    tracing: Tracing | None = None
     client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
     tick: float = 1.0
     lease_seconds: float = LEASE_SECONDS

@@ -9,16 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.observability.request_span import NO_SPAN
 from airflow_provider_responses.task.attempt import Exchange
 from airflow_provider_responses.task.cost import unpriced_generations
 from airflow_provider_responses.task.price_lookup import look_up_generations_async
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
+    from airflow_provider_responses.client.call import Call
     from airflow_provider_responses.enrich.index import PendingRequest
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.enrich.row_requests import RowRequests
     from airflow_provider_responses.enrich.sender import ResendTurn
+    from airflow_provider_responses.observability.request_span import RequestSpan
+    from airflow_provider_responses.observability.spans import Tracing
     from airflow_provider_responses.task.outcome import Outcome
 
 
@@ -30,6 +34,7 @@ class RowClient:
     :param client: sends them.
     :param report: counts invalid outputs, and prices that could not be looked up.
     :param invalid_before: number of invalid outputs that a request, by its fingerprint, has had in this attempt.
+    :param tracing: of the rows; None if none has a span.
     """
 
     def __init__(
@@ -38,9 +43,10 @@ class RowClient:
         client: AsyncResponsesClient,
         report: Report,
         invalid_before: Mapping[bytes, int] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._requests, self._client, self._report = requests, client, report
-        self._invalid_before = invalid_before or {}
+        self._invalid_before, self._tracing = invalid_before or {}, tracing
 
     async def send(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         """
@@ -64,16 +70,28 @@ class RowClient:
         request = self._requests.task_request
         if before := self._invalid_before.get(pending.fingerprint):
             request = replace(request, output_retries=max(request.output_retries - before, 0))
-        exchange = Exchange(request, options, on_invalid=note)
-        try:
-            outcome = exchange.receive(await self._client.send_call(call))
-            if outcome is not None:
-                return outcome  # as nearly all are
-            prepared, _ = self._requests.prepare_send(json.loads(pending.fields))
-            while outcome is None:
-                await turn(pending, exchange.last_cost)
-                options = exchange.options(self._requests.timeout)
-                outcome = exchange.receive(await self._client.send(prepared, options=options))
-        except ResponsesError as error:
-            return exchange.fail(error)
+        span = NO_SPAN if self._tracing is None else self._start_span(self._tracing, pending, call)
+        exchange = Exchange(request, options, on_invalid=note, span=span)
+        with span:
+            try:
+                outcome = exchange.receive(await self._client.send_call(call))
+                if outcome is not None:
+                    return outcome  # as nearly all are
+                prepared, _ = self._requests.prepare_send(json.loads(pending.fields))
+                while outcome is None:
+                    await turn(pending, exchange.last_cost)
+                    options = exchange.options(self._requests.timeout)
+                    outcome = exchange.receive(await self._client.send(prepared, options=options))
+            except ResponsesError as error:
+                return exchange.fail(error)
         return outcome
+
+    def _start_span(self, tracing: Tracing, pending: PendingRequest, call: Call) -> RequestSpan:
+        """Begin the span of a row's request, if the row is sampled."""
+        if not tracing.samples(pending.fields):
+            return NO_SPAN
+        from airflow_provider_responses.observability.spans import start_request_span
+
+        request, _ = self._requests.prepare_send(json.loads(pending.fields))
+        config = call.config
+        return start_request_span(tracing, request, base_url=config.base_url, is_openrouter=config.is_openrouter)

@@ -22,6 +22,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
     ResponsesError,
 )
+from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators import before_paying
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.batches import (
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.batch.waiting import WaitOutcome
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Environment
+    from airflow_provider_responses.observability.spans import EnrichmentSpan
 
 __all__ = ["ResponsesEnrichOperator"]
 
@@ -193,6 +195,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self.preview = preview
         self._enrichment: Enrichment | None = None
         self._killed = False
+        self._span: EnrichmentSpan | None = None
         self.prompt_template = self._describe_prompt(self.model)
         with self._checking_arguments():
             self._check()
@@ -251,7 +254,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             if waited is not None and waited.error is not None:
                 log_running_batches(waited.statuses)
                 self._fail(waited.error)
-            ended = self._run_step(context, waited)
+            with telemetry.enrichment_span(context["ti"], self.model) as self._span:
+                ended = self._run_step(context, waited)
             if not isinstance(ended, Unfinished):
                 figures = {name: ended[name] for name in ("rows", "cost", "output")}
                 add_to_outlets(context, self.outlets, figures)
@@ -339,7 +343,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Return the environment of the engine, such as its clock and the function that reports progress."""
         from airflow_provider_responses.enrich.job import Environment
 
-        return Environment(report=report)
+        return Environment(report=report, tracing=None if self._span is None else self._span.rows)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage:
         """Return the datasets that the task reads and writes, for OpenLineage."""
@@ -489,7 +493,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         tags = {"dag_id": self.dag_id, "task_id": self.task_id}
         if (shard := self._shard()) != (0, 1):
             tags["shard"] = str(shard[0])
-        return ProgressReport(tags, context.get("task_state_store"))
+        return ProgressReport(tags, context.get("task_state_store"), self._span)
 
     def _rows_to_load(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
         accepted = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "invalid_output"}

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-METRICS: Final = "airflow_provider_responses.enrich"
+from airflow_provider_responses.observability.metrics import ENRICH_PREFIX
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.observability.spans import EnrichmentSpan
+
 STATE_KEY: Final = "airflow_provider_responses.enrich"
 LAST_WRITE_SECONDS: Final = 10.0  # that the end of a task waits for a slow store
 
@@ -24,10 +28,11 @@ class ProgressReport:
 
     :param tags: of the metrics.
     :param store: the task state store; None before Airflow 3.3.
+    :param span: of the enrichment, whose attributes the last figures become.
     """
 
-    def __init__(self, tags: Mapping[str, str], store: Any = None) -> None:
-        self._tags, self._store = dict(tags), store
+    def __init__(self, tags: Mapping[str, str], store: Any = None, span: EnrichmentSpan | None = None) -> None:
+        self._tags, self._store, self._span = dict(tags), store, span
         self._latest: Figures | None = None
         self._ended = False
         self._changed = threading.Condition()
@@ -37,9 +42,11 @@ class ProgressReport:
         """Report figures. An unknown one is null in the store, and not sent as a metric."""
         from airflow.providers.common.compat.sdk import Stats
 
+        if self._span is not None:
+            self._span.note(figures)
         for name, value in figures.items():
             if value is not None:
-                Stats.gauge(f"{METRICS}.{name}", value, tags=self._tags)
+                Stats.gauge(f"{ENRICH_PREFIX}.{name}", value, tags=self._tags)
         if self._store is None:
             return
         with self._changed:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
+from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.client import ResponsesClient
     from airflow_provider_responses.client.config import ClientConfig
     from airflow_provider_responses.hooks.responses import ResponsesHook
+    from airflow_provider_responses.observability.spans import Tracing
 
 __all__ = ["ResponsesOperator"]
 
@@ -103,6 +105,7 @@ class ResponsesOperator(BaseResponsesOperator):
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable or start_from_trigger
         self._client: ResponsesClient | None = None
+        self._tracing: Tracing | None = None
         self._killed = False
         self._started_at: float | None = None  # on the monotonic clock
         self._function_started_at: float | None = None  # of a decorated task, whose function runs before the request
@@ -144,6 +147,7 @@ class ResponsesOperator(BaseResponsesOperator):
             ledger = self._ledger(context, idempotency_key)
             ledger.ambiguous = max(0, ledger.ambiguous - 1)  # the send of the triggerer, whose outcome is known now
             self._spending = SpendingCheck.of(self, context)
+            self._tracing = telemetry.tracing_of(context["ti"])
             outcome = self._finish(event, idempotency_key, ledger, received)
         except ResponsesError as error:
             outcome = Outcome(error=error)
@@ -161,7 +165,7 @@ class ResponsesOperator(BaseResponsesOperator):
     def _send_or_defer(self, context: Context) -> Any:
         idempotency_key = self._idempotency_key(context)
         ledger = self._ledger(context, idempotency_key)
-        trigger = None
+        trigger, self._tracing = None, telemetry.tracing_of(context["ti"])
         try:
             self._check(rendered=True)
             self._spending = SpendingCheck.of(self, context)
@@ -203,6 +207,7 @@ class ResponsesOperator(BaseResponsesOperator):
 
         :param received: a first response, which the triggerer has received and which does not match ``output_type``.
         """
+        from airflow_provider_responses.observability.spans import start_request_span
         from airflow_provider_responses.task.price_lookup import look_up_generations
 
         hook, spending = self._hook(), self._spending
@@ -210,21 +215,24 @@ class ResponsesOperator(BaseResponsesOperator):
         if spending is not None:
             spending.read_prices(prepared, hook.config.for_call(options))
         ends_at = time.monotonic() + self._call_timeout(options, hook.config)
-        exchange = Exchange(request, options)
+        config = hook.config.for_call(options)
+        span = start_request_span(self._tracing, prepared, base_url=config.base_url, is_openrouter=config.is_openrouter)
+        exchange = Exchange(request, options, span=span)
         outcome = exchange.receive(received.response) if received and received.response else None
         with hook.get_conn(options=options, own_connections=True) as client:
             self._client = client
             if self._killed:  # `on_kill` ran before there was a client
                 client.cancel()
-            while outcome is None:
-                if spending is not None and (refusal := spending.refusal(ledger, exchange.responses)) is not None:
-                    outcome = exchange.refuse(refusal)
-                    break
-                seconds_left = max(ends_at - time.monotonic(), 0.001)
-                try:
-                    outcome = exchange.receive(client.send(prepared, options=exchange.options(seconds_left)))
-                except ResponsesError as error:
-                    outcome = exchange.fail(error)
+            with span:
+                while outcome is None:
+                    if spending is not None and (refusal := spending.refusal(ledger, exchange.responses)) is not None:
+                        outcome = exchange.refuse(refusal)
+                        break
+                    seconds_left = max(ends_at - time.monotonic(), 0.001)
+                    try:
+                        outcome = exchange.receive(client.send(prepared, options=exchange.options(seconds_left)))
+                    except ResponsesError as error:
+                        outcome = exchange.fail(error)
             known = dict(received.generations) if received else {}
             unpriced = ledger.unpriced_generations(outcome.response) if outcome.response else ()
             found = look_up_generations(client, unpriced, self._seconds_left)
@@ -274,6 +282,7 @@ class ResponsesOperator(BaseResponsesOperator):
             self._store_spent(context, idempotency_key, ledger)
         if outcome.response is not None:
             self.log.info("%s", log_line(outcome.response, usage))
+        telemetry.emit_request(usage, outcome, context["ti"])
         if self.do_xcom_push:
             context["ti"].xcom_push(key=USAGE_KEY, value=usage)
 
@@ -345,6 +354,8 @@ class ResponsesOperator(BaseResponsesOperator):
             ends_task=end_reason is None,
             # From 3.3 on, a retry policy delays the next attempt.
             waits_for_retry_after=not AIRFLOW_V_3_3_PLUS and left is None and ti.try_number <= ti.max_tries,
+            deferred_at=now,
+            trace_context=telemetry.trace_context(ti),
         )
         decision = execution_mode.decide(
             arguments, max_bytes=max_trigger_bytes(), end_reason=end_reason, seconds_left=left

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
-from airflow_provider_responses.task.cost import dollars, paid_for
+from airflow_provider_responses.observability.request_span import NO_SPAN, RequestSpan
+from airflow_provider_responses.task.cost import charges_of, dollars, paid_for, total_cost
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest, uses_cache
 
@@ -45,6 +46,7 @@ class Exchange:
     :param options: of the first send, as ``TaskRequest.prepare`` returned them.
     :param on_invalid: is called with the error of an invalid response before the request is sent again; by default it
         is logged.
+    :param span: of the request: the resends and the outcome are added to it.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Exchange:
         options: RequestOptions,
         *,
         on_invalid: Callable[[OutputValidationError], None] | None = None,
+        span: RequestSpan = NO_SPAN,
     ) -> None:
         self.request = request
+        self._span = span
         self._on_invalid = on_invalid or self._log_invalid
         self._options = options
         self._retries_left = request.output_retries
@@ -73,6 +77,7 @@ class Exchange:
 
         :param seconds_left: the time that it may take.
         """
+        self._span.begin_call()
         options = replace(self._options, timeout=seconds_left)
         if self._earlier_errors and uses_cache(options):  # else the cached response is the invalid one
             return options.with_headers({"X-OpenRouter-Cache-Clear": "true"})
@@ -80,46 +85,54 @@ class Exchange:
 
     def receive(self, response: Response) -> Outcome | None:
         """Return the outcome of a response; None if the request must be sent again."""
+        self._span.add_resends(response.previous)
         if self._earlier_errors:
             response = replace(response, previous=(*self._earlier_errors, *response.previous))
         self._last_response = response
         self.responses.append(response)
         if self.request.lacks_output_type:
-            return Outcome(response=response, unparsed=True)
+            return self._end(Outcome(response=response, unparsed=True))
         try:
-            return self.request.read(response)
+            return self._end(self.request.read(response))
         except OutputValidationError as error:
             if not self._retries_left:
                 error.response = response
                 error.set_previous(response.previous)
-                return Outcome(response=response, error=error, invalid=True)
+                return self._end(Outcome(response=response, error=error, invalid=True))
             self._retries_left -= 1
             error.wait = 0.0
             error.response = replace(response, previous=())
             self._earlier_errors = (*response.previous, error)
+            self._span.add_resends((error,))
             self._on_invalid(error)
             return None
 
     def refuse(self, error: ResponsesError) -> Outcome:
         """Return the outcome if the next send is refused."""
         if self._last_response is None:
-            return Outcome(error=error)
+            return self._end(Outcome(error=error))
         error.response = self._last_response
         error.set_previous(self._earlier_errors)
-        return Outcome(response=self._last_response, error=error, invalid=True)
+        return self._end(Outcome(response=self._last_response, error=error, invalid=True))
 
     def fail(self, error: ResponsesError) -> Outcome:
         """Return the outcome of a send that failed."""
+        self._span.add_resends(error.previous)
         if error.response is not None:
             error.response = replace(error.response, previous=(*self._earlier_errors, *error.response.previous))
         error.set_previous((*self._earlier_errors, *error.previous))
         if error.response is not None and self.request.accepts(error):
             if self.request.lacks_output_type:
-                return Outcome(response=error.response, unparsed=True)
-            return replace(self.request.read(error.response), accepted=error)
+                return self._end(Outcome(response=error.response, unparsed=True))
+            return self._end(replace(self.request.read(error.response), accepted=error))
         # An earlier response was paid for, though the last send brought none.
         last = None if self._last_response is None else replace(self._last_response, previous=error.previous)
-        return Outcome(response=error.response or last, error=error)
+        return self._end(Outcome(response=error.response or last, error=error))
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        if self._span.is_recorded:
+            self._span.set_outcome(outcome.response, outcome.error, _cost_of_sends(outcome))
+        return outcome
 
     def _log_invalid(self, error: OutputValidationError) -> None:
         cost = None if error.response is None else error.response.usage.cost
@@ -129,6 +142,16 @@ class Exchange:
             error,
             dollars(cost),
         )
+
+
+def _cost_of_sends(outcome: Outcome) -> float | None:
+    """Return the US dollars that all responses of an outcome cost, None if that is unknown."""
+    response = outcome.response
+    if response is None:
+        return None
+    if not response.previous and (cost := paid_for(response)) is not None:  # the usual case
+        return cost
+    return total_cost(charge.cost for charge in charges_of(outcome) if not charge.is_cached)
 
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:

@@ -82,9 +82,11 @@ class DeferredArguments:
     :param ends_task: whether the trigger ends a successful task itself.
     :param waits_for_retry_after: whether the trigger waits out a long ``Retry-After``, so that Airflow's next attempt
         comes after it.
+    :param deferred_at: when the worker has written them, in seconds since the epoch; None without a worker.
+    :param trace_context: W3C's trace context of the worker; None where nothing is traced.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
         "conn_id": (str,),
         "request": (str,),  # the fields, as JSON text
@@ -104,6 +106,8 @@ class DeferredArguments:
         "not_before": _NUMBER,
         "ends_task": (bool,),
         "waits_for_retry_after": (bool,),
+        "deferred_at": (*_NUMBER, _NONE),
+        "trace_context": (dict, _NONE),
     }
 
     conn_id: str
@@ -116,6 +120,8 @@ class DeferredArguments:
     not_before: float = 0.0
     ends_task: bool = False
     waits_for_retry_after: bool = False
+    deferred_at: float | None = None
+    trace_context: Mapping[str, str] | None = None
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the trigger's keyword arguments: plain JSON types, and no secret."""
@@ -140,6 +146,8 @@ class DeferredArguments:
             "not_before": self.not_before,
             "ends_task": self.ends_task,
             "waits_for_retry_after": self.waits_for_retry_after,
+            "deferred_at": self.deferred_at,
+            "trace_context": None if self.trace_context is None else dict(self.trace_context),
         }
 
     @classmethod
@@ -172,6 +180,8 @@ class DeferredArguments:
                 not_before=float(kwargs["not_before"]),
                 ends_task=kwargs["ends_task"],
                 waits_for_retry_after=kwargs["waits_for_retry_after"],
+                deferred_at=None if kwargs["deferred_at"] is None else float(kwargs["deferred_at"]),
+                trace_context=kwargs["trace_context"],
             )
 
 

@@ -15,7 +15,10 @@ from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_responses.exceptions import ResponsesError, TransportError
+from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.hooks.responses import shared_config
+from airflow_provider_responses.observability.metrics import queue_metrics
+from airflow_provider_responses.observability.spans import start_request_span
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, log_line
 from airflow_provider_responses.task.cost import CostLedger
@@ -88,13 +91,28 @@ class RequestTrigger(ProviderTrigger):
         config = await shared_config(arguments.conn_id)
         task_request = await self._with_output_type(arguments)
         request, options = task_request.prepare(config, arguments.options)
-        async with AsyncResponsesClient(config.for_call(arguments.options)) as client:
-            outcome = await self._exchange(client, Exchange(task_request, options), request, arguments.deadline)
+        config = config.for_call(arguments.options)
+        self._emit_queue_time(arguments)
+        span = start_request_span(
+            telemetry.tracing_of(self.task_instance, of_worker=arguments.trace_context),
+            request,
+            base_url=config.base_url,
+            is_openrouter=config.is_openrouter,
+        )
+        async with AsyncResponsesClient(config) as client:
+            with span:
+                exchange = Exchange(task_request, options, span=span)
+                outcome = await self._exchange(client, exchange, request, arguments.deadline)
             if outcome.response is not None:
                 sources = CostLedger(dict(arguments.spent)).unpriced_generations(outcome.response)
                 found = await look_up_generations_async(client, sources, lambda: arguments.deadline - self._now())
                 outcome = replace(outcome, generations=found)
         return outcome
+
+    def _emit_queue_time(self, arguments: DeferredArguments) -> None:
+        if arguments.deferred_at is not None:
+            metrics = queue_metrics(self._now() - arguments.deferred_at, telemetry.task_tags(self.task_instance))
+            telemetry.emit(metrics, in_triggerer=self._is_in_triggerer)
 
     async def _exchange(
         self, client: AsyncResponsesClient, exchange: Exchange, request: ResponsesRequest, deadline: float
@@ -160,6 +178,7 @@ class RequestTrigger(ProviderTrigger):
             self.log.warning("A worker ends the task: its XCom could not be set in the triggerer", exc_info=True)
             return False
         self.log.info("%s", log_line(outcome.response, usage))
+        telemetry.emit_request(usage, outcome, self.task_instance, in_triggerer=True)
         return True
 
     async def _call_xcom(self, method: str, key: str, **more: Any) -> Any:

@@ -111,6 +111,7 @@ class ResponsesStartTrigger(RequestTrigger):
             do_xcom_push=given.do_xcom_push,
             deadline=self._deadline(given.execution_timeout, options, await shared_config(conn_id)),
             ends_task=True,
+            deferred_at=self._began_at(given.execution_timeout),
         )
 
     def _check_rendered(self) -> None:
@@ -125,14 +126,18 @@ class ResponsesStartTrigger(RequestTrigger):
     def _deadline(self, execution_timeout: float | None, options: RequestOptions, config: ClientConfig) -> float:
         """Return when the call must have ended, in seconds since the epoch; a restarted trigger returns the same."""
         timeout = options.timeout or config.timeout
-        limit = START_TIMEOUT.total_seconds()
         if execution_timeout is not None:
-            limit = min(limit, execution_timeout)
             timeout = min(timeout, call_timeout(execution_timeout))
+        began = self._began_at(execution_timeout)
+        return (self._now() if began is None else began) + timeout
+
+    def _began_at(self, execution_timeout: float | None) -> float | None:
+        """Return when the task began, in seconds since the epoch, None if it is unknown."""
         if self.timeout_after is None:
-            return self._now() + timeout
+            return None
+        limit = START_TIMEOUT.total_seconds()
         ends = self.timeout_after if self.timeout_after.tzinfo else self.timeout_after.replace(tzinfo=datetime.UTC)
-        return ends.timestamp() - limit + timeout
+        return ends.timestamp() - (limit if execution_timeout is None else min(limit, execution_timeout))
 
     async def _delete_earlier_xcoms(self) -> None:
         """Delete the XComs of earlier attempts, as the start of a worker would; from Airflow 3.4 on, there are none."""

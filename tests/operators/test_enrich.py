@@ -212,12 +212,12 @@ class TestRows:
             task = enrich(tmp_path)
         task.execute(context())
         names = ("done", "left", "rate", "cost", "failed", "resent", "in_flight")
-        assert set(sent) == {f"airflow_provider_responses.enrich.{name}" for name in names}
-        assert sent["airflow_provider_responses.enrich.left"][0] == (5, {"dag_id": "nightly", "task_id": "label"})
+        assert set(sent) == {f"responses.enrich.{name}" for name in names}
+        assert sent["responses.enrich.left"][0] == (5, {"dag_id": "nightly", "task_id": "label"})
         task.shard = (1, 2)
         task.execute(context())
         tags = {"dag_id": "nightly", "task_id": "label", "shard": "1"}
-        assert sent["airflow_provider_responses.enrich.done"][-1][1] == tags
+        assert sent["responses.enrich.done"][-1][1] == tags
 
 
 class TestTemplates:

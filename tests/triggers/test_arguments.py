@@ -151,8 +151,8 @@ class TestOtherVersions:
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
-            (lambda kwargs: kwargs.pop("version"), "have version None, expected 1"),
-            (lambda kwargs: kwargs.update(version=2), "have version 2, expected 1"),
+            (lambda kwargs: kwargs.pop("version"), "have version None, expected {}"),
+            (lambda kwargs: kwargs.update(version=99), "have version 99, expected {}"),
             (lambda kwargs: kwargs.pop("conn_id"), "lack 'conn_id'"),
             (lambda kwargs: kwargs.update(brand_new=1), "hold 'brand_new', which is unknown here"),
             (lambda kwargs: kwargs.update(do_xcom_push="yes"), "hold 'do_xcom_push' as str"),
@@ -160,6 +160,7 @@ class TestOtherVersions:
     )
     def test_arguments_of_another_version_are_left_to_retries(self, cls, action, change, problem, responses_sandbox):
         kwargs = stored_kwargs(cls)
+        problem = problem.format(kwargs["version"])
         change(kwargs)
         event = first_event(revive(cls(**kwargs), TaskInstance()))
         with pytest.raises(VersionMismatchError) as caught:
@@ -228,11 +229,11 @@ class TestOtherVersions:
 
     def test_the_stored_keys_change_with_the_version_only(self):
         assert (DeferredArguments.version, " ".join(DEFERRED.to_kwargs())) == (
-            1,
+            2,
             (
                 "version conn_id request result on_invalid_output cache cache_ttl stream output_retries output_type "
                 "output_format idempotency_key options do_xcom_push spent deadline not_before ends_task "
-                "waits_for_retry_after"
+                "waits_for_retry_after deferred_at trace_context"
             ),
         )
         assert (StartArguments.version, " ".join(STARTED.to_kwargs())) == (
