@@ -16,7 +16,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.result import FORMATS
-from airflow_provider_responses.enrich.sources import CsvFile, Row, read_file
+from airflow_provider_responses.enrich.sources import CsvFile, Row
 from airflow_provider_responses.exceptions import (
     RequestCancelledError,
     RequestValidationError,
@@ -32,7 +32,7 @@ from airflow_provider_responses.operators.batches import (
     make_wait,
     wait_on_worker,
 )
-from airflow_provider_responses.operators.databases.loader import TableLoader
+from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
 from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
@@ -327,7 +327,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
                 loader.check_table(enrichment.columns)
             manifest = enrichment.step()
             if loader is not None and not isinstance(manifest, Unfinished):
-                count = loader.load(self._rows_to_load(manifest))
+                count = loader.load(read_result(manifest["output"], self.on_invalid_output))
                 self.log.info("Loaded %d rows into %s", count, loader.table.table)
         except ResponsesError as error:
             failure = error
@@ -494,8 +494,3 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if (shard := self._shard()) != (0, 1):
             tags["shard"] = str(shard[0])
         return ProgressReport(tags, context.get("task_state_store"), self._span)
-
-    def _rows_to_load(self, manifest: Mapping[str, Any]) -> Iterator[Row]:
-        accepted = {"ok"} if self.on_invalid_output == "fail" else {"ok", "incomplete", "refused", "invalid_output"}
-        rows = (row for chunk in read_file(open_path(manifest["output"])) for row in chunk)
-        return (row for row in rows if row["_status"] in accepted)

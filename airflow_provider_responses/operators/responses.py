@@ -214,6 +214,8 @@ class ResponsesOperator(BaseResponsesOperator):
         prepared, options = request.prepare(hook.config, self._send_options())
         if spending is not None:
             spending.read_prices(prepared, hook.config.for_call(options))
+            if received is None and (refusal := spending.refusal(ledger)) is not None:
+                return Outcome(error=refusal)  # nothing is sent, so there is no span
         ends_at = time.monotonic() + self._call_timeout(options, hook.config)
         config = hook.config.for_call(options)
         span = start_request_span(self._tracing, prepared, base_url=config.base_url, is_openrouter=config.is_openrouter)

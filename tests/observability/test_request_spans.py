@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -142,6 +143,15 @@ def test_a_request_that_fails_has_the_class_of_its_error_and_the_status(perform,
     assert span.status.status_code is StatusCode.ERROR
     assert "400" in span.status.description
     assert "responses.cost" not in span.attributes
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_request_that_max_cost_refuses_has_no_span(spans, responses_sandbox, deferrable):
+    task = ask(max_cost=1e-9, request={"max_output_tokens": 10}, deferrable=deferrable)
+    with pytest.raises(AirflowFailException, match="max_cost"):
+        task.execute(context())
+    assert spans.ours == []
+    assert responses_sandbox.ledger == []
 
 
 def test_a_cached_response_costs_nothing(perform, spans, responses_sandbox):

@@ -8,10 +8,12 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from airflow_provider_responses.enrich.columns import META_COLUMNS
-from airflow_provider_responses.enrich.sources import CHUNK, Row
+from airflow_provider_responses.enrich.sources import CHUNK, Row, read_file
+from airflow_provider_responses.enrich.statuses import OK, REJECTED
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import Database, KnownDatabase
 from airflow_provider_responses.operators.databases.lookup import find_database, get_db_hook
+from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.sql import SqlTable
 
 MAX_VALUES: Final = 900  # in one statement; SQLite's lowest limit is 999
@@ -241,3 +243,15 @@ class _Counted:
         for value in self._values:
             self.count += 1
             yield value
+
+
+def read_result(path: Any, on_invalid_output: str) -> Iterator[Row]:
+    """
+    Yield the rows of a result that have a response which the task accepts.
+
+    :param path: of the result.
+    :param on_invalid_output: the operator's.
+    """
+    accepted = {OK} if on_invalid_output == "fail" else {OK, *REJECTED}
+    for chunk in read_file(open_path(path)):
+        yield from (row for row in chunk if row["_status"] in accepted)
