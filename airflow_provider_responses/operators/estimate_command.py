@@ -69,7 +69,7 @@ def _load_dag(dag_id: str, path: str | None) -> Any:
     hint = f"; did you mean {known!r}?" if known else ""
     failed = f". Files that cannot be imported: {broken}" if broken else ""
     raise ConfigurationError(
-        f"there is no DAG {dag_id!r} in {folder}{hint}{failed}. Give the path of its file with --file"
+        f"there is no DAG {dag_id!r} in {folder}{hint}{failed}. Pass the path of its file with --file"
     )
 
 
