@@ -112,6 +112,7 @@ class Collection:
             len(landed.resend) + len(landed.invalid),
             "unknown" if landed.cost is None else short_dollars(landed.cost),
         )
+        self._context.report.report_figures()
         if self._context.options.delete_after:
             self._delete(batch_id)
 

@@ -216,6 +216,8 @@ class BatchEnrichment(Enrichment):
                 batch_ids=batch_ids,
             )
         self._report.log_warnings(context.index)
+        self._report.running_batches = len(batch_ids)
+        self._report.report_figures()
         raise _BatchesUnfinishedError(
             Unfinished(
                 batch_ids=batch_ids,

@@ -102,7 +102,7 @@ class Environment:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
-    report: Callable[[Mapping[str, float | None]], None] = lambda _: None
+    report: Callable[[Mapping[str, Any]], None] = lambda _: None
     tracing: Tracing | None = None
     client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
     tick: float = 1.0

@@ -63,6 +63,7 @@ class Report:
         self.reused = 0  # requests with a response of an earlier attempt
         self.pending = 0  # requests without one
         self.spent = CostTotal()  # by earlier attempts
+        self.running_batches = 0
         self.progress = Progress()
         self._failures: dict[tuple[str, str], _Group] = {}  # by status and error class
         self._invalid = _Group()  # outputs that were invalid, and are requested again
@@ -157,6 +158,10 @@ class Report:
         :param silence: of models whose requests get no response.
         """
         log.info("%s", self.line(window, silence))
+        self.report_figures()
+
+    def report_figures(self) -> None:
+        """Report the figures of the progress line, for metrics and for Airflow's task state store."""
         self._environment.report(self.figures())
 
     def line(self, window: float, silence: Silence | None = None) -> str:
@@ -187,15 +192,20 @@ class Report:
         seconds = self._environment.clock() - self.started
         return self.progress.done / seconds if seconds > 0 else 0.0
 
-    def figures(self) -> dict[str, float | None]:
-        """Return the figures of the progress line; the cost is None if it is unknown."""
-        progress = self.progress
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the progress line; None if unknown. ``failures`` has their numbers by error class."""
+        progress, rate = self.progress, self._rate()
+        left = self.pending - progress.done
         return {
+            "total": self.pending,
             "done": progress.done,
-            "left": self.pending - progress.done,
-            "rate": self._rate(),
+            "left": left,
+            "rate": rate,
+            "seconds_left": left / rate if rate else None,
             "cost": self.cost.total,
             "failed": progress.failures.total(),
+            "failures": dict(progress.failures),
+            "batches": self.running_batches,
             "resent": progress.resent.total(),
             "in_flight": progress.in_flight,
         }
@@ -264,7 +274,7 @@ class Report:
             self._environment.clock() - self.started,
             path,
         )
-        self._environment.report(self.figures())
+        self.report_figures()
 
     def most_failed_error(self, last: RowOutcome) -> TooManyFailuresError:
         """Return the error of an attempt that ends early, because most of its requests have failed."""

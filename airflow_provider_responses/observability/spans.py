@@ -193,7 +193,7 @@ class EnrichmentSpan:
 
     def __init__(self, tracing: Tracing | None, *, name: str, model: str | None) -> None:
         self._tracing, self._name, self._model = tracing, name, model
-        self._figures: Mapping[str, float | None] = {}
+        self._figures: Mapping[str, Any] = {}
         self._span: Span | None = None
         self._token: Any = None
 
@@ -219,14 +219,18 @@ class EnrichmentSpan:
         if self._span is None:
             return
         _api().detach(self._token)
-        figures = {f"responses.enrich.{name}": value for name, value in self._figures.items() if value is not None}
+        figures = {
+            f"responses.enrich.{name}": value
+            for name, value in self._figures.items()
+            if isinstance(value, (int, float))
+        }
         self._span.set_attributes(figures)
         if error is not None:
             # Airflow's exception says only that no retry follows.
             _fail(self._span, error.__cause__ if isinstance(error.__cause__, ResponsesError) else error)
         self._span.end()
 
-    def note(self, figures: Mapping[str, float | None]) -> None:
+    def note(self, figures: Mapping[str, Any]) -> None:
         """Note the figures so far; the last ones become attributes."""
         self._figures = figures
 

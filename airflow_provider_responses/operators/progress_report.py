@@ -17,7 +17,7 @@ LAST_WRITE_SECONDS: Final = 10.0  # that the end of a task waits for a slow stor
 
 log = logging.getLogger(__name__)
 
-Figures = Mapping[str, float | None]
+Figures = Mapping[str, Any]  # numbers, None where unknown, and numbers by name
 
 
 class ProgressReport:
@@ -39,13 +39,13 @@ class ProgressReport:
         self._thread: threading.Thread | None = None
 
     def __call__(self, figures: Figures) -> None:
-        """Report figures. An unknown one is null in the store, and not sent as a metric."""
+        """Report figures. Only numbers are metrics; the store has all, null where unknown."""
         from airflow.providers.common.compat.sdk import Stats
 
         if self._span is not None:
             self._span.note(figures)
         for name, value in figures.items():
-            if value is not None:
+            if isinstance(value, (int, float)):
                 Stats.gauge(f"{ENRICH_PREFIX}.{name}", value, tags=self._tags)
         if self._store is None:
             return

@@ -391,8 +391,9 @@ def test_progress_is_logged_and_reported(responses_sandbox, tmp_path, caplog):
         environment = Environment(tick=0.01, progress_seconds=0.05, report=told.append)
         enrich(responses_sandbox, tmp_path, table(60), environment, limits=Limits(concurrency=8))
     assert told
-    assert all(set(it) == {"done", "left", "rate", "cost", "failed", "resent", "in_flight"} for it in told)
-    assert all(it["done"] + it["left"] == 60 for it in told)
+    assert all(it["done"] + it["left"] == it["total"] == 60 for it in told)
+    assert all(it["seconds_left"] == pytest.approx(it["left"] / it["rate"]) for it in told if it["rate"])
+    assert (told[-1]["failed"], told[-1]["failures"], told[-1]["batches"]) == (0, {}, 0)
     assert "/60 requests, " in caplog.text
     assert "60 rows: 60 ok. 60 requests sent" in caplog.text
 

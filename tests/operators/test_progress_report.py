@@ -12,7 +12,19 @@ from airflow_provider_responses.operators.progress_report import STATE_KEY, Prog
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.operators.enrichments import enrich
 
-FIGURES = {"done": 3, "left": 2, "rate": 1.5, "cost": None, "failed": 0, "resent": 0, "in_flight": 2}
+FIGURES = {
+    "total": 5,
+    "done": 3,
+    "left": 2,
+    "rate": 1.5,
+    "seconds_left": 1.3,
+    "cost": None,
+    "failed": 1,
+    "failures": {"BadGatewayResponseError": 1},
+    "batches": 0,
+    "resent": 0,
+    "in_flight": 2,
+}
 
 
 def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox):
@@ -20,7 +32,8 @@ def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox
     manifest = enrich(tmp_path).execute(context(task_state_store=store))
     figures = store[STATE_KEY]
     assert set(figures) == set(FIGURES)
-    assert (figures["done"], figures["left"], figures["failed"]) == (5, 0, 0)
+    assert (figures["total"], figures["done"], figures["left"], figures["failed"]) == (5, 5, 0, 0)
+    assert (figures["failures"], figures["batches"], figures["seconds_left"]) == ({}, 0, 0.0)
     assert figures["cost"] == pytest.approx(manifest["cost"])
 
 
@@ -30,6 +43,20 @@ def test_the_last_figures_are_in_the_store_also_when_the_task_fails(tmp_path, re
     with pytest.raises(Exception, match="5 of 5 rows failed"):
         enrich(tmp_path).execute(context(task_state_store=store))
     assert (store[STATE_KEY]["failed"], store[STATE_KEY]["cost"]) == (5, 0.0)
+    assert store[STATE_KEY]["failures"] == {"BadRequestResponseError": 5}
+
+
+def test_a_task_that_waits_for_batches_leaves_their_number_and_its_figures_in_the_store(
+    tmp_path, responses_sandbox, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__RESPONSES__BATCH_POLL_INTERVAL", "0.1")
+    responses_sandbox.batch_settings = {"seconds": 0.1}
+    store, waiting = TaskStateStore(), []
+    task = enrich(tmp_path, mode="batch", deferrable=False, key="id", limits={"max_batch_requests": 2})
+    monkeypatch.setattr(task, "_check_killed", lambda: waiting.append(dict(store[STATE_KEY])))
+    task.execute(context(task_state_store=store))
+    assert {(it["batches"], it["done"], it["total"]) for it in waiting} == {(3, 0, 5)}
+    assert (store[STATE_KEY]["batches"], store[STATE_KEY]["done"]) == (0, 5)
 
 
 def test_nothing_is_written_beside_the_xcom_of_a_task_that_fails(tmp_path, responses_sandbox):
@@ -59,7 +86,7 @@ def test_an_unknown_figure_is_null_in_the_store_and_not_sent_as_a_metric(monkeyp
     report(FIGURES)
     report.close()
     assert store[STATE_KEY] == FIGURES
-    assert dict(sent) == {name: value for name, value in FIGURES.items() if name != "cost"}
+    assert dict(sent) == {name: value for name, value in FIGURES.items() if name not in {"cost", "failures"}}
 
 
 def test_a_slow_store_gets_the_latest_figures_and_delays_nothing():
