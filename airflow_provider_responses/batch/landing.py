@@ -19,7 +19,13 @@ from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID_OUTPUT
-from airflow_provider_responses.exceptions import BadRequestResponseError, BatchError, ResponsesError
+from airflow_provider_responses.exceptions import (
+    APIError,
+    BadRequestResponseError,
+    BatchError,
+    ResponsesError,
+    TransportError,
+)
 from airflow_provider_responses.task.attempt import Exchange
 from airflow_provider_responses.task.cost import paid_for, paid_generation, total_cost
 
@@ -128,15 +134,19 @@ class Landing:
         intent, counts = record.intent, _Counts()
         missing = dict.fromkeys(intent.fingerprints)
         own = frozenset(missing)
-        for result in results:
-            self._check()
-            fingerprint = intent.fingerprint_of(result.custom_id)
-            if fingerprint is None or fingerprint not in missing:
-                (counts.repeated if fingerprint in own else counts.unknown).append(result.custom_id)
-                continue
-            del missing[fingerprint]
-            counts.results += 1
-            self._add(result, fingerprint, counts)
+        try:
+            for result in results:
+                self._check()
+                fingerprint = intent.fingerprint_of(result.custom_id)
+                if fingerprint is None or fingerprint not in missing:
+                    (counts.repeated if fingerprint in own else counts.unknown).append(result.custom_id)
+                    continue
+                del missing[fingerprint]
+                counts.results += 1
+                self._add(result, fingerprint, counts)
+        except (APIError, TransportError):
+            self._buffer.flush()  # the rest may be gone for good
+            raise
         self._log(record, counts)
         if batch is not None and status == "failed" and not counts.results:
             for fingerprint, message in _refused_requests(batch, intent).items():

@@ -27,6 +27,7 @@ from airflow_provider_responses.task.prices import TokenPrice, batch_prices, est
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Leftovers, StepContext
     from airflow_provider_responses.batch.journal import BatchRecord
+    from airflow_provider_responses.batch.requests import Group
     from airflow_provider_responses.enrich.index import Index, PendingRequest
     from airflow_provider_responses.models.batch import PreparedBatchRequest
 
@@ -52,6 +53,8 @@ class Submission:
         self._prices: Mapping[str, TokenPrice] = {}
         self._exhausted: list[bytes] = []  # requests that were in too many batches
         self._live: Counter[str] = Counter()  # numbers of requests that are sent live, by the reason
+        self._has_batches = True
+        self._refused: set[Group] = set()  # whose model has no batches
 
     def run(self) -> ResponsesError | None:
         """
@@ -70,9 +73,12 @@ class Submission:
         self._prices = self._read_prices()
         for package in packer.pack(self._candidates(), lambda request: left_out.append(request.fingerprint)):
             self._context.check()
-            if not self._submit(package):
+            if self._submit(package):
+                count += 1
+            elif not self._has_batches:
                 return None  # all requests that are left are sent live
-            count += 1
+            else:
+                self._refused.add(package.group)
         self._context.index.hold(left_out)
         for reason, number in self._live.items():
             log.info("%d requests are sent live: %s", number, reason)
@@ -107,7 +113,9 @@ class Submission:
         options = self._context.options
         if options.mode != "auto":
             return options.mode == "batch"
-        if not options.has_time(self._context.started, self._context.now()):
+        # The first step reads the source before it gets here, which is no reason against a batch.
+        started = self._context.started
+        if not options.has_time(started, self._context.now() if self._context.journal.records else started):
             log.info("Sending live: finish_within leaves less than 24 hours for a batch")
             return False
         count, threshold = self._context.index.count_pending(), options.batch_threshold
@@ -126,8 +134,10 @@ class Submission:
                     exhausted.append(request.fingerprint)
                 elif (reason := self._reason_to_send_live(request, is_few=is_few)) is not None:
                     self._live[reason] += 1
+                elif (candidate := self._candidate(request)).group in self._refused:
+                    self._live["their model has no batches"] += 1
                 else:
-                    yield self._candidate(request)
+                    yield candidate
             self._context.index.hold(exhausted)
             self._exhausted += exhausted
 
@@ -239,6 +249,7 @@ class Submission:
         is_unsupported = isinstance(error, (ConfigurationError, NotFoundResponseError))
         if not (context.options.mode == "auto" and is_unsupported):
             raise error
+        self._has_batches = isinstance(error, NotFoundResponseError)
         log.warning("Sending live: there are no batches for these requests. %s", error)
         context.index.release(map(bytes.fromhex, record.intent.fingerprints))
         return False

@@ -45,6 +45,7 @@ class Claim:
     :param generation: of the parts that are written and read.
     :param latest_generation: that was begun, even if it has no parts.
     :param expires: seconds since the epoch.
+    :param begun_by: the idempotency key of the task instance that began the generation.
     """
 
     owner: str
@@ -54,17 +55,19 @@ class Claim:
     generation: int
     latest_generation: int
     expires: float
+    begun_by: str = ""
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Return the claim in a file, None if it is cut off or is no claim."""
         try:
             found: Any = json.loads(data)
+            found = {"begun_by": "", **found}
             claim = cls(**{field.name: found[field.name] for field in fields(cls)})
             (
                 float(claim.expires),
                 claim.generation + claim.latest_generation + claim.try_number,
-                claim.owner + claim.token,
+                claim.owner + claim.token + claim.begun_by,
             )
         except (ValueError, KeyError, TypeError):
             return None

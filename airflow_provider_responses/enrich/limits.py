@@ -9,6 +9,7 @@ from typing import Any, Final
 from airflow_provider_responses.models.batch import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
 from airflow_provider_responses.validation import check_known, check_number, check_type, wrong_value
 
+MIN_BATCH_BYTES: Final = 100_000  # 65,536 of them are left free
 DEFAULT_INITIAL_CONCURRENCY: Final = 128  # requests in flight at the start, at most
 
 
@@ -31,7 +32,7 @@ class Limits:
         lose. Nothing is sent while this many wait. On local disk at most 64 wait.
     :param max_unwritten_seconds: seconds that a response may wait before sending stops.
     :param max_batch_requests: number of requests in one batch; at most 5,000.
-    :param max_batch_bytes: size of one batch; at most 200 MB.
+    :param max_batch_bytes: size of one batch; from 100 KB to 200 MB.
     :raises RequestValidationError: naming the limit, what was expected and what was given.
     """
 
@@ -56,9 +57,11 @@ class Limits:
         if first is not None and first > most:
             expected = f"a whole number from 1 to limits.concurrency ({most})"
             raise wrong_value("limits.initial_concurrency", expected, first)
-        for name, at_most in (("max_batch_requests", MAX_BATCH_REQUESTS), ("max_batch_bytes", MAX_BATCH_BYTES)):
-            if check_number(f"limits.{name}", getattr(self, name), whole=True, at_least=1) > at_most:
-                raise wrong_value(f"limits.{name}", f"a whole number from 1 to {at_most}", getattr(self, name))
+        for name, least, most in (
+            ("max_batch_requests", 1, MAX_BATCH_REQUESTS),
+            ("max_batch_bytes", MIN_BATCH_BYTES, MAX_BATCH_BYTES),
+        ):
+            check_number(f"limits.{name}", getattr(self, name), whole=True, at_least=least, at_most=most)
         for name in ("requests_per_minute", "tokens_per_minute", "max_cost"):
             check_number(f"limits.{name}", getattr(self, name), above=0, optional=True)
         check_number("limits.max_unwritten_seconds", self.max_unwritten_seconds, above=0)

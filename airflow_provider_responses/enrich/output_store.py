@@ -82,6 +82,7 @@ class OutputStore:
         self.lease_seconds = lease_seconds
         self.generation = 1
         self._latest_generation = 1  # that was begun, even if it has no responses
+        self._begun_by = ""  # the idempotency key of the task that began the generation
         self._now, self._sleep = now, sleep
         self._token = secrets.token_hex(4)
         self._lease: Lease | None = None  # once it is known of which kind the store's is
@@ -195,12 +196,16 @@ class OutputStore:
         there = {_generation(name) for name in files if name.startswith(("part-g", "batch-g"))}
         self.generation = found.generation if found else max(there, default=1)
         self._latest_generation = max({found.generation, found.latest_generation} | there if found else {1} | there)
-        is_new = found is None or found.idempotency_key != self.writer.idempotency_key
+        key = self.writer.idempotency_key
+        # While a task waits for batches without the lease, another one may have written here.
+        is_new = found is None or key not in {found.idempotency_key, found.begun_by}
+        self._begun_by = key if found is None else found.begun_by
         if is_new and not resume:
             self._latest_generation += found is not None or bool(there)
-            self.generation = self._latest_generation
+            self.generation, self._begun_by = self._latest_generation, key
         elif is_new and self.generation not in there:
             self.generation = max(there, default=self.generation)
+            self._begun_by = ""  # an earlier generation, whoever began it
 
     def _refuse_siblings(self, owner: str) -> None:
         """Refuse mapped tasks of one run, and iterations of one loop, that would replace each other's results."""
@@ -293,6 +298,7 @@ class OutputStore:
         return Claim(
             **asdict(self.writer),
             token=self._token,
+            begun_by=self._begun_by,
             generation=self.generation,
             latest_generation=self._latest_generation,
             expires=self._now() + seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,20 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses.batch.context import Unfinished
+from airflow_provider_responses.client import ResponsesClient
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.exceptions import (
     APIError,
     BatchError,
     ConfigurationError,
+    NotFoundResponseError,
     OutputLockedError,
     PaymentRequiredResponseError,
     RequestCancelledError,
     StorageError,
     TooManyFailuresError,
 )
+from airflow_provider_responses.models.batch import BatchResult
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import Label, connect, table
 
@@ -94,6 +98,26 @@ def test_a_batch_that_is_gone_fails_the_attempt_once_the_others_have_landed(kind
     assert not raised.value.retryable
     assert "Set on_orphaned_intent='resubmit' to submit these rows again, which is paid again" in str(raised.value)
     assert len(task.lines) == 10, f"{second.id} has not landed"
+
+
+def test_results_that_were_read_stay_where_the_rest_of_their_batch_is_gone(attempts):
+    task = attempts(table(6), options={"on_orphaned_intent": "resubmit"})
+    task.environment["part_rows"] = 1000  # all would be written at the end
+    task.step()
+    task.wait()
+
+    class HalfGone(ResponsesClient):
+        def iter_batch_results(self, batch: Any, *, options: Any = None) -> Iterator[BatchResult]:
+            if len(task.sandbox.batches) > 1:
+                yield from super().iter_batch_results(batch, options=options)
+                return
+            yield from itertools.islice(super().iter_batch_results(batch, options=options), 4)
+            raise NotFoundResponseError("the file of errors is gone", status_code=404)
+
+    task.make_client = HalfGone
+    assert task.finish()["counts"] == {"ok": 6}
+    assert task.sizes == [6, 2]
+    assert len(task.lines) == 6
 
 
 def test_the_rows_of_a_batch_that_is_gone_are_submitted_again_on_request(attempts, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_auto_sends_live_where_finish_within_leaves_no_time(hours, live, attempt
     assert (len(task.live), sum(task.sizes)) == (live, 4 - live)
 
 
+def test_reading_the_source_takes_no_time_from_finish_within(attempts):
+    task = attempts(table(4), options={"mode": "auto", "finish_within": 24 * 3600.0})
+    read = task.environment["now"]
+    task.environment["now"] = lambda: read() + next(seconds)  # each look at the clock is later
+    seconds = itertools.count()
+    task.step()
+    assert (task.sizes, task.live) == ([4], [])
+
+
+def test_auto_sends_the_rest_live_once_finish_within_is_over(attempts):
+    task = attempts(table(4), options={"mode": "auto", "finish_within": 24 * 3600.0})
+    task.sandbox.script_batches({"ending": "expired", "ending_share": 0.5})
+    task.step()
+    task.clock.sleep(25 * 3600.0)
+    assert task.step()["counts"] == {"ok": 4}
+    assert (task.sizes, len(task.live)) == ([4], 2)
+
+
 def test_auto_sends_rows_again_live_once_there_is_no_time_for_another_batch(attempts):
     task = attempts(table(4), options={"mode": "auto", "finish_within": 24 * 3600.0 + 100})
     task.sandbox.script_batches({"responses": [{"status": 429}]})
@@ -123,6 +142,18 @@ def test_auto_sends_live_where_the_model_has_no_batches(status, attempts, caplog
     assert (task.sizes, len(task.live)) == ([], 4)
     assert "Sending live: there are no batches for these requests" in caplog.text
     assert task.journal == []
+
+
+def test_auto_submits_the_rows_of_the_models_that_have_batches(attempts, caplog):
+    task = attempts(table(6), options={"mode": "auto"}, limits=ONE_BATCH)
+    models = [OTHER_MODEL, MODEL]
+    task.given["row_fields"] = lambda row: {"model": models[int(row["id"][1:]) % 2], "input": row["text"]}
+    task.sandbox.script_batches(
+        {"status": 404, "message": "no batches of this model"}, {}, {"status": 404, "message": "no batches of it"}
+    )
+    assert task.finish()["counts"] == {"ok": 6}
+    assert task.sizes == [3]
+    assert {entry.body["model"] for entry in task.sandbox.ledger} == {OTHER_MODEL}
 
 
 def test_batch_fails_where_the_model_has_no_batches(attempts):

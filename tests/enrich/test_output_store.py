@@ -202,6 +202,26 @@ def test_resume_and_clears_choose_the_generation(opened: Open) -> None:
     assert opened("a", 1, "four", resume=False).generation == 3
 
 
+def test_a_retry_stays_in_its_generation_although_another_task_has_resumed_it_meanwhile(opened: Open) -> None:
+    first = opened("a", 1, "one", resume=False)
+    first.write_part(part(1))
+    first.release()  # it waits for batches, without the lease
+    opened("b", 1, "two", resume=True).release()
+    retry = opened("a", 2, "one", resume=False)
+    assert (retry.generation, rows_in(retry)) == (1, [1])
+    retry.release()
+    cleared = opened("a", 1, "three", resume=False)
+    assert (cleared.generation, rows_in(cleared)) == (2, [])
+
+
+def test_a_task_whose_empty_generation_another_has_left_begins_a_new_one(opened: Open) -> None:
+    opened("a", 1, "one").write_part(part(1))
+    opened("a", 1, "two", resume=False).release()
+    opened("b", 1, "three", resume=True).release()
+    retry = opened("a", 2, "two", resume=False)
+    assert (retry.generation, rows_in(retry)) == (3, [])
+
+
 def test_a_new_generation_follows_all_parts_even_without_a_lease(opened: Open, place: Any) -> None:
     for idempotency_key in ("one", "two", "three"):
         opened("a", 1, idempotency_key, resume=False).write_part(part(1))
