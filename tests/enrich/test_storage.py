@@ -38,6 +38,8 @@ class Path3:
 class Failing(AbstractFileSystem):
     """A filesystem of which every call raises."""
 
+    cachable = False  # two errors with the same text are two errors
+
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error

@@ -132,7 +132,7 @@ class TestMaxCost:
             ask(model=None, request=models, max_cost=3 * DEAR).execute(context())
 
     def test_a_server_without_prices_is_refused(self, tmp_path, monkeypatch, closed_port):
-        connection = {"conn_type": "responses", "host": f"http://127.0.0.1:{closed_port}/v1", "password": "k"}
+        connection = {"conn_type": "responses", "host": f"http://127.0.0.1:{closed_port}/v1", "password": "sandbox-key"}
         extra = {"dialect": "open", "max_retries": 0}
         monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps({**connection, "extra": extra}))
         with pytest.raises(AirflowFailException, match="max_cost cannot be checked: the server's /models cannot be"):

@@ -111,7 +111,7 @@ def test_the_cost_on_a_server_without_models_is_unknown(tmp_path, monkeypatch, c
     connection = {
         "conn_type": "responses",
         "host": url,
-        "password": "k",
+        "password": "sandbox-key",
         "extra": {"dialect": "open", "max_retries": 0},
     }
     monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(connection))
