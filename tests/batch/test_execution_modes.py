@@ -238,6 +238,14 @@ def test_finish_within_ends_the_wait(attempts):
         task.step()
 
 
+def test_the_timeout_of_a_task_does_not_count_the_wait_for_its_batches(attempts):
+    task = attempts(table(3), options={"batch_threshold": 500}, timeout=SECONDS / 2)
+    task.environment["clock"] = task.clock
+    task.sandbox.script_batches({"responses": [{"status": 429}]})
+    assert task.finish()["counts"] == {"ok": 3}  # one row of it live, after a wait that is longer than the timeout
+    assert len(task.live) == 1
+
+
 def test_nothing_is_submitted_once_finish_within_is_over(attempts):
     task = attempts(table(4), options={"finish_within": SECONDS / 2})
     task.sandbox.script_batches({"ending": "expired", "ending_share": 0.5})
