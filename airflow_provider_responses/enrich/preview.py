@@ -70,7 +70,7 @@ class Preview(Enrichment):
         self._hold(index, self.store)
         self._pending, size = index.count_pending(), sum(size for _, size in index.pending_sizes())
         self._sample = choose(
-            index.pending_sizes(), self._count, requests=self._pending, size=size, seed=str(self.store.path)
+            index.pending_sizes(), self._count, requests=self._pending, size=size, seed=f"{self._pending} {size}"
         )
         index.hold_all_but(self._sample.sizes)
         self._before, self._report.pending = self._report.pending, len(self._sample.sizes)
