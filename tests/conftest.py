@@ -132,6 +132,8 @@ def run_dag(airflow_db: None) -> Iterator[Callable[..., DagResult]]:
         target = DAGS / f"{dag_id}.py"
         target.write_text(source.read_text() if isinstance(source, Path) else source)
         copies.append(target)
+        if isinstance(source, Path) and (prompts := source.parent / "prompts").is_dir():
+            shutil.copytree(prompts, DAGS / "prompts", dirs_exist_ok=True)
         dag = load_dag(target, dag_id)
         return _collect(dag.test(run_conf=conf))
 
@@ -149,7 +151,8 @@ def load_dag(path: Path, dag_id: str) -> Any:
     # Python takes the bytecode of a text that was as long, and written in the same second.
     Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     bag = DagBag(str(path))
-    assert not bag.import_errors, bag.import_errors
+    if bag.import_errors:
+        raise AssertionError("\n".join(bag.import_errors.values()))  # pytest would cut the message of an `assert`
     return bag.dags[dag_id]
 
 

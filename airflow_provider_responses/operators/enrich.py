@@ -37,7 +37,7 @@ from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
-from airflow_provider_responses.operators.prompt_argument import check_input, function_builder
+from airflow_provider_responses.operators.prompt_argument import check_input, function_builder, template_from_data
 from airflow_provider_responses.operators.source_argument import check_output_path, check_source, read_source
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
@@ -216,6 +216,10 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if content is self.prompt_template:  # it holds the template of the rows, which is rendered for each row
             return self._describe_prompt(self.model)
         return super().render_template(content, *args, **kwargs)
+
+    def resolve_template_files(self) -> None:
+        super().resolve_template_files()
+        self.prompt_template = self._describe_prompt(self.model)
 
     def _describe_prompt(self, model: Any) -> dict[str, Any]:
         """Return the parts of the request that all rows share."""
@@ -468,18 +472,14 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         The first set has the columns that a row must have, the second all columns that may be read, None if unknown.
         """
         shared = self._arguments().fields()
+        self.read_prompt_file("input")  # of a mapped task, which is made when it runs
         if self.input is None:
             return (lambda _: shared), frozenset(), frozenset()
         if callable(self.input):
             call = partial(self._call_function, self.input, context=context)
             return function_builder(call, shared), frozenset(), None
         if self._is_data(self.input):
-            raise RequestValidationError(
-                "input must be a template in the DAG's file, got one from another task through expand, which "
-                "could read connections and variables. Write the template in the file, and pass the parts that differ "
-                "as columns of `source`",
-                fields=("input",),
-            )
+            raise template_from_data()
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
         template = RowTemplate(self.input, env, context)

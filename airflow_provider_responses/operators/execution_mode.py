@@ -26,7 +26,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, get_base_airflow_version_tuple
 
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.operators.triggerer_templates import find_difference, templates_in
+from airflow_provider_responses.operators.triggerer_templates import find_difference, templates_in, texts_in
 from airflow_provider_responses.task.arguments import comes_from_upstream
 from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments, find_secret, import_path
 
@@ -188,6 +188,8 @@ def _reason_of_arguments(task: Any, base: type, dag: Any, max_bytes: int) -> str
         return f"the triggerer cannot be given {error}"
     if reason := _reason_of_size(kwargs, max_bytes):
         return reason
+    if ending := next((it for text in texts_in(kwargs) for it in task.template_ext if text.endswith(it)), None):
+        return f"a text of it ends in {ending}, which the triggerer would take for the name of a file"
     env = task.get_template_env()  # the same as in the triggerer: `_reason_of_rendering` has found no difference
     return next((reason for text in templates_in(kwargs) if (reason := find_difference(text, env, task.params))), None)
 
@@ -206,8 +208,6 @@ def _reason_of_rendering(task: Any, base: type, dag: Any) -> str | None:
     for method in _RENDERERS:
         if _overrides(task, base, method):
             return f"{type(task).__name__} has a {method} of its own"
-    if task.template_ext:
-        return f"{type(task).__name__} reads templates from files"
     for name in _TEMPLATE_SETTINGS:
         if getattr(dag, name):
             return f"its DAG has {name}"

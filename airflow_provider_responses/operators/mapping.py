@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.operators.prompt_files import check_prompt_files
 from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 
 
@@ -47,6 +48,8 @@ def _check(expanded: Any) -> Any:
         try:
             for arguments in _authors_arguments(mapped):
                 cls.check_mapped(arguments)
+                if mapped.dag is not None:
+                    check_prompt_files(arguments, cls, mapped.dag.get_template_env())
         except ResponsesError as error:
             raise error.add_place("Task", mapped.task_id) from None
         for name, value in cls.computed_template_fields(_partial_arguments(mapped)).items():

@@ -32,6 +32,16 @@ def check_input(value: Any, request: Mapping[str, Any] | None) -> None:
         raise RequestValidationError("input must be a plain function, got an async one", fields=("input",))
 
 
+def template_from_data() -> RequestValidationError:
+    """Return the error for a template that comes from another task."""
+    return RequestValidationError(
+        "input must be a template in the DAG's file, got one from another task through expand, which could read "
+        "connections and variables. Write the template in the file, and pass the parts that differ as columns of "
+        "`source`",
+        fields=("input",),
+    )
+
+
 def function_builder(call: Callable[[Row], Any], shared: Mapping[str, Any]) -> Callable[[Row], Mapping[str, Any]]:
     """
     Return the function that builds the request of a row.

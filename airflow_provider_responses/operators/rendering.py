@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.operators import prompt_files
 from airflow_provider_responses.operators.mapping import check_on_expand
 from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 from airflow_provider_responses.task.texts import unwrap_enum
@@ -32,6 +33,9 @@ class RenderingOperator(BaseOperator):
     data_fields: ClassVar[frozenset[str]] = frozenset()
     # Fields whose template may render an object: "{'temperature': {{ params.t }}}".
     object_fields: ClassVar[frozenset[str]] = frozenset({"request", "options"})
+    # Fields that may name a prompt file. Other texts that end in `template_ext` are texts, other than in Airflow.
+    file_fields: ClassVar[frozenset[str]] = frozenset({"input", "instructions"})
+    template_ext: Sequence[str] = prompt_files.EXTENSIONS
 
     _mapped_arguments: Mapping[str, Any] | None = None  # the constructor's, of a mapped task
     _arguments_error: ResponsesError | None = None  # of a mapped task; raised when it is executed
@@ -78,6 +82,30 @@ class RenderingOperator(BaseOperator):
                 raise error.add_place("Task", self.task_id) from None
             self._arguments_error = error
 
+    def resolve_template_files(self) -> None:
+        """
+        Replace the names of prompt files by their texts. Airflow calls it when the DAG is parsed.
+
+        :raises RequestValidationError: if a file does not exist, or cannot be read.
+        """
+        for name in self.file_fields:
+            self.read_prompt_file(name)
+
+    def read_prompt_file(self, field: str) -> None:
+        """
+        Replace the name of a prompt file by its text. A name that comes from another task is a text.
+
+        :param field: the argument that may name one.
+        :raises RequestValidationError: if the file does not exist, or cannot be read.
+        """
+        value = getattr(self, field, None)
+        if not prompt_files.is_file_name(value, self.template_ext) or self._is_data(value):
+            return
+        try:
+            setattr(self, field, prompt_files.read_prompt_file(value, field, self.get_template_env()))
+        except ResponsesError as error:
+            raise error.add_place("Task", self.task_id) from None
+
     def render_template(
         self,
         content: Any,
@@ -109,16 +137,18 @@ class RenderingOperator(BaseOperator):
     def _render_text(
         self, text: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int] | None
     ) -> Any:
-        from jinja2.nativetypes import NativeEnvironment
-
         is_object = any(text is getattr(self, name, None) for name in self.object_fields)
+        for name in self.file_fields:
+            if text is getattr(self, name, None):  # of a mapped task, which is made when it runs
+                self.read_prompt_file(name)
+                text = getattr(self, name)
         text = unwrap_enum(text)
         if jinja_env.finalize is None:  # else the DAG's author has set one
             jinja_env = jinja_env.overlay(finalize=unwrap_enum)
-        if is_object or not isinstance(jinja_env, NativeEnvironment):
+        if is_object:
             return super().render_template(text, context, jinja_env, seen_oids)
-        is_file = text.endswith(tuple(self.template_ext))
-        return _render_natively(jinja_env.get_template(text) if is_file else jinja_env.from_string(text), context)
+        # Not by Airflow's method, which takes a text that ends in `template_ext` for a file's name.
+        return _render(jinja_env.from_string(text), context)
 
 
 def options_to_dict(value: Any) -> Any:
@@ -126,8 +156,12 @@ def options_to_dict(value: Any) -> Any:
     return RequestOptions.to_dict(value) if isinstance(value, RequestOptions) else value
 
 
-def _render_natively(template: jinja2.Template, context: Context) -> Any:
-    """Return the object of a template that is one expression; otherwise its text, which is not read as Python."""
+def _render(template: jinja2.Template, context: Context) -> Any:
+    """
+    Return the text of a template, which is not read as Python.
+
+    Of one that is a single expression, in a native environment, the object.
+    """
     import jinja2
 
     variables: Any = copy.copy(context)  # not a dict, which would compute all of the context's lazy values

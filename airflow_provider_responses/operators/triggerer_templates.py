@@ -56,12 +56,17 @@ SAME_IN_TRIGGERER: Final = {
 
 def templates_in(value: Any) -> Iterator[str]:
     """Return the templates in the arguments of a trigger, however deep."""
+    return filter(is_template, texts_in(value))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in the arguments of a trigger, however deep."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from templates_in(item)
-    elif isinstance(value, str) and is_template(value):
+            yield from texts_in(item)
+    elif isinstance(value, str):
         yield value
 
 

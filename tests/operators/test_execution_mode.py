@@ -56,10 +56,6 @@ class Renders(ResponsesOperator):
         self.input = "mine"
 
 
-class Reads(ResponsesOperator):
-    template_ext = (".txt",)
-
-
 class Lenient(jinja2.StrictUndefined):
     def __str__(self):
         return ""
@@ -188,7 +184,7 @@ class TestStart:
             ({"pool": "llm"}, "it is in the pool 'llm'"),
             ({"max_active_tis_per_dag": 2}, "it limits how many of it run at once"),
             ({"max_active_tis_per_dagrun": 2}, "it limits how many of it run at once"),
-            ({"cls": Reads}, "Reads reads templates from files"),
+            ({"input": "See README.md"}, "a text of it ends in .md, which the triggerer would take for the name of"),
             ({"dag": {"render_template_as_native_obj": True}}, "its DAG has render_template_as_native_obj"),
             ({"dag": {"user_defined_macros": {"x": 1}}}, "its DAG has user_defined_macros"),
             ({"dag": {"user_defined_filters": {"x": str}}}, "its DAG has user_defined_filters"),
