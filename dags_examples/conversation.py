@@ -1,15 +1,14 @@
-"""Two turns of a conversation. The server stores nothing, so the second request contains the history."""
+"""Three turns of a conversation. The server stores nothing, so each request contains the turns before it."""
 
 from __future__ import annotations
 
 import datetime
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import dag
 
-from airflow_provider_responses.models import Response
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
-QUESTION = "Name three risks of running {{ params.database }} on a spot instance."
+MODEL = "openai/gpt-4o-mini"
 
 
 @dag(
@@ -20,18 +19,24 @@ QUESTION = "Name three risks of running {{ params.database }} on a spot instance
     tags=["responses"],
 )
 def conversation():
-    first = ResponsesOperator(task_id="first", model="openai/gpt-4o-mini", input=QUESTION, result="response")
-
     # [start history]
-    @task.responses(model="openai/gpt-4o-mini")
-    def second(response: dict, params: dict) -> list:
-        question = {"role": "user", "content": QUESTION.replace("{{ params.database }}", params["database"])}
-        follow_up = {"role": "user", "content": "Which of these is the worst, and why?"}
-        return [question, *Response(raw=response).to_input(), follow_up]
-
+    risks = ResponsesOperator(
+        task_id="risks",
+        model=MODEL,
+        input="Name three risks of running {{ params.database }} on a spot instance.",
+        result="response",
+    )
+    worst = ResponsesOperator(
+        task_id="worst",
+        model=MODEL,
+        history=risks.output,
+        input="Which of these is the worst, and why?",
+        result="response",
+    )
+    ResponsesOperator(
+        task_id="ticket", model=MODEL, history=worst.output, input="Write a ticket that asks to remove this risk."
+    )
     # [end history]
-
-    second(first.output)
 
 
 conversation()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -34,7 +34,8 @@ class BaseResponsesOperator(RenderingOperator):
     :param output_type: a pydantic model that the response must match.
     :param output_retries: how often a request is sent again, within one attempt, whose response does not match
         ``output_type``; 0 to 10.
-    :param result: ``text``, or ``response`` for the whole response.
+    :param result: ``text``, ``response`` for the whole response, or ``conversation`` for the response with its input,
+        which ``history`` of another task needs; it is set on a task whose output is a ``history``.
     :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or does not match
         ``output_type``.
     :param cache: whether OpenRouter caches responses, so that a retry gets them at no cost.
@@ -45,6 +46,7 @@ class BaseResponsesOperator(RenderingOperator):
 
     # Arguments of a request that the operator does not have, or that mean something else in it.
     excluded_arguments: ClassVar[frozenset[str]] = frozenset()
+    results: ClassVar[Sequence[str]] = ("text", "response")  # the allowed values of `result`
     retry_note: ClassVar[str] = "Airflow's retries apply"
 
     # Many arguments: DAG authors set each by its name, as in all of Airflow's operators.
@@ -83,7 +85,7 @@ class BaseResponsesOperator(RenderingOperator):
 
     @classmethod
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
-        cls._arguments_from(arguments).check()
+        cls._arguments_from(arguments).check(results=cls.results)
 
     @classmethod
     def _arguments_from(cls, arguments: Mapping[str, Any]) -> Arguments:
@@ -104,7 +106,7 @@ class BaseResponsesOperator(RenderingOperator):
         """
         if self._arguments_error is not None:
             raise self._arguments_error
-        self._arguments().check(rendered=rendered)
+        self._arguments().check(rendered=rendered, results=self.results)
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         """End the attempt: Airflow retries it if the error is retryable, else the task fails at once."""

@@ -168,6 +168,8 @@ def _lost_without_worker(task: Any, base: type) -> str | None:
 def _reason_of_operator(task: Any) -> str | None:
     if task.start_on_worker_reason:
         return str(task.start_on_worker_reason)
+    if task.history is not None or task.result == "conversation":
+        return "it is part of a conversation, whose session begins on a worker"
     if task.max_cost is not None or task.budget is not None:
         return "its max_cost or budget is checked on a worker, before each send"
     return None

@@ -16,8 +16,10 @@ from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
-from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, check_multiple_outputs
+from airflow_provider_responses.operators.history_argument import check_turn, note_history
+from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
+from airflow_provider_responses.task.conversation import continue_conversation, make_session_id
 from airflow_provider_responses.task.cost import CostLedger
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
@@ -62,6 +64,7 @@ class ResponsesOperator(BaseResponsesOperator):
     dollars, sends, status, model and ids (see ``task.xcom.UsageXCom``); an attempt that fails pushes it, too.
 
     :param input: the prompt: a text, or a list of input items.
+    :param history: the conversation so far: the output of a task with ``result="response"``, or a list of input items.
     :param stream: whether the response is streamed. By default it is streamed to a worker, where a killed task drops
         the connection and so ends the cost, and not to the triggerer, whose restart would end the response.
     :param deferrable: whether the request is sent by the triggerer, so that the task holds no worker meanwhile; the
@@ -75,9 +78,11 @@ class ResponsesOperator(BaseResponsesOperator):
     Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
-    template_fields: Sequence[str] = TEMPLATE_FIELDS
+    template_fields: Sequence[str] = (*TEMPLATE_FIELDS, "history")
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
+    data_fields = frozenset({"history"})
+    results = RESULTS
     # Why tasks of a subclass cannot start in the triggerer.
     start_on_worker_reason: ClassVar[str | None] = None
     start_from_trigger: Any = _PerTask(lambda task: task.start_trigger_args is not None, of_class=False)
@@ -87,6 +92,7 @@ class ResponsesOperator(BaseResponsesOperator):
         self,
         *,
         input: str | Sequence[Any] | None = None,
+        history: Any = None,
         stream: bool | None = None,
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
@@ -97,6 +103,7 @@ class ResponsesOperator(BaseResponsesOperator):
         self._starts_in_triggerer = False  # Airflow reads `start_from_trigger` during the constructor
         super().__init__(**kwargs)
         self.input = input
+        self.history = history
         self.stream = stream
         self.max_cost = max_cost
         self.budget = budget
@@ -112,12 +119,14 @@ class ResponsesOperator(BaseResponsesOperator):
         self._started_on_worker_reason: str | None = None
         with self._checking_arguments():
             self._check()
+            note_history(history)
             self._starts_in_triggerer = start_from_trigger
 
     @classmethod
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
         super().check_mapped(arguments)
         check_limits(arguments.get("max_cost"), arguments.get("budget"))
+        note_history(arguments.get("history"))
         if arguments.get("multiple_outputs"):
             check_multiple_outputs(cls._arguments_from(arguments))
 
@@ -185,11 +194,21 @@ class ResponsesOperator(BaseResponsesOperator):
     def _check(self, *, rendered: bool = False) -> None:
         super()._check(rendered=rendered)
         check_limits(self.max_cost, self.budget)
+        check_turn(self)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)
 
     def _task_request(self, idempotency_key: str | None) -> TaskRequest:
-        return self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
+        request = self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
+        if self.history is None and self.result != "conversation":
+            return request
+        is_openrouter, session_id = self._hook().config.is_openrouter, make_session_id(idempotency_key)
+        return replace(
+            request,
+            fields=continue_conversation(
+                self.history, request.fields, is_openrouter=is_openrouter, session_id=session_id
+            ),
+        )
 
     def request_to_estimate(self, context: Context) -> TaskRequest:  # noqa: ARG002  for the decorator
         """Return the request that would be sent, its templates rendered, for an estimate of its price."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 MAX_OUTPUT_RETRIES: Final = 10
+RESULTS: Final = ("text", "response", "conversation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,13 @@ class Arguments:
     options: Any = None
     conn_id: Any = "responses_default"
 
-    def check(self, *, rendered: bool = False) -> None:
+    def check(self, *, rendered: bool = False, results: Sequence[str] = RESULTS) -> None:
         """
         Refuse wrong arguments.
 
         :param rendered: whether templates are rendered; otherwise values that hold a template, or the output of an
             upstream task, are not checked.
+        :param results: the allowed values of ``result``.
         :raises RequestValidationError: naming the argument, the value and the allowed values.
         """
         lazy = never if rendered else is_lazy
@@ -60,7 +62,7 @@ class Arguments:
         check("instructions", self.instructions, texts, expected="str")
         check("request", self.request, Mapping)
         check("conn_id", self.conn_id, str)
-        check_choice("result", self.result, ("text", "response"), lazy=lazy)
+        check_choice("result", self.result, results, lazy=lazy)
         check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy=lazy)
         check_choice("cache", read_boolean(self.cache), (True, False), lazy=lazy)
         check_choice("stream", read_boolean(self.stream), (True, False, None), lazy=lazy)

@@ -15,6 +15,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
 )
 from airflow_provider_responses.models.response import Response
+from airflow_provider_responses.task.conversation import with_conversation
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.texts import storable, unwrap_enums
@@ -39,7 +40,7 @@ class TaskRequest:
     :param output_format: the ``text.format`` that asks for ``output_type``, whose class this process may not have.
     :param output_retries: how often the request is sent again, within one attempt, if its response does not match
         ``output_type``.
-    :param result: ``text``, or ``response`` for the whole response.
+    :param result: ``text``, ``response`` for the whole response, or ``conversation`` for it with its input.
     :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or invalid.
     :param cache: whether OpenRouter caches the response, so that a retry gets it at no cost.
     :param cache_ttl: seconds that OpenRouter caches it.
@@ -51,7 +52,7 @@ class TaskRequest:
     output_type: type[BaseModel] | None = None
     output_format: Mapping[str, Any] | None = None
     output_retries: int = 1
-    result: Literal["text", "response"] = "text"
+    result: Literal["text", "response", "conversation"] = "text"
     on_invalid_output: Literal["fail", "return"] = "fail"
     cache: bool = True
     cache_ttl: int = CACHE_TTL
@@ -119,8 +120,10 @@ class TaskRequest:
                     error.generation_id = response.generation_id
                     raise
                 invalid = error
-        if self.result == "response":
-            value: Any = response.raw
+        if self.result == "conversation":
+            value: Any = with_conversation(response.raw, self.fields)
+        elif self.result == "response":
+            value = response.raw
         else:
             value = parsed.value if parsed is not None else response.output_text or response.refusal or ""
         repaired = parsed is not None and parsed.repaired
