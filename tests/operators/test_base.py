@@ -41,7 +41,6 @@ def test_the_default_args_of_a_dag_reach_the_shared_arguments(make):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"result": "json"}, "result must be 'text' or 'response', got 'json'"),
         ({"on_invalid_output": "skip"}, "on_invalid_output must be 'fail' or 'return', got 'skip'"),
         ({"cache_ttl": "1.5"}, "cache_ttl must be a whole number from 1 to 86400, got '1.5'"),
         ({"conn_id": 5}, "conn_id must be str, got int"),

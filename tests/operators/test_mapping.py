@@ -18,7 +18,7 @@ from tests.operators.enrichments import MODEL
 KNOWN = {"schedule": None, "start_date": datetime.datetime(2026, 1, 1)}
 WRONG = [
     ({"request": {"temprature": 1}}, "request.temprature is not a field"),
-    ({"result": "bogus"}, "result must be 'text', 'response' or 'conversation', got 'bogus'"),
+    ({"on_invalid_output": "bogus"}, "on_invalid_output must be 'fail' or 'return', got 'bogus'"),
     (
         {"output_type": dict},
         "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",

@@ -66,7 +66,7 @@ class TestRefusedAtParse:
             ),
             ({"output_type": NoSchema}, "output_type NoSchema.call has no JSON schema"),
             ({"output_type": JsonInText}, "JsonInText.numbers is a pydantic Json, which is JSON inside a text"),
-            ({"result": "output"}, "result must be 'text' or 'response', got 'output'"),
+            ({"result": "output"}, "result must be 'text', 'response' or 'conversation', got 'output'"),
             ({"on_invalid_output": "skip"}, "on_invalid_output must be 'fail' or 'return', got 'skip'"),
             ({"cache_ttl": 0}, "cache_ttl must be a whole number from 1 to 86400, got 0"),
             ({"output_retries": 1.5}, "output_retries must be a whole number from 0 to 10, got 1.5"),
