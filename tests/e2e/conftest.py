@@ -57,6 +57,7 @@ SINGLE_REQUESTS = (
 KILLS = ("kill_pair_working", "kill_task_working", "kill_pair_completed", "kill_task_completed")
 TRIGGERER_KILLS = ("kill_triggerer_working", "kill_triggerer_completed")
 CLEARED_WAITING = "cleared_waiting"
+APPROVAL = "approval"
 RESUMES = ("resume_fails_once", "reading_dies_once")
 ENRICHED = ("process_killed", "user_ends_it")
 BATCHED = (
@@ -297,7 +298,7 @@ class Case:
 def case_names() -> Sequence[tuple[str, str]]:
     """Return every pair of a mode and a case."""
     names = [(mode, name) for mode in MODES for name in SINGLE_REQUESTS + LOOPED]
-    names += [("worker", name) for name in KILLS]
+    names += [("worker", name) for name in (*KILLS, APPROVAL)]
     names += [("batches", name) for name in BATCHED] + [("openai_batches", name) for name in OPENAI_BATCHED]
     names += [("enrich", name) for name in ENRICHED]
     names += [("from_trigger", CLEARED_WAITING)]

@@ -226,6 +226,11 @@ class Deployment:
         """Mark a task as failed, whatever it is doing."""
         self._ask("PATCH", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": "failed"})
 
+    def respond(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Choose an option of a task that waits for a person."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._ask("PATCH", path, {"chosen_options": [option], "params_input": {}})
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         response = self._api.request(method, f"/api/v2/{path}", json=dict(body))
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}\n{self.logs()}"
