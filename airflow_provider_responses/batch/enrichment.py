@@ -74,6 +74,8 @@ class BatchEnrichment(Enrichment):
         self._batchable = BatchableRequests(job, self._requests)
         self._client: ResponsesClient | None = None
         self._journal = BatchJournal(self.store, attempt_id(self.store.writer))
+        if totals is not None:
+            self._report.restore(totals)  # for the report of an attempt that ends before it reads the parts
         if options.mode == "batch":
             self._index_request = self._batchable.index
 

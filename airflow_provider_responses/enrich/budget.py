@@ -12,6 +12,7 @@ from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.limits import Limits
+    from airflow_provider_responses.enrich.model_counts import ModelCounts
     from airflow_provider_responses.enrich.progress import Progress
 
 
@@ -105,10 +106,12 @@ class Budget:
         :raises ConfigurationError: if ``max_cost`` cannot be observed, since the server sends no prices.
         """
         progress, is_unknown = self._progress, False
+        of_model = progress.of_model(outcome.response)
         for charge in charges_of(outcome):
             request_cost.tokens = charge.usage.total_tokens
             if charge.is_cached:
                 progress.cache_hits += 1
+                of_model.cached += 1
                 request_cost.unknown = 0  # the cached response is what the failed sends have led to
                 if charge.generation in request_cost.generations or charge.generation in self._counted:
                     continue
@@ -119,6 +122,7 @@ class Budget:
                 progress.without_tokens += charge.usage.total_tokens is None
                 progress.cost += charge.cost or 0.0
             request_cost.add(charge)
+            _count(of_model, charge)
             progress.most_expensive = max(progress.most_expensive, charge.cost or 0.0)
             progress.has_price = progress.has_price or charge.usage.cost is not None
             progress.priced_responses += charge.usage.cost is not None
@@ -131,3 +135,16 @@ class Budget:
                 "limits.max_cost cannot be observed: the server sends no price with a response; omit the limit, or "
                 "set limits.tokens_per_minute and a limit of the key"
             )
+
+
+def _count(counts: ModelCounts, charge: Charge) -> None:
+    usage = charge.usage
+    counts.cost += charge.cost or 0.0
+    counts.priced += charge.cost is not None
+    counts.unpriced += charge.cost is None
+    if usage.input_tokens is None and usage.output_tokens is None:
+        counts.without_tokens += 1
+        return
+    counts.with_tokens += 1
+    counts.input_tokens += usage.input_tokens or 0
+    counts.output_tokens += usage.output_tokens or 0

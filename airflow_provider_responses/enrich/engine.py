@@ -81,6 +81,11 @@ class Enrichment:
         self._window: float | None = None  # requests in flight at the end of an attempt
         self.manifest: dict[str, Any] | None = None  # once there is one, also of an attempt that failed
 
+    @property
+    def report(self) -> Report:
+        """The counts of the attempt so far."""
+        return self._report
+
     def run(self) -> dict[str, Any]:
         """
         Run the attempt, and return the manifest.

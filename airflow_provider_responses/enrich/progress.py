@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_responses.enrich.model_counts import ModelCounts
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response
 
 
 @dataclass
@@ -34,14 +39,25 @@ class Progress:
     resent: Counter[str] = field(default_factory=Counter)  # by HTTP status or error class
     most_expensive: float = 0.0
     has_price: bool = False  # whether any response had a price
+    models: dict[str, ModelCounts] = field(default_factory=dict)  # by the model that served, "" without a response
+
+    def of_model(self, response: Response | None) -> ModelCounts:
+        """Return the counts of the model that has served a response, of requests without one for None."""
+        name = "" if response is None else response.model or ""
+        counts = self.models.get(name)
+        if counts is None:
+            counts = self.models[name] = ModelCounts()
+        return counts
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON, without those of the moment."""
-        counters = {"failures": dict(self.failures), "resent": dict(self.resent)}  # `asdict` counts their items
-        return {**asdict(self), **counters, "in_flight": 0, "down_since": None}
+        counters: dict[str, Any] = {"failures": dict(self.failures), "resent": dict(self.resent)}
+        counters["models"] = {name: counts.to_json() for name, counts in self.models.items()}
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, **counters, "in_flight": 0, "down_since": None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the counts from :meth:`to_json`."""
-        counters = {name: Counter(data[name]) for name in ("failures", "resent")}
+        counters: dict[str, Any] = {name: Counter(data[name]) for name in ("failures", "resent")}
+        counters["models"] = {name: ModelCounts.from_json(it) for name, it in data.get("models", {}).items()}
         return cls(**{**data, **counters})

@@ -68,6 +68,10 @@ def end_request(
     """
     progress.done += 1
     progress.unpriced += cost.unknown
+    of_model = progress.of_model(response or (None if error is None else error.response))
+    of_model.requests += 1
+    of_model.unpriced += cost.unknown
+    of_model.failed += error is not None
     is_unknown = response is None and error is not None and error.ambiguous
     if error is not None:
         progress.failures[type(error).__name__] += 1

@@ -244,6 +244,8 @@ class Sender:
                 self.silence.ended(request.model, self._clock(), None)
                 raise
             self.progress.cost += held  # of an invalid output before
+            of_none = self.progress.of_model(None)
+            of_none.cost, of_none.priced = of_none.cost + held, of_none.priced + (held > 0)
             outcome = Outcome(error=hung)
         self._budget.release(request.pending.first_row)
         now = self._clock()

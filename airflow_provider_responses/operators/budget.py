@@ -16,7 +16,7 @@ from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.before_paying import read_model_prices
 from airflow_provider_responses.task.arguments import is_lazy
 from airflow_provider_responses.task.prices import highest_price
-from airflow_provider_responses.task.xcom import RETURN_KEY, USAGE_KEY, VERSION
+from airflow_provider_responses.task.xcom import USAGE_KEY, VERSION
 from airflow_provider_responses.validation import check_number, check_type
 
 if TYPE_CHECKING:
@@ -140,12 +140,11 @@ class RunCosts:
 
     def __init__(self, dag_id: str, run_id: str, dag: Any) -> None:
         self._dag_id, self._run_id = dag_id, run_id
-        found: dict[str, list[str]] = {USAGE_KEY: [], RETURN_KEY: []}
+        found: list[str] = []
         for task in [] if dag is None else dag.tasks:
             kind = getattr(task, "operator_class", type(task))  # of a mapped task, its operator's class
             if isinstance(kind, type) and issubclass(kind, BaseResponsesOperator):
-                # A task that sends one request has `input`; an enrichment has its costs in the manifest.
-                found[RETURN_KEY if "input" in kind.excluded_arguments else USAGE_KEY].append(task.task_id)
+                found.append(task.task_id)
         self._task_ids = found
 
     def total(self, unknown: float) -> float:
@@ -154,29 +153,20 @@ class RunCosts:
 
         :param unknown: counted for a task whose cost is unknown.
         """
-        usages = self._read(USAGE_KEY)
-        manifests = self._read(RETURN_KEY)
-        costs = [*(it.get("cost") for it in usages if _is_usage(it)), *map(_cost_of_manifest, manifests)]
+        usages = self._read()
+        costs: list[Any] = [it.get("cost") for it in usages if _is_usage(it)]
         strange = sum(cost is not None and not _is_cost(cost) for cost in costs)
         if strange or any(not _is_usage(it) for it in usages):
             log.warning("The DAG run has XComs `usage` of another form, or without a valid cost")
         return sum(float(cost) if _is_cost(cost) else unknown for cost in costs)
 
-    def _read(self, key: str) -> list[Mapping[str, Any]]:
-        task_ids = self._task_ids[key]
-        found = _read_xcoms(self._dag_id, self._run_id, task_ids, key) if task_ids else []
+    def _read(self) -> list[Mapping[str, Any]]:
+        found = _read_xcoms(self._dag_id, self._run_id, self._task_ids, USAGE_KEY) if self._task_ids else []
         return [it if isinstance(it, Mapping) else {} for it in found]
 
 
 def _is_usage(value: Mapping[str, Any]) -> bool:
     return value.get("version") == VERSION and isinstance(value.get("sends"), list)
-
-
-def _cost_of_manifest(value: Mapping[str, Any]) -> Any:
-    """Return what an enrichment has spent in this DAG run: the responses of an output may be of earlier ones."""
-    if value.get("kind") == "estimate" or not value:
-        return 0.0
-    return value.get("cost_of_preview", value.get("cost_this_attempt"))
 
 
 def _is_cost(value: Any) -> bool:

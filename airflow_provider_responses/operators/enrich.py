@@ -17,11 +17,7 @@ from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row
-from airflow_provider_responses.exceptions import (
-    RequestCancelledError,
-    RequestValidationError,
-    ResponsesError,
-)
+from airflow_provider_responses.exceptions import RequestCancelledError, RequestValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators import before_paying
 from airflow_provider_responses.operators.base import BaseResponsesOperator
@@ -33,6 +29,7 @@ from airflow_provider_responses.operators.batches import (
     wait_on_worker,
 )
 from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
+from airflow_provider_responses.operators.enrichment_usage import usage_pushed
 from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
@@ -47,12 +44,7 @@ from airflow_provider_responses.task.attempt import call_timeout
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.request import merge_fields
 from airflow_provider_responses.task.texts import parse_number
-from airflow_provider_responses.validation import (
-    check_choice,
-    check_list_of_names,
-    check_type,
-    wrong_value,
-)
+from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type, wrong_value
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -73,7 +65,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     Send a request for each row of a table, write all rows with their responses in order, and resume earlier attempts.
 
     XCom: ``return_value`` is the manifest: paths, counts by status, cost in US dollars, tokens, cache hits, seconds and
-    rows a second. Rows never go to XCom. With ``estimate_only`` or ``preview`` it is the estimate of that.
+    rows a second; with ``estimate_only`` or ``preview`` it is the estimate of that. ``usage`` has cost and tokens by
+    model. Rows never go to XCom.
 
     :param source: the table: a file (CSV, JSONL, Parquet) at a path that ``ObjectStoragePath`` opens, a ``CsvFile``, a
         ``SqlQuery``, or a list of dicts, such as another task's output.
@@ -193,7 +186,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self.callback_url = callback_url
         self.estimate_only = estimate_only
         self.preview = preview
-        self._enrichment: Enrichment | None = None
+        self.enrichment: Enrichment | None = None
         self._killed = False
         self._span: EnrichmentSpan | None = None
         self.prompt_template = self._describe_prompt(self.model)
@@ -238,17 +231,20 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the rows and write the result; see the class."""
-        return self._run_steps(context, None)
+        with usage_pushed(self, context, resumed=False):
+            return self._run_steps(context, None)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Continue after batches have ended."""
         from airflow_provider_responses.batch.waiting import read_batch_event
 
-        try:
-            outcome = read_batch_event(event)
-        except ResponsesError as error:
-            self._fail(error)
-        return self._run_steps(context, outcome)
+        with usage_pushed(self, context, resumed=True) as totals:
+            try:
+                outcome = read_batch_event(event)
+            except ResponsesError as error:
+                self._fail(error)
+            totals.set(outcome.attempt)
+            return self._run_steps(context, outcome)
 
     def _run_steps(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any]:
         """Run steps of the attempt until there is a result; defer between them."""
@@ -275,7 +271,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             if read_boolean(self.estimate_only) is True:
                 return before_paying.estimate(job, environment, self.mode)
             preview = before_paying.make_preview(job, environment, before_paying.read_preview(self.preview), self.mode)
-            self._enrichment = preview
+            self.enrichment = preview
             if self._killed:
                 preview.cancel()
             return preview.run()
@@ -322,7 +318,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             log_output_path_warnings(self.output_path, self.executor)
         except ResponsesError as error:
             self._fail(error)
-        self._enrichment = enrichment
+        self.enrichment = enrichment
         if self._killed:  # `on_kill` ran before there was an enrichment
             enrichment.cancel()
         failure = None
@@ -359,14 +355,14 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Return the same with the number of rows, and tokens and cost, also of an attempt that failed."""
         from airflow_provider_responses.operators.lineage import enrichment_lineage
 
-        return enrichment_lineage(self, None if self._enrichment is None else self._enrichment.manifest)
+        return enrichment_lineage(self, None if self.enrichment is None else self.enrichment.manifest)
 
     def on_kill(self) -> None:
         """Drop the requests in flight, and write the responses that have arrived; batches run on."""
         self._killed = True
-        if self._enrichment is not None:
-            self._enrichment.cancel()
-            if batch_ids := self._enrichment.running_batches():
+        if self.enrichment is not None:
+            self.enrichment.cancel()
+            if batch_ids := self.enrichment.running_batches():
                 log_running_batches(batch_ids)
 
     def _check(self, *, rendered: bool = False) -> None:

@@ -21,6 +21,7 @@ from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, 
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.conversation import continue_conversation, make_session_id
 from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest
@@ -113,6 +114,7 @@ class ResponsesOperator(BaseResponsesOperator):
         self.deferrable = deferrable or start_from_trigger
         self._client: ResponsesClient | None = None
         self._tracing: Tracing | None = None
+        self._request: TaskRequest | None = None  # of this attempt, once its templates are rendered
         self._killed = False
         self._started_at: float | None = None  # on the monotonic clock
         self._function_started_at: float | None = None  # of a decorated task, whose function runs before the request
@@ -178,7 +180,7 @@ class ResponsesOperator(BaseResponsesOperator):
         try:
             self._check(rendered=True)
             self._spending = SpendingCheck.of(self, context)
-            request = self._task_request(idempotency_key)
+            self._request = request = self._task_request(idempotency_key)
             trigger = self._make_trigger(context["ti"], request, ledger) if self.deferrable else None
             if self._spending is not None and trigger is None:
                 self._store_spent(context, idempotency_key, ledger, in_flight=1)
@@ -271,6 +273,7 @@ class ResponsesOperator(BaseResponsesOperator):
         request = self._task_request(idempotency_key)
         if (fields := payloads.read_fields(event)) is not None:
             request = replace(request, fields=fields)
+        self._request = request
         if received is None:
             self.log.info("The response is too large for Airflow's database: fetching the cached one")
             return self._send(request, ledger)
@@ -297,7 +300,7 @@ class ResponsesOperator(BaseResponsesOperator):
         return outcome.value
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
-        usage = ledger.usage(outcome)
+        usage = ledger.usage(outcome, prompt_fingerprint(self._request))
         ledger.note_ambiguous(outcome)
         if outcome.response is not None or self._spending is not None:
             self._store_spent(context, idempotency_key, ledger)

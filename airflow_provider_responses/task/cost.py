@@ -123,11 +123,12 @@ class CostLedger:
         """Return the generations that cached responses repeat, whose tokens and prices must be looked up."""
         return unpriced_generations(response, self.spent)
 
-    def usage(self, outcome: Outcome) -> dict[str, Any]:
+    def usage(self, outcome: Outcome, prompt_fingerprint: str | None = None) -> dict[str, Any]:
         """
         Enter the cost of an outcome, and return the XCom ``usage``.
 
         :param outcome: with the records of :meth:`unpriced_generations`, as far as they could be looked up.
+        :param prompt_fingerprint: of the request; None if it is unknown.
         """
         response, error = outcome.response, outcome.error
         charges = charges_of(outcome)
@@ -145,6 +146,7 @@ class CostLedger:
             generation=outcome.generations.get(generation) if generation else None,
             invalid=outcome.invalid,
             repaired=outcome.repaired,
+            prompt_fingerprint=prompt_fingerprint,
         )
         return dict(storable(usage))
 

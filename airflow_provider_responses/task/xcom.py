@@ -56,6 +56,8 @@ class UsageXCom(TypedDict):
     """The XCom ``usage`` of one attempt of a task. Unknown is null, never 0. Later versions may add fields."""
 
     version: Literal[1]
+    kind: Literal["request", "enrichment"]
+    prompt_fingerprint: str | None
     status: str | None
     model: str | None
     provider: str | None
@@ -76,6 +78,36 @@ class UsageXCom(TypedDict):
     repaired: bool | None
 
 
+class ModelUsage(TypedDict):
+    """
+    The requests of an enrichment that one model has served, of all its attempts since it was last cleared.
+
+    ``model`` is null for requests without a response. ``unpriced`` is the number of responses without a price, and of
+    sends that may have been billed.
+    """
+
+    model: str | None
+    requests: int
+    failed: int
+    cached: int
+    cost: float | None
+    unpriced: int
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class EnrichmentUsageXCom(UsageXCom):
+    """The XCom ``usage`` of one attempt of an enrichment: the sums over its table."""
+
+    requests: int
+    requests_cached: int
+    requests_failed: int
+    failures: dict[str, int]
+    models: list[ModelUsage]
+    rows: int | None
+    result_path: str | None
+
+
 def usage_of(
     *,
     response: Response | None,
@@ -86,6 +118,7 @@ def usage_of(
     generation: Mapping[str, Any] | None = None,
     invalid: bool = False,
     repaired: bool = False,
+    prompt_fingerprint: str | None = None,
 ) -> UsageXCom:
     """
     Return the ``usage`` of an attempt.
@@ -98,11 +131,14 @@ def usage_of(
     :param generation: OpenRouter's record of the response that a cached one repeats.
     :param invalid: whether the response does not match the task's ``output_type``.
     :param repaired: whether its JSON had to be repaired.
+    :param prompt_fingerprint: of the request.
     """
     sends = sends_of(response, error)
     generation_id = None if response is None else response.generation_id
     return {
         "version": VERSION,
+        "kind": "request",
+        "prompt_fingerprint": prompt_fingerprint,
         "status": _status(response, error, invalid=invalid),
         "model": None if response is None else response.model,
         "provider": None if response is None else provider_of(response, generation),

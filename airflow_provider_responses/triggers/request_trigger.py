@@ -22,6 +22,7 @@ from airflow_provider_responses.observability.spans import start_request_span
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, log_line
 from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payloads import DeferredArguments
 from airflow_provider_responses.task.price_lookup import look_up_generations_async
@@ -166,7 +167,7 @@ class RequestTrigger(ProviderTrigger):
             return False
         if outcome.error or outcome.unparsed or outcome.response is None:
             return False
-        usage = CostLedger(dict(arguments.spent)).usage(outcome)
+        usage = CostLedger(dict(arguments.spent)).usage(outcome, prompt_fingerprint(arguments.task_request))
         values = {xcom.USAGE_KEY: usage, xcom.RETURN_KEY: outcome.value} if arguments.do_xcom_push else {}
         if outcome.value is None:
             values.pop(xcom.RETURN_KEY, None)

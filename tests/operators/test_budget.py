@@ -182,14 +182,13 @@ class TestRunCosts:
     def test_the_costs_of_all_tasks_and_map_indexes_are_added(self, dag, xcoms):
         xcoms["ask", "usage"] = [USAGE]
         xcoms["many", "usage"] = [USAGE | {"cost": 0.5}, USAGE | {"cost": 1}]
-        xcoms["label", "return_value"] = [{"cost": 9.0, "cost_this_attempt": 2.0}]
+        xcoms["label", "usage"] = [USAGE | {"kind": "enrichment", "cost": 2.0}]
         assert RunCosts("nightly", "run", dag).total(100.0) == pytest.approx(3.75)
 
-    def test_previews_count_and_estimates_do_not(self, dag, xcoms):
-        xcoms["label", "return_value"] = [{"kind": "preview", "cost": 9, "cost_of_preview": 0.5}]
-        assert RunCosts("nightly", "run", dag).total(100.0) == 0.5
-        xcoms["label", "return_value"] = [{"kind": "estimate", "cost": 9}]
-        assert RunCosts("nightly", "run", dag).total(100.0) == 0
+    def test_the_manifest_of_an_enrichment_does_not_count_beside_its_usage(self, dag, xcoms):
+        xcoms["label", "usage"] = [USAGE | {"kind": "enrichment", "cost": 2.0}]
+        xcoms["label", "return_value"] = [{"cost": 9.0, "cost_this_attempt": 2.0}]
+        assert RunCosts("nightly", "run", dag).total(100.0) == 2.0
 
     def test_usage_xcoms_of_other_tasks_do_not_count(self, dag, xcoms):
         xcoms["other", "usage"] = [USAGE]
@@ -223,7 +222,7 @@ class TestRunCosts:
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_xcom_is_counted_as_an_amount(self, dag, xcoms, values):
-        for where in [("ask", "usage"), ("label", "return_value")]:
+        for where in [("ask", "usage"), ("label", "usage")]:
             xcoms[where] = values
         total = RunCosts("nightly", "run", dag).total(0.5)
         assert 0 <= total <= math.inf  # and so no NaN
@@ -291,6 +290,7 @@ with DAG("budgeted", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 FULL_USAGE = {
     **dict.fromkeys(UsageXCom.__required_keys__ - {"version", "sends"}),
     "version": 1,
+    "kind": "request",
     "sends": [],
     "ambiguous_sends": 0,
     "cost": 1000.0,

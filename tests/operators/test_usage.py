@@ -21,6 +21,7 @@ from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import xcom
 from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.usage import check_xcom, documented_schema
@@ -40,6 +41,25 @@ def failing(perform, task, ti):
     with pytest.raises(Exception) as caught:  # noqa: PT011  the class differs by failure
         perform(task, context(ti))
     return caught.value
+
+
+def test_the_prompt_has_the_same_fingerprint_in_every_execution_mode_and_run(perform, responses_sandbox):
+    found = []
+    for run_id, task in (("one", ask()), ("two", ask()), ("three", ask(input="Is it bad?"))):
+        ti = TaskInstance(run_id=run_id)
+        perform(task, context(ti))
+        usage = ti.xcoms["usage"]
+        assert usage["kind"] == "request"
+        found.append(usage["prompt_fingerprint"])
+    assert found[0] == found[1] == prompt_fingerprint(ask()._task_request(None))
+    assert found[2] != found[0]
+
+
+def test_a_failed_request_has_its_fingerprint_too(perform, responses_sandbox):
+    responses_sandbox.script({"status": 400})
+    ti = TaskInstance()
+    failing(perform, ask(), ti)
+    assert ti.xcoms["usage"]["prompt_fingerprint"] == prompt_fingerprint(ask()._task_request(None))
 
 
 class TestSends:
@@ -305,7 +325,13 @@ def test_the_usage_of_every_outcome_has_the_documented_form(response, error, inv
 
 def test_the_documented_schema_has_the_fields_that_are_pushed():
     schema = documented_schema()
-    assert list(schema["properties"]) == schema["required"] == list(xcom.UsageXCom.__annotations__)
+    of_request = list(xcom.UsageXCom.__annotations__)
+    of_enrichment = [name for name in xcom.EnrichmentUsageXCom.__annotations__ if name not in of_request]
+    assert schema["required"] == of_request
+    assert schema["then"]["required"] == of_enrichment
+    assert list(schema["properties"]) == of_request + of_enrichment
+    of_model = schema["properties"]["models"]["items"]
+    assert list(of_model["properties"]) == of_model["required"] == list(xcom.ModelUsage.__annotations__)
     send = schema["properties"]["sends"]["items"]
     assert list(send["properties"]) == send["required"] == list(xcom.Send.__annotations__)
     assert list(send["properties"]["cause"]["properties"]) == list(xcom.Cause.__annotations__)
