@@ -172,7 +172,7 @@ def _runs(
 ) -> Iterator[tuple[str, datetime.datetime]]:
     while True:
         for dag_id in dag_ids:
-            yield dag_id, now - datetime.timedelta(seconds=drawn.uniform(100, days * 86_400 - 100))
+            yield dag_id, now - datetime.timedelta(seconds=drawn.uniform(100, (days - 1) * 86_400))
 
 
 def _usage(operator: str, drawn: random.Random, *, priced: bool) -> dict[str, Any]:

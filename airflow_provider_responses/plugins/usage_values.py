@@ -1,0 +1,189 @@
+"""Reads XComs named ``usage``, which any task may have pushed: no value raises an error. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_provider_responses.task.xcom import VERSION
+
+MAX_COST: Final = 1e9  # US dollars; more is no price of a request
+MAX_COUNT: Final = 10**15  # JavaScript's numbers are exact up to 9 * 10**15
+MAX_TEXT: Final = 500  # characters
+FAILED: Final = frozenset({"failed", "incomplete", "refused", "invalid_output", "cancelled"})
+COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "ambiguous_sends",
+    "requests",
+    "requests_cached",
+    "requests_failed",
+    "rows",
+)
+TEXTS: Final = (
+    "prompt_fingerprint",
+    "status",
+    "model",
+    "provider",
+    "response_id",
+    "generation_id",
+    "result_path",
+)
+COSTS: Final = ("cost", "cost_this_attempt")
+FLAGS: Final = ("cached", "maybe_truncated", "inconsistent", "repaired")
+OF_MODEL: Final = ("requests", "failed", "cached", "unpriced", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The requests of a task instance that one model has served; None where unknown."""
+
+    model: str | None
+    provider: str | None
+    status: str | None
+    requests: int
+    cached: int
+    failed: int
+    unpriced: int
+    cost: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+def is_usage(value: Any) -> bool:
+    """Return whether a value has the form that this version of the package pushes."""
+    return isinstance(value, Mapping) and _is_version(value.get("version")) and isinstance(value.get("sends"), list)
+
+
+def parts_of(usage: Mapping[str, Any]) -> list[Part]:
+    """Return the requests in a ``usage``, by model."""
+    if usage.get("kind") != "enrichment":
+        return [_request(usage)]
+    models = usage.get("models")
+    given = [it for it in models if isinstance(it, Mapping)] if isinstance(models, list) else []
+    status, provider = text(usage.get("status")), text(usage.get("provider"))
+    if given:
+        return [_of_model(it, status) for it in given]
+    requests, cost = count(usage.get("requests")) or 0, cost_of(usage.get("cost"))
+    return [
+        Part(
+            text(usage.get("model")),
+            provider,
+            status,
+            requests,
+            count(usage.get("requests_cached")) or 0,
+            count(usage.get("requests_failed")) or 0,
+            max(requests, 1) if cost is None else 0,
+            cost,
+            count(usage.get("input_tokens")),
+            count(usage.get("output_tokens")),
+        )
+    ]
+
+
+def clean_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the documented fields of a ``usage``, null where a value has another type."""
+    is_enrichment = usage.get("kind") == "enrichment"
+    found: dict[str, Any] = {"version": VERSION, "kind": "enrichment" if is_enrichment else "request"}
+    for names, read in ((TEXTS, text), (COUNTS, count), (COSTS, cost_of), (FLAGS, _flag)):
+        found |= {name: read(usage[name]) for name in names if name in usage}
+    found["sends"] = [_send(it) for it in usage.get("sends", []) if isinstance(it, Mapping)]
+    if is_enrichment:
+        failures, models = usage.get("failures"), usage.get("models")
+        found["failures"] = counts_by_name(failures)
+        found["models"] = [
+            {
+                "model": text(it.get("model")),
+                "cost": cost_of(it.get("cost")),
+                **{name: count(it.get(name)) for name in OF_MODEL},
+            }
+            for it in (models if isinstance(models, list) else [])
+            if isinstance(it, Mapping)
+        ]
+    return found
+
+
+def counts_by_name(value: Any) -> dict[str, int]:
+    """Return the numbers of a mapping, such as failures by class."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(name)[:MAX_TEXT]: number for name, it in value.items() if (number := count(it)) is not None}
+
+
+def count(value: Any) -> int | None:
+    """Return a whole number >= 0, None for any other value."""
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+
+
+def cost_of(value: Any) -> float | None:
+    """Return US dollars, None for a value that is no price."""
+    return float(value) if type(value) in {int, float} and 0 <= value <= MAX_COST else None
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, None for any other value."""
+    if type(value) is int:
+        return value if abs(value) <= MAX_COUNT else None
+    return value if type(value) is float and math.isfinite(value) else None
+
+
+def text(value: Any) -> str | None:
+    """Return a text, shortened; None for any other value, and for an empty one."""
+    return value[:MAX_TEXT] if isinstance(value, str) and value else None
+
+
+def _is_version(value: Any) -> bool:
+    return type(value) is int and value == VERSION
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _request(usage: Mapping[str, Any]) -> Part:
+    status, cost = text(usage.get("status")), cost_of(usage.get("cost"))
+    return Part(
+        text(usage.get("model")),
+        text(usage.get("provider")),
+        status,
+        1,
+        int(usage.get("cached") is True),
+        int(status in FAILED),
+        int(cost is None),
+        cost,
+        count(usage.get("input_tokens")),
+        count(usage.get("output_tokens")),
+    )
+
+
+def _of_model(given: Mapping[str, Any], status: str | None) -> Part:
+    requests, cost = count(given.get("requests")) or 0, cost_of(given.get("cost"))
+    unpriced = count(given.get("unpriced"))
+    if unpriced is None or (cost is None and not unpriced):
+        unpriced = max(requests, 1) if cost is None else 0
+    return Part(
+        text(given.get("model")),
+        None,
+        status,
+        requests,
+        count(given.get("cached")) or 0,
+        count(given.get("failed")) or 0,
+        unpriced,
+        cost,
+        count(given.get("input_tokens")),
+        count(given.get("output_tokens")),
+    )
+
+
+def _send(send: Mapping[str, Any]) -> dict[str, Any]:
+    cause, wait = send.get("cause"), number(send.get("wait"))
+    if isinstance(cause, Mapping):
+        cause = {"error": text(cause.get("error")), "status": count(cause.get("status"))}
+    else:
+        cause = None
+    return {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
