@@ -27,6 +27,7 @@ CHUNK: Final = 1000  # rows that are fetched at once
 # instance is made long before its end; one that took longer is not in the count of those without `usage`.
 XCOM_AGE: Final = datetime.timedelta(days=7)
 INSTANCE_AGE: Final = datetime.timedelta(days=60)
+EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 TI: Final[Any] = TaskInstance.__table__
 RUN: Final[Any] = DagRun.__table__
@@ -88,7 +89,7 @@ def read_usages(session: Any, start: datetime.datetime, end: datetime.datetime) 
             .where(table.c.key == USAGE_KEY, table.c.timestamp >= start, table.c.timestamp < end, *rule)
         )
         if "id" in table.c and _is_by_time(table.c.id):
-            statement = statement.where(table.c.id >= _first_id(table.c.id, start - XCOM_AGE))
+            statement = statement.where(table.c.id >= _first_id(table.c.id, start, XCOM_AGE))
         for row in session.execute(statement.execution_options(yield_per=CHUNK)):
             yield XComRow(*row)
 
@@ -106,7 +107,7 @@ def count_without_usage(
         *(~exists().where(condition, table.c.key == USAGE_KEY) for table, condition in _xcoms_of_instance()),
     )
     if _is_by_time(TI.c.id):
-        statement = statement.where(TI.c.id >= _first_id(TI.c.id, start - INSTANCE_AGE))
+        statement = statement.where(TI.c.id >= _first_id(TI.c.id, start, INSTANCE_AGE))
     found = session.execute(statement.group_by(TI.c.dag_id, TI.c.task_id))
     return {(dag_id, task_id): number for dag_id, task_id, number in found}
 
@@ -139,7 +140,7 @@ def read_xcoms(session: Any, instance: InstanceRow) -> Mapping[str, Any]:
             .select_from(TI.join(table, condition) if not _is_legacy(table) else _legacy_join())
             .where(TI.c.id == instance.id, table.c.key.in_((USAGE_KEY, RETURN_KEY)))
         )
-        found = dict(session.execute(statement).tuples()) | found
+        found = {it.key: it.value for it in session.execute(statement)} | found
     return found
 
 
@@ -225,7 +226,8 @@ def _is_by_time(column: Any) -> bool:
     return getattr(getattr(column.default, "arg", None), "__name__", "") == "uuid7"
 
 
-def _first_id(column: Any, at: datetime.datetime) -> Any:
-    """Return an id before all that were made at a time or later."""
+def _first_id(column: Any, start: datetime.datetime, age: datetime.timedelta) -> Any:
+    """Return an id before all that were made at a time, less an age, or later."""
+    at = max(start, EPOCH + age) - age
     found = uuid.UUID(int=int(at.timestamp() * 1000) << 80)
     return str(found) if column.type.python_type is str else found

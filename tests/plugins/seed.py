@@ -277,11 +277,11 @@ def _add_runs(rows: Sequence[Mapping[str, Any]], session: Any) -> dict[tuple[str
         {
             "dag_id": dag_id,
             "run_id": run_id,
-            "run_type": "scheduled",
+            "run_type": "scheduled" if run_id.startswith("scheduled__") else "manual",
             "_state": "success",
             "state": "success",
             "run_after": started,
-            "logical_date": started,
+            "logical_date": started if run_id.startswith("scheduled__") else None,
             "start_date": started,
             "end_date": started + datetime.timedelta(minutes=5),
         }

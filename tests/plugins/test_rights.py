@@ -1,0 +1,98 @@
+"""A user sees the DAGs whose XComs the auth manager lets them read, and nothing of any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plugins.conftest import row
+from tests.plugins.seed import usage_of_request
+
+TASK = {"run_id": "run_1", "task_id": "ask"}
+PATHS = ["/responses/api/spend", "/responses/api/spend.csv", "/responses/api/task?dag_id=a&run_id=b&task_id=c"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_who_is_not_logged_in_is_refused(database, anonymous, path):
+    response = anonymous().get(path)
+    assert response.status_code == 401
+    assert response.json()["detail"] == "Not authenticated"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_forged_login_is_refused(database, anonymous, path):
+    forged = anonymous()
+    forged.cookies.set("_token", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9.")
+    assert forged.get(path).status_code in {401, 403}
+
+
+def test_a_bearer_token_is_a_login_too(database, anonymous, login):
+    token = login().cookies["_token"]
+    response = anonymous().get(PATHS[0], headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_nothing_can_be_written(database, client, method):
+    for path in (*PATHS, "/responses/spend"):
+        assert getattr(client, method)(path).status_code == 405
+
+
+class TestRoles:
+    @pytest.mark.parametrize("role", ["VIEWER", "USER", "ADMIN"])
+    def test_who_may_read_dags_sees_all(self, database, login, role):
+        database(row())
+        assert login(role).get("/responses/api/spend").json()["totals"]["requests"] == 1
+
+    def test_who_may_read_none_sees_nothing(self, database, login):
+        database(row(), row(dag_id="other", usage={"not": "ours"}), row(dag_id="third", usage=None))
+        client = login(None)
+        found = client.get("/responses/api/spend").json()
+        assert found["totals"]["requests"] == 0
+        assert found["choices"] == {"dags": [], "tasks": [], "models": []}
+        assert (found["missing"]["not_ours"], found["missing"]["without_usage"]) == (0, 0)
+        assert len(client.get("/responses/api/spend.csv").text.splitlines()) == 1
+
+
+class TestDags:
+    @pytest.fixture(autouse=True)
+    def _rows(self, database):
+        for dag_id in ("open", "no_xcoms", "no_dag", "neither"):
+            database(
+                row(dag_id=dag_id, usage=usage_of_request(model=f"model-of-{dag_id}")),
+                row(dag_id=dag_id, run_id="foreign", usage="foreign"),
+                row(dag_id=dag_id, run_id="cleared", usage=None),
+            )
+
+    def test_a_dag_counts_if_it_and_its_xcoms_may_be_read(self, client, rights):
+        rights["dag"] |= {"open", "no_xcoms"}
+        rights["xcom"] |= {"open", "no_dag"}
+        response = client.get("/responses/api/spend")
+        found = response.json()
+        assert found["totals"]["requests"] == 1
+        assert found["choices"] == {"dags": ["open"], "tasks": [["open", "ask"]], "models": ["model-of-open"]}
+        assert (found["missing"]["not_ours"], found["missing"]["without_usage"]) == (1, 1)
+        table = client.get("/responses/api/spend.csv").text
+        for hidden in ("no_xcoms", "no_dag", "neither"):
+            assert hidden not in response.text
+            assert hidden not in table
+
+    def test_a_filter_shows_nothing_of_a_dag_that_may_not_be_read(self, client, rights):
+        rights["dag"].add("open")
+        rights["xcom"].add("open")
+        for filters in ({"dag_id": "neither"}, {"model": "model-of-neither"}, {"dag_id": "nowhere"}):
+            found = client.get("/responses/api/spend", params=filters).json()
+            assert found["totals"]["task_instances"] == 0
+            assert (found["missing"]["not_ours"], found["missing"]["without_usage"]) in {(0, 0), (1, 1)}
+            assert found["choices"]["dags"] == ["open"]
+
+    def test_what_may_not_be_read_looks_like_what_does_not_exist(self, client, rights):
+        rights["dag"] |= {"open", "no_xcoms"}
+        rights["xcom"] |= {"open", "no_dag"}
+        assert client.get("/responses/api/task", params={"dag_id": "open", **TASK}).status_code == 200
+        answers = [
+            client.get("/responses/api/task", params={"dag_id": dag_id, **TASK})
+            for dag_id in ("no_xcoms", "no_dag", "neither", "nowhere")
+        ]
+        answers.append(client.get("/responses/api/task", params={"dag_id": "open", **TASK, "run_id": "nowhere"}))
+        assert {it.status_code for it in answers} == {404}
+        assert len({it.text for it in answers}) == 1
