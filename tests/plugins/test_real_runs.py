@@ -39,7 +39,7 @@ with DAG("spending", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 """
 
 
-def test_the_page_shows_what_a_real_run_has_cost(
+def test_the_page_shows_the_cost_of_a_real_run(
     run_dag, database, client, spend, responses_sandbox, tmp_path, monkeypatch
 ):
     from tests.usage import check_xcom
@@ -51,12 +51,8 @@ def test_the_page_shows_what_a_real_run_has_cost(
     paid = sum(entry.cost for entry in responses_sandbox.billed)
     assert found["totals"]["cost"] == pytest.approx(paid)
     assert (found["totals"]["requests"], found["totals"]["task_instances"]) == (9, 5)
-    assert {it["task_id"]: it["requests"] for it in found["by_task"]} == {
-        "many": 2,
-        "own": 1,
-        "table": 5,
-        "decorated": 1,
-    }
+    requests = {it["task_id"]: it["requests"] for it in found["by_task"]}
+    assert requests == {"many": 2, "own": 1, "table": 5, "decorated": 1}
     assert (found["missing"]["not_ours"], found["missing"]["without_usage"]) == (1, 0)
 
     names = {"dag_id": "spending", "run_id": found["top_runs"][0]["run_id"]}
@@ -66,7 +62,5 @@ def test_the_page_shows_what_a_real_run_has_cost(
     assert table["result_path"] == table["manifest"]["output"]
     one = client.get("/responses/api/task", params={**names, "task_id": "many", "map_index": 1}).json()
     assert (one["kind"], one["usage"]["status"], one["operator"]) == ("request", "completed", "ResponsesOperator")
-    assert (
-        client.get("/responses/api/task", params={**names, "task_id": "decorated"}).json()["operator"]
-        == "@task.responses"
-    )
+    decorated = client.get("/responses/api/task", params={**names, "task_id": "decorated"}).json()
+    assert decorated["operator"] == "@task.responses"

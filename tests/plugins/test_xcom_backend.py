@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
@@ -30,10 +31,8 @@ def backend(monkeypatch):
     """Configure a backend whose method reads a value."""
 
     def configure(read=_read):
-        import tests.plugins.test_xcom_backend as module
-
-        monkeypatch.setattr(module, "Elsewhere", _backend(deserialize_value=read), raising=False)
-        monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", f"{module.__name__}.Elsewhere")
+        monkeypatch.setattr(sys.modules[__name__], "Elsewhere", _backend(deserialize_value=read), raising=False)
+        monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", f"{__name__}.Elsewhere")
 
     return configure
 
@@ -88,10 +87,8 @@ def test_a_backend_that_cannot_be_imported_is_reported(database, client, spend, 
 
 
 def test_a_backend_that_stores_values_as_airflow_does_is_not_reported(database, spend, monkeypatch):
-    import tests.plugins.test_xcom_backend as module
-
-    monkeypatch.setattr(module, "Elsewhere", _backend(), raising=False)
-    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", f"{module.__name__}.Elsewhere")
+    monkeypatch.setattr(sys.modules[__name__], "Elsewhere", _backend(), raising=False)
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", f"{__name__}.Elsewhere")
     database(row())
     found = spend()
     assert (found["missing"]["backend"], found["totals"]["requests"]) == (None, 1)
