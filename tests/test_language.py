@@ -25,7 +25,7 @@ INSTEAD = {
     r"asked about (once|again)": "sent once, sent again",
     r"asking again": "sending the request again",
     r"ways? of running": "execution mode",
-    r"unreadable": "invalid_output",
+    r"unreadable(?!\")": "invalid_output",  # but for a value in quotes, of the pages' API
     r"cost_this_try": "cost_this_attempt",
     r"(this|one|each|next|first|last|second) try": "attempt (Airflow's) or send (HTTP)",
     r"what is (told|said|asked|known|answered) (about|of|to|by)": "a noun",

@@ -1,4 +1,4 @@
-"""What the tab "Responses" shows of one task instance. No I/O."""
+"""The record of one task instance that the tab "Responses" shows. No I/O."""
 
 from __future__ import annotations
 

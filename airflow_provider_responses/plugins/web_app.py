@@ -160,7 +160,7 @@ class _SpendReader:
         self._session, self._window = session, window
         self._readable, self._values = ReadableDags(user, session), XComValues()
         self._operators = set(OPERATORS)
-        self._unreadable: list[str | None] = []  # operators
+        self._unread: list[str | None] = []  # operators of XComs that the backend could not read
         self._not_ours = 0
 
     def rows(self) -> Iterator[SpendRow]:
@@ -172,7 +172,7 @@ class _SpendReader:
                 usage = self._values.read(row.key, row.value, is_usage)
             except UnreadableError:
                 if self._window.filters.has_task(row.dag_id, row.task_id):
-                    self._unreadable.append(row.operator)
+                    self._unread.append(row.operator)
                 continue
             if not is_usage(usage):
                 self._not_ours += self._window.filters.has_task(row.dag_id, row.task_id)
@@ -192,11 +192,11 @@ class _SpendReader:
 
     def missing(self) -> dict[str, Any]:
         """Return what the rows do not have; call it after :meth:`rows` has ended."""
-        unreadable = sum(operator in self._operators for operator in self._unreadable)
+        ours = sum(operator in self._operators for operator in self._unread)
         counts = metadata.count_without_usage(self._session, *self._window.times, self._operators)
         return {
-            "unreadable": unreadable,
-            "not_ours": self._not_ours + len(self._unreadable) - unreadable,
+            "unreadable": ours,
+            "not_ours": self._not_ours + len(self._unread) - ours,
             "without_usage": sum(
                 number
                 for (dag_id, task_id), number in counts.items()

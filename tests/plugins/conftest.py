@@ -51,18 +51,15 @@ def parent(airflow_db: None) -> Any:
     return app
 
 
-@pytest.fixture
-def database(airflow_db: None) -> Iterator[Callable[..., None]]:
-    """Add task instances; they are deleted after the test."""
-    yield lambda *rows: add_task_instances(rows)
+def delete_runs() -> None:
+    """Delete all DAG runs: other tests use the same database."""
     from airflow.models import xcom
-    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     of_xcoms = [xcom.XComModelV2, xcom.XComModelV1] if AIRFLOW_V_3_4_PLUS else [xcom.XComModel]
-    models: list[Any] = [*of_xcoms, TaskInstance, DagRun, DagModel]
+    models: list[Any] = [*of_xcoms, TaskInstance, DagRun]
     if AIRFLOW_V_3_3_PLUS:
         from airflow.models.task_state_store import TaskStateStoreModel
 
@@ -70,6 +67,14 @@ def database(airflow_db: None) -> Iterator[Callable[..., None]]:
     with create_session() as session:
         for model in models:
             session.execute(model.__table__.delete())
+
+
+@pytest.fixture
+def database(airflow_db: None) -> Iterator[Callable[..., None]]:
+    """Add task instances; they are deleted after the test."""
+    delete_runs()
+    yield lambda *rows: add_task_instances(rows)
+    delete_runs()
 
 
 @pytest.fixture

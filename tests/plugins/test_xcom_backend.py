@@ -53,7 +53,7 @@ def test_the_backend_gets_the_value_as_the_database_has_it(database, spend, back
     assert asked == [("usage", "stored://1")]
 
 
-def test_a_value_that_it_cannot_read_is_counted_as_unreadable(database, spend, backend, caplog):
+def test_a_value_that_it_cannot_read_is_counted(database, spend, backend, caplog):
     backend()
     database(
         row(usage="stored://gone"),
