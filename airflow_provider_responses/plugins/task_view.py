@@ -16,6 +16,7 @@ from airflow_provider_responses.plugins.usage_values import (
     text,
 )
 from airflow_provider_responses.plugins.xcom_backend import UnreadableError, XComValues, decoded
+from airflow_provider_responses.task.web_pages import generation_page
 from airflow_provider_responses.task.xcom import RETURN_KEY, USAGE_KEY
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def task_view(
         "manifest": None if manifest is None else _short(manifest),
         "result_path": _result_path(usage, manifest),
         "batches": _batches(manifest),
-        "generation_url": None,
+        "generation_url": None if usage is None else generation_page(usage.get("generation_id")),
     }
 
 
@@ -110,7 +111,7 @@ def _batches(manifest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "status": text(it.get("status")),
             "requests": count(it.get("requests")),
             "cost": cost_of(it.get("cost")),
-            "url": None,
+            "url": None,  # the record does not have the server, and OpenRouter has no page of a batch
         }
         for it in (found[:MAX_BATCHES] if isinstance(found, list) else [])
         if isinstance(it, Mapping)

@@ -88,6 +88,16 @@ def test_why_there_is_no_usage(database, task, usage, missing):
     assert (found["usage"], found["missing"], found["kind"]) == (None, missing, None)
 
 
+@pytest.mark.parametrize(
+    ("generation_id", "is_openrouters"), [("gen-1-abc", True), ("chatcmpl-1", False), ("gen-1/../x", False), (7, False)]
+)
+def test_a_generation_of_openrouter_has_its_page(database, task, generation_id, is_openrouters):
+    database(row(usage=usage_of_request(generation_id=generation_id)))
+    url = task()["generation_url"]
+    assert (url is not None) == is_openrouters
+    assert url is None or (url.startswith("https://openrouter.ai/") and generation_id in url)
+
+
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has a task state store from 3.3 on")
 class TestProgress:
     def test_a_running_enrichment_has_its_progress(self, database, task):
