@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 
 from tests.plugins.conftest import row
 from tests.plugins.seed import usage_of_request
@@ -96,3 +97,28 @@ class TestDags:
         answers.append(client.get("/responses/api/task", params={"dag_id": "open", **TASK, "run_id": "nowhere"}))
         assert {it.status_code for it in answers} == {404}
         assert len({it.text for it in answers}) == 1
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_2_PLUS, reason="Airflow has teams from 3.2 on")
+def test_the_auth_manager_is_asked_with_the_team_of_a_dag(database, client, monkeypatch):
+    from airflow.models.dag import DagModel
+
+    from tests.plugins.auth import AuthManagerOfTests
+
+    asked = set()
+
+    def is_authorized_dag(self, *, method, user, access_entity=None, details=None):
+        asked.add((details.id, details.team_name, access_entity and access_entity.value))
+        return True
+
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    monkeypatch.setattr(AuthManagerOfTests, "is_authorized_dag", is_authorized_dag)
+    monkeypatch.setattr(AuthManagerOfTests, "get_authorized_dag_ids", lambda *_, **__: {"of_a_team", "of_none"})
+    teams = {"of_a_team": "blue", "of_none": None}
+    monkeypatch.setattr(DagModel, "get_dag_id_to_team_name_mapping", staticmethod(lambda *_, **__: teams))
+    monkeypatch.setattr(DagModel, "get_team_name", staticmethod(lambda dag_id, **_: teams[dag_id]))
+    database(row(dag_id="of_a_team"), row(dag_id="of_none"))
+    assert client.get("/responses/api/spend").json()["totals"]["requests"] == 2
+    assert asked == {("of_a_team", "blue", "XCOM"), ("of_none", None, "XCOM")}
+    assert client.get("/responses/api/task", params={"dag_id": "of_a_team", **TASK}).status_code == 200
+    assert ("of_a_team", "blue", None) in asked
