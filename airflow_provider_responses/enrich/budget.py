@@ -106,8 +106,8 @@ class Budget:
         :raises ConfigurationError: if ``max_cost`` cannot be observed, since the server sends no prices.
         """
         progress, is_unknown = self._progress, False
-        of_model = progress.of_model(outcome.response)
         for charge in charges_of(outcome):
+            of_model = progress.of_model(outcome.response)
             request_cost.tokens = charge.usage.total_tokens
             if charge.is_cached:
                 progress.cache_hits += 1

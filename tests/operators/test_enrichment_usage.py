@@ -57,6 +57,14 @@ def test_each_model_is_counted_by_itself(tmp_path, responses_sandbox):
     assert usage["cost"] == pytest.approx(sum(it["cost"] for it in usage["models"]))
 
 
+def test_a_request_that_was_sent_again_counts_once_for_the_model_that_served_it(tmp_path, responses_sandbox):
+    responses_sandbox.script({"status": 503, "retry_after": 0})
+    ti = TaskInstance()
+    enrich(tmp_path).execute(context(ti))
+    assert len(responses_sandbox.ledger) == 6
+    assert [(it["model"], it["requests"]) for it in ti.xcoms["usage"]["models"]] == [(MODEL, 5)]
+
+
 def test_a_failed_attempt_pushes_it_too(tmp_path, responses_sandbox):
     responses_sandbox.script({"status": 400})
     ti = TaskInstance()
