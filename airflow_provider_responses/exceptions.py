@@ -328,7 +328,15 @@ class RefusalError(ResponsesError):
 
 
 class OutputValidationError(ResponsesError):
-    """The response does not match ``output_type``."""
+    """
+    The response does not match ``output_type``.
+
+    :param feedback: the reason as a model reads it, with values of the response; None if there is none to send.
+    """
+
+    def __init__(self, message: str = "", *, feedback: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.feedback = feedback
 
 
 class StreamInterruptedError(ResponsesError):

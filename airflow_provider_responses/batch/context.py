@@ -75,6 +75,7 @@ class Leftovers:
     put_backs: Counter[str] = field(default_factory=Counter)  # numbers of batches that did not complete
     resends: Counter[str] = field(default_factory=Counter)  # numbers of failures, and of missing results
     invalid: Counter[str] = field(default_factory=Counter)  # numbers of invalid outputs
+    feedback: dict[str, list[str]] = field(default_factory=dict)  # texts that invalid outputs add to the request
 
     @classmethod
     def of(cls, journal: BatchJournal) -> Leftovers:
@@ -88,6 +89,8 @@ class Leftovers:
             found.put_backs.update(landed.put_back)
             found.resends.update(landed.resend)
             found.invalid.update(landed.invalid)
+            for fingerprint, text in landed.feedback.items():
+                found.feedback.setdefault(fingerprint, []).append(text)
         return found
 
 

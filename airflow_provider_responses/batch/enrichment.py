@@ -21,6 +21,7 @@ from airflow_provider_responses.batch.orphans import recover
 from airflow_provider_responses.batch.requests import BatchableRequests
 from airflow_provider_responses.batch.submission import Submission, chunks
 from airflow_provider_responses.enrich.engine import Enrichment
+from airflow_provider_responses.enrich.row_client import InvalidOutputs
 from airflow_provider_responses.exceptions import BatchError, ResponsesError
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class BatchEnrichment(Enrichment):
     def _hold(self, index: Index) -> Leftovers:
         """Hold the requests that are in batches, and those that this attempt does not send again."""
         leftovers = Leftovers.of(self._journal)
+        self._batchable.feedback = leftovers.feedback
         again = leftovers.put_back | leftovers.resend
         for record in [record for record, _ in self._journal.landed]:
             index.hold(bytes.fromhex(it) for it in record.intent.fingerprints if it not in again)
@@ -228,8 +230,12 @@ class BatchEnrichment(Enrichment):
             )
         )
 
-    def _invalid_before(self) -> Mapping[bytes, int]:
-        return {bytes.fromhex(it): count for it, count in Leftovers.of(self._journal).invalid.items()}
+    def _invalid_before(self) -> Mapping[bytes, InvalidOutputs]:
+        leftovers = Leftovers.of(self._journal)
+        return {
+            bytes.fromhex(it): InvalidOutputs(count, tuple(leftovers.feedback.get(it, ())))
+            for it, count in leftovers.invalid.items()
+        }
 
     def _clean_up(self) -> None:
         super()._clean_up()

@@ -77,6 +77,7 @@ class Landed:
     :param put_back: fingerprints of the requests without a result, since the batch ended early.
     :param resend: fingerprints of the requests that failed or have no result, and are sent again.
     :param invalid: fingerprints of the requests whose output was invalid, and which are sent again.
+    :param feedback: texts that are added to these, by fingerprint; left out of the file if there are none.
     """
 
     status: str
@@ -85,12 +86,13 @@ class Landed:
     put_back: list[str] = field(default_factory=list, repr=False)
     resend: list[str] = field(default_factory=list, repr=False)
     invalid: list[str] = field(default_factory=list, repr=False)
+    feedback: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         _check_types(
-            text=(self.status,),
+            text=(self.status, *self.feedback.values()),
             numbers=(self.results, self.cost or 0.0),
-            fingerprints=(self.put_back, self.resend, self.invalid),
+            fingerprints=(self.put_back, self.resend, self.invalid, list(self.feedback)),
         )
 
 
@@ -190,7 +192,10 @@ class BatchJournal:
 
     def set_landed(self, record: BatchRecord, landed: Landed) -> None:
         """Write that all results of a batch are in the parts."""
-        self._write(record, LANDED, self._attempt, asdict(landed))
+        written = asdict(landed)
+        if not landed.feedback:
+            del written["feedback"]
+        self._write(record, LANDED, self._attempt, written)
         record.landed = landed
 
     def discard(self, record: BatchRecord) -> None:

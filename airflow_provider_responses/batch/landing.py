@@ -23,11 +23,13 @@ from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,
     BatchError,
+    OutputValidationError,
     ResponsesError,
     TransportError,
 )
 from airflow_provider_responses.task.attempt import Exchange
 from airflow_provider_responses.task.cost import paid_for, paid_generation, total_cost
+from airflow_provider_responses.task.feedback import feedback_of
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Leftovers
@@ -87,6 +89,7 @@ class _Counts:
     unknown: list[str] = field(default_factory=list)
     resend: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
+    feedback: dict[str, str] = field(default_factory=dict)
 
 
 class Landing:
@@ -163,6 +166,7 @@ class Landing:
             put_back=list(missing),
             resend=counts.resend,
             invalid=counts.invalid,
+            feedback=counts.feedback,
         )
 
     def _add(self, result: BatchResult, fingerprint: str, counts: _Counts) -> None:
@@ -189,6 +193,8 @@ class Landing:
             self._finish(row, fingerprint, status_of(outcome), outcome, cost)
         elif (again := self._list_for_resend(outcome.error, fingerprint, counts)) is not None:
             again.append(fingerprint)
+            if again is counts.invalid and (text := self._feedback_of(outcome.error)) is not None:
+                counts.feedback[fingerprint] = text
             progress.resent[_kind_of_resend(outcome.error)] += 1
             if not is_counted and outcome.response is not None:
                 # Only its cost counts; the request itself has not ended.
@@ -213,6 +219,9 @@ class Landing:
             is_left = self._leftovers.invalid[fingerprint] < self._output_retries
             return counts.invalid if status_after(error) == INVALID_OUTPUT and is_left else None
         return counts.resend if error.retryable and self._may_resend(fingerprint) else None
+
+    def _feedback_of(self, error: ResponsesError) -> str | None:
+        return feedback_of(self._request, error) if isinstance(error, OutputValidationError) else None
 
     def _may_resend(self, fingerprint: str) -> bool:
         return self._leftovers.resends[fingerprint] < MAX_RESENDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_responses.client.base_client import batch_protocol_of
@@ -13,6 +13,7 @@ from airflow_provider_responses.enrich.request_queue import model_of
 from airflow_provider_responses.enrich.row_requests import INPUT, IndexedRequest
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.batch import PreparedBatchRequest
+from airflow_provider_responses.task.feedback import with_feedback
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.journal import Intent
@@ -42,6 +43,8 @@ class BatchableRequests:
         self._job, self._requests = job, requests
         self._config = job.config.for_call(job.options)
         self._body_class = batch_protocol_of(self._config).body
+        # Texts that are added to requests by fingerprint, since their last responses were invalid.
+        self.feedback: Mapping[str, Sequence[str]] = {}
         self._problems: dict[str, str | None] = {}  # by the JSON of a request without its input
 
     def index(self, row_fields: Mapping[str, Any]) -> IndexedRequest:
@@ -104,10 +107,12 @@ class BatchableRequests:
         """Return the number of bytes that a request adds to a batch."""
         return self._body_class.size_of(PreparedBatchRequest(_SAMPLE_ID, body, ""))
 
-    def body(self, fields: str) -> bytes:
+    def body(self, fields: str, fingerprint: str) -> bytes:
         """Return the body of a request, with its model."""
+        if feedback := self.feedback.get(fingerprint):
+            return with_feedback(self._requests.prepare(json.loads(fields))[0], feedback).to_bytes()
         return self._requests.body(fields)
 
     def to_item(self, intent: Intent, fingerprint: str, fields: str) -> PreparedBatchRequest:
         """Return a request as an item of a batch."""
-        return PreparedBatchRequest(intent.custom_id(fingerprint), self._requests.body(fields), intent.model)
+        return PreparedBatchRequest(intent.custom_id(fingerprint), self.body(fields, fingerprint), intent.model)

@@ -156,7 +156,7 @@ class Submission:
         if is_few and fingerprint in self._failed:
             return "they are left over, and fewer than batch_threshold"
         if self._context.options.mode == "auto":
-            body = self._context.requests.body(request.fields)
+            body = self._context.requests.body(request.fields, fingerprint)
             return self._context.requests.problem_of(request.fields, len(body))
         return None  # with "batch", the rows of other requests are invalid
 
@@ -170,7 +170,7 @@ class Submission:
 
     def _candidate(self, request: PendingRequest) -> Candidate:
         requests = self._context.requests
-        body, group = requests.body(request.fields), requests.group_of(request.fields)
+        body, group = requests.body(request.fields, request.fingerprint.hex()), requests.group_of(request.fields)
         price: float | None = None
         if self._is_price_known:
             price = self._context.report.progress.most_expensive

@@ -17,7 +17,6 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
-    from pydantic import BaseModel
 
     from airflow_provider_responses.batch.waiting import WaitOutcome
     from airflow_provider_responses.enrich.limits import Limits
@@ -102,7 +101,7 @@ def responses_enrich_task(
     estimate_only: bool | str = False,
     preview: int | str | None = None,
     model: str | None = None,
-    output_type: type[BaseModel] | None = None,
+    output_type: Any = None,
     result: Literal["text", "response"] = "text",
     on_invalid_output: Literal["fail", "return"] = "fail",
     **kwargs: Any,
@@ -122,6 +121,7 @@ def responses_enrich_task(
     Turn a function of a row into a task that sends the requests of all rows of a table.
 
     :param python_callable: the function; it takes ``row`` and returns the input or a whole request.
+        A return annotation that fits no input, such as a pydantic model, is the ``output_type``.
     :param multiple_outputs: whether each entry of the manifest is pushed as an XCom of its own, too.
     :param kwargs: arguments of :class:`ResponsesEnrichOperator`, without ``input``.
     """

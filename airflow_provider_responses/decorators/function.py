@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import task_decorator_factory
 
+from airflow_provider_responses.decorators.return_annotation import output_type_of
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.mapping import check_on_expand
 
@@ -49,13 +50,16 @@ def make_decorator(
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
+        given = kwargs
+        if "output_type" not in kwargs and (output_type := output_type_of(function)) is not None:
+            given = {**kwargs, "output_type": output_type}
         # A bool: from None, Airflow would infer multiple_outputs from the return annotation of the function, which is
         # the type of the request and not that of the response.
         task = task_decorator_factory(
             python_callable=function,
             multiple_outputs=bool(multiple_outputs),
             decorated_operator_class=operator,
-            **kwargs,
+            **given,
         )
         return check_on_expand(task)
 

@@ -86,6 +86,7 @@ def responses_task(
     Turn a function into a task that sends the request which the function returns.
 
     :param python_callable: the function; it returns the input (a text or a list of items) or a whole request (a dict).
+        A return annotation that fits no input, such as a pydantic model, is the ``output_type``.
     :param multiple_outputs: whether each field of a typed output is pushed as an XCom of its own, too.
     :param kwargs: arguments of :class:`ResponsesOperator`, without ``input``.
     """

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from airflow_provider_responses.enrich.columns import TEXT_COLUMN
+from airflow_provider_responses.enrich.columns import TEXT_COLUMN, has_columns, reader_of, response_columns
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from airflow_provider_responses.models.output_reader import OutputReader
+    from airflow_provider_responses.task.request import TaskRequest
 
 MAX_SAMPLES: Final = 100  # of one column: an enum may be long
 MAX_SAMPLE_LENGTH: Final = 10_000  # characters
+WRAPPER: Final = "response"  # the field of a value that is no object
 _MAX_DEPTH: Final = 4
 # By type in JSON schema, the kind of a column; a database has a type for each kind.
 _KINDS: Final = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -55,34 +57,48 @@ class OutputColumn:
     samples: tuple[Any, ...]
 
 
-def describe_columns(
-    output_type: type[BaseModel] | None, fields: tuple[str, ...], *, nullable: bool
-) -> list[OutputColumn]:
+def describe_columns(request: TaskRequest, *, nullable: bool) -> list[OutputColumn]:
     """
     Return the columns of responses.
 
-    :param output_type: the type whose fields they are; None if the response is one column.
-    :param fields: the names of the columns.
+    :param request: the request of the rows.
     :param nullable: whether each of them may be null.
+    """
+    also: tuple[Any, ...] = (None,) if nullable else ()
+    fields, output_type = response_columns(request), request.output_type
+    if output_type is None or request.result == "response":
+        return [OutputColumn(TEXT_COLUMN, "text", ("text", *also))]
+    reader = reader_of(output_type)
+    if has_columns(request):
+        return _columns_of(reader, {name: name for name in fields}, also)
+    if reader.is_wrapped:
+        return _columns_of(reader, {WRAPPER: TEXT_COLUMN}, also)
+    return [OutputColumn(TEXT_COLUMN, "text", ("text", *also))]
+
+
+def _columns_of(reader: OutputReader, columns: Mapping[str, str], also: tuple[Any, ...]) -> list[OutputColumn]:
+    """
+    Return the columns of the fields of a type.
+
+    :param columns: names of columns by field.
+    :param also: further sample values of each column.
     """
     from pydantic.errors import PydanticInvalidForJsonSchema
 
-    also: tuple[Any, ...] = (None,) if nullable else ()
-    if output_type is None:
-        return [OutputColumn(name, "text" if name == TEXT_COLUMN else "json", ("text", *also)) for name in fields]
     try:
-        dumped = _Reader(output_type.model_json_schema(mode="serialization"))
-        read = _Reader(output_type.model_json_schema(mode="validation", by_alias=False))
+        dumped, read = _Reader(reader.schema_of_values()), _Reader(reader.schema_of_values(written=False))
     except PydanticInvalidForJsonSchema:  # only the serializer of a field determines its form
-        return [OutputColumn(name, "json", also) for name in fields]
-    names = {info.serialization_alias or info.alias or name: name for name, info in output_type.model_fields.items()}
+        return [OutputColumn(name, "json", also) for name in columns.values()]
+    annotations = reader.annotations()
     found = []
-    for name in fields:
-        schema, given = dumped.property(name), read.property(names.get(name))
+    for field, name in columns.items():
+        schema = dumped.property(field)
+        given_name, annotation = annotations.get(field, (field, None))
+        given = read.property(given_name)
         kind, samples = dumped.kind(schema), [*dumped.samples(schema), *also]
         if kind == "text" and given is not None and read.kind(given) != "text":
             # Numbers that are written as text, such as decimals: no sample word is one.
-            kind = "decimal" if _is_decimal(output_type.model_fields[names[name]].annotation) else kind
+            kind = "decimal" if _is_decimal(annotation) else kind
             samples = ["1", *(value for value in samples if value != _WORDS[0])]
         found.append(OutputColumn(name, kind, tuple(_distinct(samples))[:MAX_SAMPLES]))
     return found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from airflow_provider_responses.models.output_reader import OutputReader
     from airflow_provider_responses.task.request import TaskRequest
 
 TEXT_COLUMN: Final = "output"  # of a response without an `output_type`
@@ -17,12 +16,35 @@ META_COLUMNS: Final = ("_status", "_error", "_output_text", "_response_id", "_mo
 RESERVED_COLUMNS: Final = frozenset({*META_COLUMNS, "_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt"})
 
 
-def columns_model(request: TaskRequest) -> type[BaseModel] | None:
-    """Return the type whose fields become columns, None if the response is one column."""
+def is_model(output_type: Any) -> bool:
+    """Whether a type is a pydantic model."""
+    from airflow_provider_responses.models.output_reader import is_model_class
+
+    return is_model_class(output_type)
+
+
+def reader_of(output_type: Any) -> OutputReader:
+    """Return the reader of a type."""
+    from airflow_provider_responses.models import output_reader
+
+    return output_reader.reader_of(output_type)
+
+
+def has_columns(request: TaskRequest) -> bool:
+    """
+    Whether the fields of ``output_type`` are columns; otherwise the response is one column.
+
+    They are if the type names all of its fields: a pydantic model without further ones, a dataclass, a TypedDict, or a
+    JSON Schema of an object that allows no other properties.
+    """
+    if request.output_type is None or request.result == "response":
+        return False
+    if not is_model(request.output_type):
+        return reader_of(request.output_type).field_names() is not None
     from pydantic import RootModel
 
-    kind: type[BaseModel] | None = request.output_type
-    return None if kind is None or request.result == "response" or issubclass(kind, RootModel) else kind
+    is_open = request.output_type.model_config.get("extra") == "allow"
+    return not (is_open or issubclass(request.output_type, RootModel))
 
 
 def response_columns(request: TaskRequest) -> tuple[str, ...]:
@@ -31,8 +53,11 @@ def response_columns(request: TaskRequest) -> tuple[str, ...]:
 
     :raises RequestValidationError: if they cannot be read from ``output_type``, or two have the same name.
     """
-    if (kind := columns_model(request)) is None:
+    kind = request.output_type
+    if not has_columns(request):
         return (TEXT_COLUMN,)
+    if not is_model(kind):
+        return tuple(reader_of(kind).field_names() or ())
     if kind.__pydantic_decorators__.model_serializers:
         raise RequestValidationError(
             f"output_type {kind.__name__} has a @model_serializer, so its output does not have its fields; use field "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
-from airflow_provider_responses.enrich.columns import META_COLUMNS, TEXT_COLUMN, columns_model
+from airflow_provider_responses.enrich.columns import META_COLUMNS, TEXT_COLUMN, has_columns
 from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID, INVALID_OUTPUT, OK, REFUSED, REJECTED
@@ -59,7 +59,7 @@ def usable_outcome(row: Mapping[str, Any], columns: tuple[str, ...], request: Ta
         read = _read_again(row, request)
     if read is None or not read.keys() >= set(columns):
         return None
-    is_text = columns_model(request) is None and request.output_type is None and read[TEXT_COLUMN] is not None
+    is_text = not has_columns(request) and request.output_type is None and read[TEXT_COLUMN] is not None
     if is_text and isinstance(read[TEXT_COLUMN], Mapping) != (request.result == "response"):
         return None
     return read["_status"], dump({name: read.get(name) for name in (*columns, *META_COLUMNS)})
@@ -83,7 +83,7 @@ def _read_again(row: Mapping[str, Any], request: TaskRequest) -> Mapping[str, An
         return row if isinstance(row.get(TEXT_COLUMN), Mapping) else None
     if value is not None:
         return {**row, **value}
-    if columns_model(request) is not None:
+    if has_columns(request):
         return row
     refusal = str(row.get("_error")).partition(": ")[2] if row["_status"] == REFUSED else ""
     return {**row, TEXT_COLUMN: text or refusal}
@@ -93,10 +93,10 @@ def _parse(text: str, request: TaskRequest) -> Mapping[str, Any] | None:
     """Return the columns of a text that matches the output type, None if it does not."""
     if request.output_type is None or request.result == "response":
         return None
-    from airflow_provider_responses.models.output import dump_output, parse_output
+    from airflow_provider_responses.models.output import load_output
 
     try:
-        value = storable(dump_output(parse_output(request.output_type, text)))
+        value = storable(load_output(request.output_type, text))
     except OutputValidationError:
         return None
-    return value if columns_model(request) is not None else {TEXT_COLUMN: value}
+    return value if has_columns(request) else {TEXT_COLUMN: value}

@@ -22,7 +22,7 @@ from airflow_provider_responses.enrich import parquet_result, result
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.changed_requests import check_changed_requests
-from airflow_provider_responses.enrich.columns import META_COLUMNS, columns_model, response_columns
+from airflow_provider_responses.enrich.columns import META_COLUMNS, has_columns, response_columns
 from airflow_provider_responses.enrich.earlier_responses import EarlierResponses
 from airflow_provider_responses.enrich.garbage_collection import fewer_collections
 from airflow_provider_responses.enrich.index import Index
@@ -33,7 +33,7 @@ from airflow_provider_responses.enrich.output_store import MANIFEST
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.report import Report
 from airflow_provider_responses.enrich.result_owner import check_owner
-from airflow_provider_responses.enrich.row_client import RowClient
+from airflow_provider_responses.enrich.row_client import InvalidOutputs, RowClient
 from airflow_provider_responses.enrich.row_outcome import RowOutcome
 from airflow_provider_responses.enrich.row_requests import RowRequests
 from airflow_provider_responses.enrich.sender import Sender
@@ -69,7 +69,7 @@ class Enrichment:
             job.output_path, job.writer, self.environment.now, lease_seconds=self.environment.lease_seconds
         )
         self.columns = response_columns(job.request)
-        self._has_fields = columns_model(job.request) is not None
+        self._has_fields = has_columns(job.request)
         self._requests = RowRequests(job, self.store)
         self._index_request = self._requests.index
         self._report = Report(job, self.environment)
@@ -315,7 +315,7 @@ class Enrichment:
             lease.check()
             return await self._run_sender(sender, writer)
 
-    def _invalid_before(self) -> Mapping[bytes, int]:
+    def _invalid_before(self) -> Mapping[bytes, InvalidOutputs]:
         """Return the number of invalid outputs that requests have had in this attempt, before they are sent."""
         return {}
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_responses.enrich.columns import RESERVED_COLUMNS, columns_model
+from airflow_provider_responses.enrich.columns import RESERVED_COLUMNS, has_columns
 from airflow_provider_responses.enrich.index import IndexedRow
 from airflow_provider_responses.enrich.job import Job
 from airflow_provider_responses.enrich.json_values import dump, to_json
@@ -128,7 +128,7 @@ class IndexedRows:
 
     def _check_columns(self, names: Iterable[str]) -> None:
         if clash := next((name for name in names if name in self._taken), None):
-            is_field = columns_model(self._job.request) is not None and clash in self._response_columns
+            is_field = has_columns(self._job.request) and clash in self._response_columns
             other = "a field of output_type" if is_field else "a column of the result"
             raise RequestValidationError(
                 f"column {clash!r} of the source is also {other}; rename one, or choose the source's `columns`",

@@ -11,12 +11,10 @@ import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from airflow_provider_responses.task.texts import unwrap_enum
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from airflow_provider_responses.task.type_encoding import type_text
 
 _LENGTH: Final = 8  # bytes of a fingerprint
 # Airflow's name for the module of a DAG file has a digest of its path, which differs between processes and versions.
@@ -29,7 +27,7 @@ def describe(
     model: Any = None,
     instructions: Any = None,
     request: Any = None,
-    output_type: type[BaseModel] | None = None,
+    output_type: Any = None,
 ) -> dict[str, Any]:
     """
     Return the record of a prompt; the same arguments give the same record in every process.
@@ -52,11 +50,13 @@ def describe(
     return {"fingerprint": _digest(json.dumps(prompt, sort_keys=True)), **prompt}
 
 
-def _name_of(output_type: type[BaseModel]) -> str:
-    return f"{_OF_A_DAG_FILE.sub('', output_type.__module__)}.{output_type.__qualname__}"
+def _name_of(output_type: Any) -> str:
+    if isinstance(output_type, type):
+        return f"{_OF_A_DAG_FILE.sub('', output_type.__module__)}.{output_type.__qualname__}"
+    return type_text(output_type)
 
 
-def _schema_of(output_type: type[BaseModel]) -> Any:
+def _schema_of(output_type: Any) -> Any:
     from airflow_provider_responses.exceptions import RequestValidationError
     from airflow_provider_responses.models.output import json_schema_format
 

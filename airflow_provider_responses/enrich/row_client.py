@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.observability.request_span import NO_SPAN
@@ -26,6 +26,21 @@ if TYPE_CHECKING:
     from airflow_provider_responses.task.outcome import Outcome
 
 
+class InvalidOutputs(NamedTuple):
+    """
+    The invalid outputs that a request has had.
+
+    :param number: of them.
+    :param feedback: the texts that they add to the request.
+    """
+
+    number: int
+    feedback: tuple[str, ...] = ()
+
+
+NONE_INVALID: Final = InvalidOutputs(0)
+
+
 class RowClient:
     """
     See the module.
@@ -33,7 +48,7 @@ class RowClient:
     :param requests: of the rows.
     :param client: sends them.
     :param report: counts invalid outputs, and prices that could not be looked up.
-    :param invalid_before: number of invalid outputs that a request, by its fingerprint, has had in this attempt.
+    :param invalid_before: the invalid outputs that a request, by its fingerprint, has had in this attempt.
     :param tracing: of the rows; None if none has a span.
     """
 
@@ -42,7 +57,7 @@ class RowClient:
         requests: RowRequests,
         client: AsyncResponsesClient,
         report: Report,
-        invalid_before: Mapping[bytes, int] | None = None,
+        invalid_before: Mapping[bytes, InvalidOutputs] | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._requests, self._client, self._report = requests, client, report
@@ -68,20 +83,25 @@ class RowClient:
         call, options = self._requests.call(self._client, pending.fields)
         note = partial(self._report.note_invalid_output, pending.first_row)
         request = self._requests.task_request
-        if before := self._invalid_before.get(pending.fingerprint):
-            request = replace(request, output_retries=max(request.output_retries - before, 0))
+        before = self._invalid_before.get(pending.fingerprint, NONE_INVALID)
+        if before.number:
+            request = replace(request, output_retries=max(request.output_retries - before.number, 0))
         span = NO_SPAN if self._tracing is None else self._start_span(self._tracing, pending, call)
-        exchange = Exchange(request, options, on_invalid=note, span=span)
+        exchange = Exchange(request, options, on_invalid=note, feedback=before.feedback, span=span)
+        outcome: Outcome | None = None
         with span:
             try:
-                outcome = exchange.receive(await self._client.send_call(call))
-                if outcome is not None:
-                    return outcome  # as nearly all are
+                if not before.feedback:
+                    outcome = exchange.receive(await self._client.send_call(call))
+                    if outcome is not None:
+                        return outcome  # as nearly all are
                 prepared, _ = self._requests.prepare_send(json.loads(pending.fields))
                 while outcome is None:
-                    await turn(pending, exchange.last_cost)
+                    if exchange.responses:
+                        await turn(pending, exchange.last_cost)
                     options = exchange.options(self._requests.timeout)
-                    outcome = exchange.receive(await self._client.send(prepared, options=options))
+                    resent = exchange.next_request(prepared)
+                    outcome = exchange.receive(await self._client.send(resent, options=options))
             except ResponsesError as error:
                 return exchange.fail(error)
         return outcome

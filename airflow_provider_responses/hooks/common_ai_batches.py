@@ -40,7 +40,7 @@ from airflow_provider_responses.models.batch import (
     Batch,
     BatchResult,
 )
-from airflow_provider_responses.models.output_schema import json_schema_format
+from airflow_provider_responses.models.output_schema import sent_schema
 from airflow_provider_responses.models.output_text import bare_json, is_json, repaired_json
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class OpenRouterBatchAdapter(BatchAdapter):  # type: ignore[misc]  # the other p
         if not spec.is_structured:
             return {}
         try:
-            made = {**json_schema_format(_object_model(spec)), "name": spec.schema_name}
+            schema = sent_schema(_object_model(spec), spec.schema_name)
+            made = {"type": "json_schema", "name": spec.schema_name, "schema": schema, "strict": True}
         except RequestValidationError as error:
             log.info("output_type is requested without strict mode: %s", error)
             made = {"type": "json_schema", "name": spec.schema_name, "schema": spec.json_schema, "strict": False}

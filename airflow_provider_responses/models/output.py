@@ -1,4 +1,4 @@
-"""Typed output: the text of a response as an instance of a pydantic model, and as plain JSON types."""
+"""Typed output: the text of a response as a value of an ``output_type``, and as plain JSON types."""
 
 from __future__ import annotations
 
@@ -6,46 +6,45 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, TypeVar, overload
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
-from pydantic_core.core_schema import ErrorType
+from pydantic import ValidationError
 
 from airflow_provider_responses.exceptions import OutputValidationError
-from airflow_provider_responses.models import output_schema
-from airflow_provider_responses.models.output_text import bare_json, repaired_json
-from airflow_provider_responses.validation import cut, show, show_exception
+from airflow_provider_responses.models.output_reader import WRAPPER, OutputReader, reader_of
+from airflow_provider_responses.models.output_text import repaired_json
 
-OutputT = TypeVar("OutputT", bound=BaseModel)
-json_schema_format = output_schema.json_schema_format
-MAX_QUOTED: Final = 100  # characters of a value that a validator of the user's has refused
-_PYDANTICS_OWN: Final = frozenset(get_args(ErrorType))
+OutputT = TypeVar("OutputT")
 
 
-def parse_output(output_type: type[OutputT], text: str) -> OutputT:
+def json_schema_format(output_type: Any) -> dict[str, Any]:
+    """
+    Return the ``text.format`` that makes a model respond with a value of ``output_type``.
+
+    It is strict where a strict schema can describe the type: every object is closed and every field required, also one
+    with a default. A value that is no object is wrapped into one, as its field ``response``.
+
+    :param output_type: a pydantic model or another type that pydantic validates, or a JSON Schema as a dict.
+    :raises RequestValidationError: for a type that has no JSON schema or cannot read values of its own schema, and for
+        a JSON Schema that is not valid or refers to nothing.
+    """
+    return reader_of(output_type).format()
+
+
+@overload
+def parse_output(output_type: type[OutputT], text: str) -> OutputT: ...
+@overload
+def parse_output(output_type: Any, text: str) -> Any: ...
+def parse_output(output_type: Any, text: str) -> Any:
     """
     Read the text of a response as ``output_type``; a byte order mark, a code fence or thoughts may be around it.
 
+    :return: an instance of the type, without its wrapper; plain JSON types for a JSON Schema.
     :raises OutputValidationError: naming each field that is not valid. The text is not quoted, but for a value that a
         validator of ``output_type`` has refused.
     """
-    try:
-        return output_type.model_validate_json(bare_json(text))
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc'])) or 'the text'}: {_describe(e)}" for e in error.errors(include_url=False)
-        ]
-        raise OutputValidationError(
-            f"the response does not match {output_type.__name__}: {'; '.join(problems)}. Describe the fields in "
-            "`instructions`, raise `max_output_tokens`, or use a model that supports structured outputs. The response "
-            f"has {len(text)} characters"
-        ) from None
-    except (Exception, SystemExit) as error:  # SystemExit would end the whole triggerer
-        raise OutputValidationError(
-            f"a validator of {output_type.__name__} raised {show_exception(error)}. Correct the validator. The "
-            f"response has {len(text)} characters: {show(text, most=MAX_QUOTED)}"
-        ) from error
+    reader = reader_of(output_type)
+    return reader.unwrap(reader.parse(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class ParsedOutput:
     repaired: bool = False
 
 
-def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:
+def read_output(output_type: Any, texts: Sequence[str], *, repair: bool = False) -> ParsedOutput:
     """
     Read the first of a response's texts that matches ``output_type``.
 
@@ -69,51 +68,51 @@ def read_output(output_type: type[BaseModel], texts: Sequence[str], *, repair: b
     :param repair: whether broken JSON may be repaired if no text matches. Only for a response that is complete.
     :raises OutputValidationError: that of the first text, if no text matches.
     """
+    reader = reader_of(output_type)
     first: OutputValidationError | None = None
     for text in texts:
         try:
-            return ParsedOutput(dump_output(parse_output(output_type, text)))
+            return ParsedOutput(_load(reader, text))
         except OutputValidationError as error:
             first = first or error
     for text in texts if repair else ():
         if (repaired := repaired_json(text)) is None:
             continue
         try:
-            return ParsedOutput(dump_output(parse_output(output_type, repaired)), repaired=True)
+            return ParsedOutput(_load(reader, repaired), repaired=True)
         except OutputValidationError:
             continue  # the error of the original text is more precise
-    raise first or OutputValidationError(f"the response has no text that could match {output_type.__name__}")
+    raise first or OutputValidationError(f"the response has no text that could match {reader.name}")
 
 
-def dump_output(value: BaseModel) -> dict[str, Any]:
+def load_output(output_type: Any, text: str) -> Any:
     """
-    Return a typed output as plain JSON types.
+    Return the value of a text as plain JSON types, without its wrapper.
 
-    A number that is not finite, which JSON cannot hold, becomes null if the model allows null.
+    A number that is not finite, which JSON cannot hold, becomes null if the type allows null.
 
-    :raises OutputValidationError: if the model does not allow it, or if one of the model's serializers fails.
+    :raises OutputValidationError: if the text does not match the type, or if one of the type's serializers fails.
     """
-    try:
-        dumped = value.model_dump(mode="json", by_alias=True)
-    except (Exception, SystemExit) as error:
-        raise OutputValidationError(
-            f"a serializer of {type(value).__name__} failed with {type(error).__name__}: correct the serializer"
-        ) from error
-    if not (not_finite := list(_paths_not_finite(dumped))):
-        return dumped
-    nulled: dict[str, Any] = _with_nulls(dumped)
-    if not (wrong := _paths_without_null(type(value), nulled, not_finite)):
-        return nulled
-    raise OutputValidationError(
-        f"the response does not match {type(value).__name__}: {', '.join(wrong)} must be a finite number, not NaN, "
-        "infinity or a number too large. Describe the fields in `instructions`, or allow None"
-    )
+    return _load(reader_of(output_type), text)
 
 
-def _paths_without_null(output_type: type[BaseModel], nulled: Any, paths: list[str]) -> list[str]:
-    """Return the paths at which a model does not allow null; all paths, if the error names none of them."""
+def _load(reader: OutputReader, text: str) -> Any:
+    dumped = reader.dump(reader.parse(text))
+    if not_finite := list(_paths_not_finite(dumped)):
+        nulled = _with_nulls(dumped)
+        if wrong := _paths_without_null(reader, nulled, not_finite):
+            raise OutputValidationError(
+                f"the response does not match {reader.name}: {', '.join(wrong)} must be a finite number, not NaN, "
+                "infinity or a number too large. Describe the fields in `instructions`, or allow None"
+            )
+        dumped = nulled
+    return dumped[WRAPPER] if reader.is_wrapped else dumped
+
+
+def _paths_without_null(reader: OutputReader, nulled: Any, paths: list[str]) -> list[str]:
+    """Return the paths at which a type does not allow null; all paths, if the error names none of them."""
     try:
-        parse_output(output_type, json.dumps(nulled))
+        reader.parse(json.dumps(nulled))
     except OutputValidationError as error:
         cause = error.__context__
         problems = cause.errors(include_input=False) if isinstance(cause, ValidationError) else []
@@ -137,15 +136,3 @@ def _with_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_nulls(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _describe(error: ErrorDetails) -> str:
-    """Return the message of an error; only that of a validator of the user's shows text of the response."""
-    if error["type"] == "union_tag_invalid":
-        return f"must be of a known kind: {error['ctx']['expected_tags']}"
-    if error["type"] in {"value_error", "assertion_error"}:
-        raised = error["ctx"]["error"]
-        return f"{cut(str(raised) or type(raised).__name__)}, got {show(error['input'], most=MAX_QUOTED)}"
-    if error["type"] not in _PYDANTICS_OWN:
-        return f"{cut(error['msg'])}, got {show(error['input'], most=MAX_QUOTED)}"
-    return error["msg"]

@@ -1,8 +1,9 @@
 """
-A pydantic model as a strict ``json_schema`` format.
+JSON schemas as strict modes accept them.
 
 Strict modes differ: the schema uses only keywords that all servers accept. Limits without such a keyword are written
-into the description, and checked when the response is read.
+into the description, and checked when the response is read. What no strict schema can describe is sent without strict
+mode.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -34,6 +34,8 @@ _KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "array": ("minItems", "maxItems"),
 }
+_OPEN_KEYWORDS: Final = ("propertyNames", "minProperties", "maxProperties")
+_OPEN_OBJECT: Final = ("is an object with any keys", "name its fields in a model, or use a list of key-value models")
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 # An escaped character, or a group with a question mark. Some servers refuse or ignore the ones that are not portable.
 _SPECIAL: Final = re.compile(r"\\(?P<escaped>.)|\(\?(?P<group>.)", re.DOTALL)
@@ -49,96 +51,155 @@ _REFUSALS: Final = {
     ),
     "value": ("has a value that JSON cannot hold as it is", "use text, whole numbers, booleans or None"),
     "import": ("is a pydantic ImportString, which would import a name that the model chose", "use `str`"),
+    "keys": ("has keys that JSON cannot hold", "use text, whole numbers or an enum as keys"),
+    "suffix": ("is a tuple with items after those of any number", "use a model with named fields"),
     "disk": ("depends on the files of the machine that reads the response", "use `pathlib.Path` or `str`"),
 }
 
 
-def json_schema_format(output_type: type[BaseModel]) -> dict[str, Any]:
+class NotStrictError(RequestValidationError):
+    """A strict schema cannot describe a type, which can be sent without strict mode."""
+
+
+def sent_schema(model: type[BaseModel], name: str, *, strict: bool = True) -> dict[str, Any]:
     """
-    Return the ``text.format`` that makes a model respond with an instance of ``output_type``.
+    Return the schema that is sent for a pydantic model; its root need not be an object.
 
     Strict schemas close every object and require every field, also one with a default.
 
-    :raises RequestValidationError: naming a field that a strict schema cannot describe (a dict with any keys, a root
-        that is not an object), or whose type cannot read values of its own schema.
+    :param name: of the type, for errors.
+    :raises NotStrictError: naming a field that a strict schema cannot describe, such as a dict with any keys.
+    :raises RequestValidationError: naming a field whose type cannot read values of its own schema.
     """
-    made: dict[str, Any] = json.loads(_format_of(output_type))
-    return made
-
-
-@lru_cache(maxsize=256)
-def _format_of(output_type: type[BaseModel]) -> str:
-    """Return the format as text; it is cached, since DAG files are parsed again and again."""
-    root = _root(output_type)
-    for problem in _too_large(root):
-        warnings.warn(f"output_type {output_type.__name__}: {problem}", UserWarning, stacklevel=3)
-    name = _NAME.sub("_", output_type.__name__)[:64]
-    return json.dumps({"type": "json_schema", "name": name, "schema": root, "strict": True})
-
-
-def _root(output_type: type[BaseModel]) -> dict[str, Any]:
     try:
-        schema = output_type.model_json_schema(schema_generator=TypeSchema)
+        schema = model.model_json_schema(schema_generator=TypeSchema)
     except (PydanticUserError, AttributeError, TypeError) as error:
         raise RequestValidationError(
-            f"output_type {_field_without_schema(output_type)} has no JSON schema: {str(error).splitlines()[0]}",
+            f"output_type {_field_without_schema(model, name)} has no JSON schema: {str(error).splitlines()[0]}",
             fields=("output_type",),
         ) from error
+    return convert(schema, name, strict=strict)
+
+
+def convert(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> dict[str, Any]:
+    """
+    Return a schema in the form of strict modes; its references must lead to ``$defs``.
+
+    :param name: of the type, for errors.
+    :param strict: whether the result must be strict; otherwise parts that are not are left as they are.
+    :raises NotStrictError: naming the part that is not.
+    """
+    converter = _Converter(strict=strict)
     given = schema.get("$defs", {})
-    definitions = {name: _strict(part, _name_in_errors(name, part, schema)) for name, part in given.items()}
+    definitions = {key: converter.convert(part, _name_in_errors(key, part, schema)) for key, part in given.items()}
     if "$ref" in schema:  # the root of a recursive model refers to itself, that of a RootModel to its content
         described = {"description": schema["description"]} if "description" in schema else {}
         root = {**definitions[_definition_name(schema["$ref"])], **described}
     else:
-        root = _strict(schema, output_type.__name__)
-    if root.get("type") != "object":
-        raise RequestValidationError(
-            f"output_type {output_type.__name__} must be an object, got {root.get('type', 'a union')!r}: wrap it in a "
-            "model with one field",
-            fields=("output_type",),
-        )
-    for name in sorted(_infinite(definitions)):
-        _refuse(name, "contains itself endlessly", "make the field optional (`| None`), or a list")
+        root = converter.convert(_without(schema, "$defs"), name)
+    for endless in sorted(_infinite(definitions)):
+        _refuse(endless, "contains itself endlessly", "make the field optional (`| None`), or a list")
+    if "$ref" in schema and f'"{schema["$ref"]}"' not in json.dumps(definitions):
+        definitions.pop(_definition_name(schema["$ref"]))  # it is the root now, and nothing else refers to it
     return {**root, "$defs": definitions} if definitions else root
 
 
-def _strict(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return a schema as strict modes accept it: closed objects, all fields required, no other keywords."""
-    if isinstance(parts := schema.get("allOf"), list) and len(parts) == 1:
-        schema = {**_without(schema, "allOf"), **parts[0]}
-    _refuse_inexpressible(schema, path)
-    texts = {name: schema[name] for name in ("title", "description") if isinstance(schema.get(name), str)}
-    if "$ref" in schema:
-        alone = {"$ref": schema["$ref"]}  # a reference must stand alone
-        return {**texts, "anyOf": [alone]} if "description" in texts else alone
-    if choices := schema.get("anyOf") or schema.get("oneOf"):
-        return {**texts, "anyOf": _different(_strict(choice, path) for choice in choices)}
-    if "enum" in schema or "const" in schema:
-        kinds = _values(schema.get("enum", [schema.get("const")]), path)
-        if len(kinds) > 1:
-            return {**texts, "anyOf": kinds}
-        schema = {**_without(schema, "enum", "const"), **kinds[0]}
-    return _of_one_type(schema, texts, path)
+def warn_of_size(root: Mapping[str, Any], name: str) -> None:
+    """Warn of a strict schema that is too large for OpenAI."""
+    for problem in _too_large(root):
+        warnings.warn(f"output_type {name}: {problem}", UserWarning, stacklevel=3)
 
 
-def _of_one_type(schema: Mapping[str, Any], texts: dict[str, Any], path: str) -> dict[str, Any]:
-    kind = schema["type"]
-    kinds = [kind] if isinstance(kind, str) else list(kind)
-    keywords = {name: schema[name] for one in kinds for name in _KEYWORDS.get(one, ()) if name in schema}
-    keywords |= {name: schema[name] for name in ("enum", "const") if name in schema}
-    limits = dict(schema.get(LIMITS, {}))
-    _move_to_limits(keywords, limits)
-    if schema.get("uniqueItems") and schema.get("minItems", 0) > 1:  # else reading drops duplicates
-        limits["uniqueItems"] = True
-    if limits:
-        texts["description"] = add_limits(texts.get("description"), limits)
-    made = {**texts, "type": kind, **keywords}
-    if "array" in kinds:
-        made["items"] = _strict(schema["items"], path)
-    if "object" in kinds:
-        properties = {name: _strict(field, f"{path}.{name}") for name, field in schema["properties"].items()}
-        made |= {"properties": properties, "required": list(properties), "additionalProperties": False}
-    return made
+def format_name(name: str) -> str:
+    """Return a name with only those characters that the API allows."""
+    return _NAME.sub("_", name)[:64]
+
+
+class _Converter:
+    """
+    Converts parts of a schema.
+
+    :param strict: see :func:`convert`.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+
+    def convert(self, schema: Any, path: str) -> dict[str, Any]:
+        """Return a part as strict modes accept it: closed objects, all fields required, no other keywords."""
+        if schema is True:
+            schema = {}
+        if isinstance(parts := schema.get("allOf"), list) and len(parts) == 1:
+            schema = {**_without(schema, "allOf"), **parts[0]}
+        if REFUSED in schema:
+            _refuse(path, *_REFUSALS[schema[REFUSED]])
+        if self._strict:
+            _check_strict(schema, path)
+        texts = {name: schema[name] for name in ("title", "description") if isinstance(schema.get(name), str)}
+        if "$ref" in schema:
+            alone = {"$ref": schema["$ref"]}  # a reference must stand alone
+            return {**texts, "anyOf": [alone]} if "description" in texts else alone
+        if choices := schema.get("anyOf") or schema.get("oneOf"):
+            return {**texts, "anyOf": _different(self.convert(choice, path) for choice in choices)}
+        if "enum" in schema or "const" in schema:
+            kinds = _values(schema.get("enum", [schema.get("const")]), path)
+            if len(kinds) > 1:
+                return {**texts, "anyOf": kinds}
+            schema = {**_without(schema, "enum", "const"), **kinds[0]}
+        if "type" not in schema:  # any value
+            return texts | ({"allOf": list(schema["allOf"])} if "allOf" in schema else {})
+        return self._of_one_type(schema, texts, path)
+
+    def _of_one_type(self, schema: Mapping[str, Any], texts: dict[str, Any], path: str) -> dict[str, Any]:
+        kind = schema["type"]
+        kinds = [kind] if isinstance(kind, str) else list(kind)
+        keywords = {name: schema[name] for one in kinds for name in _KEYWORDS.get(one, ()) if name in schema}
+        keywords |= {name: schema[name] for name in ("enum", "const") if name in schema}
+        limits = dict(schema.get(LIMITS, {}))
+        _move_to_limits(keywords, limits)
+        if schema.get("uniqueItems") and schema.get("minItems", 0) > 1:  # else reading drops duplicates
+            limits["uniqueItems"] = True
+        if limits:
+            texts["description"] = add_limits(texts.get("description"), limits)
+        made = {**texts, "type": kind, **keywords}
+        if "array" in kinds and "prefixItems" in schema:
+            made["prefixItems"] = [self.convert(part, path) for part in schema["prefixItems"]]
+        if "array" in kinds and "items" in schema:
+            made["items"] = schema["items"] if schema["items"] is False else self.convert(schema["items"], path)
+        if "object" in kinds:
+            made |= self._of_object(schema, path)
+        return made
+
+    def _of_object(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+        fields = schema.get("properties", {})
+        properties = {name: self.convert(field, f"{path}.{name}") for name, field in fields.items()}
+        made: dict[str, Any] = {"properties": properties, "required": list(properties), "additionalProperties": False}
+        if not _has_any_keys(schema):
+            return made
+        open_to = schema.get("additionalProperties", True)
+        made["additionalProperties"] = open_to if open_to is False else self.convert(open_to, path) or True
+        if patterns := schema.get("patternProperties"):
+            made["patternProperties"] = {it: self.convert(part, path) for it, part in patterns.items()}
+        made |= {name: schema[name] for name in _OPEN_KEYWORDS if name in schema}
+        return made if properties else _without(made, "properties", "required")
+
+
+def _has_any_keys(schema: Mapping[str, Any]) -> bool:
+    return bool(schema.get("additionalProperties")) or "properties" not in schema
+
+
+def _check_strict(schema: Mapping[str, Any], path: str) -> None:
+    """Raise :class:`NotStrictError` for a part that strict modes cannot describe."""
+    if schema.get("type") == "object" and _has_any_keys(schema):
+        _refuse(path, *_OPEN_OBJECT, error=NotStrictError)
+    if "prefixItems" in schema:
+        _refuse(path, "is a tuple", "use a model with named fields, or a list", error=NotStrictError)
+    if "allOf" in schema:
+        _refuse(path, "combines several schemas", "give it one type", error=NotStrictError)
+    if not {"type", "enum", "const", "anyOf", "oneOf", "$ref"} & schema.keys() or (
+        schema.get("type") == "array" and "items" not in schema
+    ):
+        _refuse(path, "accepts any value", "give it a type", error=NotStrictError)
 
 
 def _without(schema: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -200,26 +261,11 @@ def _different(schemas: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return different
 
 
-def _refuse_inexpressible(schema: Mapping[str, Any], path: str) -> None:
-    any_keys = schema.get("additionalProperties") or "properties" not in schema
-    if REFUSED in schema:
-        _refuse(path, *_REFUSALS[schema[REFUSED]])
-    if schema.get("type") == "object" and any_keys:
-        _refuse(path, "is an object with any keys", "name its fields in a model, or use a list of key-value models")
-    if "prefixItems" in schema:
-        _refuse(path, "is a tuple", "use a model with named fields, or a list")
-    if "allOf" in schema:
-        _refuse(path, "combines several schemas", "give it one type")
-    if not {"type", "enum", "const", "anyOf", "oneOf", "$ref"} & schema.keys() or (
-        schema.get("type") == "array" and "items" not in schema
-    ):
-        _refuse(path, "accepts any value", "give it a type")
-
-
-def _refuse(path: str, reason: str, advice: str) -> NoReturn:
-    raise RequestValidationError(
-        f"output_type {path} {reason}, which a strict schema cannot describe: {advice}", fields=("output_type", path)
-    )
+def _refuse(
+    path: str, reason: str, advice: str, *, error: type[RequestValidationError] = RequestValidationError
+) -> NoReturn:
+    cannot = "a strict schema cannot describe" if error is NotStrictError else "an output_type cannot have"
+    raise error(f"output_type {path} {reason}, which {cannot}: {advice}", fields=("output_type", path))
 
 
 def _definition_name(reference: str) -> str:
@@ -239,14 +285,14 @@ def _name_in_errors(name: str, definition: Mapping[str, Any], root: Mapping[str,
     return name
 
 
-def _field_without_schema(output_type: type[BaseModel]) -> str:
+def _field_without_schema(output_type: type[BaseModel], shown: str) -> str:
     """Return the field whose type has no schema, with the name of its model before it."""
     for name, field in getattr(output_type, "model_fields", {}).items():
         try:
             TypeAdapter(field.annotation).json_schema(schema_generator=TypeSchema)
         except (PydanticUserError, AttributeError, TypeError):
-            return f"{output_type.__name__}.{name}"
-    return output_type.__name__
+            return f"{shown}.{name}" if shown == output_type.__name__ else shown
+    return shown
 
 
 def _infinite(definitions: Mapping[str, Any]) -> set[str]:
@@ -262,7 +308,8 @@ def _is_finite(schema: Mapping[str, Any], infinite: set[str]) -> bool:
         return _definition_name(schema["$ref"]) not in infinite
     if "anyOf" in schema:
         return any(_is_finite(choice, infinite) for choice in schema["anyOf"])
-    required = [schema["items"]] if schema.get("minItems") else []
+    required = [schema["items"]] if schema.get("minItems") and schema.get("items") else []
+    required += schema.get("prefixItems", ())
     return all(_is_finite(part, infinite) for part in (*schema.get("properties", {}).values(), *required))
 
 
@@ -287,7 +334,7 @@ def _nodes(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _parts(schema: Mapping[str, Any]) -> list[Any]:
-    items = [schema["items"]] if "items" in schema else []
+    items = [schema["items"]] if schema.get("items") else []
     return [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *items]
 
 

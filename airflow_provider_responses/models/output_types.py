@@ -23,6 +23,8 @@ WITHOUT_ZONE: Final = "date-time without a time zone"
 TIME_WITHOUT_ZONE: Final = "time without a time zone"
 
 _BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+_OF_KEYS: Final = ("pattern", "format", "minLength", "maxLength", "enum", "const")
+_WHOLE_NUMBER: Final = r"^(0|-?[1-9]\d{0,17})$"
 _CLOCK: Final = r"\d{2}:\d{2}:\d{2}(\.\d{1,6})?$"
 
 
@@ -42,6 +44,8 @@ class TypeSchema(GenerateJsonSchema):
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
         if (reason := _why_not_readable(schema)) is not None:
             return {REFUSED: reason}
+        if _name_of_function(schema) == "ByteSize._validate":
+            return {"type": "integer", "minimum": 0}  # pydantic's pattern for texts accepts more than it reads
         return super().generate_inner(schema)
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
@@ -76,6 +80,47 @@ class TypeSchema(GenerateJsonSchema):
 
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
         return {**super().timedelta_schema(schema), LIMITS: _time_limits(schema)}
+
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        made = super().str_schema(schema)
+        least = schema.get("min_length")
+        if least and schema.get("strip_whitespace"):  # the minimum applies to the rest
+            made[LIMITS] = {"minLength without white space around it": least}
+        return made
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        """Return the schema of a dict, whose keys pydantic describes incompletely."""
+        values = schema.get("values_schema")
+        made: JsonSchemaValue = {
+            "type": "object",
+            "additionalProperties": self.generate_inner(values) if values else True,
+        }
+        if (names := self._property_names(schema.get("keys_schema"))) is None:
+            return {REFUSED: "keys"}
+        if names:
+            made["propertyNames"] = names
+        self.update_with_validations(made, schema, self.ValidationsMapping.object)
+        return made
+
+    def _property_names(self, keys: Any) -> JsonSchemaValue | None:
+        """Return the schema of a dict's keys, None if JSON cannot hold them."""
+        if keys is None or keys["type"] == "any":
+            return {}
+        if keys["type"] == "int" and not keys.keys() & {*_BOUNDS, "multiple_of"}:
+            return {"pattern": _WHOLE_NUMBER}
+        made = self.generate_inner(keys)
+        if "$ref" in made:
+            made = self.get_schema_from_definitions(made["$ref"]) or {}
+        if made.get("type") != "string" or made.get(LIMITS):
+            return None
+        return {name: made[name] for name in _OF_KEYS if name in made}
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        """Return the schema of a tuple; pydantic allows any items before the last ones."""
+        variadic = schema.get("variadic_item_index")
+        if variadic is not None and variadic + 1 < len(schema["items_schema"]):
+            return {REFUSED: "suffix"}
+        return super().tuple_schema(schema)
 
     def fraction_schema(self, _: Any) -> JsonSchemaValue:
         return {"type": "string", "format": "fraction"}
@@ -148,11 +193,16 @@ def _why_not_readable(schema: Any) -> str | None:
     """Return why text of a model must not be read as this type, None if it may."""
     if schema["type"] == "json":
         return "json"
-    function = schema.get("function")
-    name = getattr(function.get("function"), "__qualname__", "") if isinstance(function, Mapping) else ""
+    name = _name_of_function(schema)
     if schema["type"] == "function-plain" and name == "import_string":
         return "import"
     return "disk" if name.startswith("PathType.validate_") else None
+
+
+def _name_of_function(schema: Any) -> str:
+    """Return the name of the function of a schema, empty if it has none."""
+    function = schema.get("function")
+    return getattr(function.get("function"), "__qualname__", "") if isinstance(function, Mapping) else ""
 
 
 def _refuse_unreadable_values(made: JsonSchemaValue, schema: CoreSchema) -> JsonSchemaValue:

@@ -14,8 +14,6 @@ from airflow_provider_responses.task.arguments import Arguments
 from airflow_provider_responses.task.request import CACHE_TTL
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from airflow_provider_responses.client.config import RequestOptions
     from airflow_provider_responses.exceptions import ResponsesError
 
@@ -31,9 +29,11 @@ class BaseResponsesOperator(RenderingOperator):
     :param model: the model's name; by default the connection's.
     :param instructions: the system prompt.
     :param request: any other field of ``ResponsesRequest``.
-    :param output_type: a pydantic model that the response must match.
+    :param output_type: the type that the response must match: a pydantic model, ``list[Model]``, a union, an enum, a
+        ``Literal``, another type that pydantic validates, or a JSON Schema as a dict.
     :param output_retries: how often a request is sent again, within one attempt, whose response does not match
         ``output_type``; 0 to 10.
+    :param output_feedback: whether the reason is added to a request that is sent again.
     :param result: ``text``, ``response`` for the whole response, or ``conversation`` for the response with its input,
         which ``history`` of another task needs; it is set on a task whose output is a ``history``.
     :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or does not match
@@ -56,8 +56,9 @@ class BaseResponsesOperator(RenderingOperator):
         model: str | None = None,
         instructions: str | None = None,
         request: Mapping[str, Any] | None = None,
-        output_type: type[BaseModel] | None = None,
+        output_type: Any = None,
         output_retries: int = 1,
+        output_feedback: bool = True,
         result: str = "text",
         on_invalid_output: str = "fail",
         cache: bool = True,
@@ -76,6 +77,7 @@ class BaseResponsesOperator(RenderingOperator):
         self.request = request
         self.output_type = output_type
         self.output_retries = output_retries
+        self.output_feedback = output_feedback
         self.result = result
         self.on_invalid_output = on_invalid_output
         self.cache = cache

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
     from airflow_provider_responses.task.cost import CostLedger
+    from airflow_provider_responses.task.prices import TokenPrice
 
 __all__ = ["Budget"]
 
@@ -75,6 +76,7 @@ class SpendingCheck:
     def __init__(self, max_cost: float | None, budget: Budget | None, run: RunCosts) -> None:
         self._max_cost, self._budget, self._run = max_cost, budget, run
         self._worst_case = 0.0  # US dollars
+        self._prices: Mapping[str, TokenPrice] | None = None
 
     @classmethod
     def of(cls, task: Any, context: Context) -> Self | None:
@@ -96,7 +98,8 @@ class SpendingCheck:
         limits = " and ".join(
             name for name, limit in (("max_cost", self._max_cost), ("budget", self._budget)) if limit is not None
         )
-        prices = read_model_prices(config)
+        prices = self._prices or read_model_prices(config)
+        self._prices = None if isinstance(prices, str) else prices
         found = prices if isinstance(prices, str) else highest_price(request.to_bytes(), prices)
         if isinstance(found, str):
             raise ConfigurationError(

@@ -28,7 +28,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, g
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.triggerer_templates import find_difference, templates_in, texts_in
 from airflow_provider_responses.task.arguments import comes_from_upstream
-from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments, find_secret, import_path
+from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments, find_secret
+from airflow_provider_responses.task.type_encoding import encode_type, type_text
 
 # Seconds until a worker has resumed a task. Airflow 2.11 counts the whole deferral as time of the task.
 RESUME_SECONDS: Final = 20.0
@@ -108,8 +109,8 @@ def reason_to_end_on_worker(task: Any, base: type) -> str | None:
     """Return why a worker must end a task; None if nothing is lost where the trigger ends it."""
     if not AIRFLOW_V_3_3_PLUS:
         return "Airflow is older than 3.3"
-    if task.output_type is not None and import_path(task.output_type) is None:
-        return f"{task.output_type.__name__} is defined in a DAG file, which the triggerer cannot import"
+    if task.output_type is not None and encode_type(task.output_type) is None:
+        return f"{type_text(task.output_type)} is defined in a DAG file, which the triggerer cannot import"
     return _lost_without_worker(task, base)
 
 

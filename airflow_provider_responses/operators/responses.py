@@ -25,6 +25,7 @@ from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.task.type_encoding import encode_type
 from airflow_provider_responses.task.xcom import USAGE_KEY
 
 if TYPE_CHECKING:
@@ -248,12 +249,15 @@ class ResponsesOperator(BaseResponsesOperator):
                 client.cancel()
             with span:
                 while outcome is None:
+                    resent = exchange.next_request(prepared)
+                    if spending is not None and resent is not prepared:
+                        spending.read_prices(resent, config)  # its input is longer
                     if spending is not None and (refusal := spending.refusal(ledger, exchange.responses)) is not None:
                         outcome = exchange.refuse(refusal)
                         break
                     seconds_left = max(ends_at - time.monotonic(), 0.001)
                     try:
-                        outcome = exchange.receive(client.send(prepared, options=exchange.options(seconds_left)))
+                        outcome = exchange.receive(client.send(resent, options=exchange.options(seconds_left)))
                     except ResponsesError as error:
                         outcome = exchange.fail(error)
             known = dict(received.generations) if received else {}
@@ -369,7 +373,7 @@ class ResponsesOperator(BaseResponsesOperator):
             conn_id=self.conn_id,
             task_request=request,
             # Only a worker can check the limits before it sends the request again.
-            output_type_path=None if self._spending is not None else payloads.import_path(request.output_type),
+            output_type_path=None if self._spending is not None else encode_type(request.output_type),
             options=options,
             do_xcom_push=self.do_xcom_push,
             spent=ledger.spent,

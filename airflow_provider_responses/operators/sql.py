@@ -11,7 +11,7 @@ from airflow_provider_responses.task.arguments import is_lazy
 from airflow_provider_responses.validation import check_choice, check_list_of_names
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    pass
 
 __all__ = ["SqlQuery", "SqlTable"]
 
@@ -90,7 +90,7 @@ class SqlTable:
         self,
         source: Any,
         *,
-        output_type: type[BaseModel] | None = None,
+        output_type: Any = None,
         key: str | None = None,
         database: str | None = None,
     ) -> str:

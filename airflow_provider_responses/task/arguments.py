@@ -10,17 +10,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.task.request import CACHE_TTL, MAX_CACHE_TTL, TaskRequest, merge_fields
 from airflow_provider_responses.task.xcom import check_output_keys
-from airflow_provider_responses.validation import check_choice, check_number, check_type, never, wrong_value
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from airflow_provider_responses.validation import check_choice, check_number, check_type, never
 
 MAX_OUTPUT_RETRIES: Final = 10
 RESULTS: Final = ("text", "response", "conversation")
@@ -34,8 +31,9 @@ class Arguments:
     model: Any = None
     instructions: Any = None
     request: Any = None
-    output_type: type[BaseModel] | None = None
+    output_type: Any = None
     output_retries: Any = 1
+    output_feedback: Any = True
     result: Any = "text"
     on_invalid_output: Any = "fail"
     cache: Any = True
@@ -64,6 +62,7 @@ class Arguments:
         check("conn_id", self.conn_id, str)
         check_choice("result", self.result, results, lazy=lazy)
         check_choice("on_invalid_output", self.on_invalid_output, ("fail", "return"), lazy=lazy)
+        check_choice("output_feedback", read_boolean(self.output_feedback), (True, False), lazy=lazy)
         check_choice("cache", read_boolean(self.cache), (True, False), lazy=lazy)
         check_choice("stream", read_boolean(self.stream), (True, False, None), lazy=lazy)
         self._check_cache_ttl(lazy=lazy)
@@ -108,6 +107,7 @@ class Arguments:
             fields=self.fields(),
             output_type=self.output_type,
             output_retries=self._check_output_retries(),
+            output_feedback=read_boolean(self.output_feedback) is not False,
             result=self.result,
             on_invalid_output=self.on_invalid_output,
             cache=read_boolean(self.cache) is not False,
@@ -193,13 +193,9 @@ def check_multiple_outputs(arguments: Arguments, *, rendered: bool = False) -> N
 def _check_output_type(value: Any) -> None:
     if value is None:
         return
-    from pydantic import BaseModel
+    from airflow_provider_responses.models.output_reader import reader_of
 
-    if not (isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel):
-        raise wrong_value("output_type", "a pydantic model (a subclass of BaseModel)", value)
-    from airflow_provider_responses.models.output_schema import json_schema_format
-
-    json_schema_format(value)  # cached by type
+    reader_of(value)  # cached by type
 
 
 def _check_names(request: Mapping[str, Any]) -> None:

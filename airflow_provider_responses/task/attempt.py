@@ -7,18 +7,20 @@ No I/O and no Airflow: all execution modes (worker, triggerer, a row of a table)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.exceptions import OutputValidationError, ResponsesError
 from airflow_provider_responses.observability.request_span import NO_SPAN, RequestSpan
 from airflow_provider_responses.task.cost import charges_of, dollars, paid_for, total_cost
+from airflow_provider_responses.task.feedback import feedback_of, with_feedback
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest, uses_cache
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import RequestOptions
+    from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.models.response import Response
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,14 @@ class Exchange:
     """
     The sends of one attempt and their responses. The caller does the sending: :meth:`receive` and :meth:`fail`.
 
-    A request is sent again, ``output_retries`` times, if its response does not match ``output_type``.
+    A request is sent again, ``output_retries`` times, if its response does not match ``output_type``. The reason is
+    added to it, unless the response was truncated.
 
     :param request: the task's request.
     :param options: of the first send, as ``TaskRequest.prepare`` returned them.
     :param on_invalid: is called with the error of an invalid response before the request is sent again; by default it
         is logged.
+    :param feedback: texts that are added to the request, since earlier sends had invalid responses.
     :param span: of the request: the resends and the outcome are added to it.
     """
 
@@ -55,6 +59,7 @@ class Exchange:
         options: RequestOptions,
         *,
         on_invalid: Callable[[OutputValidationError], None] | None = None,
+        feedback: Sequence[str] = (),
         span: RequestSpan = NO_SPAN,
     ) -> None:
         self.request = request
@@ -63,6 +68,8 @@ class Exchange:
         self._options = options
         self._retries_left = request.output_retries
         self._earlier_errors: tuple[Exception, ...] = ()
+        self._feedback = [*feedback]
+        self._is_repeated = False  # whether the next send is the same request as the last one
         self._last_response: Response | None = None
         self.responses: list[Response] = []
 
@@ -79,9 +86,17 @@ class Exchange:
         """
         self._span.begin_call()
         options = replace(self._options, timeout=seconds_left)
-        if self._earlier_errors and uses_cache(options):  # else the cached response is the invalid one
+        if self._is_repeated and uses_cache(options):  # else the cached response is the invalid one
             return options.with_headers({"X-OpenRouter-Cache-Clear": "true"})
         return options
+
+    def next_request(self, request: ResponsesRequest) -> ResponsesRequest:
+        """
+        Return the request of the next send.
+
+        :param request: of the first send, as ``TaskRequest.prepare`` returned it.
+        """
+        return with_feedback(request, self._feedback)
 
     def receive(self, response: Response) -> Outcome | None:
         """Return the outcome of a response; None if the request must be sent again."""
@@ -104,6 +119,10 @@ class Exchange:
             error.response = replace(response, previous=())
             self._earlier_errors = (*response.previous, error)
             self._span.add_resends((error,))
+            feedback = feedback_of(self.request, error)
+            self._is_repeated = feedback is None
+            if feedback is not None:
+                self._feedback.append(feedback)
             self._on_invalid(error)
             return None
 

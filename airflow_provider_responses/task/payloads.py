@@ -28,7 +28,6 @@ other version with a :class:`VersionMismatchError`, which is retryable: a retry 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +50,7 @@ from airflow_provider_responses.task.payload_encoding import (
     to_pairs,
 )
 from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.task.type_encoding import encode_type
 from airflow_provider_responses.validation import type_name
 
 EVENT_VERSION: Final = 2
@@ -73,7 +73,8 @@ class DeferredArguments:
 
     :param conn_id: the connection; the triggerer reads its credentials.
     :param task_request: the request, its templates rendered, and how its response is read.
-    :param output_type_path: ``module:name`` of its ``output_type``, None if another process cannot import that.
+    :param output_type_path: its ``output_type``, as ``task.type_encoding`` encodes it; None if another process cannot
+        import that.
     :param options: the options of its sends.
     :param do_xcom_push: whether the value and ``usage`` go to XCom.
     :param spent: US dollars that earlier attempts are known to have spent, by generation.
@@ -86,7 +87,7 @@ class DeferredArguments:
     :param trace_context: W3C's trace context of the worker; None where nothing is traced.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
         "conn_id": (str,),
         "request": (str,),  # the fields, as JSON text
@@ -96,7 +97,8 @@ class DeferredArguments:
         "cache_ttl": (int,),
         "stream": (bool,),
         "output_retries": (int,),
-        "output_type": (str, _NONE),  # the path
+        "output_feedback": (bool,),
+        "output_type": (str, _NONE),  # encoded
         "output_format": (str, _NONE),  # as JSON text
         "idempotency_key": (str, _NONE),
         "options": (dict,),
@@ -136,6 +138,7 @@ class DeferredArguments:
             "cache_ttl": request.cache_ttl,
             "stream": request.stream,
             "output_retries": request.output_retries,
+            "output_feedback": request.output_feedback,
             "output_type": self.output_type_path,
             "output_format": None if output_format is None else json.dumps(output_format),
             "idempotency_key": request.idempotency_key,
@@ -165,6 +168,7 @@ class DeferredArguments:
                     fields=decode_fields(kwargs["request"]),
                     output_format=None if output_format is None else json.loads(output_format),
                     output_retries=kwargs["output_retries"],
+                    output_feedback=kwargs["output_feedback"],
                     result=kwargs["result"],
                     on_invalid_output=kwargs["on_invalid_output"],
                     cache=kwargs["cache"],
@@ -191,19 +195,20 @@ class StartArguments:
     The arguments of ``ResponsesStartTrigger``: a task as its DAG file has it, with its templates.
 
     :param arguments: the operator's; without ``output_type`` where they have been read.
-    :param output_type_path: ``module:name`` of ``output_type``, None if another process cannot import that.
+    :param output_type_path: ``output_type``, as ``task.type_encoding`` encodes it; None if another process cannot
+        import that.
     :param output_format: the ``text.format`` that stands for ``output_type``.
     :param execution_timeout: the task's, in seconds.
     :param do_xcom_push: the task's.
     :param retries: the task's.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
         **dict.fromkeys(
             TEMPLATE_FIELDS, (object,)
         ),  # as lists of pairs; `Arguments.check` checks them once they are rendered
-        "output_type": (str, _NONE),  # the path
+        "output_type": (str, _NONE),  # encoded
         "output_format": (str, _NONE),  # as JSON text: a schema is no template, and keeps its order
         "execution_timeout": (*_NUMBER, _NONE),
         "do_xcom_push": (bool,),
@@ -229,7 +234,7 @@ class StartArguments:
             arguments=Arguments(
                 **{name: getattr(task, name) for name in TEMPLATE_FIELDS}, output_type=task.output_type
             ),
-            output_type_path=import_path(task.output_type),
+            output_type_path=encode_type(task.output_type),
             output_format=output_format,
             execution_timeout=None if timeout is None else timeout.total_seconds(),
             do_xcom_push=task.do_xcom_push,
@@ -375,19 +380,6 @@ def find_secret(options: Any, fields: Any) -> str | None:
     found = f"options.headers holds {header!r}" if header else _find_secret_field(fields, "request")
     hint = ": put it into the connection's extra_headers" if header else ""
     return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
-
-
-def import_path(cls: type | None) -> str | None:
-    """Return ``module:name`` of a class, None if another process cannot import it."""
-    # Airflow's module names of DAG files begin with "unusual_prefix_".
-    if cls is None or cls.__module__.startswith("unusual_prefix_") or cls.__module__ == "__main__":
-        return None
-    if "<" in cls.__qualname__:  # defined in a function
-        return None
-    found: Any = sys.modules.get(cls.__module__)
-    for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return f"{cls.__module__}:{cls.__qualname__}" if found is cls else None
 
 
 @contextmanager

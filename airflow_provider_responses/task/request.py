@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
@@ -22,8 +23,7 @@ from airflow_provider_responses.task.texts import storable, unwrap_enums
 from airflow_provider_responses.validation import type_name
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from airflow_provider_responses.models.output_reader import OutputReader
     from airflow_provider_responses.models.request import ResponsesRequest
 
 CACHE_TTL: Final = 3600  # seconds
@@ -36,10 +36,11 @@ class TaskRequest:
     The request of a task, and how its response is read.
 
     :param fields: the request's fields, rendered.
-    :param output_type: a pydantic model that the response must match.
+    :param output_type: the type or the JSON Schema that the response must match.
     :param output_format: the ``text.format`` that asks for ``output_type``, whose class this process may not have.
     :param output_retries: how often the request is sent again, within one attempt, if its response does not match
         ``output_type``.
+    :param output_feedback: whether the reason is added to a request that is sent again.
     :param result: ``text``, ``response`` for the whole response, or ``conversation`` for it with its input.
     :param on_invalid_output: ``fail``, or ``return`` to accept a response that is truncated, refused or invalid.
     :param cache: whether OpenRouter caches the response, so that a retry gets it at no cost.
@@ -49,9 +50,10 @@ class TaskRequest:
     """
 
     fields: Mapping[str, Any]
-    output_type: type[BaseModel] | None = None
+    output_type: Any = None
     output_format: Mapping[str, Any] | None = None
     output_retries: int = 1
+    output_feedback: bool = True
     result: Literal["text", "response", "conversation"] = "text"
     on_invalid_output: Literal["fail", "return"] = "fail"
     cache: bool = True
@@ -88,6 +90,13 @@ class TaskRequest:
 
         return json_schema_format(self.output_type)
 
+    @cached_property
+    def _reader(self) -> OutputReader:
+        """The reader of ``output_type``; cached for the rows of a table."""
+        from airflow_provider_responses.models.output_reader import reader_of
+
+        return reader_of(self.output_type)
+
     @property
     def lacks_output_type(self) -> bool:
         """Whether the response must match an ``output_type`` whose class this process does not have."""
@@ -113,7 +122,7 @@ class TaskRequest:
         if self.output_type is not None:
             try:
                 is_complete = response.status == "completed" and not response.maybe_truncated
-                parsed = read_output(self.output_type, response.output_texts, repair=is_complete)
+                parsed = read_output(self._reader, response.output_texts, repair=is_complete)
             except OutputValidationError as error:
                 if self.on_invalid_output != "return":
                     error.response = response

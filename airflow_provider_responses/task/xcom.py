@@ -20,8 +20,6 @@ from airflow_provider_responses.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from airflow_provider_responses.models.response import Response, Usage
 
 VERSION: Final = 1  # of the form below; a field that is added does not change it
@@ -184,17 +182,20 @@ def provider_of(response: Response, generation: Mapping[str, Any] | None = None)
     return next((name for name in named if isinstance(name, str) and name), None)
 
 
-def check_output_keys(output_type: type[BaseModel]) -> None:
+def check_output_keys(output_type: Any) -> None:
     """
     Refuse a type whose fields cannot all be XComs of their own.
 
     :raises RequestValidationError: naming the field.
     """
-    name = output_type.__name__
-    if (keys := _keys_of(output_type)) is None:
+    from airflow_provider_responses.models.output_reader import reader_of
+
+    reader = reader_of(output_type)
+    name = reader.name
+    if (keys := reader.field_names()) is None:
         raise RequestValidationError(
             f"multiple_outputs needs an output_type with named fields and without a @model_serializer, got {name}: the "
-            "names of the XComs would be unknown. Change the model, or remove multiple_outputs",
+            "names of the XComs would be unknown. Change the type, or remove multiple_outputs",
             fields=("output_type",),
         )
     if taken := sorted(key for key in keys if key in _RESERVED or key.startswith(_RESERVED_PREFIXES)):
@@ -203,21 +204,6 @@ def check_output_keys(output_type: type[BaseModel]) -> None:
             "Rename the field, or remove multiple_outputs",
             fields=(taken[0],),
         )
-
-
-def _keys_of(output_type: type[BaseModel]) -> list[str] | None:
-    """Return the keys of the value of a typed output, None if the type does not determine them."""
-    from pydantic import PydanticUserError
-
-    if output_type.__pydantic_decorators__.model_serializers:
-        return None
-    try:
-        schema = output_type.model_json_schema(mode="serialization")
-    except (PydanticUserError, AttributeError, TypeError):
-        return None
-    if "$ref" in schema:
-        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-    return list(schema["properties"]) if schema.get("properties") else None
 
 
 def _status(response: Response | None, error: ResponsesError | None, *, invalid: bool) -> str | None:

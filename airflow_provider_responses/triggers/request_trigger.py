@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
-import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -26,11 +24,10 @@ from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payloads import DeferredArguments
 from airflow_provider_responses.task.price_lookup import look_up_generations_async
+from airflow_provider_responses.task.type_encoding import decode_type
 from airflow_provider_responses.triggers.base_trigger import ProviderTrigger, exclude_from_garbage_collection
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.models.request import ResponsesRequest
     from airflow_provider_responses.task.request import TaskRequest
@@ -122,7 +119,7 @@ class RequestTrigger(ProviderTrigger):
         while outcome is None:
             try:
                 options = exchange.options(self._seconds_until(deadline))
-                outcome = exchange.receive(await client.send(request, options=options))
+                outcome = exchange.receive(await client.send(exchange.next_request(request), options=options))
             except ResponsesError as error:
                 outcome = exchange.fail(error)
         return outcome
@@ -146,15 +143,14 @@ class RequestTrigger(ProviderTrigger):
             return request
         return replace(request, output_type=await asyncio.to_thread(self._import, path, request.output_format))
 
-    def _import(self, path: str, output_format: Mapping[str, Any] | None) -> type[BaseModel] | None:
-        """Return the class at a path, None if it cannot be imported or is not the one that the request asks for."""
-        module, _, name = path.partition(":")
+    def _import(self, path: str, output_format: Mapping[str, Any] | None) -> Any:
+        """Return an encoded type, None if it cannot be imported or is not the one that the request asks for."""
+        from airflow_provider_responses.models.output import json_schema_format
+
         try:
-            found: Any = importlib.import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
-            if output_format is None or _output_format_of(found) == output_format:
-                return cast("type[BaseModel]", found)
+            found = decode_type(path)
+            if output_format is None or json_schema_format(found) == output_format:
+                return found
             self.log.info("A worker validates the response: the triggerer has loaded %s with other fields", path)
         except (Exception, SystemExit):
             # Nothing that a user's module raises must end the triggerer.
@@ -216,11 +212,3 @@ class RequestTrigger(ProviderTrigger):
 
     def _not_before(self, arguments: DeferredArguments | None) -> float:
         return self._stored_not_before if arguments is None else arguments.not_before
-
-
-@functools.lru_cache(maxsize=256)
-def _output_format_of(output_type: type[BaseModel]) -> Any:
-    """Return the ``text.format`` of a type, with the JSON types that it has in a trigger's arguments."""
-    from airflow_provider_responses.models.output import json_schema_format
-
-    return json.loads(json.dumps(json_schema_format(output_type)))

@@ -221,6 +221,36 @@ def test_invalid_outputs_go_into_the_next_batch_and_their_cost_counts_once(attem
     assert sum(it["cost"] for it in manifest["batches"]) == pytest.approx(task.billed(), abs=1e-9)
 
 
+def test_the_next_batch_has_the_reasons_of_invalid_outputs(attempts):
+    task = attempts(table(3), request=typed(output_retries=2), limits=LENIENT)
+    task.sandbox.script_batches(
+        {"responses": [{"text": '{"mood": 1}'}, {"text": '{"mood": 2}'}]}, {"responses": [{"text": '{"mood": 3}'}]}
+    )
+    assert task.finish()["counts"] == {"ok": 3}
+    second, third = task.inputs(1), task.inputs(2)
+    assert [it[0]["content"] for it in second] == ["Mood of hello 0", "Mood of hello 1"]
+    assert [it[1]["content"].count("got ") for it in second] == [1, 1]
+    assert "valid string, got 1" in second[0][1]["content"]
+    assert [it[:2] for it in third] == second[:1]
+    assert "valid string, got 3" in third[0][2]["content"]
+    keys = [task.sandbox.batch_requests(batch.id)[0]["body"]["metadata"]["airflow"] for batch in task.sandbox.batches]
+    assert keys == [keys[0], f"{keys[0]}-1", f"{keys[0]}-2"]
+
+
+def test_without_feedback_the_next_batch_has_the_same_requests(attempts):
+    task = attempts(table(2), request=typed(output_retries=1, output_feedback=False), limits=LENIENT)
+    task.sandbox.script_batches({"responses": [{"text": "no JSON"}]})
+    assert task.finish()["counts"] == {"ok": 2}
+    assert task.inputs(1) == task.inputs(0)[:1]
+
+
+def test_a_truncated_output_adds_no_reason_in_a_batch(attempts):
+    task = attempts(table(2), request=typed(output_retries=1), limits=LENIENT)
+    task.sandbox.script_batches({"responses": [{"text": '{"mood": "go'}]})
+    assert task.finish()["counts"] == {"ok": 2}
+    assert task.inputs(1) == task.inputs(0)[:1]
+
+
 def test_an_output_that_stays_invalid_is_its_rows_outcome_after_output_retries(attempts):
     task = attempts(table(2), request=typed(output_retries=1), limits=LENIENT)
     for _ in range(3):
@@ -250,7 +280,10 @@ def test_fewer_requests_than_batch_threshold_are_sent_again_live(attempts, caplo
     task.sandbox.script_batches({"responses": [{"text": "no JSON"}, {"status": 429}]})
     manifest = task.finish()
     assert manifest["counts"] == {"ok": 6}
-    assert (task.sizes, task.live) == ([6], ["Mood of hello 0", "Mood of hello 1"])
+    invalid, failed = task.live
+    assert (task.sizes, failed) == ([6], "Mood of hello 1")
+    assert invalid[0]["content"] == "Mood of hello 0"
+    assert "- the text: Invalid JSON: " in invalid[1]["content"]
     assert "2 requests are sent live: they are left over, and fewer than batch_threshold" in caplog.text
     assert manifest["cost"] == pytest.approx(task.billed(), abs=1e-9)
     assert manifest["requests_sent"] == 8

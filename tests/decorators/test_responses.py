@@ -272,5 +272,7 @@ def test_a_worker_that_resumes_sends_the_request_that_the_function_had_returned(
     event = through_the_database(first_event(trigger).payload)
     assert operator(ask, deferrable=True, **typed).execute_complete(context(), event)
     assert calls == ["called"]
-    assert len({entry.body_sha256 for entry in responses_sandbox.ledger}) == 1
+    prompts = [entry.body["input"] for entry in responses_sandbox.ledger]
+    assert {it if isinstance(it, str) else it[0]["content"] for it in prompts} == {"Same question"}
+    assert {entry.body["temperature"] for entry in responses_sandbox.ledger} == {0.5}
     assert responses_sandbox.ledger[1].outcome == ("cached" if why == "too large" else "generated")

@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 from pydantic_core import PydanticCustomError
 
-from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
+from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.models import ResponsesRequest, json_schema_format, parse_output
+from airflow_provider_responses.models.output_schema import NotStrictError, sent_schema
 
 
 class Colour(enum.StrEnum):
@@ -197,38 +198,54 @@ class Allowing(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("annotation", "path"),
+    ("annotation", "sent"),
     [
-        (dict[str, int], "Open.inner"),
-        (dict, "Open.inner"),
-        (dict[str, int] | None, "Open.inner"),
-        (list[dict[str, str]], "Open.inner"),
-        (Deep, "Deep.below"),
-        (list[Deep], "Deep.below"),
-        (Allowing, "Allowing"),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (dict, {"type": "object", "additionalProperties": True}),
+        (
+            list[dict[str, str]],
+            {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "string"}}},
+        ),
+        (Any, {}),
+        (list, {"type": "array", "items": {}}),
+        (
+            tuple[int, str],
+            {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 2,
+                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+            },
+        ),
     ],
     ids=str,
 )
-def test_an_open_object_is_refused_with_its_path(annotation: Any, path: str) -> None:
-    with pytest.raises(RequestValidationError, match="any keys") as caught:
-        json_schema_format(open_field(annotation))
-    assert any(field.startswith(path) for field in caught.value.fields)
-    assert path in caught.value.message
+def test_a_field_that_a_strict_schema_cannot_describe_is_sent_without_strict_mode(annotation: Any, sent: Any) -> None:
+    # Servers respond with a 400 to a strict schema with it.
+    made = json_schema_format(open_field(annotation))
+    inner = made["schema"]["properties"]["inner"]
+    assert made["strict"] is False
+    assert {name: value for name, value in inner.items() if name != "title"} == sent
+    assert made["schema"]["required"] == ["fine", "inner"]  # the rest is as in a strict one
+    assert made["schema"]["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("annotation", [Any, list, list[Any], tuple[int, str]], ids=str)
-def test_a_field_that_cannot_be_described_is_refused_with_its_path(annotation: Any) -> None:
-    # Servers respond with a 400 to a strict schema without a type for a field, or with items by position.
-    with pytest.raises(RequestValidationError) as caught:
-        json_schema_format(open_field(annotation))
-    assert "Open.inner" in caught.value.message
+def test_a_model_with_further_fields_is_sent_without_strict_mode() -> None:
+    made = json_schema_format(Allowing)
+    assert made["strict"] is False
+    assert made["schema"]["additionalProperties"] is True
+    assert parse_output(Allowing, '{"x": 1, "more": "y"}').model_extra == {"more": "y"}
 
 
-@pytest.mark.parametrize("root", [RootModel[list[int]], RootModel[int], RootModel[Cat | Dog]], ids=str)
-def test_a_root_that_is_not_an_object_is_refused(root: type[BaseModel]) -> None:
-    with pytest.raises(RequestValidationError, match=r"must be an object, got .*: wrap it in a model") as caught:
-        json_schema_format(root)
-    assert caught.value.fields == ("output_type",)
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [(open_field(dict[str, int]), "Open.inner"), (Deep, "Deep.below"), (open_field(list[Deep]), "Deep.below")],
+    ids=["dict", "nested", "deeper"],
+)
+def test_the_part_that_is_not_strict_is_named(model: type[BaseModel], field: str) -> None:
+    with pytest.raises(NotStrictError, match=f"output_type {field} is an object with any keys") as caught:
+        sent_schema(model, model.__name__)
+    assert caught.value.fields == ("output_type", field)
 
 
 OUTPUT = "zanzibar"

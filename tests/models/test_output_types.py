@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, RootModel
 
 from airflow_provider_responses.enrich.columns import TEXT_COLUMN, response_columns
-from airflow_provider_responses.models.output import read_output
-from airflow_provider_responses.models.output_schema import FORMATS, is_portable, json_schema_format
+from airflow_provider_responses.models.output import json_schema_format, read_output
+from airflow_provider_responses.models.output_schema import FORMATS, is_portable
 from airflow_provider_responses.sandbox.model.schema_instances import make_instance
 from airflow_provider_responses.task.request import TaskRequest
 from tests.models.output_corpus import CORPUS

@@ -58,8 +58,8 @@ class TestRefusedAtParse:
             ({"limits": {"concurrency": 0}}, "limits.concurrency must be a whole number >= 1, got 0"),
             ({"request": {"temprature": 1}}, "request.temprature is not a field"),
             (
-                {"output_type": dict},
-                "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
+                {"output_type": "Label"},
+                "output_type must be a type or a JSON Schema, got 'Label'",
             ),
             ({"options": {"timeut": 5}}, "options.timeut is unknown"),
         ],

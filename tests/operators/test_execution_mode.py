@@ -114,6 +114,9 @@ class TestEnd:
             ({"output_type": Nested}, None),
             ({"retries": 3, "on_failure_callback": nothing}, None),
             ({"output_type": InDagFile}, "InDagFile is defined in a DAG file"),
+            ({"output_type": list[InDagFile]}, "list[InDagFile] is defined in a DAG file"),
+            ({"output_type": list[Nested]}, None),
+            ({"output_type": {"type": "array", "items": {"type": "integer"}}}, None),
             ({"outlets": ["made-up"]}, "it has outlets"),
             ({"on_success_callback": nothing}, "it has a success callback"),
             ({"post_execute": nothing}, "it has a post_execute hook"),
@@ -339,7 +342,7 @@ class TestDecision:
                 {"instructions": "x" * 2000},
                 {},
                 ExecutionMode.WORKER,
-                "Not deferred: the request has 2473 bytes, and [responses] max_trigger_bytes is 2000",
+                "Not deferred: the request has 2498 bytes, and [responses] max_trigger_bytes is 2000",
             ),
             (
                 SECRET | {"instructions": "x" * 2000},

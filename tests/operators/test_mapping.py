@@ -20,8 +20,8 @@ WRONG = [
     ({"request": {"temprature": 1}}, "request.temprature is not a field"),
     ({"on_invalid_output": "bogus"}, "on_invalid_output must be 'fail' or 'return', got 'bogus'"),
     (
-        {"output_type": dict},
-        "output_type must be a pydantic model (a subclass of BaseModel), got <class 'dict'>",
+        {"output_type": "Label"},
+        "output_type must be a type or a JSON Schema, got 'Label'",
     ),
     ({"output_retries": 11}, "output_retries must be a whole number from 0 to 10, got 11"),
     ({"options": {"timeut": 5}}, "options.timeut is unknown"),

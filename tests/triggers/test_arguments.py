@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import ResponsesError, VersionMismatchError
+from airflow_provider_responses.models.output import load_output
 from airflow_provider_responses.operators.configuration import MAX_TRIGGER_BYTES
 from airflow_provider_responses.task.arguments import Arguments
 from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments
@@ -229,18 +230,19 @@ class TestOtherVersions:
 
     def test_the_stored_keys_change_with_the_version_only(self):
         assert (DeferredArguments.version, " ".join(DEFERRED.to_kwargs())) == (
-            2,
+            3,
             (
-                "version conn_id request result on_invalid_output cache cache_ttl stream output_retries output_type "
-                "output_format idempotency_key options do_xcom_push spent deadline not_before ends_task "
-                "waits_for_retry_after deferred_at trace_context"
+                "version conn_id request result on_invalid_output cache cache_ttl stream output_retries "
+                "output_feedback output_type output_format idempotency_key options do_xcom_push spent deadline "
+                "not_before ends_task waits_for_retry_after deferred_at trace_context"
             ),
         )
         assert (StartArguments.version, " ".join(STARTED.to_kwargs())) == (
-            1,
+            2,
             (
-                "version input model instructions request output_retries result on_invalid_output cache cache_ttl "
-                "stream options conn_id output_type output_format execution_timeout do_xcom_push retries"
+                "version input model instructions request output_retries output_feedback result on_invalid_output "
+                "cache cache_ttl stream options conn_id output_type output_format execution_timeout do_xcom_push "
+                "retries"
             ),
         )
 
@@ -254,7 +256,7 @@ class TestOutputTypes:
             ("raise SystemExit('SETTING is missing')", "SystemExit: SETTING is missing"),
             ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
             ("", "AttributeError"),
-            ("Label = 5", "AttributeError"),
+            ("Label = 5", "output_type must be a type or a JSON Schema, got 5"),
             (
                 "from pydantic import BaseModel\nclass Label(BaseModel):\n    name: str",
                 "has loaded labels_of_a_user:Label with other fields",
@@ -283,6 +285,25 @@ class TestOutputTypes:
         outcome = outcome_of(first_event(deferred(ask(output_type=Nested))))
         assert not outcome.unparsed
         assert Nested.model_validate(outcome.value)
+
+    @pytest.mark.parametrize(
+        "output_type",
+        [list[Nested], Nested | None, dict[str, int], {"type": "array", "items": {"type": "integer"}, "minItems": 1}],
+        ids=["list", "union", "not strict", "JSON Schema"],
+    )
+    def test_types_of_several_parts_and_json_schemas_are_validated_there_too(self, output_type, responses_sandbox):
+        outcome = outcome_of(first_event(deferred(ask(output_type=output_type))))
+        assert not outcome.unparsed
+        assert outcome.response is not None
+        assert outcome.value == load_output(output_type, outcome.response.output_text)
+
+    def test_an_invalid_response_is_requested_again_there_by_the_schema_as_it_was_written(self, responses_sandbox):
+        # The sent schema requires both properties, this one does not.
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "null"}}, "required": ["a"]}
+        responses_sandbox.script({"text": '{"a": "x"}'}, {"text": '{"a": 1}'})
+        outcome = outcome_of(first_event(deferred(ask(output_type=schema))))
+        assert outcome.value == {"a": 1}
+        assert "- a: must be of type" in responses_sandbox.ledger[1].body["input"][1]["content"]
 
 
 class TestTemplates:

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, describe_columns, kind_of
-from airflow_provider_responses.enrich.columns import columns_model, response_columns
 from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.exceptions import ConfigurationError
@@ -21,17 +20,15 @@ from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.validation import check_choice
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    pass
 
 
-def create_table_sql(
-    table: SqlTable, source: Any, *, output_type: type[BaseModel] | None, key: str | None, database: str | None
-) -> str:
+def create_table_sql(table: SqlTable, source: Any, *, output_type: Any, key: str | None, database: str | None) -> str:
     """Return the statement; see ``SqlTable.create_table_sql``."""
     known = _database_class(table, database)
     check_source(source, rendered=True)
     request = TaskRequest(fields={}, output_type=output_type, stream=False)
-    responses = describe_columns(columns_model(request), response_columns(request), nullable=False)
+    responses = describe_columns(request, nullable=False)
     columns = source_columns(next(read_source(source), []))
     columns |= {column.name: column.kind for column in responses}
     columns |= {name: kind for name, (kind, _) in META_COLUMN_TYPES.items()}

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, OutputColumn, describe_columns
-from airflow_provider_responses.enrich.columns import columns_model, response_columns
 from airflow_provider_responses.enrich.sources import Row
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.operators.databases.database import KnownDatabase, RefusalReason
@@ -195,7 +194,7 @@ def trial_of(
 
     def try_rows(rows: Iterator[NumberedRow]) -> None:
         if loader.names and loader.is_known:
-            responses = describe_columns(columns_model(request), response_columns(request), nullable=nullable)
+            responses = describe_columns(request, nullable=nullable)
             TrialLoad(loader, responses).run(rows)
 
     return try_rows if loader.table.trial else None
