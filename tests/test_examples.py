@@ -65,3 +65,18 @@ def test_a_dag_run_with_few_rows_is_live_and_the_next_one_sends_the_others_in_a_
     assert (len(batch.custom_ids), batch.billed) == (229, True)
     assert manifest["cost_this_attempt"] == pytest.approx(batch.cost)
     assert f"{batch.id}: completed, 229 requests, ${batch.cost:.6f}" in capfd.readouterr().out
+
+
+def test_each_kind_of_output_is_plain_json_in_xcom(run_dag, responses_sandbox, capfd):
+    result = run_dag(EXAMPLES / "typed_outputs.py", "typed_outputs")
+
+    assert result.state == "success"
+    items, category, delivery = (result.xcom(name) for name in ("items", "category", "delivery"))
+    assert isinstance(items, list)
+    assert all(item.keys() == {"name", "count", "price"} and item["count"] >= 1 for item in items)
+    assert category in {"furniture", "travel", "other"}
+    assert delivery.keys() == {"sender", "day"}
+    formats = {entry.body["text"]["format"]["name"]: entry.body["text"]["format"] for entry in responses_sandbox.ledger}
+    assert formats.keys() == {"list_Item_", "Literal__furniture____travel____other__", "Delivery"}
+    assert all(made["strict"] and made["schema"]["type"] == "object" for made in formats.values())
+    assert f"category  {category}" in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""Why a response does not match an ``output_type``: for the user, and for the model that is asked again."""
+"""Why a response does not match an ``output_type``: for the user, and for the model in the next request."""
 
 from __future__ import annotations
 

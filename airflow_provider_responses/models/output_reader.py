@@ -1,5 +1,5 @@
 """
-How each kind of ``output_type`` is requested and read.
+Requests and reads each kind of ``output_type``.
 
 A :class:`ModelReader` reads everything that pydantic validates, a :class:`SchemaReader` a JSON Schema. The schema of a
 request must be an object: a type that is another value is wrapped into an object with one field, ``response``.
@@ -22,16 +22,22 @@ from typing_extensions import TypeAliasType
 from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
 from airflow_provider_responses.models import output_json_schema
 from airflow_provider_responses.models.output_problems import Problem, describe_problems, problem_of
-from airflow_provider_responses.models.output_schema import NotStrictError, format_name, sent_schema, warn_of_size
+from airflow_provider_responses.models.output_schema import (
+    NotStrictError,
+    format_name,
+    name_with_field,
+    sent_schema,
+    warn_of_size,
+)
 from airflow_provider_responses.models.output_text import bare_json, is_json
 from airflow_provider_responses.validation import cut, show, show_exception, wrong_value
 
 WRAPPER: Final = "response"  # the field of the object around a value that is none
 MAX_QUOTED: Final = 100  # characters of a text that a failing validator of the user's could not read
 EXPECTED: Final = "a type or a JSON Schema"
-ALLOWED: Final = (
-    "Allowed are pydantic models, dataclasses, TypedDicts, enums, Literal, str, int, float, bool, date and all other "
-    "types that pydantic validates, lists and unions of them, and a JSON Schema as a dict"
+TYPES: Final = (
+    "Types are pydantic models, dataclasses, TypedDicts, enums, Literal, str, int, float, bool, date and all others "
+    "that pydantic validates, and lists and unions of them; a JSON Schema is a dict"
 )
 
 
@@ -307,7 +313,7 @@ def _check_is_type(value: Any) -> None:
     )
     if not (is_class or is_form) or get_origin(value) in {ClassVar, Required, NotRequired}:
         error = wrong_value("output_type", EXPECTED, value)
-        raise RequestValidationError(f"{error}. {ALLOWED}", fields=("output_type",))
+        raise RequestValidationError(f"{error}. {TYPES}", fields=("output_type",))
 
 
 def _root_model(output_type: Any, name: str) -> type[BaseModel]:
@@ -316,8 +322,9 @@ def _root_model(output_type: Any, name: str) -> type[BaseModel]:
         return RootModel[output_type]
     except (PydanticUserError, NameError, TypeError) as error:
         reason = str(error).splitlines()[0].partition(". Set ")[0]
+        name = name_with_field(output_type, name)
         raise RequestValidationError(
-            f"output_type must be {EXPECTED}, got {name}: {reason}. {ALLOWED}", fields=("output_type",)
+            f"output_type must be {EXPECTED}, got {name}: {reason}. {TYPES}", fields=("output_type",)
         ) from error
 
 

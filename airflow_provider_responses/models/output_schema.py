@@ -12,9 +12,9 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, get_type_hints
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.output_limits import add_limits
@@ -52,7 +52,6 @@ _REFUSALS: Final = {
     "value": ("has a value that JSON cannot hold as it is", "use text, whole numbers, booleans or None"),
     "import": ("is a pydantic ImportString, which would import a name that the model chose", "use `str`"),
     "keys": ("has keys that JSON cannot hold", "use text, whole numbers or an enum as keys"),
-    "suffix": ("is a tuple with items after those of any number", "use a model with named fields"),
     "disk": ("depends on the files of the machine that reads the response", "use `pathlib.Path` or `str`"),
 }
 
@@ -75,7 +74,7 @@ def sent_schema(model: type[BaseModel], name: str, *, strict: bool = True) -> di
         schema = model.model_json_schema(schema_generator=TypeSchema)
     except (PydanticUserError, AttributeError, TypeError) as error:
         raise RequestValidationError(
-            f"output_type {_field_without_schema(model, name)} has no JSON schema: {str(error).splitlines()[0]}",
+            f"output_type {name_with_field(model, name)} has no JSON schema: {str(error).splitlines()[0]}",
             fields=("output_type",),
         ) from error
     return convert(schema, name, strict=strict)
@@ -285,14 +284,26 @@ def _name_in_errors(name: str, definition: Mapping[str, Any], root: Mapping[str,
     return name
 
 
-def _field_without_schema(output_type: type[BaseModel], shown: str) -> str:
-    """Return the field whose type has no schema, with the name of its model before it."""
-    for name, field in getattr(output_type, "model_fields", {}).items():
+def name_with_field(output_type: Any, name: str) -> str:
+    """Return the name of a type, with the first of its fields whose type has no schema."""
+    if isinstance(output_type, type) and issubclass(output_type, RootModel):
+        output_type = output_type.model_fields["root"].annotation
+    for field, annotation in _fields_of(output_type).items():
         try:
-            TypeAdapter(field.annotation).json_schema(schema_generator=TypeSchema)
-        except (PydanticUserError, AttributeError, TypeError):
-            return f"{shown}.{name}" if shown == output_type.__name__ else shown
-    return shown
+            TypeAdapter(annotation).json_schema(schema_generator=TypeSchema)
+        except (PydanticUserError, AttributeError, TypeError, NameError):
+            return f"{name}.{field}"
+    return name
+
+
+def _fields_of(output_type: Any) -> dict[str, Any]:
+    """Return the annotations of the fields of a class."""
+    if isinstance(output_type, type) and issubclass(output_type, BaseModel):
+        return {name: field.annotation for name, field in output_type.model_fields.items()}
+    try:
+        return get_type_hints(output_type, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def _infinite(definitions: Mapping[str, Any]) -> set[str]:

@@ -63,10 +63,12 @@ class _Simplifier:
                     raise _not_strict(path, f"has other keywords beside {name!r}")
                 return texts | self._of_several(name, schema[name], path)
         if "enum" in schema or "const" in schema:
-            values = [it for it in schema.get("enum", [schema.get("const")]) if self._accepts(schema, it)]
-            if not values or any(isinstance(it, (dict, list)) for it in values):
+            values = schema.get("enum", [schema.get("const")])
+            if any(isinstance(it, (dict, list)) for it in values):
                 raise _not_strict(path, "has values that are no texts, numbers, booleans or null")
-            return {**texts, "enum": values}
+            if not (accepted := [it for it in values if self._accepts(schema, it)]):
+                raise _not_strict(path, "accepts no value")
+            return {**texts, "enum": accepted}
         return self._of_type(schema, texts, path)
 
     def _of_several(self, name: str, value: Any, path: str) -> dict[str, Any]:

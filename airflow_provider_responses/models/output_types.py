@@ -115,13 +115,6 @@ class TypeSchema(GenerateJsonSchema):
             return None
         return {name: made[name] for name in _OF_KEYS if name in made}
 
-    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
-        """Return the schema of a tuple; pydantic allows any items before the last ones."""
-        variadic = schema.get("variadic_item_index")
-        if variadic is not None and variadic + 1 < len(schema["items_schema"]):
-            return {REFUSED: "suffix"}
-        return super().tuple_schema(schema)
-
     def fraction_schema(self, _: Any) -> JsonSchemaValue:
         return {"type": "string", "format": "fraction"}
 

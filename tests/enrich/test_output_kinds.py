@@ -1,4 +1,4 @@
-"""Each kind of `output_type` in an enrichment: the columns of its result, and invalid outputs that are asked again."""
+"""Each kind of `output_type` in an enrichment: the columns of its result, and invalid outputs that are sent again."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_lists_and_texts_are_unwrapped(responses_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("feedback", [True, False])
-def test_a_row_with_an_invalid_output_is_asked_again(feedback, responses_sandbox, tmp_path):
+def test_a_row_with_an_invalid_output_is_sent_again_with_the_reason(feedback, responses_sandbox, tmp_path):
     responses_sandbox.script({"text": '{"mood": 3}'}, {"text": '{"mood": "good"}'})
     enrich(responses_sandbox, tmp_path, table(1), request=typed(Label, output_feedback=feedback))
     first, second = (entry.body for entry in responses_sandbox.ledger)

@@ -86,7 +86,7 @@ def test_the_log_quotes_neither_the_response_nor_the_reason(perform, responses_s
         assert "Your last response" not in text
 
 
-def test_a_json_schema_is_asked_again_with_the_reason(perform, responses_sandbox):
+def test_a_json_schema_is_sent_again_with_the_reason_with_the_reason(perform, responses_sandbox):
     schema = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1}
     responses_sandbox.script({"text": '{"response": ["c"]}'}, {"text": '{"response": ["a"]}'})
     assert perform(ask(output_type=schema), context()) == ["a"]
