@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_origin
 
-from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.prompt_files import check_prompt_files
 from airflow_provider_responses.task.arguments import comes_from_upstream, is_upstream
 
@@ -32,12 +32,26 @@ def _checking_class(base: Any) -> Any:
         __slots__ = ()
 
         def expand(self, **mapped: Any) -> Any:
+            _refuse_generics(mapped.get("output_type"))
             return _check(super().expand(**mapped))
 
         def expand_kwargs(self, *args: Any, **kwargs: Any) -> Any:
+            for item in args[0] if args and isinstance(args[0], list) else ():
+                _refuse_generics([item.get("output_type")] if isinstance(item, Mapping) else None)
             return _check(super().expand_kwargs(*args, **kwargs))
 
     return Checking
+
+
+def _refuse_generics(output_types: Any) -> None:
+    """Refuse types over which a task is expanded, and which Airflow would iterate without an end."""
+    for output_type in output_types if isinstance(output_types, (list, tuple)) else ():
+        if get_origin(output_type) is not None and isinstance(output_type, Iterable):
+            raise RequestValidationError(
+                f"output_type cannot be {output_type} in expand, since Airflow cannot read its DAG then: set it in "
+                "partial, or expand over a model with one field",
+                fields=("output_type",),
+            )
 
 
 def _check(expanded: Any) -> Any:

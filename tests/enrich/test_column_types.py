@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, PlainSerializer, computed_field
 
 from airflow_provider_responses.enrich.column_types import describe_columns
+from airflow_provider_responses.task.request import TaskRequest
 
 
 class Mood(enum.Enum):
@@ -25,7 +26,7 @@ class Inner(BaseModel):
 
 def column_of(annotation: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
     kind = type("Kind", (BaseModel,), {"__annotations__": {"x": annotation}, "__module__": __name__})
-    [column] = describe_columns(kind, ("x",), nullable=options.get("nullable", False))
+    [column] = describe_columns(TaskRequest(fields={}, output_type=kind), nullable=options.get("nullable", False))
     assert column.name == "x"
     return column.kind, column.samples
 
@@ -84,7 +85,7 @@ def test_columns_have_the_names_of_the_result() -> None:
         def twice(self) -> int:
             return self.x * 2
 
-    found = describe_columns(Named, ("the x", "twice"), nullable=False)
+    found = describe_columns(TaskRequest(fields={}, output_type=Named), nullable=False)
     assert [(column.name, column.kind) for column in found] == [("the x", "integer"), ("twice", "integer")]
 
 
@@ -95,12 +96,12 @@ def test_a_recursive_type_and_a_type_without_a_schema_have_columns() -> None:
     class Odd(BaseModel):
         x: complex
 
-    [column] = describe_columns(Tree, ("children",), nullable=False)
+    [column] = describe_columns(TaskRequest(fields={}, output_type=Tree), nullable=False)
     assert (column.kind, len(column.samples)) == ("json", 1)
-    [column] = describe_columns(Odd, ("x",), nullable=False)
+    [column] = describe_columns(TaskRequest(fields={}, output_type=Odd), nullable=False)
     assert column.kind in {"json", "text"}
 
 
 def test_a_response_without_a_type_is_one_text_column() -> None:
-    [column] = describe_columns(None, ("output",), nullable=False)
+    [column] = describe_columns(TaskRequest(fields={}, output_type=None), nullable=False)
     assert (column.name, column.kind, column.samples) == ("output", "text", ("text",))

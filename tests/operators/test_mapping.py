@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
+from typing import Annotated, Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+from airflow.serialization import serialized_objects
+from pydantic import BaseModel, Field
 
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, context
@@ -180,3 +184,32 @@ def test_in_a_real_dag_run_it_fails_at_once_and_pushes_usage(run_dag, responses_
         usage = result.xcom("ask", "usage", number)
         assert (usage["status"], usage["sends"], usage["cost"]) == ("failed", [], 0.0)
     assert len(responses_sandbox.ledger) == 1
+
+
+@pytest.mark.parametrize("output_type", [list[int], Literal["a"]], ids=str)
+def test_types_that_airflow_would_iterate_without_an_end_are_refused_in_expand(output_type):
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)):
+        for expand in (
+            lambda partial: partial.expand(output_type=[int, output_type]),
+            lambda partial: partial.expand_kwargs([{"input": "x"}, {"output_type": output_type}]),
+        ):
+            with pytest.raises(RequestValidationError, match=r"^output_type cannot be .* in expand, since Airflow"):
+                expand(ResponsesOperator.partial(task_id="ask", model="m"))
+
+
+def test_every_kind_of_output_type_is_stored_with_its_dag():
+    class Label(BaseModel):
+        topic: str
+
+    schema = {"type": "array", "items": {"$ref": "#/$defs/x"}, "$defs": {"x": {"description": "{{ ds }}"}}}
+    kinds = [Label, list[Label], Label | None, Literal["a", 1], Annotated[int, Field(ge=1)], dict[str, int], schema]
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)) as dag:
+        for number, kind in enumerate(kinds):
+            given = {"output_type": kind, "model": "m"}
+            ResponsesOperator(task_id=f"one{number}", input="x", **given)
+            ResponsesOperator.partial(task_id=f"mapped{number}", **given).expand(input=["a", "b"])
+        ResponsesOperator.partial(task_id="expanded", input="x", model="m").expand(output_type=[Label, schema])
+    serialized = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    text = json.dumps(serialized.to_dict(dag))
+    assert text == json.dumps(serialized.to_dict(dag))
+    assert len(serialized.from_dict(json.loads(text)).task_dict) == 2 * len(kinds) + 1
