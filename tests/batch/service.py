@@ -44,12 +44,12 @@ class ServedBatch:
     @property
     def texts(self) -> list[str]:
         """The inputs of its requests."""
-        return [request["body"]["input"] for request in self.requests]
+        return [prompt_of(request) for request in self.requests]
 
     @property
     def paid(self) -> list[str]:
         """The inputs of the requests with a response, which are paid."""
-        by_id = {request["custom_id"]: request["body"]["input"] for request in self.requests}
+        by_id = {request["custom_id"]: prompt_of(request) for request in self.requests}
         found = {it["custom_id"] for it in self.results if (it["response"] or {}).get("status_code") == 200}
         return [text for custom_id, text in by_id.items() if custom_id in found]
 
@@ -142,9 +142,15 @@ class BatchService:
         return httpx.Response(200, json={"data": batch.results, "next_cursor": None, "has_more": False})
 
 
+def prompt_of(request: dict[str, Any]) -> str:
+    """Return the prompt of a row; the reasons of invalid outputs may follow it."""
+    given = request["body"]["input"]
+    return given if isinstance(given, str) else given[0]["content"]
+
+
 def succeed(request: dict[str, Any], text: str | None = None) -> dict[str, Any]:
     """Return the result of a request: by default its own input, as the mood."""
-    given = request["body"]["input"]
+    given = prompt_of(request)
     content = [{"type": "output_text", "text": text or json.dumps({"mood": given}), "annotations": []}]
     body = {
         "id": f"resp_{request['custom_id']}",

@@ -33,7 +33,7 @@ from tests.enrich.crashes import LOST, Crash, CrossingDisk, CrossingIndex, Cross
 from tests.enrich.jobs import Label, job, table
 from tests.enrich.stores import Shelf
 
-from .service import PRICE, URL, BatchService, ServedBatch, succeed
+from .service import PRICE, URL, BatchService, ServedBatch, prompt_of, succeed
 
 ROWS: Final = 60
 BATCH: Final = 20  # requests
@@ -178,9 +178,7 @@ class Table:
 
     def _end(self, batch: ServedBatch) -> None:
         is_first = self.service.paid[INVALID] == 0
-        results = [
-            succeed(it, "no JSON" if it["body"]["input"] == INVALID and is_first else None) for it in batch.requests
-        ]
+        results = [succeed(it, "no JSON" if prompt_of(it) == INVALID and is_first else None) for it in batch.requests]
         is_short = "Mood of hello 20" in batch.texts and len(batch.requests) == BATCH
         self.service.end(
             batch, "expired" if is_short else "completed", iter(results[: BATCH // 2] if is_short else results)

@@ -30,7 +30,7 @@ from tests.enrich.crashes import Crossing, Stopped
 from tests.enrich.jobs import Label, job, table
 from tests.enrich.stores import Shelf
 
-from .service import PRICE, URL, BatchService, ServedBatch, fail, succeed
+from .service import PRICE, URL, BatchService, ServedBatch, fail, prompt_of, succeed
 from .test_batch_crashes import QuietStore
 
 ROWS: Final = 7
@@ -262,7 +262,7 @@ class BatchesInAnyOrder(RuleBasedStateMachine):
 
     def _served(self, batch: ServedBatch) -> list[str]:
         """Return the inputs of the requests of a batch with a valid output."""
-        by_id = {it["custom_id"]: it["body"]["input"] for it in batch.requests}
+        by_id = {it["custom_id"]: prompt_of(it) for it in batch.requests}
         served = {it["custom_id"] for it in batch.results if "mood" in json.dumps(it["response"])}
         return [text for custom_id, text in by_id.items() if custom_id in served]
 

@@ -150,6 +150,8 @@ def test_fields_of_any_kind_may_not_overwrite_other_xcoms():
     for kind in (Total, schema):
         with (
             DAG("wrong", schedule=None, start_date=start),
-            pytest.raises(RequestValidationError, match="the field 'usage' of output_type .* would overwrite the XCom"),
+            pytest.raises(
+                RequestValidationError, match=r"the field .usage. of output_type .* would overwrite the XCom"
+            ),
         ):
             responses_task(lambda: "Hi", model="m", task_id="ask", output_type=kind, multiple_outputs=True)()
