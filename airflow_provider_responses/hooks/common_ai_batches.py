@@ -159,6 +159,8 @@ class OpenRouterBatchAdapter(BatchAdapter):  # type: ignore[misc]  # the other p
             return {}
         try:
             schema = sent_schema(_object_model(spec), spec.schema_name)
+            if schema.get("type") != "object":
+                raise RequestValidationError(f"output_type {spec.schema_name} is not an object")
             made = {"type": "json_schema", "name": spec.schema_name, "schema": schema, "strict": True}
         except RequestValidationError as error:
             log.info("output_type is requested without strict mode: %s", error)

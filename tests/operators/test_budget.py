@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
-from airflow_provider_responses.operators.budget import Budget, RunCosts
+from airflow_provider_responses.operators.budget import Budget, RunCosts, SpendingCheck
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task.xcom import UsageXCom
@@ -72,6 +72,23 @@ class TestMaxCost:
         assert usage["cost"] == pytest.approx(sum(paid))
         assert usage["status"] == "invalid_output"
         assert len(usage["sends"]) == len(paid)
+
+    def test_the_reason_that_is_added_counts_before_it_is_sent(self, perform, responses_sandbox, monkeypatch):
+        seen = []
+        read = SpendingCheck.read_prices
+
+        def read_prices(self, request, config):
+            read(self, request, config)
+            seen.append((len(request.to_bytes()), self._worst_case))
+
+        monkeypatch.setattr(SpendingCheck, "read_prices", read_prices)
+        wrong = json.dumps({"topic": "x" * 99, "why": "y"})
+        responses_sandbox.script({"text": wrong}, {"text": '{"topic": "good", "why": "y"}'})
+        perform(limited(output_type=Label, max_cost=1.0), context())
+        assert len(responses_sandbox.ledger) == 2
+        (first, price), (last, highest) = seen[0], seen[-1]
+        assert last > first + 300
+        assert highest > price
 
     def test_the_costs_of_earlier_attempts_count(self, responses_sandbox):
         store, first = TaskStateStore(), TaskInstance()
