@@ -158,9 +158,7 @@ class OpenRouterBatchAdapter(BatchAdapter):  # type: ignore[misc]  # the other p
         if not spec.is_structured:
             return {}
         try:
-            schema = sent_schema(_object_model(spec), spec.schema_name)
-            if schema.get("type") != "object":
-                raise RequestValidationError(f"output_type {spec.schema_name} is not an object")
+            schema = _strict_schema(spec)
             made = {"type": "json_schema", "name": spec.schema_name, "schema": schema, "strict": True}
         except RequestValidationError as error:
             log.info("output_type is requested without strict mode: %s", error)
@@ -304,6 +302,18 @@ def _counts(batch: Batch) -> dict[str, int] | None:
         "expired": unused if batch.status == "expired" else 0,
         "cancelled": unused if batch.status == "cancelled" else 0,
     }
+
+
+def _strict_schema(spec: OutputSpec) -> dict[str, Any]:
+    """
+    Return the strict schema of a type.
+
+    :raises RequestValidationError: if it has none, or is no object.
+    """
+    schema = sent_schema(_object_model(spec), spec.schema_name)
+    if schema.get("type") != "object":
+        raise RequestValidationError(f"output_type {spec.schema_name} is not an object", fields=("output_type",))
+    return schema
 
 
 def _object_model(spec: OutputSpec) -> Any:
