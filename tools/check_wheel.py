@@ -18,6 +18,11 @@ def main() -> int:
     names = zipfile.ZipFile(sys.argv[1]).namelist()
     if f"{PACKAGE}/py.typed" not in names:
         return fail("py.typed is not in the wheel")
+    bundle = {f"{PACKAGE}/plugins/static/{name}" for name in ("index.html", "responses.js", "standalone.js")}
+    if missing := bundle.difference(names):
+        return fail(f"the pages for Airflow's UI are not in the wheel: {sorted(missing)}")
+    if any(name.startswith(f"{PACKAGE}/plugins/ui/") for name in names):
+        return fail("the wheel holds the sources of the pages")
     strays = [name for name in names if not name.startswith((f"{PACKAGE}/", f"{PACKAGE}-"))]
     if strays:
         return fail(f"the wheel holds more than the package: {strays}")
