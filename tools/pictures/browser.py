@@ -20,6 +20,19 @@ from . import programs
 
 STARTS_WITHIN = 60.0  # seconds
 LOADS_WITHIN = 60.0  # seconds
+# Key → the text that it writes, and its number in a keyboard event.
+KEYS = {
+    "Enter": ("\r", 13),
+    "Escape": ("", 27),
+    "Tab": ("", 9),
+    " ": (" ", 32),
+    "End": ("", 35),
+    "Home": ("", 36),
+    "ArrowLeft": ("", 37),
+    "ArrowUp": ("", 38),
+    "ArrowRight": ("", 39),
+    "ArrowDown": ("", 40),
+}
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # root, as in a container, has no other way; the pages are this machine's own
@@ -27,6 +40,11 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--no-first-run",
+    # Nothing but the pages is loaded.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
     "--force-color-profile=srgb",
     "--remote-debugging-port=0",
 )
@@ -54,7 +72,7 @@ class Page:
             deviceScaleFactor=scale,
             mobile=False,
         )
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+        self.prefer("light")
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command of the protocol and return its result."""
@@ -98,6 +116,22 @@ class Page:
     def write(self, text: str) -> None:
         """Type a text into the element that has the focus."""
         self.command("Input.insertText", text=text)
+
+    def press(self, key: str) -> None:
+        """Press and release one of ``KEYS``."""
+        text, number = KEYS[key]
+        pressed = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": number}
+        self.command("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **pressed)
+        self.command("Input.dispatchKeyEvent", type="keyUp", **pressed)
+
+    def prefer(self, mode: str) -> None:
+        """Let the system be light or dark."""
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": mode}])
+
+    def before_scripts(self, script: str) -> None:
+        """Run JavaScript in every page that is opened from now on, before its own scripts."""
+        self.command("Page.enable")
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=script)
 
     def box(self, element: str) -> dict[str, float]:
         """Wait for an element, and return where it is: x, y, width and height."""
