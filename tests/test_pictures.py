@@ -10,7 +10,7 @@ import pytest
 from tools.pictures.__main__ import DRAWINGS, FOLDER
 
 LARGEST = 150_000  # bytes of a screenshot, which every reader of a page loads
-SCREENSHOTS = ("xcom-tab", "connection-form")
+SCREENSHOTS = ("xcom-tab", "connection-form", "spend", "spend-dark", "task-tab", "task-progress")
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
@@ -48,7 +48,7 @@ def test_a_screenshot_is_a_small_png(name):
     assert len(content) <= LARGEST
 
 
-def test_there_is_no_picture_that_the_script_does_not_make():
+def test_there_is_no_picture_that_no_script_makes():
     made = {f"{name}.svg" for name in DRAWINGS} | {f"{name}.png" for name in SCREENSHOTS}
 
     assert {Path(path).name for path in FOLDER.iterdir()} == made
