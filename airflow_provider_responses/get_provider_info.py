@@ -51,6 +51,11 @@ def get_provider_info() -> dict[str, object]:
                 "class-name": "airflow_provider_responses.decorators.enrich.responses_enrich_task",
             },
         ],
+        # For Airflow 2.11, whose web server may not use other classes.
+        "extra-links": [
+            f"airflow_provider_responses.links.task_instance.{name}"
+            for name in ("ResponseLink", "ResponsesLink", "ResultLink", "BatchLink")
+        ],
         "config": {"responses": {"description": "Settings of the Responses API provider.", "options": _options()}},
         "connection-types": [
             {

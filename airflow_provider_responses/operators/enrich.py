@@ -19,6 +19,7 @@ from airflow_provider_responses.enrich.result import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row
 from airflow_provider_responses.exceptions import RequestCancelledError, RequestValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
+from airflow_provider_responses.links.task_instance import links_of_enrichment, push_result_link
 from airflow_provider_responses.operators import before_paying
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.batches import (
@@ -128,6 +129,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         "prompt_template": "json",
     }
     ui_color = "#eef0ff"
+    operator_extra_links = links_of_enrichment()
     # Each row has its own input, and no response is streamed.
     excluded_arguments = frozenset({"input", "stream"})
     retry_note = "Airflow's retries apply, and continue from the responses that are stored"
@@ -231,6 +233,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the rows and write the result; see the class."""
+        push_result_link(self, context["ti"])
         with usage_pushed(self, context, resumed=False):
             return self._run_steps(context, None)
 
@@ -307,7 +310,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         try:
             self._prepare_arguments()
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
-            progress = self._progress_report(context)
+            progress = ProgressReport.of(self, context, self._shard(), self._span)
             enrichment = BatchEnrichment(
                 self._job(context, began, loader),
                 batch_options(vars(self)),
@@ -484,9 +487,3 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _call_function(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  for the decorator
         return function(row)
-
-    def _progress_report(self, context: Context) -> ProgressReport:
-        tags = {"dag_id": self.dag_id, "task_id": self.task_id}
-        if (shard := self._shard()) != (0, 1):
-            tags["shard"] = str(shard[0])
-        return ProgressReport(tags, context.get("task_state_store"), self._span)

@@ -47,7 +47,6 @@ _RENDERERS: Final = ("render_template_fields", "render_template", "get_template_
 _LOST_WITHOUT_WORKER: Final = {
     "outlets": "it has outlets",
     "on_success_callback": "it has a success callback",
-    "operator_extra_links": "it has links of its own",
     "multiple_outputs": "it has multiple outputs",
     "returns_dag_result": "its value is the result of the DAG",
     "map_index_template": "it has a map_index_template",
@@ -155,6 +154,8 @@ def _lost_without_worker(task: Any, base: type) -> str | None:
     for attribute, reason in _LOST_WITHOUT_WORKER.items():
         if getattr(task, attribute):
             return reason
+    if tuple(task.operator_extra_links) != tuple(base.operator_extra_links):  # type: ignore[attr-defined]
+        return "it has links of its own"
     if _overrides(task, base, "post_execute") or getattr(task, "_post_execute_hook", None):
         return "it has a post_execute hook"
     if _overrides(task, base, "execute_complete"):

@@ -38,6 +38,14 @@ class ProgressReport:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
+    @classmethod
+    def of(cls, task: Any, context: Any, shard: tuple[int, int], span: EnrichmentSpan | None) -> ProgressReport:
+        """Return the report of a task."""
+        tags = {"dag_id": task.dag_id, "task_id": task.task_id}
+        if shard != (0, 1):
+            tags["shard"] = str(shard[0])
+        return cls(tags, context.get("task_state_store"), span)
+
     def __call__(self, figures: Figures) -> None:
         """Report figures. Only numbers are metrics; the store has all, null where unknown."""
         from airflow.providers.common.compat.sdk import Stats

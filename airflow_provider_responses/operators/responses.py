@@ -13,6 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
+from airflow_provider_responses.links.task_instance import links_of_request
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
@@ -83,6 +84,7 @@ class ResponsesOperator(BaseResponsesOperator):
     template_fields: Sequence[str] = (*TEMPLATE_FIELDS, "history")
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
+    operator_extra_links = links_of_request()
     data_fields = frozenset({"history"})
     results = RESULTS
     # Why tasks of a subclass cannot start in the triggerer.
@@ -117,6 +119,7 @@ class ResponsesOperator(BaseResponsesOperator):
         self._tracing: Tracing | None = None
         self._request: TaskRequest | None = None  # of this attempt, once its templates are rendered
         self._killed = False
+        self._generation_id: str | None = None  # for the link to it
         self._started_at: float | None = None  # on the monotonic clock
         self._function_started_at: float | None = None  # of a decorated task, whose function runs before the request
         self._started_on_worker_reason: str | None = None
@@ -305,6 +308,7 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
         usage = ledger.usage(outcome, prompt_fingerprint(self._request))
+        self._generation_id = usage["generation_id"]
         ledger.note_ambiguous(outcome)
         if outcome.response is not None or self._spending is not None:
             self._store_spent(context, idempotency_key, ledger)

@@ -1,0 +1,1 @@
+"""Links of task instances in Airflow's UI."""
