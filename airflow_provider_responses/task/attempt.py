@@ -6,7 +6,9 @@ No I/O and no Airflow: all execution modes (worker, triggerer, a row of a table)
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER: Final = 86_400.0  # seconds; a longer `Retry-After` delays a task for this long
+MAX_LOGGED_LENGTH: Final = 200  # characters of a text in the log line
+_PLAIN: Final = re.compile(r"[\w$.:;/@+~-]{1,200}", re.ASCII)
 TIMEOUT_MARGIN: Final = 1.0  # seconds between the end of a call and that of its task; at most a twentieth of the time
 
 
@@ -174,11 +178,40 @@ def _cost_of_sends(outcome: Outcome) -> float | None:
 
 
 def log_line(response: Response, usage: Mapping[str, Any]) -> str:
-    """Return the log line of a response; it holds neither prompt nor text."""
-    cache = "hit (nothing paid)" if response.cached else "miss"
-    seconds = "?" if response.seconds is None else f"{response.seconds:.1f}"
-    return (
-        f"Response {response.id} by {response.model}: {usage['input_tokens']} + {usage['output_tokens']} tokens, "
-        f"cost {dollars(usage['cost'])}, cache {cache}, sends {len(usage['sends'])}, {seconds} s, "
-        f"generation {response.generation_id}"
-    )
+    """
+    Return the log line of a response: always the same fields in the same order, and neither prompt nor text.
+
+    :param usage: the XCom ``usage`` of the attempt.
+    """
+    fields = {
+        "status": usage["status"],
+        "model": usage["model"],
+        "provider": usage["provider"],
+        "input_tokens": usage["input_tokens"],
+        "output_tokens": usage["output_tokens"],
+        "cost": dollars(usage["cost"]),
+        "cached": None if usage["cached"] is None else ("yes" if usage["cached"] else "no"),
+        "sends": len(usage["sends"]),
+        "resends": ";".join(map(_resend, usage["sends"])).removesuffix(";") or "none",
+        "seconds": None if response.seconds is None else f"{response.seconds:.1f}",
+        "prompt": usage.get("prompt_fingerprint"),
+        "generation": usage["generation_id"],
+        "response": usage["response_id"],
+    }
+    return "Response: " + " ".join(f"{name}={_in_log(value)}" for name, value in fields.items())
+
+
+def _resend(send: Mapping[str, Any]) -> str:
+    """Return the cause of a failed send, whether it may have been billed, and the wait after it."""
+    if send["cause"] is None:
+        return ""
+    status = "" if send["cause"]["status"] is None else f":{send['cause']['status']}"
+    ambiguous = ":ambiguous" if send["ambiguous"] else ""
+    wait = "" if send["wait"] is None else f":{send['wait']:.1f}s"
+    return f"{send['cause']['error']}{status}{ambiguous}{wait}"
+
+
+def _in_log(value: object) -> str:
+    """Return a value of the log line; a text of the server's that could be read as several is quoted."""
+    text = "unknown" if value is None else str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text[:MAX_LOGGED_LENGTH])
