@@ -146,17 +146,13 @@ class Enrichment:
             self._check_owner(manifest)  # another task may have ended meanwhile
             self._window = _window_of(manifest)
             with self._keep_lease() as lease:
-                self._index_source(rows, index, lease)
-                earlier = self._read_parts(index)
-                check_changed_requests(index, self.job, self._report.rows)
-                if self.job.trial is not None and self._needs_trial():
-                    self.job.trial(self._trial_rows(index, lease))
-                if self.job.check_price is not None and self._needs_trial():
-                    self.job.check_price(self.job, index, self._report, self.store)
+                with self.environment.log_group("Reading the source"):
+                    earlier = self._read(rows, index, lease)
                 self._report.log_start()
                 self.store.confirm()
                 self._begin_budget(earlier)
-                stop_reason = self._process(index, earlier, lease)
+                with self.environment.log_group("Sending requests"):
+                    stop_reason = self._process(index, earlier, lease)
                 lease.check()
                 self.store.renew()  # another writer that took over writes the result
                 manifest = self._finish(index, scratch, stop_reason, self._watch_uploads(lease))
@@ -170,6 +166,17 @@ class Enrichment:
         finally:
             if not is_lost:
                 self._release()
+
+    def _read(self, rows: IndexedRows, index: Index, lease: LeaseKeeper) -> EarlierResponses:
+        """Index the source, read the responses of earlier attempts, and check whether the others may be sent."""
+        self._index_source(rows, index, lease)
+        earlier = self._read_parts(index)
+        check_changed_requests(index, self.job, self._report.rows)
+        if self.job.trial is not None and self._needs_trial():
+            self.job.trial(self._trial_rows(index, lease))
+        if self.job.check_price is not None and self._needs_trial():
+            self.job.check_price(self.job, index, self._report, self.store)
+        return earlier
 
     def _acquire(self) -> None:
         self.store.acquire(resume=self.job.resume)
@@ -402,7 +409,8 @@ class Enrichment:
         counts = Counter({OK: 0} | index.counts())
         path, unwritten = None, None
         try:
-            path = self._write_result(index, scratch, watch)
+            with self.environment.log_group("Writing the result"):
+                path = self._write_result(index, scratch, watch)
         except LeaseLostError:
             raise
         except ResponsesError as error:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -86,6 +87,7 @@ class Environment:
     :param now: seconds since the epoch.
     :param draw: returns a random number from 0 to 1.
     :param report: receives the figures of each progress line.
+    :param log_group: returns the group of log lines with a name, for a ``with`` block.
     :param tracing: of the requests of single rows, None if no row has a span.
     :param client: makes the client.
     :param tick: seconds between two checks whether something must be written or reported.
@@ -103,6 +105,7 @@ class Environment:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
     report: Callable[[Mapping[str, Any]], None] = lambda _: None
+    log_group: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
     tracing: Tracing | None = None
     client: Callable[[ClientConfig], AsyncResponsesClient] | None = None
     tick: float = 1.0

@@ -100,7 +100,11 @@ class Preview(Enrichment):
             )
         rows = [self._row(index, it) for it in sorted(self._outcomes, key=lambda it: it.request.first_row)]
         found = self._estimate(index, rows)
-        for line in describe_preview(found):
+        lines, table = describe_preview(found), len(rows) + 1
+        with self.environment.log_group(f"{len(rows)} rows of the preview"):
+            for line in lines[:table]:
+                log.info("%s", line)
+        for line in lines[table:]:
             log.info("%s", line)
         return found
 

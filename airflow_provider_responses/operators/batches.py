@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_responses.batch.options import BatchOptions
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.operators.configuration import batch_poll_interval, max_trigger_bytes, min_deferral
+from airflow_provider_responses.operators.log_groups import log_group
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Unfinished
@@ -80,7 +81,7 @@ def wait_on_worker(wait: BatchWait, check: Callable[[], None]) -> WaitOutcome:
     from airflow_provider_responses.batch.waiting import wait_for_batches
     from airflow_provider_responses.hooks.responses import ResponsesHook
 
-    with ResponsesHook(wait.conn_id).get_conn() as client:
+    with log_group("Waiting for batches"), ResponsesHook(wait.conn_id).get_conn() as client:
         return wait_for_batches(
             wait, get_batch=client.get_batch, now=time.time, sleep=time.sleep, draw=random.random, check=check
         )

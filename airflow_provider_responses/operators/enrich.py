@@ -32,6 +32,7 @@ from airflow_provider_responses.operators.batches import (
 from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
 from airflow_provider_responses.operators.enrichment_usage import usage_pushed
 from airflow_provider_responses.operators.outlets import add_to_outlets
+from airflow_provider_responses.operators.log_groups import log_group
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
@@ -346,7 +347,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         """Return the environment of the engine, such as its clock and the function that reports progress."""
         from airflow_provider_responses.enrich.job import Environment
 
-        return Environment(report=report, tracing=None if self._span is None else self._span.rows)
+        tracing = None if self._span is None else self._span.rows
+        return Environment(report=report, log_group=log_group, tracing=tracing)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage:
         """Return the datasets that the task reads and writes, for OpenLineage."""
