@@ -31,8 +31,8 @@ from airflow_provider_responses.operators.batches import (
 )
 from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
 from airflow_provider_responses.operators.enrichment_usage import usage_pushed
-from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.log_groups import log_group
+from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
