@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -74,6 +75,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for part in parts for group in part for item in group]
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that is skipped, and that the documentation's table of what is seen where needs on this version."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and is_needed(item.nodeid, version_of_airflow()):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} is skipped, and a cell of tests/observability/seen_where.py needs it"
+
+
+def version_of_airflow() -> str:
+    """Return the version, such as 3.3."""
+    return ".".join(importlib.metadata.version("apache-airflow").split(".")[:2])
+
+
+def is_needed(test: str, version: str) -> bool:
+    """Whether a cell of the table needs a test, on a version of Airflow."""
+    from tests.observability.seen_where import needed_tests
+
+    test = test.partition("[")[0]
+    return any(test == one or test.startswith(f"{one}::") for one in needed_tests(version))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what tests have counted, also where several processes share them."""
     for report in terminalreporter.getreports("passed"):
@@ -140,6 +164,19 @@ def run_dag(airflow_db: None) -> Iterator[Callable[..., DagResult]]:
     yield run
     for copy in copies:
         copy.unlink(missing_ok=True)  # one DAG may have run twice
+
+
+@pytest.fixture
+def task_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log of a task, whose loggers reach no handler of the root logger on some versions of Airflow."""
+    from airflow_provider_responses.operators.base import BaseResponsesOperator
+    from airflow_provider_responses.triggers.base_trigger import ProviderTrigger
+
+    logger = logging.getLogger("tests.task")
+    for cls in (BaseResponsesOperator, ProviderTrigger):
+        monkeypatch.setattr(cls, "log", logger, raising=False)
+    caplog.set_level("INFO")
+    return caplog
 
 
 def load_dag(path: Path, dag_id: str) -> Any:

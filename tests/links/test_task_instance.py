@@ -8,7 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperatorLink
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_4_PLUS
+from airflow.providers.common.compat.version_compat import (
+    AIRFLOW_V_3_0_PLUS,
+    AIRFLOW_V_3_1_PLUS,
+    AIRFLOW_V_3_3_PLUS,
+    AIRFLOW_V_3_4_PLUS,
+)
 
 from airflow_provider_responses.get_provider_info import get_provider_info
 from airflow_provider_responses.links import task_instance
@@ -17,6 +22,7 @@ from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.task.web_pages import generation_page, task_page, task_tab
 from tests.airflow_fakes import TaskInstance, context
 from tests.conftest import DAGS, load_dag
+from tests.execution_modes import performer
 from tests.operators.enrichments import enrich
 from tests.operators.one_request import ask
 
@@ -135,13 +141,21 @@ def test_every_task_of_a_run_has_its_links_also_if_it_failed(
     assert pushed == ({"_link_ResponseLink"} | of_enrichments | of_page if AIRFLOW_V_3_0_PLUS else set())
 
 
+@needs_a_page
 def test_a_task_that_is_deferred_has_its_link_before_it_ends(responses_sandbox, base_url):
     """Airflow 3 asks for the links also when a worker defers the task."""
-    if not AIRFLOW_V_3_1_PLUS:
-        pytest.skip("there is no page before Airflow 3.1")
     task = ask(deferrable=True)
     links = {link.name: link.get_link(task, ti_key=key("ask")) for link in task.operator_extra_links}
     own_page("ask", -1, links["Response" if AIRFLOW_V_3_4_PLUS else "Responses"])
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before Airflow 3.3.1 no task starts in the triggerer")
+def test_a_task_that_never_takes_a_worker_has_no_link(responses_sandbox, monkeypatch):
+    """One more XCom would take a fourth of the tasks that a triggerer ends in an hour."""
+    ti = TaskInstance()
+    perform = performer("started_in_triggerer", monkeypatch)
+    perform(ask(), context(ti))
+    assert set(ti.xcoms) == {"usage"}
 
 
 @needs_a_page

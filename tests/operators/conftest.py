@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -12,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_responses.operators.base import BaseResponsesOperator
-from airflow_provider_responses.triggers.base_trigger import ProviderTrigger
 from tests.execution_modes import MODES, performer
 from tests.operators.enrichments import ROWS
 
@@ -42,13 +39,3 @@ def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-@pytest.fixture
-def task_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The log of a task, whose loggers reach no handler of the root logger on some versions of Airflow."""
-    logger = logging.getLogger("tests.task")
-    for cls in (BaseResponsesOperator, ProviderTrigger):
-        monkeypatch.setattr(cls, "log", logger, raising=False)
-    caplog.set_level("INFO")
-    return caplog

@@ -182,7 +182,7 @@ class TestBatches:
             make().execute(context(ti))
         responses_sandbox.batch_settings = {"hold": None}
         kwargs = caught.value.trigger.serialize()[1]
-        assert not ti.xcoms  # the attempt has not ended
+        assert "usage" not in ti.xcoms  # the attempt has not ended
         return make, kwargs, responses_sandbox
 
     def test_it_is_pushed_when_the_attempt_has_ended(self, deferred):
