@@ -19,6 +19,7 @@ from zlib import crc32
 
 from airflow_provider_responses import __version__
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.observability.export_warnings import limit_export_warnings
 from airflow_provider_responses.observability.genai_attributes import (
     CHAT,
     INVOKE_WORKFLOW,
@@ -69,6 +70,7 @@ def find_tracer() -> Tracer | None:
     if isinstance(provider, (api.ProxyTracerProvider, api.NoOpTracerProvider)):
         return None
     if _known is None or _known[0] is not provider:
+        limit_export_warnings()
         _known = provider, provider.get_tracer(_SCOPE, __version__)
     return _known[1]
 

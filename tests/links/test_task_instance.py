@@ -151,7 +151,7 @@ def test_a_task_that_is_deferred_has_its_link_before_it_ends(responses_sandbox, 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before Airflow 3.3.1 no task starts in the triggerer")
 def test_a_task_that_never_takes_a_worker_has_no_link(responses_sandbox, monkeypatch):
-    """One more XCom would take a fourth of the tasks that a triggerer ends in an hour."""
+    """A third XCom would cost a triggerer about a fifth of the tasks that it ends in an hour."""
     ti = TaskInstance()
     perform = performer("started_in_triggerer", monkeypatch)
     perform(ask(), context(ti))
