@@ -20,6 +20,8 @@ SPANS = "tests/observability/test_request_spans.py"
 METRICS = "tests/observability/test_metrics.py"
 BUDGET = "tests/operators/test_budget.py"
 PARENTS = "tests/observability/test_parents.py::TestTasks"
+PARTS_OF_PLUGIN = "tests/plugins/test_plugin.py::test_each_airflow_gets_the_parts_that_it_knows"
+SERVED = "tests/plugins/test_plugin.py::test_airflow_serves_the_app_and_lists_the_pages"
 USAGE = "tests/operators/test_usage.py"
 RUN = "tests/observability/test_seen_where.py::test_a_dag_run_shows_what_the_table_states"
 LINKS_OF_RUN = f"{LINKS}::test_every_task_of_a_run_has_its_links_also_if_it_failed"
@@ -55,6 +57,11 @@ BY_VERSION: Mapping[str, Mapping[str, Cell]] = {
         f"{USAGE}::TestFailedAttempts::test_the_cost_of_earlier_attempts_is_null_without_a_store",
         before="unknown after a retry",
     ),
+    'page "LLM spend"': since("3.1", "yes", PARTS_OF_PLUGIN, SERVED, tests_before=(PARTS_OF_PLUGIN,)),
+    'tab or page "Responses" of a task instance': {
+        **since("3.1", "page", PARTS_OF_PLUGIN, SERVED, tests_before=(PARTS_OF_PLUGIN,)),
+        "3.4": Cell("tab", (PARTS_OF_PLUGIN, SERVED)),
+    },
     'link "Response"': {
         **dict.fromkeys(VERSIONS[:5], Cell("generation", (RUN, LINKS_OF_RUN))),
         "3.4": Cell("generation, otherwise the tab", (RUN, LINKS_OF_RUN)),
