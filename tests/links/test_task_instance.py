@@ -63,6 +63,17 @@ with DAG("linked", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
 """
 
 
+DEFERRED = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+with DAG("linked", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    ResponsesOperator(task_id="deferred", input="two", model="vendor/m", deferrable=True)
+"""
+
+
 def serialized(dag: Any) -> Any:
     """Return a DAG as the server has it."""
     from airflow.serialization import serialized_objects
@@ -139,6 +150,33 @@ def test_every_task_of_a_run_has_its_links_also_if_it_failed(
     of_enrichments = {"_link_ResultLink", "_link_BatchLink"} if AIRFLOW_V_3_1_PLUS else set()
     of_page = {"_link_ResponsesLink"} if HAS_PAGE else set()
     assert pushed == ({"_link_ResponseLink"} | of_enrichments | of_page if AIRFLOW_V_3_0_PLUS else set())
+
+
+@needs_a_page
+def test_airflow_stores_the_links_of_a_deferred_task_also_when_its_worker_defers_it(
+    run_dag, responses_sandbox, base_url, monkeypatch
+):
+    """So a task that its trigger ends has a link, without one more XCom in the triggerer."""
+    from airflow.sdk.execution_time import task_runner
+
+    stored, store = [], task_runner._xcom_push_to_db
+
+    def note(ti: Any, key: str, value: Any) -> None:
+        stored.append((key, value))
+        store(ti, key=key, value=value)
+
+    monkeypatch.setattr(task_runner, "_xcom_push_to_db", note)
+    run_dag(DEFERRED, "linked")
+    first, second = (value for name, value in stored if name == "_link_ResponseLink")
+    if AIRFLOW_V_3_4_PLUS:
+        own_page("deferred", -1, first)
+    else:
+        assert first == ""
+    assert second.startswith("https://openrouter.ai/logs?")
+    for name, value in stored:
+        if name == "_link_ResponsesLink":
+            own_page("deferred", -1, value)
+    assert len(stored) == (2 if AIRFLOW_V_3_4_PLUS else 4)
 
 
 @needs_a_page

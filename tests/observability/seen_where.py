@@ -129,7 +129,7 @@ BY_MODE: Mapping[str, Mapping[str, Cell]] = {
         "—",
         tests=(
             LINKS_OF_RUN,
-            f"{LINKS}::test_a_task_that_is_deferred_has_its_link_before_it_ends",
+            f"{LINKS}::test_airflow_stores_the_links_of_a_deferred_task_also_when_its_worker_defers_it",
             f"{LINKS}::test_a_task_that_never_takes_a_worker_has_no_link",
         ),
     ),
@@ -140,7 +140,7 @@ BY_MODE: Mapping[str, Mapping[str, Cell]] = {
         "—",
         tests=(
             LINKS_OF_RUN,
-            f"{LINKS}::test_a_task_that_is_deferred_has_its_link_before_it_ends",
+            f"{LINKS}::test_airflow_stores_the_links_of_a_deferred_task_also_when_its_worker_defers_it",
             f"{LINKS}::test_a_task_that_never_takes_a_worker_has_no_link",
         ),
     ),
