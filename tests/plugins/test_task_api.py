@@ -55,15 +55,6 @@ def test_a_request_has_its_usage_and_fingerprint(database, task):
     assert (found["missing"], found["manifest"], found["progress"], found["batches"]) == (None, None, None, [])
 
 
-@pytest.mark.parametrize(
-    ("generation_id", "page"),
-    [("gen-1", "https://openrouter.ai/logs?generation_id=gen-1&transaction=gen-1"), ("//evil", None), (None, None)],
-)
-def test_a_generation_has_its_page_at_openrouter(database, task, generation_id, page):
-    database(row(usage=usage_of_request(generation_id=generation_id)))
-    assert task()["generation_url"] == page
-
-
 def test_a_mapped_task_instance_is_found_by_its_index(database, task):
     database(row(map_index=0), row(map_index=1, usage=usage_of_request(cost=7.0)))
     assert task(map_index=1)["usage"]["cost"] == 7.0
