@@ -39,7 +39,7 @@ AUTODOC = re.compile(r"^\.\. (?:auto\w+|py:function|py:data):: (\S+)$", re.MULTI
 ERROR_ROW = re.compile(r"^\| `(\w+Error)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 DOCUMENTED = (  # the modules with an `__all__`
-    *("client", "exceptions", "models", "sandbox", "testing"),
+    *("client", "content", "exceptions", "models", "sandbox", "testing"),
     *("decorators.responses", "hooks.responses", "operators.responses", "triggers.responses", "retry_policy"),
     "triggers.batches",
     *("decorators.enrich", "enrich", "operators.base", "operators.budget", "operators.enrich", "operators.sql"),

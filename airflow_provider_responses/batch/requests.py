@@ -68,6 +68,8 @@ class BatchableRequests:
         most = self._job.limits.max_batch_bytes - HEAD_ROOM
         if size > most:
             return f"the request has {size} bytes, and a batch has room for {most} (limits.max_batch_bytes)"
+        if self._requests.has_files(fields):
+            return "input must hold public http or https URLs in a batch, got files that the worker reads and sends"
         if not self._config.is_openrouter:
             return None
         others: dict[str, Any] = json.loads(fields)

@@ -161,7 +161,7 @@ async def _request(transport: AiohttpTransport, call: Call, timeouts: Mapping[st
     return await transport.client.request(
         call.method,
         str(parse_url(call.url)),
-        headers=call.headers,
+        headers=call.all_headers,
         data=call.content,
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(

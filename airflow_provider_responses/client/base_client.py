@@ -19,6 +19,7 @@ from airflow_provider_responses.client.openrouter_batches import OpenRouterBatch
 from airflow_provider_responses.client.preparation import prepare
 from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.retries import Retries
+from airflow_provider_responses.client.streamed_body import body_of
 from airflow_provider_responses.exceptions import APIError, ResponsesError, UnauthorizedResponseError
 from airflow_provider_responses.models.request import ResponsesRequest
 
@@ -61,7 +62,7 @@ class BaseClient:
             method="POST",
             url=f"{config.base_url}/responses",
             headers=build_headers(config, parsed, stream=stream),
-            body=prepared.to_bytes(),
+            body=body_of(prepared),
             stream=stream,
             config=config,
             summary=RequestSummary.of(prepared, config),

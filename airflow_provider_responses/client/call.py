@@ -15,6 +15,7 @@ from airflow_provider_responses.client.http_response import HTTPResponse
 from airflow_provider_responses.client.request_summary import RequestSummary
 from airflow_provider_responses.client.response_check import read_json
 from airflow_provider_responses.client.sse import StreamReader
+from airflow_provider_responses.client.streamed_body import StreamedBody, body_of
 from airflow_provider_responses.exceptions import APIError, RequestCancelledError, ResponsesError, TransportError
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.models.response import Response
@@ -27,13 +28,14 @@ class Call:
 
     :param stream: whether the request asks for a stream.
     :param prepared: the request in ``body``; None for a ``GET``.
+    :param body: bytes, or a body with files, which is encoded while it is sent.
     :param pieces: the body in pieces, in place of ``body``; such a call can be sent once.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)  # with the key
-    body: bytes | None = field(repr=False)
+    body: bytes | StreamedBody | None = field(repr=False)
     stream: bool
     config: ClientConfig
     summary: RequestSummary
@@ -41,9 +43,16 @@ class Call:
     pieces: Iterable[bytes] | AsyncIterable[bytes] | None = field(default=None, repr=False)
 
     @property
-    def content(self) -> bytes | Iterable[bytes] | AsyncIterable[bytes] | None:
+    def content(self) -> bytes | StreamedBody | Iterable[bytes] | AsyncIterable[bytes] | None:
         """The body of one send."""
         return self.body if self.pieces is None else self.pieces
+
+    @property
+    def all_headers(self) -> Mapping[str, str]:
+        """The headers of one send. A streamed body has its length among them: many servers take none without."""
+        if isinstance(self.body, StreamedBody) and self.pieces is None:
+            return {**self.headers, "content-length": str(self.body.length)}
+        return self.headers
 
     def with_content(self, content: bytes | Iterable[bytes] | AsyncIterable[bytes]) -> Call:
         """Return the same call with a body, or with the pieces of one."""
@@ -63,7 +72,7 @@ class Call:
     def build_request(self, extensions: Mapping[str, Any]) -> httpx.Request:
         """Return the request of one send. Not by httpx's client, whose merging of defaults takes a fifth longer."""
         return httpx.Request(
-            self.method, parse_url(self.url), headers=self.headers, content=self.content, extensions=extensions
+            self.method, parse_url(self.url), headers=self.all_headers, content=self.content, extensions=extensions
         )
 
     def with_body(self, body: bytes) -> Call:
@@ -87,7 +96,7 @@ class Call:
         return replace(
             self,
             headers={**self.headers, "accept": accept},
-            body=with_stream(self.prepared, stream=False).to_bytes(),
+            body=body_of(with_stream(self.prepared, stream=False)),
             stream=False,
             summary=replace(self.summary, label=label, is_streamed=False),
         )

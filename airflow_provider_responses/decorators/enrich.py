@@ -80,6 +80,8 @@ def responses_enrich_task(
     multiple_outputs: bool | None = None,
     *,
     source: Any,
+    files: str | None = None,
+    files_root: Any = None,
     output_path: str | PathLike[str],
     key: str | None = None,
     columns: Sequence[str] | None = None,

@@ -121,6 +121,9 @@ class Enrichment:
                     "the source: give the worker more, or set another TMPDIR. All responses are saved in the output",
                     path=scratch,
                 ) from error
+            finally:
+                if self.job.files is not None:
+                    self.job.files.close()
 
     def cancel(self, reason: BaseException | None = None) -> None:
         """Stop at once, from any thread or a signal handler. Responses that have arrived are written."""

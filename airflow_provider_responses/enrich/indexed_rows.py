@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_responses.enrich.columns import RESERVED_COLUMNS, has_columns
 from airflow_provider_responses.enrich.index import IndexedRow
-from airflow_provider_responses.enrich.job import Job
+from airflow_provider_responses.enrich.job import Job, RowFields
 from airflow_provider_responses.enrich.json_values import dump, to_json
 from airflow_provider_responses.enrich.row_outcome import MAX_ERROR_LENGTH
 from airflow_provider_responses.enrich.row_requests import IndexedRequest
@@ -31,6 +31,7 @@ class IndexedRows:
     ) -> None:
         self._job, self._response_columns, self._index_request = job, columns, index_request
         self._taken = RESERVED_COLUMNS | set(columns)
+        self._row_fields = job.row_fields
         self.total = 0  # rows of the source, once it is read
         if reserved := next((name for name in columns if name in RESERVED_COLUMNS), None):
             raise RequestValidationError(
@@ -51,6 +52,7 @@ class IndexedRows:
         for chunk in self._job.read_chunks():
             if unseen:
                 unseen = {name: None for name in unseen if not any(name in row for row in chunk)}
+            self._row_fields = self._job.row_fields if self._job.files is None else self._with_files(chunk, position)
             yield [
                 indexed
                 for number, row in enumerate(chunk, position)
@@ -63,6 +65,33 @@ class IndexedRows:
         if position and unseen:
             raise RequestValidationError(f"columns: no row has a column {next(iter(unseen))!r}", fields=("columns",))
 
+    def _with_files(self, chunk: Sequence[Row], position: int) -> RowFields:
+        """Return a function for the fields of the chunk's rows, whose files have been read all at once."""
+        files = self._job.files
+        assert files is not None  # noqa: S101  for the type checker
+        built: dict[int, Mapping[str, Any] | ResponsesError | RecursionError] = {}
+        for number, row in enumerate(chunk, position):
+            if self._job.shard[1] > 1 and not self._is_own(self._key(number, row), number):
+                continue
+            try:
+                built[id(row)] = self._job.row_fields(row)
+            except (ResponsesError, RecursionError) as error:
+                built[id(row)] = error
+        files.read_ahead(fields for fields in built.values() if isinstance(fields, Mapping))
+
+        def fields_of(row: Row) -> Mapping[str, Any]:
+            fields = built[id(row)]
+            if isinstance(fields, Mapping):
+                return fields
+            raise fields
+
+        return fields_of
+
+    def _is_own(self, key: str, position: int) -> bool:
+        """Return whether a row is in this task's share."""
+        share, shares = self._job.shard
+        return (zlib.crc32(key.encode()) if self._job.key else position) % shares == share
+
     def _index_row(self, position: int, row: Row) -> IndexedRow | None:
         try:
             return self._index_flat_row(position, row)
@@ -73,12 +102,11 @@ class IndexedRows:
 
     def _index_flat_row(self, position: int, row: Row) -> IndexedRow | None:
         key = self._key(position, row)
-        share, shares = self._job.shard
-        if shares > 1 and (zlib.crc32(key.encode()) if self._job.key else position) % shares != share:
+        if self._job.shard[1] > 1 and not self._is_own(key, position):
             return None
         columns = self._columns(position, row)
         try:
-            fingerprint, size, fields = self._index_request(self._job.row_fields(row))
+            fingerprint, size, fields = self._index_request(self._row_fields(row))
         except ResponsesError as error:
             if error.retryable:
                 raise error.about(f"row {position}") from error

@@ -21,6 +21,7 @@ from airflow_provider_responses.task.request import TaskRequest
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
+    from airflow_provider_responses.content.row_files import RowFiles
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.observability.spans import Tracing
 
@@ -55,6 +56,7 @@ class Job:
     :param check_price: is called before anything is sent, with the job, the index, the counts of the attempt and
         the output. An exception in it ends the attempt.
     :param timeout: seconds that the attempt may take. Responses that arrived by then are saved.
+    :param files: reads the files of rows; None if no row can have any.
     """
 
     read_chunks: Callable[[], Iterable[list[Row]]]
@@ -76,6 +78,7 @@ class Job:
     trial: Callable[[Iterator[tuple[int, Row]]], None] | None = None
     check_price: Callable[[Job, Index, Report, OutputStore], None] | None = None
     timeout: float | None = None
+    files: RowFiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from airflow_provider_responses.content.generated_images import has_images
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.observability.request_span import NO_SPAN
 from airflow_provider_responses.task.attempt import Exchange
@@ -72,6 +74,8 @@ class RowClient:
         :param turn: is awaited with the price of an invalid output, before the request is sent again.
         """
         outcome = await self._exchange(pending, turn)
+        if has_images(outcome.response) and outcome.error is None:
+            outcome = await asyncio.to_thread(self._requests.with_image_paths, outcome)
         response = outcome.response
         if response is None or not (response.cached or response.previous):
             return outcome  # as nearly all are
@@ -80,7 +84,10 @@ class RowClient:
         return replace(outcome, generations=await look_up_generations_async(self._client, sources, on_failure=failed))
 
     async def _exchange(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
-        call, options = self._requests.call(self._client, pending.fields)
+        if self._requests.has_files(pending.fields):
+            call, options = await asyncio.to_thread(self._requests.call_with_files, self._client, pending.fields)
+        else:
+            call, options = self._requests.call(self._client, pending.fields)
         note = partial(self._report.note_invalid_output, pending.first_row)
         request = self._requests.task_request
         before = self._invalid_before.get(pending.fingerprint, NONE_INVALID)
@@ -95,7 +102,7 @@ class RowClient:
                     outcome = exchange.receive(await self._client.send_call(call))
                     if outcome is not None:
                         return outcome  # as nearly all are
-                prepared, _ = self._requests.prepare_send(json.loads(pending.fields))
+                prepared = call.prepared or self._requests.prepare_send(json.loads(pending.fields))[0]
                 while outcome is None:
                     if exchange.responses:
                         await turn(pending, exchange.last_cost)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_responses.enrich.json_values import dump, to_json
 from airflow_provider_responses.enrich.output_store import output_name
+from airflow_provider_responses.enrich.row_images import FOLDER, image_writer, with_image_paths
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.task.outcome import Outcome
     from airflow_provider_responses.task.request import TaskRequest
 
 INPUT: Final = "input"
@@ -136,6 +138,8 @@ class RowRequests:
             shape = next((it for it in self._recent if it.matches(row_fields)), None)
             if shape is not None and (indexed := shape.fill(text)) is not None:
                 return indexed
+        if self._job.files is not None and type(text) is not str:
+            row_fields = self._job.files.index(row_fields)
         fields = to_json(dict(row_fields), "request")
         body = self.prepare(fields)[0].to_bytes()
         if type(text) is str:
@@ -144,16 +148,21 @@ class RowRequests:
 
     def prepare(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
         """
-        Return a checked request and its options.
+        Return a checked request and its options. Of files it has the digests.
 
         :raises RequestValidationError: naming the field.
         """
+        if self._job.files is not None:
+            fields = self._job.files.described(fields)
         return replace(self.task_request, fields=fields).prepare(self._job.config, self._job.options)
 
     def prepare_send(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
         """Return a request and its options for one send. The client does not retry it: the sender does."""
         request, options = self.prepare(fields)
-        return request, replace(options, max_retries=0, max_ambiguous_retries=0, timeout=self.timeout)
+        return request, self._for_one_send(options)
+
+    def _for_one_send(self, options: RequestOptions) -> RequestOptions:
+        return replace(options, max_retries=0, max_ambiguous_retries=0, timeout=self.timeout)
 
     def body(self, fields: str) -> bytes:
         """Return the body of a request from the JSON of its fields."""
@@ -171,11 +180,29 @@ class RowRequests:
         request, options = self.prepare_send(json.loads(fields))
         return client.prepare(request, options), options
 
+    def with_image_paths(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with paths in place of the images of its response. This writes them, and blocks."""
+        return with_image_paths(outcome, self._job.request.result, image_writer(self._store.storage, FOLDER))
+
+    def has_files(self, fields: str) -> bool:
+        """Return whether a request, as the JSON of its fields, has files that are read when it is sent."""
+        return self._job.files is not None and self._job.files.is_indexed(fields)
+
+    def call_with_files(self, client: AsyncResponsesClient, fields: str) -> tuple[Call, RequestOptions]:
+        """Like :meth:`call`, with the contents of the request's files. This reads them, and blocks."""
+        assert self._job.files is not None  # noqa: S101  for the type checker
+        filled = self._job.files.load(json.loads(fields))
+        request = replace(self.task_request, fields=filled.fields, contents=filled.contents)
+        prepared, options = request.prepare(self._job.config, self._job.options)
+        options = self._for_one_send(options)
+        return client.prepare(prepared, options), options
+
     def _shared_call(self, client: AsyncResponsesClient, shape: Shape) -> tuple[Call, RequestOptions, Surroundings]:
         assert shape.fields is not None  # noqa: S101  for the type checker
         request, options = self.prepare_send(json.loads(f'{shape.fields.before}"{shape.marker}"{shape.fields.after}'))
         call = client.prepare(request, options)
-        before, after = (call.body or b"").split(_quoted(shape.marker))
+        assert isinstance(call.body, bytes)  # noqa: S101  a shape has no files
+        before, after = call.body.split(_quoted(shape.marker))
         self._calls[shape] = call, options, Surroundings(before, after)
         return self._calls[shape]
 

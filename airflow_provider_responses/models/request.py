@@ -19,6 +19,7 @@ from airflow_provider_responses.models.fields import (
     REQUEST_FIELDS,
     Dialect,
 )
+from airflow_provider_responses.models.file_content import Content
 from airflow_provider_responses.models.items import InputItem
 from airflow_provider_responses.models.plugins import Plugin, StopCondition
 from airflow_provider_responses.models.reading import ONE_OF, Boolean, Integer, Items, JsonObject, Number, Text
@@ -112,6 +113,8 @@ class ResponsesRequest(BaseModel):
     stream_options: JsonObject | None = None
     extra_body: JsonObject = Field(default_factory=dict)
     _dialect: Dialect = PrivateAttr("openrouter")
+    # Contents of files, by the text that stands for each in a field.
+    _contents: Mapping[str, Content] = PrivateAttr(default_factory=dict)
 
     @field_validator(*sorted(OTHERS_FIELDS), mode="before")
     @classmethod
@@ -158,7 +161,8 @@ class ResponsesRequest(BaseModel):
         if isinstance(data, cls):
             if dialect in {"open", data._dialect}:  # a request that is valid for OpenRouter is valid for others
                 return data
-            data = {name: getattr(data, name) for name in data.model_fields_set}
+            fields = {name: getattr(data, name) for name in data.model_fields_set}
+            return cls.parse(fields, dialect=dialect).with_contents(data.contents)
         check_type("request", data, Mapping, expected="a ResponsesRequest or a dict of its fields", type_only=True)
         try:
             if dialect == "openrouter":
@@ -176,7 +180,7 @@ class ResponsesRequest(BaseModel):
             ("__dict__", values),
             ("__pydantic_fields_set__", given),
             ("__pydantic_extra__", None),
-            ("__pydantic_private__", {"_dialect": dialect}),
+            ("__pydantic_private__", {"_dialect": dialect, "_contents": {}}),
         ):
             object.__setattr__(request, name, value)
         return request
@@ -185,6 +189,23 @@ class ResponsesRequest(BaseModel):
         """Return a copy with these fields set. They are validated; the other fields stay as they are."""
         changed = type(self).parse(changes, dialect=self._dialect)
         return self.model_copy(update={name: getattr(changed, name) for name in changed.model_fields_set})
+
+    @property
+    def contents(self) -> Mapping[str, Content]:
+        """Contents of files, by the text that stands for each in a field: it is replaced while the request is sent."""
+        return self._contents
+
+    def with_contents(self, contents: Mapping[str, Content]) -> Self:
+        """
+        Return a request that sends the contents of files in place of texts in its fields.
+
+        :param contents: by the text that stands for each. No other text of the request may contain it.
+        """
+        if not contents:
+            return self
+        request = self.model_copy()
+        request._contents = contents
+        return request
 
     def with_merged_extra_body(self) -> Self:
         """
@@ -215,6 +236,8 @@ class ResponsesRequest(BaseModel):
     def to_bytes(self) -> bytes:
         """
         Serialize canonically: the same request is always the same bytes (UTF-8 JSON without white space).
+
+        Contents of files are not part of them, but the texts that stand for these.
 
         :raises RequestValidationError: naming the path of a value that JSON cannot hold.
         """

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_responses.content.parts import MAX_FILE_BYTES
+from airflow_provider_responses.operators.files import authors_paths, check_file_arguments
 from airflow_provider_responses.operators.rendering import RenderingOperator, options_to_dict
 from airflow_provider_responses.task.arguments import Arguments
 from airflow_provider_responses.task.request import CACHE_TTL
@@ -42,6 +44,8 @@ class BaseResponsesOperator(RenderingOperator):
     :param cache_ttl: seconds that it caches them; 1 to 86400.
     :param options: the ``RequestOptions`` of every send, or a dict of them.
     :param conn_id: a connection of type ``responses``.
+    :param files_root: the folder, as a path, under which all files of requests lie whose paths come from data.
+    :param max_file_bytes: bytes that the files of one request may have together.
     """
 
     # Arguments of a request that the operator does not have, or that mean something else in it.
@@ -65,6 +69,8 @@ class BaseResponsesOperator(RenderingOperator):
         cache_ttl: int = CACHE_TTL,
         options: RequestOptions | Mapping[str, Any] | None = None,
         conn_id: str = "responses_default",
+        files_root: Any = None,
+        max_file_bytes: int = MAX_FILE_BYTES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,10 +90,14 @@ class BaseResponsesOperator(RenderingOperator):
         self.cache_ttl = cache_ttl
         self.options: Any = options_to_dict(options)
         self.conn_id = conn_id
+        self.files_root = files_root
+        self.max_file_bytes = max_file_bytes
+        self._authors_paths: frozenset[str] = frozenset()
 
     @classmethod
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
         cls._arguments_from(arguments).check(results=cls.results)
+        check_file_arguments(arguments.get("files_root"), arguments.get("max_file_bytes", MAX_FILE_BYTES))
 
     @classmethod
     def _arguments_from(cls, arguments: Mapping[str, Any]) -> Arguments:
@@ -109,6 +119,9 @@ class BaseResponsesOperator(RenderingOperator):
         if self._arguments_error is not None:
             raise self._arguments_error
         self._arguments().check(rendered=rendered, results=self.results)
+        check_file_arguments(self.files_root, self.max_file_bytes)
+        if not rendered:
+            self._authors_paths = authors_paths(self)
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         """End the attempt: Airflow retries it if the error is retryable, else the task fails at once."""

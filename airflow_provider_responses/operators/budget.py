@@ -100,7 +100,8 @@ class SpendingCheck:
         )
         prices = self._prices or read_model_prices(config)
         self._prices = None if isinstance(prices, str) else prices
-        found = prices if isinstance(prices, str) else highest_price(request.to_bytes(), prices)
+        files = sum(content.length for content in request.contents.values())
+        found = prices if isinstance(prices, str) else highest_price(request.to_bytes(), prices, files=files)
         if isinstance(found, str):
             raise ConfigurationError(
                 f"{limits} cannot be checked: {found}. Nothing was sent. Remove it, and set a limit of the key"

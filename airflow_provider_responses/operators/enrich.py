@@ -31,13 +31,19 @@ from airflow_provider_responses.operators.batches import (
 )
 from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
 from airflow_provider_responses.operators.enrichment_usage import usage_pushed
+from airflow_provider_responses.operators.files import check_row_files, with_row_files
 from airflow_provider_responses.operators.log_groups import log_group
 from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
 from airflow_provider_responses.operators.paths import open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
 from airflow_provider_responses.operators.prompt_argument import check_input, function_builder, template_from_data
-from airflow_provider_responses.operators.source_argument import check_output_path, check_source, read_source
+from airflow_provider_responses.operators.source_argument import (
+    check_output_path,
+    check_source,
+    read_shard,
+    read_source,
+)
 from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.operators.templates import RowTemplate
@@ -46,7 +52,7 @@ from airflow_provider_responses.task.attempt import call_timeout
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.request import merge_fields
 from airflow_provider_responses.task.texts import parse_number
-from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type, wrong_value
+from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -74,6 +80,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         ``SqlQuery``, or a list of dicts, such as another task's output.
     :param input: the prompt of a row: a Jinja template with ``row`` beside the task's context, or a function that takes
         the row, a dict, and returns the input or a whole request (a dict).
+    :param files: files of a row: a template of their paths, one a line, or the name of a column of paths or bytes.
     :param key: the column that identifies a row; by default its position and content do.
     :param columns: columns of the source for the result; by default all.
     :param output_path: the folder of the result. Responses that it holds are not requested again.
@@ -122,6 +129,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         "request",
         "options",
         "conn_id",
+        "files_root",
+        "max_file_bytes",
         "prompt_template",  # the last: it shows the others after they are rendered
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -144,6 +153,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         source: str | PathLike[str] | CsvFile | SqlQuery | Iterable[Mapping[str, Any]],
         output_path: str,
         input: str | Callable[[Row], Any] | None = None,
+        files: str | None = None,
         key: str | None = None,
         columns: Sequence[str] | None = None,
         output_format: str = "jsonl",
@@ -169,6 +179,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         # Copies, since templates are rendered in place, and mapped tasks share their arguments.
         self.source = copy.copy(source) if isinstance(source, (CsvFile, SqlQuery)) else source
         self.input = input
+        self.files = files
         self.key = key
         self.columns = columns
         self.output_path = output_path
@@ -377,6 +388,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if isinstance(self.source, SqlQuery):
             self.source.check(self.key)
         check_input(self.input, self.request)
+        check_row_files(self.files)
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path is missing: set a folder", fields=("output_path",))
@@ -400,13 +412,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         batch_options(vars(self))
 
     def _shard(self) -> tuple[int, int]:
-        try:
-            number, of = (int(part) for part in self.shard)
-        except (TypeError, ValueError):
-            number = of = -1
-        if not 0 <= number < of:
-            raise wrong_value("shard", "two whole numbers such as (0, 4), the first from 0 and smaller", self.shard)
-        return number, of
+        return read_shard(self.shard)
 
     def _job(self, context: Context, began: float, loader: TableLoader | None) -> Any:
         from airflow_provider_responses.enrich.job import Job
@@ -422,7 +428,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         seconds = None
         if self.execution_timeout is not None:
             seconds = call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - began))
-        build, required, read = self._request_builder(context)
+        (build, required, read), files = with_row_files(self, self._request_builder(context), context)
         needed = None if self.columns is None or read is None else {*self.columns, *read, *filter(None, [self.key])}
         config = ResponsesHook(self.conn_id).config
         is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
@@ -455,6 +461,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             output_format=self.output_format,
             allow_empty=self.allow_empty,
             timeout=seconds,
+            files=files,
         )
 
     def _trial(self, loader: TableLoader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
@@ -483,7 +490,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             raise template_from_data()
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
-        template = RowTemplate(self.input, env, context)
+        template = RowTemplate(self.input, env, context, needs_row=self.files is None)
         build = lambda row: merge_fields({"input": template.render(row)}, shared)  # noqa: E731
         return build, template.required_columns, template.columns_read
 

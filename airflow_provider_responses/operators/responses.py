@@ -17,6 +17,7 @@ from airflow_provider_responses.links.task_instance import links_of_request
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
+from airflow_provider_responses.operators.files import read_request_files, reason_to_stay_on_worker, store_images_of
 from airflow_provider_responses.operators.history_argument import check_turn, note_history
 from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
@@ -68,6 +69,7 @@ class ResponsesOperator(BaseResponsesOperator):
 
     :param input: the prompt: a text, or a list of input items.
     :param history: the conversation so far: the output of a task with ``result="response"``, or a list of input items.
+    :param output_path: the folder, as a path, that generated images are written to; the value has their paths.
     :param stream: whether the response is streamed. By default it is streamed to a worker, where a killed task drops
         the connection and so ends the cost, and not to the triggerer, whose restart would end the response.
     :param deferrable: whether the request is sent by the triggerer, so that the task holds no worker meanwhile; the
@@ -81,7 +83,7 @@ class ResponsesOperator(BaseResponsesOperator):
     Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
-    template_fields: Sequence[str] = (*TEMPLATE_FIELDS, "history")
+    template_fields: Sequence[str] = (*TEMPLATE_FIELDS, "history", "files_root", "max_file_bytes", "output_path")
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "options": "json"}
     ui_color = "#eef0ff"
     operator_extra_links = links_of_request()
@@ -97,6 +99,7 @@ class ResponsesOperator(BaseResponsesOperator):
         *,
         input: str | Sequence[Any] | None = None,
         history: Any = None,
+        output_path: str | None = None,
         stream: bool | None = None,
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
@@ -108,6 +111,7 @@ class ResponsesOperator(BaseResponsesOperator):
         super().__init__(**kwargs)
         self.input = input
         self.history = history
+        self.output_path = output_path
         self.stream = stream
         self.max_cost = max_cost
         self.budget = budget
@@ -185,7 +189,10 @@ class ResponsesOperator(BaseResponsesOperator):
             self._check(rendered=True)
             self._spending = SpendingCheck.of(self, context)
             self._request = request = self._task_request(idempotency_key)
-            trigger = self._make_trigger(context["ti"], request, ledger) if self.deferrable else None
+            if self.deferrable and (reason := reason_to_stay_on_worker(self, request)):
+                self.log.info("Not deferred: %s", reason)
+            elif self.deferrable:
+                trigger = self._make_trigger(context["ti"], request, ledger)
             if self._spending is not None and trigger is None:
                 self._store_spent(context, idempotency_key, ledger, in_flight=1)
             outcome = self._send(request, ledger) if trigger is None else Outcome()
@@ -206,15 +213,13 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def _task_request(self, idempotency_key: str | None) -> TaskRequest:
         request = self._arguments().to_task_request(idempotency_key=idempotency_key, stream=not self.deferrable)
-        if self.history is None and self.result != "conversation":
-            return request
-        is_openrouter, session_id = self._hook().config.is_openrouter, make_session_id(idempotency_key)
-        return replace(
-            request,
-            fields=continue_conversation(
+        if self.history is not None or self.result == "conversation":
+            is_openrouter, session_id = self._hook().config.is_openrouter, make_session_id(idempotency_key)
+            fields = continue_conversation(
                 self.history, request.fields, is_openrouter=is_openrouter, session_id=session_id
-            ),
-        )
+            )
+            request = replace(request, fields=fields)
+        return read_request_files(self, request)
 
     def request_to_estimate(self, context: Context) -> TaskRequest:  # noqa: ARG002  for the decorator
         """Return the request that would be sent, its templates rendered, for an estimate of its price."""
@@ -299,12 +304,16 @@ class ResponsesOperator(BaseResponsesOperator):
         self._push_usage(context, idempotency_key, ledger, outcome)
         if outcome.error is not None:
             self._fail(outcome.error)
-        if outcome.value == "" and outcome.response is not None:
+        try:
+            value = store_images_of(self, outcome)
+        except ResponsesError as error:
+            self._fail(error)
+        if value == "" and outcome.response is not None:
             calls = len(outcome.response.function_calls)
             self.log.warning(
                 'The response has no text, and %d function calls. result="response" returns all of it', calls
             )
-        return outcome.value
+        return value
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
         usage = ledger.usage(outcome, prompt_fingerprint(self._request))

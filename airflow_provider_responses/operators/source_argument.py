@@ -89,3 +89,18 @@ def check_output_path(source: Any, folder: Any) -> None:
             f"output_path: the result would replace the source {str(resolved)!r}. Set another folder",
             fields=("output_path",),
         )
+
+
+def read_shard(value: Any) -> tuple[int, int]:
+    """
+    Return the number of a shard and the number of shards.
+
+    :raises RequestValidationError: if these are no such numbers.
+    """
+    try:
+        number, of = (int(part) for part in value)
+    except (TypeError, ValueError):
+        number = of = -1
+    if not 0 <= number < of:
+        raise wrong_value("shard", "two whole numbers such as (0, 4), the first from 0 and smaller", value)
+    return number, of

@@ -27,10 +27,20 @@ class RowTemplate:
     :param text: the template; it uses ``row``, and may use variables of the task's context.
     :param env: Airflow's environment.
     :param context: the task's context.
+    :param field: the argument that holds the template.
+    :param needs_row: whether a template that does not use ``row`` is refused.
     :raises RequestValidationError: for a syntax error, an unknown variable, or a template that does not use ``row``.
     """
 
-    def __init__(self, text: str, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        text: str,
+        env: jinja2.Environment,
+        context: Mapping[str, Any],
+        *,
+        field: str = "input",
+        needs_row: bool = True,
+    ) -> None:
         import jinja2
         from jinja2 import meta
 
@@ -42,27 +52,27 @@ class RowTemplate:
             template = env.from_string(text, globals={name: context[name] for name in names})
         except jinja2.TemplateSyntaxError as error:
             raise RequestValidationError(
-                f"input: the template is not valid: {error.message}", fields=("input",)
+                f"{field}: the template is not valid: {error.message}", fields=(field,)
             ) from None
         if unknown := sorted(found - names - {"row"}):
             raise RequestValidationError(
-                f"input: the template uses {unknown[0]!r}, which is neither `row` nor in the task's context. For a "
+                f"{field}: the template uses {unknown[0]!r}, which is neither `row` nor in the task's context. For a "
                 f"column, write row.{unknown[0]}",
-                fields=("input",),
+                fields=(field,),
             )
-        if "row" not in found and not any(meta.find_referenced_templates(tree)):
+        if needs_row and "row" not in found and not any(meta.find_referenced_templates(tree)):
             raise RequestValidationError(
-                "input: the template uses no column, so all rows would have the same prompt. Use one, as in "
-                "{{ row.text }}",
-                fields=("input",),
+                f"{field}: the template uses no column, so all rows would have the same "
+                f"{'prompt' if field == 'input' else field}. Use one, as in {{{{ row.text }}}}",
+                fields=(field,),
             )
         self.required_columns = _required_columns(tree)
         self.columns_read = _columns_read(tree)  # None if it may read all
-        self._template = template
+        self._template, self._field = template, field
 
     def render(self, row: Row) -> str:
         """
-        Return the prompt of a row.
+        Return the text of a row.
 
         :raises RequestValidationError: with the cause, if it cannot be rendered.
         """
@@ -71,9 +81,9 @@ class RowTemplate:
             return self._template.render(row={name: _renderable(value) for name, value in row.items()})
         except Exception as error:  # filters and values may raise any exception, which is the row's own error
             raise RequestValidationError(
-                f"input: the template cannot be rendered: {show_exception(error)}. The row's columns are "
+                f"{self._field}: the template cannot be rendered: {show_exception(error)}. The row's columns are "
                 f"{', '.join(map(str, row))}",
-                fields=("input",),
+                fields=(self._field,),
             ) from error
 
 

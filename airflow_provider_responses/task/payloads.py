@@ -34,7 +34,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
 from airflow_provider_responses.client.config import RequestOptions, secret_headers
-from airflow_provider_responses.exceptions import VersionMismatchError
+from airflow_provider_responses.content.references import check_without_files
+from airflow_provider_responses.exceptions import RequestValidationError, VersionMismatchError
 from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, Arguments
@@ -224,7 +225,14 @@ class StartArguments:
 
     @classmethod
     def of(cls, task: Any) -> Self:
-        """Read the arguments of an operator."""
+        """
+        Read the arguments of an operator.
+
+        :raises RequestValidationError: if its request or its response has files, which a worker reads and writes.
+        """
+        check_without_files(getattr(task, "input", None), task.request)
+        if task.output_path is not None:
+            raise RequestValidationError("output_path: a worker writes generated images there", fields=("output_path",))
         output_format, timeout = None, task.execution_timeout
         if task.output_type is not None:
             from airflow_provider_responses.models.output import json_schema_format

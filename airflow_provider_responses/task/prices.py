@@ -91,13 +91,14 @@ def tokens_of(size: int, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
     return math.ceil(size / bytes_per_token)
 
 
-def highest_price(body: bytes, prices: Mapping[str, TokenPrice]) -> float | str:
+def highest_price(body: bytes, prices: Mapping[str, TokenPrice], *, files: int = 0) -> float | str:
     """
     Return the highest price of one send of a request in US dollars, or why it is unknown.
 
     Fees for tools and media are not part of it.
 
     :param body: as it is sent.
+    :param files: bytes of the contents of files, which are sent in addition.
     :raises RequestValidationError: if its output is unlimited.
     """
     fields: dict[str, Any] = json.loads(body)
@@ -113,7 +114,7 @@ def highest_price(body: bytes, prices: Mapping[str, TokenPrice]) -> float | str:
                 "request={'max_output_tokens': ...}",
                 fields=("max_output_tokens",),
             )
-        found = max(found, price.of(tokens_of(len(body), FEWEST_BYTES_PER_TOKEN), most))
+        found = max(found, price.of(tokens_of(len(body) + files, FEWEST_BYTES_PER_TOKEN), most))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,6 +23,7 @@ from airflow_provider_responses.task.texts import storable, unwrap_enums
 from airflow_provider_responses.validation import type_name
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.models.file_content import Content
     from airflow_provider_responses.models.output_reader import OutputReader
     from airflow_provider_responses.models.request import ResponsesRequest
 
@@ -47,6 +48,8 @@ class TaskRequest:
     :param cache_ttl: seconds that OpenRouter caches it.
     :param stream: whether the response is streamed.
     :param idempotency_key: see ``task.idempotency``; None for a request outside of a task.
+    :param contents: of files, by the text that stands for each in ``fields``.
+    :param input_with_paths: the input with the paths of files in place of these texts, for a conversation.
     """
 
     fields: Mapping[str, Any]
@@ -60,6 +63,8 @@ class TaskRequest:
     cache_ttl: int = CACHE_TTL
     stream: bool = True
     idempotency_key: str | None = None
+    contents: Mapping[str, Content] = field(default_factory=dict, repr=False)
+    input_with_paths: Sequence[Any] | None = field(default=None, repr=False)
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
         """
@@ -74,7 +79,7 @@ class TaskRequest:
         fields = dict(self.fields)
         if (output_format := self.text_format()) is not None:
             fields["text"] = _with_format(fields.get("text"), output_format)
-        request = prepare(fields, config)
+        request = prepare(fields, config).with_contents(self.contents)
         if config.is_openrouter and self.idempotency_key:
             request = with_idempotency_key(request, self.idempotency_key)
         if config.is_openrouter and self.cache and not _forbids_storing(request):
@@ -130,7 +135,8 @@ class TaskRequest:
                     raise
                 invalid = error
         if self.result == "conversation":
-            value: Any = with_conversation(response.raw, self.fields)
+            fields = self.fields if self.input_with_paths is None else {**self.fields, "input": self.input_with_paths}
+            value: Any = with_conversation(response.raw, fields)
         elif self.result == "response":
             value = response.raw
         else:
