@@ -9,6 +9,7 @@ from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import ResponsesRequest
 from airflow_provider_responses.models.fields import REQUEST_FIELDS, Dialect
 from airflow_provider_responses.sandbox.http.http_errors import http_error
+from airflow_provider_responses.sandbox.http.media_validation import find_media_problem
 from airflow_provider_responses.sandbox.http.routing import requested_models
 
 FORMATS: Final = ("text", "json_object", "json_schema")
@@ -33,7 +34,7 @@ def validated_request(value: Any, *, is_openrouter: bool, is_stored: Callable[[s
         body = ResponsesRequest.parse({**fields, "extra_body": unknown}, dialect=dialect).to_dict()
     except RequestValidationError as error:
         raise http_error(400, str(error)) from None
-    if problem := _problem(value, body, is_openrouter):
+    if problem := _problem(value, body, is_openrouter) or find_media_problem(body.get("input")):
         raise http_error(400, problem)
     previous = body.get("previous_response_id")
     if previous is not None and not is_stored(previous):
