@@ -22,7 +22,7 @@ class Snapshot:
     """
 
     def __init__(self, content: bytes | IO[bytes]) -> None:
-        self._content = content
+        self._content, self._digest = content, ""
         if isinstance(content, bytes):
             self.size = len(content)
         else:
@@ -46,10 +46,12 @@ class Snapshot:
 
     def digest(self) -> str:
         """Return the digest of the bytes: 32 hex digits."""
-        digest = blake2b(digest_size=16)
-        for piece in self.pieces():
-            digest.update(piece)
-        return digest.hexdigest()
+        if not self._digest:
+            digest = blake2b(digest_size=16)
+            for piece in self.pieces():
+                digest.update(piece)
+            self._digest = digest.hexdigest()
+        return self._digest
 
     def _read(self, position: int, size: int) -> bytes:
         if isinstance(self._content, bytes):
@@ -71,6 +73,10 @@ class Base64Content:
     def chunks(self) -> Iterator[bytes]:
         """Return an iterator over the text in pieces."""
         return map(base64.b64encode, self._snapshot.pieces())
+
+    def digest(self) -> str:
+        """Return the digest of the file, before it is base64."""
+        return self._snapshot.digest()
 
 
 class Recorder:

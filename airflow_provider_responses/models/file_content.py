@@ -15,3 +15,6 @@ class Content(Protocol):
 
     def chunks(self) -> Iterator[bytes]:
         """Return an iterator over the text in pieces; each call begins at the start."""
+
+    def digest(self) -> str:
+        """Return a digest of the file: hex digits."""

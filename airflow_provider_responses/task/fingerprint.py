@@ -22,11 +22,24 @@ def prompt_fingerprint(request: TaskRequest | None) -> str | None:
         return None
     digest = blake2b(digest_size=LENGTH)
     fields = {name: value for name, value in request.fields.items() if name not in _LEFT_OUT}
+    if request.contents:
+        fields = _with_digests(fields, {name: content.digest() for name, content in request.contents.items()})
     try:
         _update(digest, {"fields": fields, "output_format": request.text_format()})
     except (RecursionError, RequestValidationError):
         return None  # the request is refused before it is sent
     return digest.hexdigest()
+
+
+def _with_digests(value: Any, digests: Mapping[str, str]) -> Any:
+    """Return a value in which digests are in place of the texts that stand for contents of files."""
+    if isinstance(value, str):
+        for name, digest in digests.items():
+            value = value.replace(name, digest)
+        return value
+    if isinstance(value, Mapping):
+        return {name: _with_digests(item, digests) for name, item in value.items()}
+    return [_with_digests(item, digests) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _update(digest: Any, value: Any) -> None:

@@ -43,5 +43,5 @@ def content_of(part: dict[str, Any]) -> bytes:
 
 
 def parts_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the parts of a request's last message, without the text."""
-    return [part for part in body["input"][-1]["content"] if part["type"] != "input_text"]
+    """Return the parts of a request's first message, without the text."""
+    return [part for part in body["input"][0]["content"] if part["type"] != "input_text"]

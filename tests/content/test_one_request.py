@@ -139,6 +139,16 @@ class TestRetries:
         assert third.xcoms["usage"]["cached"] is False
         assert [entry.cost > 0 for entry in responses_sandbox.ledger] == [True, False, True]
 
+    def test_the_fingerprint_of_a_prompt_changes_with_the_file_and_not_with_the_attempt(self, files, responses_sandbox):
+        prints = []
+        for number, data in enumerate((samples.PDF, samples.PDF, samples.PDF + b"more"), 1):
+            (files / "a.pdf").write_bytes(data)
+            ti = TaskInstance(try_number=number)
+            ask(input=message(InputFile.from_path(files / "a.pdf"))).execute(context(ti))
+            prints.append(ti.xcoms["usage"]["prompt_fingerprint"])
+        assert prints[0] == prints[1] != prints[2]
+        assert len(prints[0]) == 16
+
     def test_a_deferrable_task_with_files_is_sent_by_the_worker(self, files, caplog, capsys, responses_sandbox):
         caplog.set_level("INFO")
         task = ask(input=message(InputFile.from_path(files / "a.pdf")), deferrable=True)
