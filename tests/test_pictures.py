@@ -10,7 +10,7 @@ import pytest
 from tools.pictures.__main__ import DRAWINGS, FOLDER
 
 LARGEST = 150_000  # bytes of a screenshot, which every reader of a page loads
-SCREENSHOTS = ("xcom-tab", "connection-form", "spend", "spend-dark", "task-tab", "task-progress")
+SCREENSHOTS = ("xcom-tab", "connection-form", "spend", "spend-dark", "task-tab", "task-links", "task-progress")
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -130,7 +131,13 @@ def fill() -> None:
         cost=0.000031, cost_this_attempt=0.000031, sends=SENDS, ambiguous_sends=1, generation_id="gen-1790000000-abcDEF"
     )
     rows = [
-        row(SINGLE, operator="_ResponsesDecoratedOperator", custom_operator_name="@task.responses", usage=usage),
+        row(
+            SINGLE,
+            operator="_ResponsesDecoratedOperator",
+            custom_operator_name="@task.responses",
+            usage=usage,
+            links=_links(SINGLE, usage["generation_id"]),
+        ),
         row(OTHER, operator="NothingOperator", usage=None),
         row(ENRICHMENT, operator="ResponsesEnrichOperator", usage=None, state="running"),
     ]
@@ -139,6 +146,15 @@ def fill() -> None:
     if has_states():
         rows[2] |= {"progress": PROGRESS}
     add_task_instances(rows)
+
+
+def _links(key: tuple[str, str, str], generation_id: str) -> dict[str, str]:
+    """Return the links of a task instance, as a worker stores them at the end of an attempt."""
+    from airflow_provider_responses.links.task_instance import links_of_request
+
+    ti_key = SimpleNamespace(**dict(zip(("dag_id", "run_id", "task_id"), key, strict=True)), map_index=-1)
+    task = SimpleNamespace(_generation_id=generation_id)
+    return {link.xcom_key: link.get_link(task, ti_key=ti_key) for link in links_of_request()}
 
 
 PROGRESS = {

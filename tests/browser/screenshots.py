@@ -15,14 +15,15 @@ from tools.pictures.screenshots import smaller
 
 pytestmark = pytest.mark.browser
 
+LINK = "[...document.querySelectorAll('a')].find((a) => a.textContent.trim() === 'Response')"
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
-def open_in(tab: Page, mode: str, address: str, height: int, ready: str) -> None:
+def open_in(tab: Page, mode: str, address: str, height: int, ready: str, *, of_ours: bool = True) -> None:
     """Open a page in a mode of Airflow."""
     tab.command("Emulation.setDeviceMetricsOverride", width=1280, height=height, deviceScaleFactor=1.25, mobile=False)
     tab.open(address)
-    tab.wait_for("document.querySelector('.responses-ui')")
+    tab.wait_for("document.querySelector('.responses-ui')" if of_ours else ready)
     tab.run(f"localStorage.setItem('theme', {mode!r})")
     tab.open(address)
     tab.wait_for(ready)
@@ -47,5 +48,7 @@ def test_screenshots(admin: Page, airflow: Any) -> None:
         admin, "light", f"{airflow.task_page(*SINGLE)}/plugin/responses", 860, "document.querySelector('table caption')"
     )
     save(admin, "task-tab")
+    open_in(admin, "light", f"{airflow.task_page(*SINGLE)}/details", 420, LINK, of_ours=False)
+    save(admin, "task-links")
     open_in(admin, "light", airflow.standalone(*ENRICHMENT), 520, "document.querySelector('[role=progressbar]')")
     save(admin, "task-progress")

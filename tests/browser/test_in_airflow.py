@@ -133,6 +133,21 @@ def test_links_lead_to_airflows_pages(admin, airflow):
     assert "404" not in admin.run("document.title")
 
 
+def test_a_task_links_to_its_generation_and_before_airflow_3_4_to_its_page(admin, airflow):
+    admin.open(f"{airflow.task_page(*SINGLE)}/details")
+    link = "[...document.querySelectorAll('a')].find((a) => a.textContent.trim() === {!r})"
+    response = link.format("Response")
+    admin.wait_for(response)
+
+    assert admin.run(f"{response}.href").startswith("https://openrouter.ai/")
+    assert "gen-1790000000-abcDEF" in admin.run(f"{response}.href")
+    if not AIRFLOW_V_3_4_PLUS:
+        admin.wait_for(link.format("Responses"))
+        admin.open(admin.run(f"{link.format('Responses')}.href"))
+        admin.wait_for("document.querySelector('.responses-ui .facts')")
+        assert "$0.000031" in text(admin)
+
+
 def test_a_user_sees_nothing_of_a_dag_that_is_not_theirs(tab, airflow):
     log_in(tab, airflow, VISITOR)
     tab.open(airflow.address + PAGE)

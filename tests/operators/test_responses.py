@@ -95,10 +95,10 @@ class TestValues:
         caplog.set_level("INFO")
         text = perform(ask(input="purple elephants"), context())
         logged = caplog.text + "".join(capfd.readouterr())  # Airflow 3 logs past the root logger
-        (line,) = {line.partition("Response ")[2] for line in logged.splitlines() if "Response " in line}
+        (line,) = {line.partition("Response: ")[2] for line in logged.splitlines() if "Response: " in line}
         assert MODEL in line
-        assert "cost $" in line
-        assert "sends 1" in line
+        assert "cost=$" in line
+        assert "sends=1" in line
         assert "purple" not in logged
         assert text not in logged
 

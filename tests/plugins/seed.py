@@ -157,7 +157,8 @@ def add_task_instances(rows: Sequence[Mapping[str, Any]], *, dag_ids: Sequence[s
 
     :param rows: of task instances: ``dag_id``, ``task_id``, ``run_id``, ``map_index``, ``operator``, ``started``,
         ``ended`` and, unless None, ``usage``; optional: ``state``, ``try_number``, ``custom_operator_name``,
-        ``return_value``, ``key`` (of the XCom, in place of ``usage``), ``archived``, ``progress``.
+        ``return_value``, ``key`` (of the XCom, in place of ``usage``), ``links`` (addresses by XCom key), ``archived``,
+        ``progress``.
     """
     from airflow.utils.session import create_session
 
@@ -305,7 +306,9 @@ def _add_instances(rows: Sequence[Mapping[str, Any]], run_ids: dict[tuple[str, s
     for row in rows:
         ti_id = uuid7(row["started"])
         instances.append(_instance(row, ti_id, is_3_4=is_3_4))
-        for key, value in ((row.get("key", "usage"), row["usage"]), ("return_value", row.get("return_value"))):
+        values = {row.get("key", "usage"): row["usage"], "return_value": row.get("return_value")}
+        values |= row.get("links", {})
+        for key, value in values.items():
             if value is None:
                 continue
             of_run = {
