@@ -26,6 +26,7 @@ ResponsesError
     TransportError                        no response arrived (connect, read, timeout); retryable
     RequestCancelledError                 the task was killed during the call
     BudgetExceededError                   a limit that the user set is used up
+    ToolError                             the loop of a task with tools cannot go on
     TooManyFailuresError                  more rows of a table failed than allowed
     BatchError                            a batch failed, is overdue or gone, or may exist without a record
     SourceError                           the source of a table cannot be read; retryable
@@ -74,6 +75,7 @@ __all__ = [
     "StreamInterruptedError",
     "TooManyFailuresError",
     "TooManyRequestsResponseError",
+    "ToolError",
     "TransportError",
     "UnauthorizedResponseError",
     "UnprocessableEntityResponseError",
@@ -376,6 +378,21 @@ class RequestCancelledError(ResponsesError):
 
 class BudgetExceededError(ResponsesError):
     """A limit that the user set is used up."""
+
+
+class ToolError(ResponsesError):
+    """
+    The loop of a task with tools cannot go on; see ``reason``.
+
+    :param tool: name of the tool, if there is one.
+    :param reason: ``fatal`` (the tool raised an error that is listed as fatal; retryable), ``interrupted`` (an attempt
+        was killed while the tool ran), ``max_steps``, or ``deadline`` (retryable).
+    """
+
+    def __init__(self, message: str = "", *, tool: str | None = None, reason: str = "fatal", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.tool = tool
+        self.reason = reason
 
 
 class TooManyFailuresError(ResponsesError):

@@ -42,6 +42,7 @@ DOCUMENTED = (  # the modules with an `__all__`
     *("client", "content", "exceptions", "models", "sandbox", "testing"),
     *("decorators.responses", "hooks.responses", "operators.responses", "triggers.responses", "retry_policy"),
     "triggers.batches",
+    *("tools", "operators.sql_tool", "operators.tool_loop"),
     *("decorators.enrich", "enrich", "operators.base", "operators.budget", "operators.enrich", "operators.sql"),
 )
 FROM_3_3 = frozenset() if AIRFLOW_V_3_3_PLUS else frozenset({"airflow_provider_responses.retry_policy"})

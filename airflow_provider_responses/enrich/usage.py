@@ -60,6 +60,7 @@ def usage_of_enrichment(
         "maybe_truncated": progress.maybe_truncated > 0 if progress else None,
         "inconsistent": progress.inconsistent > 0 if progress else None,
         "repaired": progress.repaired > 0 if progress else None,
+        "steps": None,
         "requests": total.requests,
         "requests_cached": total.cached,
         "requests_failed": total.failed,

@@ -108,6 +108,8 @@ def reason_to_end_on_worker(task: Any, base: type) -> str | None:
     """Return why a worker must end a task; None if nothing is lost where the trigger ends it."""
     if not AIRFLOW_V_3_3_PLUS:
         return "Airflow is older than 3.3"
+    if task.tools is not None:
+        return "its tools run on a worker"
     if task.output_type is not None and encode_type(task.output_type) is None:
         return f"{type_text(task.output_type)} is defined in a DAG file, which the triggerer cannot import"
     return _lost_without_worker(task, base)
@@ -172,6 +174,8 @@ def _reason_of_operator(task: Any) -> str | None:
         return str(task.start_on_worker_reason)
     if task.history is not None or task.result == "conversation":
         return "it is part of a conversation, whose session begins on a worker"
+    if task.tools is not None:
+        return "its tools run on a worker"
     if task.max_cost is not None or task.budget is not None:
         return "its max_cost or budget is checked on a worker, before each send"
     return None

@@ -14,11 +14,11 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.links.task_instance import links_of_request
-from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.operators.files import read_request_files, reason_to_stay_on_worker, store_images_of
 from airflow_provider_responses.operators.history_argument import check_turn, note_history
+from airflow_provider_responses.operators.tool_loop import NEXT_STEP, ToolLoopOperator
 from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.conversation import continue_conversation, make_session_id
@@ -60,7 +60,7 @@ class _PerTask:
         return self._of_class if task is None else self._get(task)
 
 
-class ResponsesOperator(BaseResponsesOperator):
+class ResponsesOperator(ToolLoopOperator):
     """
     Send one Responses API request; push the response, and ``usage``, to XCom.
 
@@ -80,7 +80,7 @@ class ResponsesOperator(BaseResponsesOperator):
     :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker. Where Airflow
         (before 3.3.1) or the task does not allow it, a worker defers the task, and the log states the reason.
 
-    Other arguments: see :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
+    Other arguments: see :class:`ToolLoopOperator`, :class:`BaseResponsesOperator` and Airflow's ``BaseOperator``.
     """
 
     template_fields: Sequence[str] = (*TEMPLATE_FIELDS, "history", "files_root", "max_file_bytes", "output_path")
@@ -124,7 +124,6 @@ class ResponsesOperator(BaseResponsesOperator):
         self._request: TaskRequest | None = None  # of this attempt, once its templates are rendered
         self._killed = False
         self._generation_id: str | None = None  # for the link to it
-        self._started_at: float | None = None  # on the monotonic clock
         self._function_started_at: float | None = None  # of a decorated task, whose function runs before the request
         self._started_on_worker_reason: str | None = None
         with self._checking_arguments():
@@ -148,9 +147,10 @@ class ResponsesOperator(BaseResponsesOperator):
     def execute(self, context: Context) -> Any:
         """Send the request, or defer until the triggerer has sent it; see the class."""
         self._started_at, self._function_started_at = self._function_started_at or time.monotonic(), None
-        return self._send_or_defer(context)
+        self._begin_loop(context, self._idempotency_key(context))
+        return self._run_steps(context, lambda: self._send_or_defer(context))
 
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
+    def execute_complete(self, context: Context, event: Any = None, tool_loop: Mapping[str, Any] | None = None) -> Any:
         """Return the value of the response that the triggerer has received, or fail; see the class."""
         from airflow_provider_responses.task import payloads
 
@@ -160,9 +160,15 @@ class ResponsesOperator(BaseResponsesOperator):
             self._started_at -= time.time() - context["ti"].start_date.timestamp()
         if payloads.is_unsent(event):
             return self._send_or_defer(context)
+        return self._run_steps(context, lambda: self._complete(context, event, tool_loop))
+
+    def _complete(self, context: Context, event: Any, tool_loop: Mapping[str, Any] | None) -> Any:
+        from airflow_provider_responses.task import payloads
+
         idempotency_key, ledger = None, CostLedger(complete=False)
         try:
             received, idempotency_key = payloads.read_event(event)
+            idempotency_key = self._resume_loop(context, event, idempotency_key, tool_loop)
             ledger = self._ledger(context, idempotency_key)
             ledger.ambiguous = max(0, ledger.ambiguous - 1)  # the send of the triggerer, whose outcome is known now
             self._spending = SpendingCheck.of(self, context)
@@ -186,9 +192,11 @@ class ResponsesOperator(BaseResponsesOperator):
         ledger = self._ledger(context, idempotency_key)
         trigger, self._tracing = None, telemetry.tracing_of(context["ti"])
         try:
-            self._check(rendered=True)
-            self._spending = SpendingCheck.of(self, context)
-            self._request = request = self._task_request(idempotency_key)
+            if (request := self._loop_request) is None:
+                self._check(rendered=True)
+                self._spending = SpendingCheck.of(self, context)
+                self._request = request = self._task_request(idempotency_key)
+            request = self._next_step(request)
             if self.deferrable and (reason := reason_to_stay_on_worker(self, request)):
                 self.log.info("Not deferred: %s", reason)
             elif self.deferrable:
@@ -201,7 +209,9 @@ class ResponsesOperator(BaseResponsesOperator):
         if trigger is not None:
             if self._spending is not None:
                 self._store_spent(context, idempotency_key, ledger, in_flight=1)
-            self.defer(trigger=trigger, method_name="execute_complete")
+            tool_loop = self._deferred_loop()
+            kwargs = None if tool_loop is None else {"tool_loop": tool_loop}
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs)
         return self._end(context, idempotency_key, ledger, outcome)
 
     def _check(self, *, rendered: bool = False) -> None:
@@ -229,7 +239,10 @@ class ResponsesOperator(BaseResponsesOperator):
     def _hook(self) -> ResponsesHook:
         from airflow_provider_responses.hooks.responses import ResponsesHook
 
-        return ResponsesHook(self.conn_id)
+        if self._loop is None:
+            return ResponsesHook(self.conn_id)
+        self._loop_hook = self._loop_hook or ResponsesHook(self.conn_id)
+        return self._loop_hook
 
     def _send(self, request: TaskRequest, ledger: CostLedger, received: Outcome | None = None) -> Outcome:
         """
@@ -251,7 +264,7 @@ class ResponsesOperator(BaseResponsesOperator):
         span = start_request_span(self._tracing, prepared, base_url=config.base_url, is_openrouter=config.is_openrouter)
         exchange = Exchange(request, options, span=span)
         outcome = exchange.receive(received.response) if received and received.response else None
-        with hook.get_conn(options=options, own_connections=True) as client:
+        with self._open_client(hook, options) as client:
             self._client = client
             if self._killed:  # `on_kill` ran before there was a client
                 client.cancel()
@@ -282,7 +295,7 @@ class ResponsesOperator(BaseResponsesOperator):
         from airflow_provider_responses.task import payloads
 
         self._check(rendered=True)
-        request = self._task_request(idempotency_key)
+        request = self._as_step(self._task_request(idempotency_key))
         if (fields := payloads.read_fields(event)) is not None:
             request = replace(request, fields=fields)
         self._request = request
@@ -300,7 +313,11 @@ class ResponsesOperator(BaseResponsesOperator):
             return self._send(request, ledger, received)
 
     def _end(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> Any:
-        """Push ``usage``; then return the value of the outcome, or fail the task."""
+        """Push ``usage``; then return the value of the outcome, or fail the task. In a loop, a step may follow."""
+        ended = self._finish_step(context, idempotency_key, ledger, outcome)
+        if ended is None:
+            return NEXT_STEP
+        outcome = ended
         self._push_usage(context, idempotency_key, ledger, outcome)
         if outcome.error is not None:
             self._fail(outcome.error)
@@ -316,7 +333,7 @@ class ResponsesOperator(BaseResponsesOperator):
         return value
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
-        usage = ledger.usage(outcome, prompt_fingerprint(self._request))
+        usage = ledger.usage(outcome, self._loop_fingerprint or prompt_fingerprint(self._request))
         self._generation_id = usage["generation_id"]
         ledger.note_ambiguous(outcome)
         if outcome.response is not None or self._spending is not None:
@@ -325,7 +342,7 @@ class ResponsesOperator(BaseResponsesOperator):
             self.log.info("%s", log_line(outcome.response, usage))
         telemetry.emit_request(usage, outcome, context["ti"])
         if self.do_xcom_push:
-            context["ti"].xcom_push(key=USAGE_KEY, value=usage)
+            context["ti"].xcom_push(key=USAGE_KEY, value=self._with_steps(usage, outcome))
 
     def _store_spent(
         self, context: Context, idempotency_key: str | None, ledger: CostLedger, *, in_flight: int = 0
@@ -351,6 +368,8 @@ class ResponsesOperator(BaseResponsesOperator):
 
     def _ledger(self, context: Context, idempotency_key: str | None) -> CostLedger:
         """Return the ledger with the costs of earlier attempts, as far as they are stored."""
+        if self._loop_ledger is not None:
+            return self._loop_ledger
         store = context.get("task_state_store")
         stored: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
         is_mine = bool(stored) and stored.get("idempotency_key") == idempotency_key
@@ -381,12 +400,13 @@ class ResponsesOperator(BaseResponsesOperator):
             # Airflow ends the deferral with its own timeout, and no worker would read the response.
             seconds = min(seconds, left - execution_mode.RESUME_SECONDS)
         end_reason = execution_mode.reason_to_end_on_worker(self, ResponsesOperator)
+        is_for_worker = self._spending is not None or self._loop is not None
         wait, now = min_deferral(), time.time()
         arguments = payloads.DeferredArguments(
             conn_id=self.conn_id,
             task_request=request,
-            # Only a worker can check the limits before it sends the request again.
-            output_type_path=None if self._spending is not None else encode_type(request.output_type),
+            # Only a worker can check the limits before it sends the request again, and run tools.
+            output_type_path=None if is_for_worker else encode_type(request.output_type),
             options=options,
             do_xcom_push=self.do_xcom_push,
             spent=ledger.spent,

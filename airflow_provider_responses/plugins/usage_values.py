@@ -93,6 +93,9 @@ def clean_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     for names, read in ((TEXTS, text), (COUNTS, count), (COSTS, cost_of), (FLAGS, _flag)):
         found |= {name: read(usage[name]) for name in names if name in usage}
     found["sends"] = [_send(it) for it in usage.get("sends", []) if isinstance(it, Mapping)]
+    if "steps" in usage:
+        steps = usage["steps"]
+        found["steps"] = [_step(it) for it in steps if isinstance(it, Mapping)] if isinstance(steps, list) else None
     if is_enrichment:
         failures, models = usage.get("failures"), usage.get("models")
         found["failures"] = counts_by_name(failures)
@@ -105,6 +108,21 @@ def clean_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
             for it in (models if isinstance(models, list) else [])
             if isinstance(it, Mapping)
         ]
+    return found
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request of a task with tools, and the calls that its response requested."""
+    found: dict[str, Any] = {}
+    for names, read in ((TEXTS, text), (COUNTS, count), (COSTS, cost_of), (FLAGS, _flag)):
+        found |= {name: read(step[name]) for name in names if name in step}
+    sends, calls = step.get("sends"), step.get("calls")
+    found["sends"] = [_send(it) for it in sends if isinstance(it, Mapping)] if isinstance(sends, list) else []
+    found["calls"] = [
+        {"name": text(it.get("name")), "status": text(it.get("status")), "seconds": number(it.get("seconds"))}
+        for it in (calls if isinstance(calls, list) else [])
+        if isinstance(it, Mapping)
+    ]
     return found
 
 

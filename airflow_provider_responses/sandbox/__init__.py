@@ -24,6 +24,7 @@ Models: any ``vendor/name`` responds, for the price in ``state/prices.py`` or th
 ``sandbox/failed-<error_type>``       a 200 that failed, for example ``sandbox/failed-rate_limit_exceeded``
 ``sandbox/incomplete``                a cut-off response; ``sandbox/incomplete-content_filter`` likewise
 ``sandbox/refusal``                   a refusal
+``sandbox/calls-<number>``            function calls, until the input holds that number of results
 ``sandbox/drop``, ``sandbox/hang``    no response: the connection is closed, or stays open in silence
 ``sandbox/truncate``, ``sandbox/cut``  half a response: ends cleanly, or by closing the connection
 ``sandbox/stall``                     half a response, and then silence
@@ -47,6 +48,8 @@ step. The fields of a step are all optional; ``{}`` is an ordinary response:
 - ``late``: ``true`` moves these four from half way to just before the end
 - ``error_event``: ``error`` (flat), ``error-object`` or ``response.error`` half way; with ``error_type`` and
   ``message``. A call that is not streamed gets a 200 with nothing but ``error``
+- ``calls``: a list of function calls, such as ``{"name": "charge", "arguments": {"order": 7}}`` (``arguments`` may be
+  any text); or a number: functions are called until the input holds that number of results; then a text follows
 - ``text``: the response's text; ``delay``: seconds before the response; ``chunk_delay``: seconds between deltas
 - ``keep_alive``: seconds between signs of life while the call waits: comments, or white space before a body
 - ``split``: bytes of each piece in which the body is sent

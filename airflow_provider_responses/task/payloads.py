@@ -318,6 +318,8 @@ def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mappin
     response = outcome.response
     if outcome.error is None and response and len(text or "") > MAX_EVENT_BYTES and _can_be_fetched(response):
         text = None
+    # The next request of a task with tools begins with the input of this one.
+    is_needed = text is None or outcome.unparsed or (response is not None and bool(response.function_calls))
     return Event(
         version=EVENT_VERSION,
         idempotency_key=idempotency_key,
@@ -327,7 +329,7 @@ def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mappin
         usage=_tokens_and_cost(response) if response else None,
         error=type(outcome.error).__name__ if outcome.error else None,
         outcome=text,
-        request=encode_fields(fields) if fields is not None and (text is None or outcome.unparsed) else None,
+        request=encode_fields(fields) if fields is not None and is_needed else None,
     )
 
 

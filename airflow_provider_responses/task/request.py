@@ -50,6 +50,7 @@ class TaskRequest:
     :param idempotency_key: see ``task.idempotency``; None for a request outside of a task.
     :param contents: of files, by the text that stands for each in ``fields``.
     :param input_with_paths: the input with the paths of files in place of these texts, for a conversation.
+    :param runs_tools: whether the task runs the function calls of the response, which then is not its last one.
     """
 
     fields: Mapping[str, Any]
@@ -65,6 +66,7 @@ class TaskRequest:
     idempotency_key: str | None = None
     contents: Mapping[str, Content] = field(default_factory=dict, repr=False)
     input_with_paths: Sequence[Any] | None = field(default=None, repr=False)
+    runs_tools: bool = False
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
         """
@@ -115,6 +117,10 @@ class TaskRequest:
             and error.response is not None
         )
 
+    def requests_calls(self, response: Response) -> bool:
+        """Whether the task must run function calls of a response before there is a last one."""
+        return self.runs_tools and response.status != "incomplete" and bool(response.function_calls)
+
     def read(self, response: Response) -> Outcome:
         """
         Return the outcome of a response; its value is plain JSON types.
@@ -123,6 +129,8 @@ class TaskRequest:
         """
         from airflow_provider_responses.models.output import read_output
 
+        if self.requests_calls(response):
+            return Outcome(response=response)
         parsed, invalid = None, None
         if self.output_type is not None:
             try:

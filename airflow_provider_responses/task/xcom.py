@@ -16,6 +16,7 @@ from airflow_provider_responses.exceptions import (
     ConfigurationError,
     RequestValidationError,
     ResponsesError,
+    ToolError,
     VersionMismatchError,
 )
 
@@ -50,6 +51,37 @@ class Send(TypedDict):
     wait: float | None
 
 
+class StepCall(TypedDict):
+    """
+    A call of a tool.
+
+    ``status`` is succeeded, failed, unknown_tool or invalid_arguments; null without a result. ``seconds`` is null if
+    the tool did not run in this attempt.
+    """
+
+    name: str
+    status: str | None
+    seconds: float | None
+
+
+class Step(TypedDict):
+    """One request of a task with tools, and the calls that its response requested."""
+
+    response_id: str | None
+    generation_id: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost: float | None
+    cost_this_attempt: float | None
+    cached: bool | None
+    sends: list[Send]
+    calls: list[StepCall]
+
+
 class UsageXCom(TypedDict):
     """The XCom ``usage`` of one attempt of a task. Unknown is null, never 0. Later versions may add fields."""
 
@@ -74,6 +106,7 @@ class UsageXCom(TypedDict):
     maybe_truncated: bool | None
     inconsistent: bool | None
     repaired: bool | None
+    steps: list[Step] | None
 
 
 class ModelUsage(TypedDict):
@@ -155,6 +188,7 @@ def usage_of(
         "maybe_truncated": None if response is None else response.maybe_truncated,
         "inconsistent": None if response is None else response.inconsistent,
         "repaired": None if response is None else repaired,
+        "steps": None,
     }
 
 
@@ -215,7 +249,7 @@ def _status(response: Response | None, error: ResponsesError | None, *, invalid:
 
 
 def _was_sent(error: ResponsesError) -> bool:
-    unsent = (BudgetExceededError, ConfigurationError, RequestValidationError, VersionMismatchError)
+    unsent = (BudgetExceededError, ConfigurationError, RequestValidationError, ToolError, VersionMismatchError)
     return not isinstance(error, unsent)
 
 

@@ -69,6 +69,17 @@ BATCHED = (
     "marked_failed",
 )
 OPENAI_BATCHED = ("marked_failed", "cleared")  # of a server that can cancel batches
+# Of a loop of tools: the point at which its first attempt is killed, and what follows for a call without a record.
+TOOLS = (
+    "before_send",
+    "after_send",
+    "before_record",
+    "in_call_repeat",
+    "in_call_fail",
+    "after_record",
+    "deferred",
+    "cleared",
+)
 LOOPED = ("looped",) if AIRFLOW_V_3_4_PLUS else ()
 ITERATIONS = 3
 
@@ -231,6 +242,87 @@ for name in {dag_ids!r}:
 """
 
 
+TOOL_STEPS = 5
+DEFERRED_TOOL_STEPS = 3  # each waits for min_deferral
+# The first attempt of a task ends in its own SIGKILL, in step 3, at the point that its name says.
+TOOL_FILE = """
+import datetime
+import os
+import signal
+from pathlib import Path
+
+from airflow.sdk import DAG, get_current_context
+
+from airflow_provider_responses.client import ResponsesClient
+from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.tools import IdempotencyKey
+from airflow_provider_responses.tools.records import Records
+
+KILLED_IN = 3
+
+
+def killed_at_call(number, original, *, before):
+    calls = []
+
+    def call(*args, **kwargs):
+        calls.append(args)
+        if before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if not before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return call
+
+
+def charge(order: int, key: IdempotencyKey) -> str:
+    "Charge an order."
+    context = get_current_context()
+    path = Path(__file__).with_suffix("." + context["dag"].dag_id)
+    with path.open("a") as file:
+        file.write(f"{{order}} {{key}}\\n")
+    if "in_call" in path.suffix and context["ti"].try_number == 1 and path.read_text().count("\\n") == KILLED_IN:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"charged {{order}}"
+
+
+class KilledOnce(ResponsesOperator):
+    def execute(self, context):
+        if context["ti"].try_number == 1:
+            if "before_send" in self.dag_id:
+                ResponsesClient.send = killed_at_call(KILLED_IN, ResponsesClient.send, before=True)
+            elif "after_send" in self.dag_id:
+                ResponsesClient.send = killed_at_call(KILLED_IN, ResponsesClient.send, before=False)
+            elif "before_record" in self.dag_id:
+                Records.set_step = killed_at_call(KILLED_IN, Records.set_step, before=True)
+            elif "after_record" in self.dag_id:
+                Records.set_result = killed_at_call(KILLED_IN, Records.set_result, before=False)
+        return super().execute(context)
+
+    def execute_complete(self, context, event=None, **kwargs):
+        if "deferred" in self.dag_id and len(kwargs["tool_loop"]["steps"]) == KILLED_IN - 1:
+            died = Path(__file__).with_suffix("." + self.dag_id + "_died")
+            if not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute_complete(context, event, **kwargs)
+
+
+for name in {dag_ids!r}:
+    with DAG(name, schedule=None, default_args={{"retries": 2, "retry_delay": datetime.timedelta(seconds=1)}}):
+        KilledOnce(
+            task_id="{task}",
+            conn_id=name,
+            model="sandbox/calls-{deferred_steps}" if "deferred" in name else "sandbox/calls-{steps}",
+            input="charge all orders",
+            tools=[charge],
+            deferrable="deferred" in name,
+            on_interrupted_tool="repeat" if "repeat" in name else "fail",
+        )
+"""
+
+
 @dataclass
 class Case:
     """A DAG with one task, its sandbox, and its one run."""
@@ -300,7 +392,7 @@ def case_names() -> Sequence[tuple[str, str]]:
     names = [(mode, name) for mode in MODES for name in SINGLE_REQUESTS + LOOPED]
     names += [("worker", name) for name in (*KILLS, APPROVAL)]
     names += [("batches", name) for name in BATCHED] + [("openai_batches", name) for name in OPENAI_BATCHED]
-    names += [("enrich", name) for name in ENRICHED]
+    names += [("enrich", name) for name in ENRICHED] + [("tools", name) for name in TOOLS]
     names += [("from_trigger", CLEARED_WAITING)]
     return names + [(mode, name) for mode in IN_TRIGGERER for name in TRIGGERER_KILLS + RESUMES]
 
@@ -346,6 +438,9 @@ def cases() -> Iterator[dict[tuple[str, str], Case]]:
             dag_ids=enriched, task=TASK, rows=ROWS, folder=deployment.home / "enriched", at_once=AT_ONCE
         )
         deployment.write_dag("enrich", source, *enriched)
+        tools = [dag_id for (mode, _), dag_id in dag_ids.items() if mode == "tools"]
+        source = TOOL_FILE.format(dag_ids=tools, task=TASK, steps=TOOL_STEPS, deferred_steps=DEFERRED_TOOL_STEPS)
+        deployment.write_dag("tools", source, *tools)
         batched = [dag_id for (mode, _), dag_id in dag_ids.items() if mode.endswith("batches")]
         deployment.write_dag("batches", batch_dags(batched, deployment.home), *batched)
         yield {names: Case(dag_ids[names], deployment, sandbox) for names, sandbox in sandboxes.items()}

@@ -73,6 +73,22 @@ def test_a_request_reports_its_tokens_cost_and_time_once(perform, stats, respons
     assert timedelta(0) < seconds < timedelta(minutes=2)
 
 
+@pytest.mark.parametrize("mode", ["worker", "deferred"])
+def test_each_request_of_a_task_with_tools_is_counted_once(mode, monkeypatch, stats, responses_sandbox):
+    def charge(order: int) -> int:
+        """Charge."""
+        return order
+
+    ti = TaskInstance()
+    performer(mode, monkeypatch)(ask(model="sandbox/calls-2", tools=[charge]), context(ti))
+
+    usage = ti.xcoms["usage"]
+    assert stats.counts["responses.requests"] == stats.counts["responses.sends"] == len(usage["steps"]) == 3
+    assert stats.counts["responses.input_tokens"] == usage["input_tokens"]
+    assert stats.counts["responses.cost_microdollars"] == sum(round(step["cost"] * 1e6) for step in usage["steps"])
+    assert len(stats.times["responses.duration"]) == 3
+
+
 def test_resends_are_counted_by_their_cause_and_invalid_responses_are_paid(perform, stats, responses_sandbox):
     responses_sandbox.script({"status": 429, "retry_after": 0.01}, {"text": "neither"})
     ti = TaskInstance()

@@ -46,6 +46,26 @@ def test_every_attribute_of_the_conventions_has_a_name_that_they_know():
     assert ours <= known
 
 
+@pytest.mark.parametrize("mode", ["worker", "deferred"])
+def test_each_request_of_a_task_with_tools_has_a_span(mode, monkeypatch, spans, responses_sandbox):
+    def charge(order: int) -> int:
+        """Charge."""
+        return order
+
+    perform, ti = performer(mode, monkeypatch), TaskInstance()
+    perform(ask(model="sandbox/calls-2", tools=[charge]), context(ti))
+
+    found = spans.ours
+    assert [span.attributes["gen_ai.response.id"] for span in found] == [
+        step["response_id"] for step in ti.xcoms["usage"]["steps"]
+    ]
+    assert [span.attributes["gen_ai.response.finish_reasons"] for span in found] == [
+        ("tool_call",),
+        ("tool_call",),
+        ("stop",),
+    ]
+
+
 def test_a_request_has_one_span_with_its_model_tokens_and_cost(perform, spans, responses_sandbox):
     ti = TaskInstance()
     perform(ask(request={"temperature": 0.5, "max_output_tokens": 200}), context(ti))

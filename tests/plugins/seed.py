@@ -68,6 +68,7 @@ def usage_of_request(**changes: Any) -> dict[str, Any]:
         "maybe_truncated": False,
         "inconsistent": False,
         "repaired": False,
+        "steps": None,
     } | changes
 
 

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from airflow_provider_responses.enrich.model_counts import ModelCounts
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.usage import usage_of_enrichment as pushed_by_enrichment
+from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.plugins.spend import Filters, Spend, SpendRow
 from airflow_provider_responses.plugins.usage_values import clean_usage, cost_of, count, is_usage, parts_of
 from airflow_provider_responses.task.cost import CostLedger
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.xcom import EnrichmentUsageXCom, UsageXCom
+from airflow_provider_responses.tools.usage import step_usage, sum_steps
 from tests.plugins.seed import usage_of_enrichment, usage_of_request
 from tests.usage import check_xcom
 
@@ -127,6 +129,15 @@ class TestPushed:
         assert is_usage(usage)
         assert clean_usage(usage) == usage
         assert set(usage) == set(UsageXCom.__annotations__)
+
+    def test_the_steps_of_a_task_with_tools(self):
+        outcome = Outcome(response=Response(raw={"id": "resp_1", "model": "a", "usage": {"cost": 0.5}}))
+        usage = CostLedger().usage(outcome, "5f2b0a9c1d3e4f60")
+        step = step_usage(usage, outcome) | {"calls": [{"name": "charge", "status": "failed", "seconds": 0.25}]}
+        summed_up = sum_steps(usage, [step], outcome)
+        check_xcom("usage", summed_up)
+        assert clean_usage(summed_up) == summed_up
+        assert clean_usage(summed_up | {"steps": [step | {"calls": 7, "cost": "x"}, 7]})["steps"][0]["calls"] == []
 
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(

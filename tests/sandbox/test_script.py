@@ -271,6 +271,39 @@ def test_text_sets_the_output(http, sandbox):
     assert output_text(http.post("/responses", json=HELLO).json()) == "Forty-two"
 
 
+CHARGE = {"type": "function", "name": "charge", "parameters": {"type": "object", "properties": {}}, "strict": None}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_calls_are_those_of_the_step(http, sandbox, api, stream):
+    sandbox.script({"calls": [{"name": "charge", "arguments": {"order": 7}}, {"name": "other", "arguments": "{"}]})
+    response = http.post("/responses", json=HELLO | {"tools": [CHARGE], "stream": stream})
+    body = _final(response, api, "response.completed") if stream else response.json()
+    api.check(body, "OpenResponsesResult")
+    assert [(item["name"], item["arguments"]) for item in body["output"]] == [
+        ("charge", '{"order": 7}'),
+        ("other", "{"),
+    ]
+
+
+@pytest.mark.parametrize("by", ["script", "model"])
+def test_functions_are_called_until_the_input_holds_that_number_of_results(http, sandbox, by):
+    request = HELLO | {"tools": [CHARGE], "input": [{"role": "user", "content": "charge it"}]}
+    if by == "script":
+        sandbox.script({"calls": 2, "times": 3})
+    else:
+        request["model"] = "sandbox/calls-2"
+    kinds = []
+    for number in range(3):
+        (item,) = http.post("/responses", json=request).json()["output"]
+        kinds.append(item["type"])
+        request["input"] = [*request["input"], item]
+        if number < 2:
+            result = {"type": "function_call_output", "call_id": item["call_id"], "output": "done"}
+            request["input"] = [*request["input"], result]
+    assert kinds == ["function_call", "function_call", "message"]
+
+
 def test_steps_are_used_in_order_and_as_often_as_their_times(http, sandbox):
     steps = [{"status": 429, "times": 2}, {}, {"text": "last"}]
     response = http.post(f"{sandbox.url}/_sandbox/script", json=steps)
@@ -305,6 +338,7 @@ def test_a_call_without_a_key_uses_no_step(sandbox, http):
         ({"error_event": "failed"}, "error_event"),
         ({"keep_alive": 0}, "keep_alive"),
         ({"split": 0}, "split"),
+        ({"calls": [{"arguments": {}}]}, "calls"),
         ("drop", "step 0"),
     ],
 )

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_responses.sandbox.model.request_text import request_text
 
 Tool = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ScriptedCall:
+    """
+    A function call of a script.
+
+    :param arguments: a text is sent as it is, also if it is no JSON.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] | str
+
+    @property
+    def arguments_text(self) -> str:
+        """The arguments as they are sent."""
+        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
 
 
 def functions_to_call(body: Mapping[str, Any]) -> list[Tool]:
@@ -31,6 +50,19 @@ def functions_to_call(body: Mapping[str, Any]) -> list[Tool]:
     text = request_text(body)
     called = _tools_named_in(text, tools) or [_best_match(text, tools)]
     return called[:1] if body.get("parallel_tool_calls") is False else called
+
+
+def count_results(items: Any) -> int:
+    """Return the number of results of functions in an input."""
+    return sum(item.get("type") == "function_call_output" for item in items) if isinstance(items, list) else 0
+
+
+def before_first_call(items: Any) -> Any:
+    """Return an input without its function calls and all that follows them."""
+    if not isinstance(items, list):
+        return items
+    calls = (position for position, item in enumerate(items) if item.get("type") == "function_call")
+    return items[: next(calls, len(items))]
 
 
 def _holds_function_output(items: Any) -> bool:

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from airflow_provider_responses.sandbox.model.function_choice import functions_to_call
+from airflow_provider_responses.sandbox.model.function_choice import (
+    ScriptedCall,
+    before_first_call,
+    count_results,
+    functions_to_call,
+)
 from airflow_provider_responses.sandbox.model.request_text import request_text
 from airflow_provider_responses.sandbox.model.schema_instances import make_instance
 from airflow_provider_responses.sandbox.model.sentences import sentence, title
@@ -34,6 +39,8 @@ class Directions:
     """Changes to the generation that the request alone would bring; by default none."""
 
     text: str | None = None
+    calls: tuple[ScriptedCall, ...] = ()
+    call_results: int | None = None  # the number of results in the input, before which functions are called
     refusal: str | None = None
     incomplete: str | None = None  # the reason
     failure: Failure | None = None
@@ -91,7 +98,7 @@ def generate(body: Mapping[str, Any], directions: Directions) -> Generation:
     reasoning = _reasoning(body)
     if directions.refusal is not None:
         return Generation(parts=(*reasoning, Part(kind="refusal", content=directions.refusal)))
-    parts = (*reasoning, *_output(body, directions.text))
+    parts = (*reasoning, *_output(body, directions))
     halved = (*parts[:-1], _half(parts[-1]))
     if directions.failure is not None:
         return Generation(parts=halved, failure=directions.failure)
@@ -100,9 +107,21 @@ def generate(body: Mapping[str, Any], directions: Directions) -> Generation:
     return _cut_at_limit(parts, body.get("max_output_tokens"))
 
 
-def _output(body: Mapping[str, Any], text: str | None) -> tuple[Part, ...]:
-    if text is not None:
-        return (Part(content=text),)
+def _output(body: Mapping[str, Any], directions: Directions) -> tuple[Part, ...]:
+    if directions.text is not None:
+        return (Part(content=directions.text),)
+    if directions.calls:
+        return tuple(
+            Part(kind="function_call", content=call.arguments_text, function=call.name) for call in directions.calls
+        )
+    if directions.call_results is not None:
+        known = count_results(body.get("input"))
+        if known >= directions.call_results:
+            return (Part(content=_output_text(body)),)
+        first = {**body, "input": before_first_call(body.get("input"))}
+        # A text of its own for each call, so that the arguments differ.
+        text = f"{request_text(first)} {known + 1}"
+        return tuple(_call(function, text) for function in functions_to_call(first))
     functions = functions_to_call(body)
     return tuple(_call(function, request_text(body)) for function in functions) or (Part(content=_output_text(body)),)
 

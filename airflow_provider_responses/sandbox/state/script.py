@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from airflow_provider_responses.sandbox.model.function_choice import ScriptedCall
 from airflow_provider_responses.sandbox.model.generation import Directions, Failure
 
 ErrorType = Literal[
@@ -118,6 +119,15 @@ class RepeatedStep(BaseModel):
 AnyStep = TypeVar("AnyStep", bound=RepeatedStep)
 
 
+class FunctionCall(BaseModel):
+    """One function call of a step."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    arguments: dict[str, Any] | str = Field(default_factory=dict)
+
+
 class Step(RepeatedStep):
     """The response of the sandbox to one call; the package's docstring describes each field."""
 
@@ -140,6 +150,7 @@ class Step(RepeatedStep):
     late: Literal[True] | None = None
     error_event: ErrorEvent | None = None
     text: str | None = None
+    calls: int | list[FunctionCall] | None = None
     delay: float | None = Field(None, ge=0)
     chunk_delay: float = Field(0.0, ge=0)
     keep_alive: float | None = Field(None, gt=0)
@@ -173,7 +184,13 @@ class Step(RepeatedStep):
         """Return the changes that the step makes to the output of the model."""
         error_type = self.failed or ((self.error_type or "server") if self.error_event else None)
         failure = Failure(error_type=error_type, message=self.message, event=self.error_event) if error_type else None
-        return Directions(text=self.text, refusal=self.refusal, incomplete=self.incomplete, failure=failure)
+        calls = self.calls
+        if isinstance(calls, list):
+            scripted = tuple(ScriptedCall(call.name, call.arguments) for call in calls)
+            return Directions(calls=scripted, refusal=self.refusal, incomplete=self.incomplete, failure=failure)
+        return Directions(
+            text=self.text, call_results=calls, refusal=self.refusal, incomplete=self.incomplete, failure=failure
+        )
 
 
 def error_status(error_type: str | None) -> int:
@@ -222,6 +239,8 @@ def _fields_of(name: str) -> dict[str, Any] | None:
     prefix, _, rest = name.partition("-")
     if name in KINDS:
         return {"kind": name}
+    if prefix == "calls" and rest.isdecimal():
+        return {"calls": int(rest)}
     if prefix == "error" and rest.isdecimal():
         return {"status": int(rest)}
     named = {"failed": "failed", "event": "error_event", "availability": "availability"}.get(prefix)
