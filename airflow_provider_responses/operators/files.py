@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_responses.content.parts import PATH, part_by_content, path_text
+from airflow_provider_responses.content.parts import BYTES, PATH, part_by_content, path_text
 from airflow_provider_responses.content.references import INPUT, find_references, has_references
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.paths import is_path, open_path
@@ -101,6 +101,8 @@ def read_request_files(task: Any, request: TaskRequest) -> TaskRequest:
         request = replace(request, stream=True)
     if not has_references(request.fields):
         return request
+    if task.result == "conversation":
+        _check_paths_alone(request.fields)
     from airflow_provider_responses.content.request_files import read_files
 
     filled = read_files(request.fields, file_reader(task))
@@ -112,6 +114,17 @@ def read_request_files(task: Any, request: TaskRequest) -> TaskRequest:
         input_with_paths=request.fields[INPUT],
         stream=stream,
     )
+
+
+def _check_paths_alone(fields: Mapping[str, Any]) -> None:
+    """Refuse bytes in a conversation, whose input goes to XCom."""
+    for place, part in find_references(fields):
+        if BYTES in part:
+            raise RequestValidationError(
+                f"{place} must be a file's path in a conversation, got bytes: the input goes to XCom, for the next "
+                f"turn. Write them to a file, and use from_path()",
+                fields=(place,),
+            )
 
 
 def reason_to_stay_on_worker(task: Any, request: TaskRequest) -> str | None:

@@ -27,15 +27,29 @@ def note_history(history: Any) -> None:
             "whole response can be continued: set result='response' on that task",
             fields=("history",),
         )
+    _check_images(task)
     task.result = "conversation"
+
+
+def _check_images(task: Any) -> None:
+    """Refuse to move the images of a continued response: the next request needs them, and its XCom would lack them."""
+    if getattr(task, "output_path", None) is not None:
+        raise RequestValidationError(
+            f"output_path: the response of task {show(task.task_id)} is the history of another task, which needs its "
+            "images, and output_path moves them to files. Remove output_path, or do not continue this task: give the "
+            "next one the files, with InputImage.from_path()",
+            fields=("output_path",),
+        )
 
 
 def check_turn(task: Any) -> None:
     """
-    Check that a task with a history has an input.
+    Check that a task with a history has an input, and that its own response can be continued if it has to.
 
-    :raises RequestValidationError: if it has none.
+    :raises RequestValidationError: if not.
     """
+    if task.result == "conversation":
+        _check_images(task)
     if task.history is None or task.input is not None or "input" not in task.template_fields:
         return
     if not isinstance(task.request or {}, Mapping) or "input" not in (task.request or {}):

@@ -121,6 +121,7 @@ class ResponsesOperator(ToolLoopOperator):
         self.deferrable = deferrable or start_from_trigger
         self._client: ResponsesClient | None = None
         self._tracing: Tracing | None = None
+        self._prompt_fingerprint: str | None = None  # of a request that the triggerer has sent
         self._request: TaskRequest | None = None  # of this attempt, once its templates are rendered
         self._killed = False
         self._generation_id: str | None = None  # for the link to it
@@ -165,7 +166,7 @@ class ResponsesOperator(ToolLoopOperator):
     def _complete(self, context: Context, event: Any, tool_loop: Mapping[str, Any] | None) -> Any:
         from airflow_provider_responses.task import payloads
 
-        idempotency_key, ledger = None, CostLedger(complete=False)
+        idempotency_key, ledger, received = None, CostLedger(complete=False), None
         try:
             received, idempotency_key = payloads.read_event(event)
             idempotency_key = self._resume_loop(context, event, idempotency_key, tool_loop)
@@ -175,7 +176,7 @@ class ResponsesOperator(ToolLoopOperator):
             self._tracing = telemetry.tracing_of(context["ti"])
             outcome = self._finish(event, idempotency_key, ledger, received)
         except ResponsesError as error:
-            outcome = Outcome(error=error)
+            outcome = replace(received or Outcome(), value=None, error=error)  # what has arrived is paid
         return self._end(context, idempotency_key, ledger, outcome)
 
     def on_kill(self) -> None:
@@ -298,7 +299,7 @@ class ResponsesOperator(ToolLoopOperator):
         request = self._as_step(self._task_request(idempotency_key))
         if (fields := payloads.read_fields(event)) is not None:
             request = replace(request, fields=fields)
-        self._request = request
+        self._request, self._prompt_fingerprint = request, event.get("prompt_fingerprint")
         if received is None:
             self.log.info("The response is too large for Airflow's database: fetching the cached one")
             return self._send(request, ledger)
@@ -333,7 +334,9 @@ class ResponsesOperator(ToolLoopOperator):
         return value
 
     def _push_usage(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> None:
-        usage = ledger.usage(outcome, self._loop_fingerprint or prompt_fingerprint(self._request))
+        usage = ledger.usage(
+            outcome, self._loop_fingerprint or self._prompt_fingerprint or prompt_fingerprint(self._request)
+        )
         self._generation_id = usage["generation_id"]
         ledger.note_ambiguous(outcome)
         if outcome.response is not None or self._spending is not None:

@@ -38,7 +38,8 @@ def continue_conversation(
     :raises RequestValidationError: if the history cannot be continued.
     """
     found = {**fields, "input": [*_items_of(history), *_as_items(fields.get("input"))]}
-    _check_calls(found["input"])
+    if fields.get("input") is not None:  # else a worker resumes a decorated task, whose request has been sent
+        _check_calls(found["input"])
     if is_openrouter:
         include = list(fields.get("include") or ())
         found["include"] = include if ENCRYPTED_REASONING in include else [*include, ENCRYPTED_REASONING]

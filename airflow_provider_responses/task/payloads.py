@@ -289,8 +289,8 @@ class Event(dict[str, Any]):
     The payload of a trigger's event: a plain dict whose ``repr`` in logs shows ids and costs, but no content.
 
     Keys: ``version``, ``response_id``, ``generation_id``, ``model``, ``usage``, ``error`` (the name of its class),
-    ``idempotency_key``, ``outcome`` (the rest as JSON text, None if a worker has to fetch the response) and ``request``
-    (the request's fields as JSON text, where a worker may have to send it again). An event of
+    ``idempotency_key``, ``prompt_fingerprint``, ``outcome`` (the rest as JSON text, None if a worker has to fetch the
+    response) and ``request`` (the request's fields as JSON text, where a worker may have to send it again). An event of
     :func:`write_unsent_event` has ``version`` and ``unsent`` alone.
     """
 
@@ -298,11 +298,18 @@ class Event(dict[str, Any]):
         return repr({name: value for name, value in self.items() if name not in {"outcome", "request"}})
 
 
-def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mapping[str, Any] | None = None) -> Event:
+def write_event(
+    outcome: Outcome,
+    *,
+    idempotency_key: str | None,
+    fields: Mapping[str, Any] | None = None,
+    prompt_fingerprint: str | None = None,
+) -> Event:
     """
     Return the event of an outcome. A large response is left out if OpenRouter is known to have it cached.
 
     :param fields: those of the request; a worker could make others, from a function or from the time.
+    :param prompt_fingerprint: of the request, for the same reason.
     """
     text: str | None = json.dumps(
         {
@@ -323,6 +330,7 @@ def write_event(outcome: Outcome, *, idempotency_key: str | None, fields: Mappin
     return Event(
         version=EVENT_VERSION,
         idempotency_key=idempotency_key,
+        prompt_fingerprint=prompt_fingerprint,
         response_id=_printable(response.id) if response else None,
         generation_id=_printable(response.generation_id) if response else None,
         model=_printable(response.model) if response else None,

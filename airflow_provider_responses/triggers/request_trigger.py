@@ -196,6 +196,7 @@ class RequestTrigger(ProviderTrigger):
             # Also where the rest cannot be read: a worker finds by it what earlier attempts have spent.
             idempotency_key=self.kwargs.get("idempotency_key") if request is None else request.idempotency_key,
             fields=None if request is None else request.fields,
+            prompt_fingerprint=prompt_fingerprint(request),
         )
         is_large = outcome.response is not None and len(outcome.response.output_text) > LARGE_TEXT
         return await asyncio.to_thread(write) if is_large else write()

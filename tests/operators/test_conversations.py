@@ -6,14 +6,17 @@ import datetime
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_responses.content import InputImage
+from airflow_provider_responses.decorators.responses import _ResponsesDecoratedOperator as responses_decorator
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators import execution_mode
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task.conversation import ENCRYPTED_REASONING
 from tests.airflow_fakes import TaskInstance, context
+from tests.execution_modes import first_event, revive, through_the_database
 from tests.operators.enrichments import enrich
 
 START = datetime.datetime(2026, 1, 1)
@@ -190,6 +193,84 @@ def test_a_response_that_took_another_route_can_be_continued(responses_sandbox):
     value = ask(result="conversation", input="About?").execute(context())
     ask(history=json.loads(json.dumps(value))).execute(context(TaskInstance(task_id="second")))
     assert [role for role, _ in texts(responses_sandbox.ledger[-1].body)] == ["user", "assistant", "user"]
+
+
+def resumed(make, ti):
+    """Run a deferrable task, and resume it by another object, as another process does."""
+    with pytest.raises(TaskDeferred) as deferred:
+        make().execute(context(ti))
+    event = first_event(revive(deferred.value.trigger, ti))
+    return make().execute_complete(context(ti), through_the_database(dict(event.payload)))
+
+
+def test_a_deferred_function_may_return_the_output_of_a_call(responses_sandbox):
+    history = response(CALL, input=[{"role": "user", "content": "x"}], session_id="s-1")
+
+    def make():
+        return responses_decorator(
+            task_id="ask", python_callable=lambda: [OUTPUT], model=MODEL, history=history, deferrable=True
+        )
+
+    ti = TaskInstance()
+    assert resumed(make, ti)
+    (entry,) = responses_sandbox.billed
+    assert [it.get("type") for it in entry.body["input"]] == [None, "function_call", "function_call_output"]
+    assert ti.xcoms["usage"]["cost"] == pytest.approx(entry.cost)
+
+
+def test_a_resumed_task_that_cannot_continue_still_has_its_cost(responses_sandbox, monkeypatch):
+    ti = TaskInstance()
+
+    def fail(*_, **__):
+        raise RequestValidationError("the DAG has changed")
+
+    def make():
+        task = ask(deferrable=True, history=[{"role": "user", "content": "x"}])
+        if responses_sandbox.billed:
+            monkeypatch.setattr(task, "_task_request", fail)
+        return task
+
+    with pytest.raises(AirflowFailException, match="the DAG has changed"):
+        resumed(make, ti)
+    (entry,) = responses_sandbox.billed
+    assert ti.xcoms["usage"]["cost"] == pytest.approx(entry.cost)
+
+
+def test_the_fingerprint_of_a_functions_prompt_is_the_same_deferred_and_on_a_worker(responses_sandbox):
+    found = {}
+    for text in ("one", "two"):
+        for deferrable in (True, False):
+
+            def make(text=text, deferrable=deferrable):
+                return responses_decorator(
+                    task_id="ask", python_callable=lambda: text, model=MODEL, deferrable=deferrable, stream=False
+                )
+
+            ti = TaskInstance()
+            if deferrable:
+                resumed(make, ti)
+            else:
+                make().execute(context(ti))
+            found[text, deferrable] = ti.xcoms["usage"]["prompt_fingerprint"]
+    assert found["one", True] == found["one", False]
+    assert found["two", True] == found["two", False]
+    assert found["one", True] != found["two", True]
+
+
+def test_bytes_are_no_part_of_a_conversation(responses_sandbox):
+    image = InputImage.from_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(AirflowFailException, match=r"input\.0\.content\.0 must be a file's path in a conversation"):
+        ask(result="conversation", input=[{"role": "user", "content": [image]}]).execute(context())
+    assert responses_sandbox.ledger == []
+
+
+def test_a_task_whose_images_are_moved_cannot_be_continued(tmp_path):
+    with DAG("turns", schedule=None, start_date=START):
+        first = ask("first", result="response", output_path=str(tmp_path))
+        with pytest.raises(RequestValidationError, match="which needs its images, and output_path moves them"):
+            ask("second", history=first.output)
+    with pytest.raises(RequestValidationError, match="Remove output_path, or do not continue this task"):
+        ask(result="conversation", output_path=str(tmp_path))
 
 
 def test_an_enrichment_has_no_conversation(tmp_path):
