@@ -144,18 +144,13 @@ class Tool:
         return made
 
     def _schema(self) -> tuple[dict[str, Any], bool]:
-        from pydantic import PydanticUserError
-
         from airflow_provider_responses.models.output import json_schema_format
 
         try:
-            return _without_title(json_schema_format(self._model)["schema"]), True
-        except RequestValidationError:
-            pass  # it may have a schema that is not strict
-        try:
-            return _without_title(self._model.model_json_schema()), False
-        except (PydanticUserError, AttributeError, TypeError) as error:
+            found = json_schema_format(self._model)
+        except RequestValidationError as error:
             raise self._without_schema(error) from error
+        return _without_title(found["schema"]), bool(found["strict"])
 
     def _without_schema(self, error: Exception) -> RequestValidationError:
         cause = str(error).splitlines()[0]
