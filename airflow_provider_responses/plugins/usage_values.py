@@ -68,7 +68,11 @@ def parts_of(usage: Mapping[str, Any]) -> list[Part]:
     given = [it for it in models if isinstance(it, Mapping)] if isinstance(models, list) else []
     status, provider = text(usage.get("status")), text(usage.get("provider"))
     if given:
-        return [_of_model(it, status) for it in given]
+        parts = [_of_model(it, status) for it in given]
+        if cost_of(usage.get("cost")) is None and not any(it.unpriced for it in parts):
+            # The models have what earlier attempts paid, and the rest is unknown.
+            parts.append(Part(None, provider, status, 0, 0, 0, 1, None, None, None))
+        return parts
     requests, cost = count(usage.get("requests")) or 0, cost_of(usage.get("cost"))
     return [
         Part(
@@ -165,18 +169,24 @@ def _flag(value: Any) -> bool | None:
 
 def _request(usage: Mapping[str, Any]) -> Part:
     status, cost = text(usage.get("status")), cost_of(usage.get("cost"))
+    is_request = not _is_unsent(usage)
     return Part(
         text(usage.get("model")),
         text(usage.get("provider")),
         status,
-        1,
+        int(is_request),
         int(usage.get("cached") is True),
-        int(status in FAILED),
+        int(is_request and status in FAILED),
         int(cost is None),
         cost,
         count(usage.get("input_tokens")),
         count(usage.get("output_tokens")),
     )
+
+
+def _is_unsent(usage: Mapping[str, Any]) -> bool:
+    """Return whether a request was refused before it was sent, such as by a budget."""
+    return not any(usage.get(name) for name in ("sends", "model", "response_id", "cached", "steps"))
 
 
 def _of_model(given: Mapping[str, Any], status: str | None) -> Part:

@@ -166,3 +166,23 @@ class TestPushed:
             assert total[name] == usage[of_usage]
         known = [it["cost"] for it in usage["models"] if it["cost"] is not None]
         assert (total["cost"] or 0.0) == pytest.approx(sum(known))
+
+
+def test_an_unknown_cost_of_an_enrichment_is_counted_beside_what_its_models_have_cost():
+    found = summed(usage_of_enrichment(cost=None))["totals"]
+    assert (found["cost"], found["unpriced"], found["cost_is_minimum"]) == (0.002, 1, True)
+    assert (found["requests"], found["task_instances"]) == (20, 1)
+
+
+def test_an_unknown_cost_is_counted_once():
+    models = [it | {"unpriced": 3} for it in usage_of_enrichment()["models"]]
+    assert summed(usage_of_enrichment(cost=None, models=models))["totals"]["unpriced"] == 3
+
+
+def test_a_request_that_was_refused_before_it_was_sent_is_none():
+    refused = dict.fromkeys(("model", "provider", "response_id", "cached", "input_tokens", "output_tokens"))
+    found = summed(usage_of_request(**refused, status="failed", sends=[], cost=0.0))["totals"]
+    assert (found["requests"], found["failed"], found["cost"], found["task_instances"]) == (0, 0, 0.0, 1)
+    send = {"cause": {"error": "ReadTimeoutError", "status": None}, "ambiguous": True, "wait": None}
+    found = summed(usage_of_request(**refused, status="failed", sends=[send]))["totals"]
+    assert (found["requests"], found["failed"]) == (1, 1)
