@@ -29,10 +29,18 @@ class ProgressReport:
     :param tags: of the metrics.
     :param store: the task state store; None before Airflow 3.3.
     :param span: of the enrichment, whose attributes the last figures become.
+    :param attempt: fields of the record in the store that identify the attempt: the record outlives it.
     """
 
-    def __init__(self, tags: Mapping[str, str], store: Any = None, span: EnrichmentSpan | None = None) -> None:
+    def __init__(
+        self,
+        tags: Mapping[str, str],
+        store: Any = None,
+        span: EnrichmentSpan | None = None,
+        attempt: Mapping[str, int | None] | None = None,
+    ) -> None:
         self._tags, self._store, self._span = dict(tags), store, span
+        self._attempt = dict(attempt or {})
         self._latest: Figures | None = None
         self._ended = False
         self._changed = threading.Condition()
@@ -44,7 +52,9 @@ class ProgressReport:
         tags = {"dag_id": task.dag_id, "task_id": task.task_id}
         if shard != (0, 1):
             tags["shard"] = str(shard[0])
-        return cls(tags, context.get("task_state_store"), span)
+        ti = context["ti"]  # only a clear changes `max_tries`
+        attempt = {name: getattr(ti, name, None) for name in ("try_number", "max_tries")}
+        return cls(tags, context.get("task_state_store"), span, attempt)
 
     def __call__(self, figures: Figures) -> None:
         """Report figures. Only numbers are metrics; the store has all, null where unknown."""
@@ -83,7 +93,7 @@ class ProgressReport:
             if figures is None:
                 return
             try:
-                self._store.set(STATE_KEY, dict(figures))
+                self._store.set(STATE_KEY, {**figures, **self._attempt})
             except Exception as error:  # noqa: BLE001  no error of the store is a reason to stop the task
                 if not failed:
                     log.warning("The progress cannot be written to the task state store: %s", error)

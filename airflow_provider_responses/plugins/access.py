@@ -1,7 +1,8 @@
-"""The DAGs whose XComs a user may read, by Airflow's auth manager."""
+"""The DAGs that a user may read, and the parts of them, by Airflow's auth manager."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -12,9 +13,10 @@ from airflow.providers.common.compat.sdk import conf
 
 class ReadableDags:
     """
-    The DAGs that a user may read, and whose XComs.
+    The DAGs that a user may read.
 
-    The auth manager is asked for the XComs of a DAG when that DAG is looked up.
+    The auth manager may use the session. MySQL permits no statement while rows are fetched from a server-side cursor,
+    so call no method until all of them are fetched.
 
     :param user: as Airflow's own dependency returns it.
     """
@@ -23,43 +25,47 @@ class ReadableDags:
         self._user, self._session = user, session
         self._manager = get_auth_manager()
         self._dag_ids: set[str] | None = None
-        self._teams: dict[str, str | None] | None = None
-        self._known: dict[str, bool] = {}
+        self._known: dict[tuple[str, DagAccessEntity], bool] = {}
 
-    def __contains__(self, dag_id: str) -> bool:
-        known = self._known.get(dag_id)
-        if known is None:
-            known = self._known[dag_id] = self._is_listed(dag_id) and self._may_read_xcoms(dag_id)
-        return known
-
-    def may_read(self, dag_id: str) -> bool:
-        """Return the same for one DAG, without a list of all."""
-        details = self._details(dag_id, DagModel.get_team_name(dag_id) if _has_teams() else None)
-        may_read = self._manager.is_authorized_dag(method="GET", details=details, user=self._user)
-        return may_read and self._may_read_xcoms_of(details)
-
-    def _is_listed(self, dag_id: str) -> bool:
-        if self._dag_ids is None:
-            self._dag_ids = self._manager.get_authorized_dag_ids(user=self._user, method="GET", session=self._session)
-        return dag_id in self._dag_ids
-
-    def _may_read_xcoms(self, dag_id: str) -> bool:
-        if self._teams is None:
-            teams: Any = {}
-            if _has_teams():
-                teams = DagModel.get_dag_id_to_team_name_mapping(list(self._dag_ids or ()), session=self._session)
-            self._teams = dict(teams)
-        return self._may_read_xcoms_of(self._details(dag_id, self._teams.get(dag_id)))
-
-    def _may_read_xcoms_of(self, details: DagDetails) -> bool:
-        return bool(
-            self._manager.is_authorized_dag(
-                method="GET", access_entity=DagAccessEntity.XCOM, details=details, user=self._user
-            )
+    def among(self, dag_ids: Collection[str], *parts: DagAccessEntity) -> frozenset[str]:
+        """Return those of some DAGs of which the user may read the DAG and all of some parts, such as its XComs."""
+        listed = sorted(set(dag_ids) & self._listed()) if dag_ids else []
+        teams = self._teams(listed)
+        return frozenset(
+            dag_id
+            for dag_id in listed
+            if all(self._may_read_part(_details(dag_id, teams.get(dag_id)), part) for part in parts)
         )
 
-    def _details(self, dag_id: str, team: str | None) -> DagDetails:
-        return DagDetails(id=dag_id) if team is None else DagDetails(id=dag_id, team_name=team)
+    def may_read(self, dag_id: str, *parts: DagAccessEntity) -> bool:
+        """Return the same for one DAG, without a list of all."""
+        details = _details(dag_id, DagModel.get_team_name(dag_id) if _has_teams() else None)
+        may_read = self._manager.is_authorized_dag(method="GET", details=details, user=self._user)
+        return bool(may_read) and all(self._may_read_part(details, part) for part in parts)
+
+    def _listed(self) -> set[str]:
+        if self._dag_ids is None:
+            found = self._manager.get_authorized_dag_ids(user=self._user, method="GET", session=self._session)
+            self._dag_ids = set(found)
+        return self._dag_ids
+
+    def _teams(self, dag_ids: list[str]) -> dict[str, str | None]:
+        if not dag_ids or not _has_teams():
+            return {}
+        return dict(DagModel.get_dag_id_to_team_name_mapping(dag_ids, session=self._session))
+
+    def _may_read_part(self, details: DagDetails, part: DagAccessEntity) -> bool:
+        key = (str(details.id), part)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = bool(
+                self._manager.is_authorized_dag(method="GET", access_entity=part, details=details, user=self._user)
+            )
+        return known
+
+
+def _details(dag_id: str, team: str | None) -> DagDetails:
+    return DagDetails(id=dag_id) if team is None else DagDetails(id=dag_id, team_name=team)
 
 
 def _has_teams() -> bool:

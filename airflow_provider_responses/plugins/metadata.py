@@ -17,7 +17,7 @@ from airflow.models import xcom
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, exists, func, literal_column, select
 
 from airflow_provider_responses.task.xcom import RETURN_KEY, USAGE_KEY
 
@@ -31,16 +31,52 @@ EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 TI: Final[Any] = TaskInstance.__table__
 RUN: Final[Any] = DagRun.__table__
-_MAP_INDEX: Final = TI.c.region_index if AIRFLOW_V_3_4_PLUS else TI.c.map_index
+
+
+def _public_map_index() -> Any:
+    """Return the map index of a task instance that Airflow shows: -1 for a task in a loop that is not mapped."""
+    if not AIRFLOW_V_3_4_PLUS:
+        return TI.c.map_index
+    from airflow.models import task_coordinates
+
+    coordinates: Any = task_coordinates
+    return coordinates.public_map_index_expression(TI)
+
+
+_MAP_INDEX: Final = _public_map_index()
 
 
 class TaskKey(NamedTuple):
-    """The names of a task instance."""
+    """The names of a task instance; its map index is the one that Airflow shows."""
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """
+    The place of a task instance in Airflow 3.4's loops and mapped tasks.
+
+    :param index: of the iteration of a loop, or of the map; None for any.
+    """
+
+    id: uuid.UUID | None
+    index: int | None
+
+
+class UsageTask(NamedTuple):
+    """
+    A task with XComs ``usage``.
+
+    :param is_archived: whether they are of attempts before a clear, which Airflow 3.4 keeps.
+    """
+
+    dag_id: str
+    task_id: str
+    is_archived: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +101,30 @@ class InstanceRow:
 
     id: Any
     try_number: int | None
+    max_tries: int | None
     state: str | None
     operator: str | None
+    region: Region
+
+
+def find_usage_tasks(session: Any, start: datetime.datetime, end: datetime.datetime) -> list[UsageTask]:
+    """Return the tasks whose XComs ``usage`` were pushed in a window, in one statement."""
+    statements: list[Any] = []
+    for table, joined, rule in _xcom_tables():
+        window = _in_window(table, start, end)
+        if not AIRFLOW_V_3_4_PLUS:
+            statements.append(_tasks_of(table, "0").where(*window).distinct())
+            continue
+        statements.append(_tasks_of(TI, "0").select_from(joined).where(*window, *rule))
+        if not _is_legacy(table):
+            statements.append(_tasks_of(TI, "1").select_from(joined).where(*window, *_is_before_clear()))
+    first, *others = statements
+    found = session.execute(first.union(*others) if others else first)
+    return [UsageTask(dag_id, task_id, bool(is_archived)) for dag_id, task_id, is_archived in found]
 
 
 def read_usages(session: Any, start: datetime.datetime, end: datetime.datetime) -> Iterator[XComRow]:
-    """Yield the XComs ``usage`` that were pushed in a window."""
+    """Yield the XComs ``usage`` that were pushed in a window; until the last, the session executes nothing else."""
     for table, joined, rule in _xcom_tables():
         statement = (
             select(
@@ -86,10 +140,8 @@ def read_usages(session: Any, start: datetime.datetime, end: datetime.datetime) 
                 table.c.value,
             )
             .select_from(joined.outerjoin(RUN, and_(RUN.c.dag_id == TI.c.dag_id, RUN.c.run_id == TI.c.run_id)))
-            .where(table.c.key == USAGE_KEY, table.c.timestamp >= start, table.c.timestamp < end, *rule)
+            .where(*_in_window(table, start, end), *rule)
         )
-        if "id" in table.c and _is_by_time(table.c.id):
-            statement = statement.where(table.c.id >= _first_id(table.c.id, start, XCOM_AGE))
         for row in session.execute(statement.execution_options(yield_per=CHUNK)):
             yield XComRow(*row)
 
@@ -112,23 +164,32 @@ def count_without_usage(
     return {(dag_id, task_id): number for dag_id, task_id, number in found}
 
 
-def read_instance(session: Any, key: TaskKey) -> InstanceRow | None:
-    """Return a task instance, of a task in a loop the latest; None if there is none."""
+def read_instance(session: Any, key: TaskKey, region: Region) -> InstanceRow | None:
+    """
+    Return a task instance, None if there is none.
+
+    :param region: instead of the map index; without any, a task in a loop has that of its latest iteration.
+    """
+    is_named = [key.map_index == _MAP_INDEX]
+    if not AIRFLOW_V_3_4_PLUS:
+        columns: list[Any] = [literal_column("NULL"), TI.c.map_index]
+    else:
+        columns = [TI.c.region_id, TI.c.region_index]
+        given = zip(columns, (region.id, region.index), strict=True)
+        is_named = [column == value for column, value in given if value is not None] or is_named
+        is_named.append(TI.c.working_set.is_(True))
+    operator = func.coalesce(TI.c.custom_operator_name, TI.c.operator)
     statement = (
-        select(TI.c.id, TI.c.try_number, TI.c.state, func.coalesce(TI.c.custom_operator_name, TI.c.operator))
-        .where(
-            TI.c.dag_id == key.dag_id,
-            TI.c.run_id == key.run_id,
-            TI.c.task_id == key.task_id,
-            key.map_index == _MAP_INDEX,
-        )
-        .order_by(TI.c.start_date.desc())
+        select(TI.c.id, TI.c.try_number, TI.c.max_tries, TI.c.state, operator, *columns)
+        .where(TI.c.dag_id == key.dag_id, TI.c.run_id == key.run_id, TI.c.task_id == key.task_id, *is_named)
+        .order_by(TI.c.start_date.is_(None), TI.c.start_date.desc(), TI.c.id.desc())  # null is not first anywhere
         .limit(1)
     )
-    if AIRFLOW_V_3_4_PLUS:
-        statement = statement.where(TI.c.working_set.is_(True))
     row = session.execute(statement).first()
-    return None if row is None else InstanceRow(*row)
+    if row is None:
+        return None
+    instance_id, try_number, max_tries, state, operator_name, *region_of_row = row
+    return InstanceRow(instance_id, try_number, max_tries, state, operator_name, Region(*region_of_row))
 
 
 def read_xcoms(session: Any, instance: InstanceRow) -> Mapping[str, Any]:
@@ -144,22 +205,25 @@ def read_xcoms(session: Any, instance: InstanceRow) -> Mapping[str, Any]:
     return found
 
 
-def read_state(session: Any, key: TaskKey, name: str) -> str | None:
+def read_state(session: Any, key: TaskKey, region: Region, name: str) -> str | None:
     """Return a record of the task state store, which Airflow has from 3.3 on."""
     if not AIRFLOW_V_3_3_PLUS:
         return None
     from airflow.models.task_state_store import TaskStateStoreModel
 
     table: Any = TaskStateStoreModel.__table__
-    index = table.c.region_index if "region_index" in table.c else table.c.map_index
+    if AIRFLOW_V_3_4_PLUS:
+        place = [table.c.region_id == region.id, table.c.region_index == region.index]
+    else:
+        place = [table.c.map_index == region.index]
     statement = (
         select(table.c.value)
         .where(
             table.c.dag_id == key.dag_id,
             table.c.run_id == key.run_id,
             table.c.task_id == key.task_id,
-            index == key.map_index,
             table.c.key == name,
+            *place,
         )
         .order_by(table.c.updated_at.desc())
         .limit(1)
@@ -180,6 +244,26 @@ def _xcom_tables() -> list[tuple[Any, Any, list[Any]]]:
         (new, new.join(TI, new.c.task_instance_id == TI.c.id), [is_live]),
         (old, _legacy_join(), [is_live, ~replaced]),
     ]
+
+
+def _tasks_of(names: Any, is_archived: str) -> Any:
+    return select(names.c.dag_id, names.c.task_id, literal_column(is_archived))
+
+
+def _in_window(table: Any, start: datetime.datetime, end: datetime.datetime) -> list[Any]:
+    """Return the conditions that an XCom is a ``usage`` that was pushed in a window."""
+    conditions = [table.c.key == USAGE_KEY, table.c.timestamp >= start, table.c.timestamp < end]
+    if "id" in table.c and _is_by_time(table.c.id):
+        conditions.append(table.c.id >= _first_id(table.c.id, start, XCOM_AGE))
+    return conditions
+
+
+def _is_before_clear() -> list[Any]:
+    """Return the conditions that an attempt is archived and a clear came after it: only a clear changes `max_tries`."""
+    live = TI.alias("live")
+    same = ("dag_id", "run_id", "task_id", "region_id", "region_index", "max_tries")
+    is_retried = exists().where(live.c.working_set.is_(True), *(live.c[name] == TI.c[name] for name in same))
+    return [TI.c.working_set.is_(None), ~is_retried]
 
 
 def _xcoms_of_instance() -> list[tuple[Any, Any]]:

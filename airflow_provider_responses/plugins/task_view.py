@@ -49,7 +49,7 @@ def task_view(
         "missing_detail": detail,
         "kind": None if usage is None else usage["kind"],
         "prompt_fingerprint": None if usage is None else usage.get("prompt_fingerprint"),
-        "progress": _progress(progress),
+        "progress": _progress(progress, instance),
         "manifest": None if manifest is None else _short(manifest),
         "result_path": _result_path(usage, manifest),
         "batches": _batches(manifest),
@@ -118,8 +118,14 @@ def _batches(manifest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     ]
 
 
-def _progress(record: str | None) -> dict[str, Any] | None:
+def _progress(record: str | None, instance: InstanceRow) -> dict[str, Any] | None:
+    """Return the figures, and whether they are of the attempt of the task instance: they outlive retries and clears."""
     found = decoded(decoded(record))
     if not isinstance(found, Mapping):
         return None
-    return {name: number(found.get(name)) for name in PROGRESS} | {"failures": counts_by_name(found.get("failures"))}
+    attempt = (count(found.get("try_number")), count(found.get("max_tries")))
+    return {name: number(found.get(name)) for name in PROGRESS} | {
+        "failures": counts_by_name(found.get("failures")),
+        "try_number": attempt[0],
+        "is_current": None not in attempt and attempt == (instance.try_number, instance.max_tries),
+    }

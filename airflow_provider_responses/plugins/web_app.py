@@ -7,13 +7,14 @@ import datetime
 import json
 import mimetypes
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Query
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -30,7 +31,7 @@ STATIC: Final = Path(__file__).parent / "static"
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 3660
 MAX_CSV_BYTES: Final = 4 * 1024 * 1024  # in memory; more is in a temporary file
-NOT_FOUND: Final = "There is no such task instance, or you may not read its DAG or its XComs"
+NOT_FOUND: Final = "There is no such task instance, or you may not read its DAG, its task instances or its XComs"
 OPERATORS: Final = frozenset(
     {
         "ResponsesOperator",
@@ -97,17 +98,26 @@ def _file_names() -> frozenset[str]:
     return frozenset(path.name for path in STATIC.iterdir()) if STATIC.is_dir() else frozenset()
 
 
-def _get_task(user: User, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Response:
-    """Return one task instance."""
+def _get_task(
+    user: User,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int = -1,
+    *,
+    region_id: uuid.UUID | None = None,
+    region_index: int | None = None,
+) -> Response:
+    """Return one task instance; Airflow 3.4 names an iteration of a loop by its region."""
     key = metadata.TaskKey(dag_id, run_id, task_id, map_index)
     with create_session() as session:
-        if not ReadableDags(user, session).may_read(dag_id):
+        if not ReadableDags(user, session).may_read(dag_id, DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM):
             raise HTTPException(404, NOT_FOUND)
-        instance = metadata.read_instance(session, key)
+        instance = metadata.read_instance(session, key, metadata.Region(region_id, region_index))
         if instance is None:
             raise HTTPException(404, NOT_FOUND)
         xcoms = metadata.read_xcoms(session, instance)
-        progress = metadata.read_state(session, key, STATE_KEY)
+        progress = metadata.read_state(session, key, instance.region, STATE_KEY)
     return AsciiResponse(key._asdict() | task_view(instance, xcoms, progress, XComValues()), headers=DATA_HEADERS)
 
 
@@ -162,11 +172,18 @@ class _SpendReader:
         self._operators = set(OPERATORS)
         self._unread: list[str | None] = []  # operators of XComs that the backend could not read
         self._not_ours = 0
+        self._has_earlier = False
 
     def rows(self) -> Iterator[SpendRow]:
         """Yield the rows; whatever filters leave out is among them, for the choices."""
+        tasks = metadata.find_usage_tasks(self._session, *self._window.times)
+        readable = self._readable.among({it.dag_id for it in tasks}, DagAccessEntity.XCOM)  # before rows are read
+        self._has_earlier = any(
+            it.is_archived and it.dag_id in readable and self._window.filters.has_task(it.dag_id, it.task_id)
+            for it in tasks
+        )
         for row in metadata.read_usages(self._session, *self._window.times):
-            if row.dag_id not in self._readable:
+            if row.dag_id not in readable:
                 continue
             try:
                 usage = self._values.read(row.key, row.value, is_usage)
@@ -194,15 +211,18 @@ class _SpendReader:
         """Return what the rows do not have; call it after :meth:`rows` has ended."""
         ours = sum(operator in self._operators for operator in self._unread)
         counts = metadata.count_without_usage(self._session, *self._window.times, self._operators)
+        readable = self._readable.among(
+            {dag_id for dag_id, _ in counts}, DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM
+        )
         return {
             "unreadable": ours,
             "not_ours": self._not_ours + len(self._unread) - ours,
             "without_usage": sum(
                 number
                 for (dag_id, task_id), number in counts.items()
-                if dag_id in self._readable and self._window.filters.has_task(dag_id, task_id)
+                if dag_id in readable and self._window.filters.has_task(dag_id, task_id)
             ),
-            "earlier_attempts": AIRFLOW_V_3_4_PLUS,
+            "earlier_attempts": self._has_earlier,
             "backend": self._values.backend,
         }
 

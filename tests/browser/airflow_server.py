@@ -169,6 +169,8 @@ PROGRESS = {
     "resent": 21,
     "in_flight": 64,
     "batches": [],
+    "try_number": 1,
+    "max_tries": 1,
 }
 
 

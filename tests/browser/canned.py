@@ -173,6 +173,8 @@ def enrichment(*, done: int | None = None, total: int = 10_000) -> dict[str, Any
         "resent": 21,
         "in_flight": 0 if done is None else 64,
         "batches": [],
+        "try_number": 2,
+        "is_current": True,
     }
     if done is not None:
         return task(

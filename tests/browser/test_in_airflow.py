@@ -189,7 +189,7 @@ def test_progress_of_an_enrichment_is_shown_while_it_runs(admin, airflow):
     admin.wait_for("document.querySelector('[role=progressbar]')")
 
     assert admin.run("document.querySelector('[role=progressbar]').ariaValueNow") == "42"
-    assert "4,200 of 10,000 rows (42%), 43 rows/s, about 2 min 17 s left" in text(admin)
+    assert "4,200 of 10,000 requests (42%), 43 requests/s, about 2 min 17 s left" in text(admin)
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="a tab for some operators is of Airflow 3.4")

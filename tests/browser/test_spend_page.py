@@ -47,7 +47,7 @@ def test_10000_task_instances_are_a_chart_and_tables(tab, server):
     assert f"${body['totals']['cost']:.2f}" in page
     assert "12 finished task instances have no usage" in page
     assert "1 XCom named usage has another form" in page
-    assert "latest attempt only" in page
+    assert "Attempts before a task was last cleared are not counted" in page
     assert tab.run("document.querySelectorAll('[data-chart=days] .bar').length") == 30
     assert len(first_cells(tab, "Most expensive runs")) == 10
     tab.click("[...document.querySelectorAll('button')].find((b) => b.textContent.startsWith('Show all 24 rows'))")

@@ -120,7 +120,7 @@ def test_progress_is_read_again_until_the_task_has_ended(tab, server):
     open_task(tab, server)
     bar = "document.querySelector('[role=progressbar]')"
     tab.wait_for(f"{bar}.ariaValueNow === '1'")
-    assert tab.run(f"{bar}.ariaValueText") == "100 of 10,000 rows (1%), 43 rows/s, about 3 min 53 s left"
+    assert tab.run(f"{bar}.ariaValueText") == "100 of 10,000 requests (1%), 43 requests/s, about 3 min 53 s left"
 
     tab.wait_for("waits().length === 1")
     assert tab.run("waits()") == [3000]
@@ -136,6 +136,16 @@ def test_progress_is_read_again_until_the_task_has_ended(tab, server):
     assert facts(tab)["Cost"] == "$0.55"
 
 
+def test_figures_of_an_attempt_before_this_one_are_those_of_the_last_attempt(tab, server):
+    body = canned.enrichment(done=4200)
+    body["progress"] |= {"try_number": 1, "is_current": False}
+    server.task = lambda _: (200, body)
+    open_task(tab, server)
+    tab.wait_for("document.querySelector('[role=progressbar]')")
+    assert "Progress of the last attempt (attempt 1)" in text(tab)
+    assert " left" not in text(tab)
+
+
 def test_a_hidden_page_reads_nothing(tab, server):
     server.task = lambda _: (200, canned.enrichment(done=100 * len(server.requests)))
     tab.before_scripts(scripts.TIMERS)
@@ -148,7 +158,7 @@ def test_a_hidden_page_reads_nothing(tab, server):
     tab.run("hide(false)")
     tab.wait_for("waits().length === 1")
     tab.run("fire()")
-    tab.wait_for("document.querySelector('.responses-ui').innerText.includes('200 of 10,000 rows')")
+    tab.wait_for("document.querySelector('.responses-ui').innerText.includes('200 of 10,000 requests')")
 
 
 def test_a_server_that_fails_is_asked_less_often_and_one_that_refuses_not_again(tab, server):

@@ -31,7 +31,8 @@ def test_the_last_figures_of_a_task_are_in_its_store(tmp_path, responses_sandbox
     store = TaskStateStore()
     manifest = enrich(tmp_path).execute(context(task_state_store=store))
     figures = store[STATE_KEY]
-    assert set(figures) == set(FIGURES)
+    assert set(figures) == {*FIGURES, "try_number", "max_tries"}
+    assert (figures["try_number"], figures["max_tries"]) == (1, 2)
     assert (figures["total"], figures["done"], figures["left"], figures["failed"]) == (5, 5, 0, 0)
     assert (figures["failures"], figures["batches"], figures["seconds_left"]) == ({}, 0, 0.0)
     assert figures["cost"] == pytest.approx(manifest["cost"])
@@ -155,4 +156,5 @@ def test_airflow_stores_the_figures_of_a_real_run(run_dag, tmp_path, responses_s
     )
     with create_session() as session:
         (row,) = session.scalars(query).all()
-        assert json.loads(row.value)["done"] == 2
+        record = json.loads(row.value)
+        assert (record["done"], record["try_number"], record["max_tries"]) == (2, 1, 0)

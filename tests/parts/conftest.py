@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import proxy
+from tests.parts import mariadb, proxy
 from tests.parts.stores import KINDS, Bucket
 
 HERE = Path(__file__).parent
@@ -61,3 +61,9 @@ def proxied(moto: Bucket) -> Iterator[tuple[str, proxy.Proxy]]:
     """A proxy in front of moto: its address, and itself."""
     with proxy.in_front_of(moto.address) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[mariadb.MariaDb]:
+    with mariadb.running() as server:
+        yield server

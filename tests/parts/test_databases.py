@@ -18,7 +18,7 @@ from airflow_provider_responses.operators.databases.query import read_query
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import context
 from tests.operators.enrichments import enrich, inputs, result
-from tests.parts import databases, mariadb, postgresql
+from tests.parts import databases, postgresql
 
 pytestmark = [pytest.mark.parts, pytest.mark.timeout(300)]
 
@@ -31,12 +31,6 @@ ALL = ("postgres", "mariadb", "duckdb")
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgresql.Postgres]:
     with postgresql.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[mariadb.MariaDb]:
-    with mariadb.running() as server:
         yield server
 
 

@@ -18,5 +18,5 @@ class AuthManagerOfTests(SimpleAuthManager):
         if self.rights is None:
             return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
         assert details is not None
-        kind = "xcom" if access_entity is DagAccessEntity.XCOM else "dag"
+        kind = {DagAccessEntity.XCOM: "xcom", DagAccessEntity.TASK_INSTANCE: "task_instance"}.get(access_entity, "dag")
         return method == "GET" and details.id in self.rights[kind]

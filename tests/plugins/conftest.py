@@ -120,9 +120,9 @@ def spend(client: Any) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def rights(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """What each user may read: DAGs by `dag`, and their XComs by `xcom`."""
+    """What each user may read: DAGs by `dag`, their XComs by `xcom`, and their task instances by `task_instance`."""
     from tests.plugins.auth import AuthManagerOfTests
 
-    found: dict[str, set[str]] = {"dag": set(), "xcom": set()}
+    found: dict[str, set[str]] = {"dag": set(), "xcom": set(), "task_instance": set()}
     monkeypatch.setattr(AuthManagerOfTests, "rights", found)
     return found

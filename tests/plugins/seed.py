@@ -159,7 +159,7 @@ def add_task_instances(rows: Sequence[Mapping[str, Any]], *, dag_ids: Sequence[s
     :param rows: of task instances: ``dag_id``, ``task_id``, ``run_id``, ``map_index``, ``operator``, ``started``,
         ``ended`` and, unless None, ``usage``; optional: ``state``, ``try_number``, ``custom_operator_name``,
         ``return_value``, ``key`` (of the XCom, in place of ``usage``), ``links`` (addresses by XCom key), ``archived``,
-        ``progress``.
+        ``progress``, ``max_tries``, ``region_id`` (Airflow 3.4) and ``created``, unless ``started``.
     """
     from airflow.utils.session import create_session
 
@@ -305,7 +305,7 @@ def _add_instances(rows: Sequence[Mapping[str, Any]], run_ids: dict[tuple[str, s
     instances, xcoms, progress = [], [], []
     is_3_4 = hasattr(xcom, "XComModelV2")
     for row in rows:
-        ti_id = uuid7(row["started"])
+        ti_id = uuid7(row.get("created") or row["started"])
         instances.append(_instance(row, ti_id, is_3_4=is_3_4))
         values = {row.get("key", "usage"): row["usage"], "return_value": row.get("return_value")}
         values |= row.get("links", {})
@@ -345,13 +345,17 @@ def _instance(row: Mapping[str, Any], ti_id: uuid.UUID, *, is_3_4: bool) -> dict
         "try_number": row.get("try_number", 1),
         "start_date": row["started"],
         "end_date": row["ended"],
-        "duration": (row["ended"] - row["started"]).total_seconds() if row["ended"] else None,
+        "duration": (row["ended"] - row["started"]).total_seconds() if row["started"] and row["ended"] else None,
         "pool": "default_pool",
         "pool_slots": 1,
-        "max_tries": 1,
+        "max_tries": row.get("max_tries", 1),
         "region_index" if is_3_4 else "map_index": row["map_index"],
     }
-    return values | ({"working_set": None if row.get("archived") else True} if is_3_4 else {})
+    return values | ({"working_set": None if row.get("archived") else True, **_region(row)} if is_3_4 else {})
+
+
+def _region(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"region_id": row["region_id"]} if "region_id" in row else {}
 
 
 def _state(row: Mapping[str, Any], run_ids: dict[tuple[str, str], int], *, is_3_4: bool) -> dict[str, Any]:
@@ -361,6 +365,7 @@ def _state(row: Mapping[str, Any], run_ids: dict[tuple[str, str], int], *, is_3_
         "dag_run_id": run_ids[row["dag_id"], row["run_id"]],
         **{name: row[name] for name in ("dag_id", "task_id", "run_id")},
         "region_index" if is_3_4 else "map_index": row["map_index"],
+        **(_region(row) if is_3_4 else {}),
         "key": STATE_KEY,
         "value": json.dumps(row["progress"]),
     }

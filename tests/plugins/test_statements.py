@@ -36,11 +36,12 @@ def test_they_are_plain_and_begin_with_a_key_or_a_time(name):
 
     session = Recorder(importlib.import_module(f"sqlalchemy.dialects.{name}").dialect())
     assert list(metadata.read_usages(session, *WINDOW)) == []
+    assert metadata.find_usage_tasks(session, *WINDOW) == []
     assert metadata.count_without_usage(session, *WINDOW, {"ResponsesOperator"}) == {}
-    key = metadata.TaskKey("nightly", "run", "ask", -1)
-    metadata.read_xcoms(session, metadata.InstanceRow("id", 1, "success", "ResponsesOperator"))
-    metadata.read_state(session, key, "key")
-    assert len(session.statements) == (5 if AIRFLOW_V_3_4_PLUS else 3) + AIRFLOW_V_3_3_PLUS
+    key, region = metadata.TaskKey("nightly", "run", "ask", -1), metadata.Region(None, -1)
+    metadata.read_xcoms(session, metadata.InstanceRow("id", 1, 0, "success", "ResponsesOperator", region))
+    metadata.read_state(session, key, region, "key")
+    assert len(session.statements) == (6 if AIRFLOW_V_3_4_PLUS else 4) + AIRFLOW_V_3_3_PLUS
     for statement in session.statements:
         assert "JSON" not in statement.upper()
         assert "CAST(" not in statement.upper()
@@ -50,7 +51,29 @@ def test_they_are_plain_and_begin_with_a_key_or_a_time(name):
         assert "working_set" in usages
     else:
         assert re.search(r"WHERE xcom\.[`\"]?key[`\"]? = ", usages)
-    assert "task_instance.id >=" in session.statements[2 if AIRFLOW_V_3_4_PLUS else 1]
+    assert "task_instance.id >=" in session.statements[3 if AIRFLOW_V_3_4_PLUS else 2]
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql", "mysql"])
+def test_the_latest_instance_is_first_and_one_that_has_not_begun_last(name):
+    import importlib
+
+    from airflow_provider_responses.plugins import metadata
+
+    class First(Recorder):
+        def execute(self, statement):
+            super().execute(statement)
+            return self
+
+        def first(self):
+            return None
+
+    session = First(importlib.import_module(f"sqlalchemy.dialects.{name}").dialect())
+    key = metadata.TaskKey("nightly", "run", "ask", -1)
+    assert metadata.read_instance(session, key, metadata.Region(None, None)) is None
+    order = " ".join(session.statements[0].partition("ORDER BY")[2].split())
+    ti = "task_instance"
+    assert order.startswith(f"{ti}.start_date IS NULL, {ti}.start_date DESC, {ti}.id DESC")
 
 
 def test_the_bound_of_ids_is_before_all_of_a_window():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import io
+import uuid
+
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
 
-from tests.plugins.conftest import row
+from tests.plugins.conftest import NOW, row
 from tests.plugins.seed import usage_of_enrichment, usage_of_request
 
+MINUTE = datetime.timedelta(minutes=1)
 FIGURES = {
     "total": 100,
     "done": 40,
@@ -60,6 +66,47 @@ def test_a_mapped_task_instance_is_found_by_its_index(database, task):
     assert task(map_index=1)["usage"]["cost"] == 7.0
 
 
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="Airflow has loops from 3.4 on")
+class TestLoops:
+    REGION = uuid.UUID(int=5)
+
+    @pytest.fixture(autouse=True)
+    def _rows(self, database):
+        for index in (0, 1, 2):
+            database(
+                row(
+                    map_index=index,
+                    region_id=self.REGION,
+                    started=NOW + index * MINUTE if index < 2 else None,
+                    created=NOW,
+                    ended=NOW + (index + 1) * MINUTE,
+                    state="success" if index < 2 else "scheduled",
+                    usage=usage_of_request(cost=float(index)),
+                    progress=FIGURES | {"done": index},
+                )
+            )
+
+    def test_a_task_in_a_loop_is_that_of_its_latest_iteration(self, task):
+        found = task()
+        assert (found["usage"]["cost"], found["progress"]["done"]) == (1.0, 1)
+
+    def test_an_iteration_is_found_by_its_region(self, task):
+        for index in (0, 1, 2):
+            found = task(region_id=str(self.REGION), region_index=index)
+            assert (found["usage"]["cost"], found["progress"]["done"]) == (float(index), index)
+            assert found["map_index"] == -1
+
+    def test_another_region_is_not_found(self, client):
+        names = {"dag_id": "nightly", "run_id": "run_1", "task_id": "ask"}
+        other = {"region_id": str(uuid.UUID(int=6)), "region_index": 0}
+        assert client.get("/responses/api/task", params=names | other).status_code == 404
+        assert client.get("/responses/api/task", params=names | {"map_index": 0}).status_code == 404
+
+    def test_the_map_index_in_the_csv_is_the_one_that_airflow_shows(self, client):
+        lines = list(csv.DictReader(io.StringIO(client.get("/responses/api/spend.csv").text)))
+        assert [it["map_index"] for it in lines] == ["-1"] * 3
+
+
 def test_an_enrichment_has_its_manifest_without_what_is_large(database, task):
     database(row(operator="ResponsesEnrichOperator", usage=usage_of_enrichment(), return_value=MANIFEST))
     found = task()
@@ -101,14 +148,22 @@ def test_a_generation_of_openrouter_has_its_page(database, task, generation_id, 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow has a task state store from 3.3 on")
 class TestProgress:
     def test_a_running_enrichment_has_its_progress(self, database, task):
-        database(row(usage=None, state="running", progress=FIGURES))
-        assert task()["progress"] == FIGURES
+        record = FIGURES | {"try_number": 2, "max_tries": 1}
+        database(row(usage=None, state="running", try_number=2, progress=record))
+        assert task()["progress"] == FIGURES | {"try_number": 2, "is_current": True}
+
+    @pytest.mark.parametrize("attempt", [{}, {"try_number": 1, "max_tries": 1}, {"try_number": 2, "max_tries": 0}])
+    def test_figures_of_an_attempt_before_a_retry_or_a_clear_are_not_current(self, database, task, attempt):
+        database(row(usage=None, state="running", try_number=2, progress=FIGURES | attempt))
+        found = task()["progress"]
+        assert found["is_current"] is False
+        assert (found["done"], found["try_number"]) == (40, attempt.get("try_number"))
 
     @pytest.mark.parametrize("wrong", ["text", [], {}, {"total": "x", "rate": float("nan"), "failures": [1]}])
     def test_a_record_of_another_form_is_no_error(self, database, task, wrong):
         database(row(usage=None, progress=wrong))
         found = task()["progress"]
-        assert found is None or set(found) == set(FIGURES)
+        assert found is None or set(found) == {*FIGURES, "try_number", "is_current"}
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="Airflow has a row for each attempt from 3.4 on")

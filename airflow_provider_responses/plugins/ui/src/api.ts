@@ -88,6 +88,8 @@ export type Progress = {
   failures?: Record<string, number> | null;
   resent?: number | null;
   in_flight?: number | null;
+  try_number?: number | null;
+  is_current?: boolean;
 };
 
 export type Batch = {

@@ -18,7 +18,7 @@ export const tokensOf = (sums: Pick<Sums, "input_tokens" | "output_tokens">): nu
 
 /** Return the height of a bar; null is unknown, and without requests it is 0. */
 export const valueOf = (sums: Sums, metric: Metric): number | null => {
-  if (sums.requests === 0) return 0;
+  if (sums.requests === 0 && sums.unpriced === 0) return 0;
   if (metric === "cost") return knownCost(sums);
   return metric === "tokens" ? tokensOf(sums) : sums.requests;
 };
@@ -67,7 +67,7 @@ export const missingFrom = (missing: Missing): string[] => {
     texts.push(`${subject} another form and ${missing.not_ours === 1 ? "is" : "are"} not counted.`);
   }
   if (missing.earlier_attempts) {
-    texts.push("This version of Airflow shows XComs of a task’s latest attempt only: earlier attempts are not counted.");
+    texts.push("Attempts before a task was last cleared are not counted.");
   }
   return texts;
 };

@@ -26,7 +26,7 @@ export const knownCost = (sums: { cost: number | null; unpriced?: number }): num
 /** A cost of several requests, some of which may have an unknown one. */
 export const costOf = (sums: { cost: number | null; unpriced?: number; requests?: number }): string => {
   const cost = knownCost(sums);
-  if (cost == null) return sums.requests === 0 ? NONE : UNKNOWN;
+  if (cost == null) return sums.requests === 0 && !sums.unpriced ? NONE : UNKNOWN;
   return money(cost);
 };
 

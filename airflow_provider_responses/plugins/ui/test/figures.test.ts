@@ -20,6 +20,7 @@ describe("valueOf", () => {
   it("is null where requests have no known cost, and 0 where there were none", () => {
     expect(valueOf(sums({ cost: null }), "cost")).toBeNull();
     expect(valueOf(sums({ cost: null, requests: 0 }), "cost")).toBe(0);
+    expect(valueOf(sums({ cost: null, requests: 0, unpriced: 1 }), "cost")).toBeNull();
   });
 
   it("counts tokens of both directions, and those of one if the other is unknown", () => {
@@ -101,7 +102,7 @@ describe("missingFrom", () => {
       "1 finished task instance has no usage: their XComs were cleared or purged, or do_xcom_push is off.",
       "2 usage XComs could not be read from the XCom backend S3Backend.",
       "1 XCom named usage has another form and is not counted.",
-      "This version of Airflow shows XComs of a task’s latest attempt only: earlier attempts are not counted.",
+      "Attempts before a task was last cleared are not counted.",
     ]);
   });
 });

@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 
 import { ApiError } from "../src/api";
 import { delayOf, INTERVAL, isTemporary, LONGEST } from "../src/polling";
-import { progressText, shareOf } from "../src/task/progress";
 
 const running = { visible: true, state: "running", error: null, failures: 0 };
 
@@ -31,23 +30,5 @@ describe("delayOf", () => {
 
   it("goes on when the network failed", () => {
     expect(isTemporary(new ApiError(null, null))).toBe(true);
-  });
-});
-
-describe("progress", () => {
-  it("has rows, speed and the time that is left", () => {
-    const progress = { done: 4200, total: 10_000, rate: 42.5, seconds_left: 136.5 };
-    expect(progressText(progress)).toBe("4,200 of 10,000 rows (42%), 43 rows/s, about 2 min 17 s left");
-    expect(shareOf(progress)).toBeCloseTo(0.42);
-  });
-
-  it("does not invent what is unknown", () => {
-    expect(progressText({ done: 12, total: null, rate: null, seconds_left: null })).toBe("12 rows done");
-    expect(shareOf({ done: 12, total: null })).toBeNull();
-    expect(shareOf({ done: 12, total: 0 })).toBeNull();
-  });
-
-  it("never leaves the bar", () => {
-    expect(shareOf({ done: 12, total: 10 })).toBe(1);
   });
 });

@@ -5,15 +5,15 @@ import { Failures } from "./Failures";
 import { progressText, shareOf } from "./progress";
 
 export const ProgressView = ({ progress, running }: { progress: Progress; running: boolean }) => {
-  const share = shareOf(progress);
-  const text = progressText(running ? progress : { ...progress, seconds_left: null });
+  const share = shareOf(progress, running);
+  const text = progressText(progress, running);
   return (
     <section aria-labelledby="responses-progress" className="card">
-      <h2 id="responses-progress">{running ? "Progress" : "Progress of the last attempt"}</h2>
+      <h2 id="responses-progress">{titleOf(progress, running)}</h2>
       <div
         className="progress"
         role="progressbar"
-        aria-label="Rows done"
+        aria-label="Requests done"
         aria-valuemin={0}
         aria-valuemax={100}
         aria-valuenow={share === null ? undefined : Math.floor(share * 100)}
@@ -33,4 +33,10 @@ export const ProgressView = ({ progress, running }: { progress: Progress; runnin
       <Failures failures={progress.failures} />
     </section>
   );
+};
+
+const titleOf = ({ is_current: isCurrent, try_number: attempt }: Progress, running: boolean): string => {
+  if (running) return "Progress";
+  const number = !isCurrent && attempt != null ? ` (attempt ${attempt})` : "";
+  return `Progress of the last attempt${number}`;
 };

@@ -8,6 +8,7 @@ import { Page } from "../parts/Page";
 import { delayOf, isUnfinished } from "../polling";
 import { useLoad } from "../use-load";
 import { EnrichmentView } from "./EnrichmentView";
+import { isRunning } from "./progress";
 import { ProgressView } from "./ProgressView";
 import { RequestView } from "./RequestView";
 
@@ -72,7 +73,7 @@ export const TaskTab = ({ standalone, ...key }: TaskInstanceKey & { standalone: 
 
 const Content = ({ task }: { task: Task }) => (
   <>
-    {task.progress && <ProgressView progress={task.progress} running={isUnfinished(task.state)} />}
+    {task.progress && <ProgressView progress={task.progress} running={isRunning(task)} />}
     {task.usage === null && <NoUsage task={task} />}
     {task.usage !== null && task.kind !== "enrichment" && <RequestView task={task} usage={task.usage} />}
     {(task.kind === "enrichment" || task.manifest || task.result_path || (task.batches ?? []).length > 0) && (
