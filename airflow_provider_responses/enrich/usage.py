@@ -19,7 +19,8 @@ def usage_of_enrichment(
     progress: Progress | None,
     *,
     earlier: Models,
-    failed: bool,
+    status: str,
+    is_complete: bool = True,
     rows: int | None = None,
     prompt_fingerprint: str | None = None,
     result_path: str | None = None,
@@ -29,7 +30,8 @@ def usage_of_enrichment(
 
     :param progress: the counts of the attempt; None if they are unknown.
     :param earlier: the counts of earlier attempts since the task was cleared, by model.
-    :param failed: whether the attempt failed.
+    :param status: ``completed``, ``failed``, or ``in_progress`` of an attempt that runs.
+    :param is_complete: whether ``earlier`` has all costs of earlier attempts; without, the cost is unknown.
     :param rows: of the source; None if it was not read.
     :param result_path: of the file with all rows.
     """
@@ -42,7 +44,7 @@ def usage_of_enrichment(
         "version": VERSION,
         "kind": "enrichment",
         "prompt_fingerprint": prompt_fingerprint,
-        "status": "failed" if failed else "completed",
+        "status": status,
         "model": served[0] if len(served) == 1 else None,
         "provider": None,
         "response_id": None,
@@ -52,7 +54,7 @@ def usage_of_enrichment(
         "total_tokens": None if tokens_in is None or tokens_out is None else tokens_in + tokens_out,
         "cached_tokens": None,
         "reasoning_tokens": None,
-        "cost": total.cost_total.total if counted else None,
+        "cost": total.cost_total.total if counted and is_complete else None,
         "cost_this_attempt": None if progress is None else _paid(progress).total,
         "cached": None,
         "sends": [],

@@ -15,6 +15,7 @@ from airflow_provider_responses.exceptions import BudgetExceededError, Configura
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.before_paying import read_model_prices
 from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.task.idempotency import region_of
 from airflow_provider_responses.task.prices import highest_price
 from airflow_provider_responses.task.xcom import USAGE_KEY, VERSION
 from airflow_provider_responses.validation import check_number, check_type
@@ -40,8 +41,8 @@ class Budget:
     """
     A limit of cost that tasks share.
 
-    It is checked by each task before a send. Tasks that run at the same moment do not see each other's requests, so the
-    limit may be exceeded by the highest price of one request for each of them.
+    It is checked by each task before a send. Tasks that run at the same moment do not see each other's requests in
+    flight, so the limit may be exceeded by the highest price of one request for each of them; docs/costs.md has more.
 
     :param dag_run: US dollars for all tasks of this provider in the DAG run.
     :raises RequestValidationError: naming the argument, what was expected and what was given.
@@ -86,7 +87,7 @@ class SpendingCheck:
         ti: Any = context["ti"]
         if task.max_cost is not None and context.get("task_state_store") is None and ti.try_number > 1:
             log.warning("max_cost counts this attempt alone: Airflow before 3.3 does not store what earlier ones cost")
-        return cls(task.max_cost, task.budget, RunCosts(ti.dag_id, ti.run_id, task.get_dag()))
+        return cls(task.max_cost, task.budget, RunCosts(ti.dag_id, ti.run_id, task.get_dag(), ti))
 
     def read_prices(self, request: ResponsesRequest, config: ClientConfig) -> None:
         """
@@ -140,10 +141,11 @@ class RunCosts:
     The costs of the tasks of a DAG run, from their XComs.
 
     :param dag: as the worker has parsed it; None counts nothing.
+    :param own: the task instance whose own XCom does not count: its ledger has its costs.
     """
 
-    def __init__(self, dag_id: str, run_id: str, dag: Any) -> None:
-        self._dag_id, self._run_id = dag_id, run_id
+    def __init__(self, dag_id: str, run_id: str, dag: Any, own: Any = None) -> None:
+        self._dag_id, self._run_id, self._own = dag_id, run_id, own
         found: list[str] = []
         for task in [] if dag is None else dag.tasks:
             kind = getattr(task, "operator_class", type(task))  # of a mapped task, its operator's class
@@ -153,19 +155,19 @@ class RunCosts:
 
     def total(self, unknown: float) -> float:
         """
-        Return the US dollars that the tasks have spent.
+        Return the US dollars that the tasks have spent at most.
 
-        :param unknown: counted for a task whose cost is unknown.
+        :param unknown: counted for each request whose cost is unknown.
         """
         usages = self._read()
-        costs: list[Any] = [it.get("cost") for it in usages if _is_usage(it)]
-        strange = sum(cost is not None and not _is_cost(cost) for cost in costs)
+        valid = [it for it in usages if _is_usage(it)]
+        strange = sum(it.get("cost") is not None and not _is_cost(it["cost"]) for it in valid)
         if strange or any(not _is_usage(it) for it in usages):
             log.warning("The DAG run has XComs `usage` of another form, or without a valid cost")
-        return sum(float(cost) if _is_cost(cost) else unknown for cost in costs)
+        return sum(_highest_cost(it, unknown) for it in valid)
 
     def _read(self) -> list[Mapping[str, Any]]:
-        found = _read_xcoms(self._dag_id, self._run_id, self._task_ids, USAGE_KEY) if self._task_ids else []
+        found = _read_xcoms(self._dag_id, self._run_id, self._task_ids, USAGE_KEY, self._own) if self._task_ids else []
         return [it if isinstance(it, Mapping) else {} for it in found]
 
 
@@ -177,17 +179,70 @@ def _is_cost(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
-def _read_xcoms(dag_id: str, run_id: str, task_ids: Sequence[str], key: str) -> list[Any]:
-    """Return the values of an XCom of tasks, of all their map indexes."""
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.execution_time.xcom import XCom
+def _highest_cost(usage: Mapping[str, Any], price: float) -> float:
+    """
+    Return the US dollars of a ``usage``, at most.
 
-        read = (XCom.get_all(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id) for task_id in task_ids)
-        return [value for values in read for value in values or ()]
-    from airflow.models.xcom import XCom as XComTable
-    from airflow.utils.session import create_session
+    :param price: counted for each request whose cost is unknown.
+    """
+    models = usage.get("models")
+    counts = [it for it in models if isinstance(it, Mapping)] if isinstance(models, list) else []
+    unpriced = sum(int(it["unpriced"]) for it in counts if _is_count(it.get("unpriced")))
+    cost: Any = usage.get("cost")
+    if _is_cost(cost):
+        return float(cost) + price * unpriced
+    known: float = sum(float(it["cost"]) for it in counts if _is_cost(it.get("cost")))
+    paid: Any = usage.get("cost_this_attempt")
+    if not counts and _is_cost(paid):  # a cost of earlier attempts is unknown
+        return float(paid) + price
+    return known + price * float(max(1, unpriced, len(usage["sends"])))
 
-    table: Any = XComTable
-    with create_session() as session:
-        rows = table.get_many(run_id=run_id, key=key, dag_ids=dag_id, task_ids=list(task_ids), session=session)
-        return [row.value for row in rows]
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.maxsize
+
+
+def shares_budget(task: Any) -> bool:
+    """Return whether a task of the DAG has a budget, which needs the costs of the others while they run."""
+    return any(_has_budget(it) for it in (task, *getattr(task.get_dag(), "tasks", ())))
+
+
+def _has_budget(task: Any) -> bool:
+    if (arguments := getattr(task, "partial_kwargs", None)) is None:  # it is not mapped
+        return getattr(task, "budget", None) is not None
+    if arguments.get("budget") is not None:
+        return True
+    given = getattr(getattr(task, "expand_input", None), "value", None)
+    dicts = [given] if isinstance(given, Mapping) else given if isinstance(given, list) else [{"budget": given}]
+    return any(isinstance(it, Mapping) and it.get("budget") is not None for it in dicts)
+
+
+def _read_xcoms(dag_id: str, run_id: str, task_ids: Sequence[str], key: str, own: Any) -> list[Any]:
+    """
+    Return the values of an XCom of tasks, of all their map indexes.
+
+    :param own: the task instance whose value is left out; None for none.
+    """
+    if not AIRFLOW_V_3_0_PLUS:
+        from airflow.models.xcom import XCom as XComTable
+        from airflow.utils.session import create_session
+
+        table: Any = XComTable
+        mine = None if own is None else (own.task_id, own.map_index)
+        with create_session() as session:
+            rows = table.get_many(run_id=run_id, key=key, dag_ids=dag_id, task_ids=list(task_ids), session=session)
+            return [row.value for row in rows if (row.task_id, row.map_index) != mine]
+    from airflow.sdk.execution_time.xcom import XCom
+
+    found: list[Any] = []
+    for task_id in task_ids:
+        is_own = own is not None and task_id == own.task_id
+        if is_own and own.map_index in {None, -1} and region_of(own) is None:
+            continue
+        values = list(XCom.get_all(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id) or ())
+        if is_own:  # values have no map index
+            value = XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=own.map_index)
+            if value in values:
+                values.remove(value)
+        found += values
+    return found

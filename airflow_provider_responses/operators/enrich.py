@@ -246,19 +246,19 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the rows and write the result; see the class."""
         push_result_link(self, context["ti"])
-        with usage_pushed(self, context, resumed=False):
+        with usage_pushed(self, context, resumed=False) as self._usage:
             return self._run_steps(context, None)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Continue after batches have ended."""
         from airflow_provider_responses.batch.waiting import read_batch_event
 
-        with usage_pushed(self, context, resumed=True) as totals:
+        with usage_pushed(self, context, resumed=True) as self._usage:
             try:
                 outcome = read_batch_event(event)
             except ResponsesError as error:
                 self._fail(error)
-            totals.set(outcome.attempt)
+            self._usage.totals.set(outcome.attempt)
             return self._run_steps(context, outcome)
 
     def _run_steps(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any]:
@@ -322,11 +322,11 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         try:
             self._prepare_arguments()
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
-            progress = ProgressReport.of(self, context, self._shard(), self._span)
+            progress = ProgressReport.of(self, self._usage.with_store(context), self._shard(), self._span)
             enrichment = BatchEnrichment(
                 self._job(context, began, loader),
                 batch_options(vars(self)),
-                self.environment(progress),
+                self.environment(self._usage.reported_before(progress)),
                 totals=None if waited is None else waited.attempt,
                 statuses=None if waited is None else waited.statuses,
             )

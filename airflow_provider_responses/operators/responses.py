@@ -14,7 +14,7 @@ from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.links.task_instance import links_of_request
-from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits
+from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits, shares_budget
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.operators.files import read_request_files, reason_to_stay_on_worker, store_images_of
 from airflow_provider_responses.operators.history_argument import check_turn, note_history
@@ -148,7 +148,10 @@ class ResponsesOperator(ToolLoopOperator):
     def execute(self, context: Context) -> Any:
         """Send the request, or defer until the triggerer has sent it; see the class."""
         self._started_at, self._function_started_at = self._function_started_at or time.monotonic(), None
-        self._begin_loop(context, self._idempotency_key(context))
+        idempotency_key = self._idempotency_key(context)
+        self._begin_loop(context, idempotency_key)
+        if shares_budget(self) and (ledger := self._ledger(context, idempotency_key)).spent:  # Airflow deleted its XCom
+            self._push_running(context, ledger.running_usage(Outcome()), Outcome())
         return self._run_steps(context, lambda: self._send_or_defer(context))
 
     def execute_complete(self, context: Context, event: Any = None, tool_loop: Mapping[str, Any] | None = None) -> Any:
@@ -174,7 +177,7 @@ class ResponsesOperator(ToolLoopOperator):
             ledger.ambiguous = max(0, ledger.ambiguous - 1)  # the send of the triggerer, whose outcome is known now
             self._spending = SpendingCheck.of(self, context)
             self._tracing = telemetry.tracing_of(context["ti"])
-            outcome = self._finish(event, idempotency_key, ledger, received)
+            outcome = self._finish(context, event, idempotency_key, ledger, received)
         except ResponsesError as error:
             outcome = replace(received or Outcome(), value=None, error=error)  # what has arrived is paid
         return self._end(context, idempotency_key, ledger, outcome)
@@ -204,7 +207,7 @@ class ResponsesOperator(ToolLoopOperator):
                 trigger = self._make_trigger(context["ti"], request, ledger)
             if self._spending is not None and trigger is None:
                 self._store_spent(context, idempotency_key, ledger, in_flight=1)
-            outcome = self._send(request, ledger) if trigger is None else Outcome()
+            outcome = self._send(context, request, ledger) if trigger is None else Outcome()
         except ResponsesError as error:
             outcome = Outcome(error=error)
         if trigger is not None:
@@ -245,7 +248,9 @@ class ResponsesOperator(ToolLoopOperator):
         self._loop_hook = self._loop_hook or ResponsesHook(self.conn_id)
         return self._loop_hook
 
-    def _send(self, request: TaskRequest, ledger: CostLedger, received: Outcome | None = None) -> Outcome:
+    def _send(
+        self, context: Context, request: TaskRequest, ledger: CostLedger, received: Outcome | None = None
+    ) -> Outcome:
         """
         Send the request until there is an outcome.
 
@@ -271,6 +276,9 @@ class ResponsesOperator(ToolLoopOperator):
                 client.cancel()
             with span:
                 while outcome is None:
+                    if exchange.responses and shares_budget(self):
+                        paid = Outcome(response=exchange.responses[-1])
+                        self._push_running(context, ledger.running_usage(paid), paid)
                     resent = exchange.next_request(prepared)
                     if spending is not None and resent is not prepared:
                         spending.read_prices(resent, config)  # its input is longer
@@ -287,7 +295,9 @@ class ResponsesOperator(ToolLoopOperator):
             found = look_up_generations(client, unpriced, self._seconds_left)
         return replace(outcome, generations=known | found)
 
-    def _finish(self, event: Any, idempotency_key: str | None, ledger: CostLedger, received: Outcome | None) -> Outcome:
+    def _finish(
+        self, context: Context, event: Any, idempotency_key: str | None, ledger: CostLedger, received: Outcome | None
+    ) -> Outcome:
         """
         Return the outcome of a request that the triggerer has sent.
 
@@ -302,16 +312,16 @@ class ResponsesOperator(ToolLoopOperator):
         self._request, self._prompt_fingerprint = request, event.get("prompt_fingerprint")
         if received is None:
             self.log.info("The response is too large for Airflow's database: fetching the cached one")
-            return self._send(request, ledger)
-        return self._parse(request, ledger, received) if received.unparsed else received
+            return self._send(context, request, ledger)
+        return self._parse(context, request, ledger, received) if received.unparsed else received
 
-    def _parse(self, request: TaskRequest, ledger: CostLedger, received: Outcome) -> Outcome:
+    def _parse(self, context: Context, request: TaskRequest, ledger: CostLedger, received: Outcome) -> Outcome:
         """Read a response as ``output_type``, whose class the triggerer could not import."""
         assert received.response is not None  # noqa: S101  for the type checker
         try:
             return replace(request.read(received.response), generations=received.generations)
         except OutputValidationError:
-            return self._send(request, ledger, received)
+            return self._send(context, request, ledger, received)
 
     def _end(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> Any:
         """Push ``usage``; then return the value of the outcome, or fail the task. In a loop, a step may follow."""

@@ -19,11 +19,13 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators.base import BaseResponsesOperator
+from airflow_provider_responses.operators.budget import shares_budget
 from airflow_provider_responses.task.attempt import log_line
 from airflow_provider_responses.task.cost import CostLedger, paid_generation
 from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest
+from airflow_provider_responses.task.xcom import USAGE_KEY
 from airflow_provider_responses.validation import check_choice, check_number, wrong_value
 
 if TYPE_CHECKING:
@@ -238,6 +240,7 @@ class ToolLoopOperator(BaseResponsesOperator):
             ledger.ambiguous = ambiguous
         self._loop_ledger = ledger
         self._store_spent(context, idempotency_key, ledger)
+        self._push_running(context, {**usage, "status": "in_progress"}, outcome)
         step = step_usage(usage, outcome)
         names = ";".join(str(call.get("name")) for call in response.function_calls)
         line = log_line(response, {**usage, "cost": step["cost"]})
@@ -252,6 +255,12 @@ class ToolLoopOperator(BaseResponsesOperator):
         from airflow_provider_responses.tools.usage import sum_steps
 
         return sum_steps(usage, self._loop.steps, outcome)
+
+    def _push_running(self, context: Context, usage: dict[str, Any], outcome: Outcome) -> None:
+        """Push the cost so far, if a task of the DAG has a budget, which counts it."""
+        if not self.do_xcom_push or not shares_budget(self):
+            return
+        context["ti"].xcom_push(key=USAGE_KEY, value=self._with_steps(usage, outcome))
 
     def _fail(self, error: ResponsesError) -> NoReturn:
         cause = error.__cause__

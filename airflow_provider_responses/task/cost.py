@@ -150,6 +150,15 @@ class CostLedger:
         )
         return dict(storable(usage))
 
+    def running_usage(self, outcome: Outcome) -> dict[str, Any]:
+        """
+        Return the XCom ``usage`` of an attempt that runs, for tasks that share its budget; enter nothing.
+
+        :param outcome: the last response that is not entered yet, if any.
+        """
+        copy = replace(self, spent=dict(self.spent))
+        return {**copy.usage(outcome), "status": "in_progress"}
+
     def _enter(self, charge: Charge) -> None:
         generation = charge.generation
         if generation is None:

@@ -14,6 +14,7 @@ VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3", "3.4")
 MODES = ("worker", "deferred, a worker ends it", "deferred, the trigger ends it", "starts in the triggerer")
 
 LINKS = "tests/links/test_task_instance.py"
+ENRICHMENT_USAGE = "tests/operators/test_enrichment_usage.py"
 GROUPS = "tests/operators/test_log_groups.py"
 LINE = "tests/operators/test_log_line.py"
 SPANS = "tests/observability/test_request_spans.py"
@@ -51,11 +52,18 @@ def since(
 
 BY_VERSION: Mapping[str, Mapping[str, Cell]] = {
     "XCom `usage`, also of an attempt that fails": same("yes", RUN, f"{USAGE}::TestSends"),
-    "cost of earlier attempts in `usage`": since(
+    "cost of earlier attempts in `usage` of a request": since(
         "3.3",
         "yes",
         f"{USAGE}::TestFailedAttempts::test_the_cost_of_earlier_attempts_is_null_without_a_store",
+        before="if cached",
+    ),
+    "cost of earlier attempts in `usage` of an enrichment": since(
+        "3.3",
+        "yes",
+        f"{ENRICHMENT_USAGE}::test_a_retry_has_the_cost_of_an_attempt_that_was_killed_as_far_as_it_was_stored",
         before="unknown after a retry",
+        tests_before=(f"{ENRICHMENT_USAGE}::test_the_cost_is_unknown_after_an_attempt_without_a_record",),
     ),
     'page "LLM spend"': since("3.1", "yes", PARTS_OF_PLUGIN, SERVED, tests_before=(PARTS_OF_PLUGIN,)),
     'tab or page "Responses" of a task instance': {

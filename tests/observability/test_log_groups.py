@@ -136,3 +136,53 @@ def test_no_handler_is_left_behind(error):
     with pytest.raises(error), LogGroup("Sending"):
         raise error
     assert [list(logging.getLogger(name).handlers) for name in (None, "airflow.task")] == before
+
+
+@pytest.fixture
+def structured():
+    """Structlog as Airflow 3 configures it, with loggers that hold the processors; its lines go to the root logger."""
+    structlog = pytest.importorskip("structlog")
+    before, was_configured = structlog.get_config(), structlog.is_configured()
+    sink = logging.getLogger("tests.sink")
+
+    def show(_logger, method, event):
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, Lines):
+                handler.lines.append((getattr(logging, method.upper()), event["event"]))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[show], cache_logger_on_first_use=True, logger_factory=lambda *_: sink)
+    yield structlog
+    if was_configured:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
+
+
+def test_warnings_of_structlog_are_outside_too(structured):
+    of_hook = structured.get_logger("hook")
+    with captured() as lines:
+        of_hook.info("before")  # now the logger is cached
+        with LogGroup("Reading"):
+            log.info("one")
+            of_hook.info("two")
+            of_hook.warning("rows were dropped")
+            of_hook.error("failed")
+            log.info("three")
+        of_hook.warning("after")
+    assert [(group, text) for group, _, text in folded(lines)] == [
+        (None, "before"),
+        ("Reading", "one"),
+        ("Reading", "two"),
+        (None, "rows were dropped"),
+        (None, "failed"),
+        ("Reading (2)", "three"),
+        (None, "after"),
+    ]
+
+
+def test_no_processor_is_left_behind(structured):
+    before = list(structured.get_config()["processors"])
+    with LogGroup("Sending"), LogGroup("Reading"):
+        assert len(structured.get_config()["processors"]) == len(before) + 2
+    assert structured.get_config()["processors"] == before

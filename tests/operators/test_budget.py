@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -13,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
-from airflow_provider_responses.operators.budget import Budget, RunCosts, SpendingCheck
+from airflow_provider_responses.operators.budget import Budget, RunCosts, SpendingCheck, shares_budget
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.xcom import UsageXCom
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.execution_modes import MODES, performer
@@ -188,7 +190,7 @@ def xcoms(monkeypatch):
     """A store of XComs by task and key, in place of Airflow's, with all of its map indexes."""
     found = {}
 
-    def read(_dag_id, _run_id, task_ids, key):
+    def read(_dag_id, _run_id, task_ids, key, _own):
         return [value for task_id in task_ids for value in found.get((task_id, key), [])]
 
     monkeypatch.setattr("airflow_provider_responses.operators.budget._read_xcoms", read)
@@ -222,6 +224,22 @@ class TestRunCosts:
     def test_an_unknown_cost_counts_as_the_highest_price(self, dag, xcoms, cost):
         xcoms["ask", "usage"] = [USAGE | {"cost": cost}]
         assert RunCosts("nightly", "run", dag).total(0.125) == 0.125
+
+    @pytest.mark.parametrize(
+        ("usage", "dollars"),
+        [
+            ({"cost": None, "models": [{"cost": None, "unpriced": 40}]}, 40 * 0.125),
+            ({"cost": 2.0, "models": [{"cost": 2.0, "unpriced": 3}, {"cost": None, "unpriced": 1}]}, 2 + 4 * 0.125),
+            ({"cost": None, "models": [{"cost": 2.0, "unpriced": 0}, {"cost": None, "unpriced": 1}]}, 2 + 0.125),
+            ({"cost": None, "models": []}, 0.125),
+            ({"cost": None, "cost_this_attempt": None, "sends": [{}, {}, {}]}, 3 * 0.125),
+            ({"cost": None, "cost_this_attempt": 0.5, "sends": [{}]}, 0.5 + 0.125),
+            ({"cost": 1.0, "models": [{"cost": 1.0, "unpriced": "many"}, 3, None]}, 1.0),
+        ],
+    )
+    def test_each_request_without_a_price_counts_as_the_highest_price(self, dag, xcoms, usage, dollars):
+        xcoms["label", "usage"] = [USAGE | usage]
+        assert RunCosts("nightly", "run", dag).total(0.125) == pytest.approx(dollars)
 
     @given(
         st.lists(
@@ -282,6 +300,151 @@ class TestBudget:
             assert (
                 task._reason_to_start_on_worker() == "its max_cost or budget is checked on a worker, before each send"
             )
+
+
+class TestRunningCosts:
+    """What a task has spent is visible to those that share its budget, before it ends."""
+
+    @pytest.fixture
+    def pushed(self):
+        """Run a task of a DAG with a budget, and return each `usage` that it has pushed, with the bill at the time."""
+        from airflow.providers.common.compat.sdk import DAG
+
+        def run(task, sandbox, *, budget=True, store=None, try_number=1):
+            found = []
+
+            class Recorder(TaskInstance):
+                def xcom_push(self, key, value):
+                    super().xcom_push(key, value)
+                    if key == "usage":
+                        found.append((value, sum(entry.cost for entry in sandbox.billed)))
+
+            with DAG("nightly", schedule=None) as found_dag:
+                limited(budget=Budget(dag_run=1.0) if budget else None)
+            task.get_dag = lambda: found_dag
+            more = {} if store is None else {"task_state_store": store}
+            with contextlib.suppress(ResponsesError):
+                task.execute(context(Recorder(try_number=try_number), **more))
+            return found
+
+        return run
+
+    def test_each_resend_of_an_invalid_output(self, pushed, responses_sandbox):
+        responses_sandbox.script({"text": "no JSON"}, {"text": "none"}, {"text": '{"topic": "good", "why": "b"}'})
+        found = pushed(limited(output_type=Label, output_retries=5), responses_sandbox)
+        assert [usage["status"] for usage, _ in found] == ["in_progress", "in_progress", "completed"]
+        assert all(usage["cost"] == pytest.approx(bill) for usage, bill in found)
+        assert found[0][0]["cost"] < found[1][0]["cost"] < found[2][0]["cost"]
+
+    def test_each_step_of_a_loop(self, pushed, responses_sandbox):
+        def now() -> str:
+            """Return the time."""
+            return "noon"
+
+        call = {"calls": [{"name": "now", "arguments": {}}]}
+        responses_sandbox.script(call, call, {"text": "It is noon."})
+        found = pushed(limited(tools=[now]), responses_sandbox)
+        assert [usage["status"] for usage, _ in found] == ["in_progress", "in_progress", "completed"]
+        assert all(usage["cost"] == pytest.approx(bill) for usage, bill in found)
+
+    def test_earlier_attempts_at_the_start_of_a_retry(self, pushed, responses_sandbox):
+        store = TaskStateStore()
+        given = {"output_type": Label, "options": {"max_retries": 0}}
+        responses_sandbox.script({"text": "no JSON"}, {"status": 503})
+        pushed(limited(**given), responses_sandbox, store=store)
+        (usage, bill), *_ = pushed(limited(**given), responses_sandbox, store=store, try_number=2)
+        assert usage["status"] == "in_progress"
+        assert usage["cost"] == pytest.approx(bill) == pytest.approx(responses_sandbox.ledger[0].cost)
+
+    def test_nothing_is_pushed_before_the_end_if_no_task_has_a_budget(self, pushed, responses_sandbox):
+        responses_sandbox.script({"text": "no JSON"}, {"text": '{"topic": "good", "why": "b"}'})
+        found = pushed(limited(output_type=Label), responses_sandbox, budget=False)
+        assert [usage["status"] for usage, _ in found] == ["completed"]
+
+    @pytest.mark.parametrize("store", [None, TaskStateStore()])
+    def test_an_enrichment_that_runs(self, pushed, tmp_path, responses_sandbox, monkeypatch, store):
+        from tests.operators.enrichments import enrich, set_intervals
+
+        monkeypatch.setattr("airflow_provider_responses.operators.enrichment_usage.PUSH_SECONDS", 0.0)
+        set_intervals(monkeypatch, progress_seconds=0.0, tick=0.001)
+        responses_sandbox.script(*[{"delay": 0.05}] * 5)
+        found = pushed(enrich(tmp_path, limits={"concurrency": 1}), responses_sandbox, store=store)
+        running = [usage["cost"] for usage, _ in found if usage["status"] == "in_progress"]
+        assert found[-1][0]["status"] == "completed"
+        assert any(0 < cost < found[-1][0]["cost"] for cost in running)
+        assert all(usage["cost"] <= bill + 1e-12 for usage, bill in found)
+
+
+class TestSharedBudget:
+    @pytest.mark.parametrize(
+        "given",
+        [{"partial": {"budget": Budget(dag_run=1.0)}}, {"expand": {"budget": [Budget(dag_run=1.0)]}}],
+    )
+    def test_mapped_tasks_with_a_budget_share_it(self, given):
+        from airflow.providers.common.compat.sdk import DAG
+
+        with DAG("nightly", schedule=None):
+            task = ask()
+            assert not shares_budget(task)
+            partial = ResponsesOperator.partial(task_id="many", model=MODEL, **given.get("partial", {}))
+            partial.expand(input=["a"], **given.get("expand", {}))
+            assert shares_budget(task)
+
+    def test_tasks_that_run_see_all_but_the_request_in_flight_of_each_other(self, dag, monkeypatch):
+        """Two tasks with many steps each, in turns: neither counts its own XCom, and each counts the other's."""
+        from airflow_provider_responses.task.cost import CostLedger
+
+        pushed = {}
+
+        def check(name):
+            own = TaskInstance(task_id=name)
+            costs = RunCosts("nightly", "run", dag, own)
+            found = SpendingCheck(None, Budget(dag_run=1.0), costs)
+            found._worst_case = 0.05
+            return found
+
+        monkeypatch.setattr(
+            "airflow_provider_responses.operators.budget._read_xcoms",
+            lambda _dag, _run, _tasks, _key, own: [it for name, it in pushed.items() if name != own.task_id],
+        )
+        checks, ledgers = {it: check(it) for it in "ab"}, {it: CostLedger() for it in "ab"}
+        refused = set()
+        for number in range(100):
+            free = [it for it in "ab" if checks[it].refusal(ledgers[it]) is None]
+            refused |= {"a", "b"} - set(free)
+            for it in free:  # both are checked before either has paid
+                ledgers[it].spent[str(number)] = 0.05
+                pushed[it] = ledgers[it].running_usage(Outcome())
+        spent = sum(sum(it.spent.values()) for it in ledgers.values())
+        assert refused == {"a", "b"}
+        assert 0.95 < spent <= 1.05 + 1e-9
+
+
+RUNNING = """
+import datetime
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_responses.operators.budget import Budget
+from airflow_provider_responses.operators.responses import ResponsesOperator
+
+def tool(text: str) -> str:
+    \"\"\"Return a text.\"\"\"
+    return "a"
+
+with DAG("running", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+    ResponsesOperator.partial(
+        task_id="many", model="openai/gpt-4o-mini", request={{"max_output_tokens": 1000}}, tools=[tool],
+        budget=Budget(dag_run={limit}),
+    ).expand(input=["A."])
+"""
+
+
+def test_a_mapped_task_does_not_count_its_own_usage_twice_in_a_real_dag_run(run_dag, responses_sandbox):
+    """Its steps push `usage` while it runs; a limit that their sum fits into twice would refuse the last one."""
+    call = {"calls": [{"name": "tool", "arguments": {"text": "word " * 500}}]}
+    responses_sandbox.script(call, call, {"text": "done"})
+    run = run_dag(RUNNING.format(limit=0.0022), "running")
+    assert run.states["many", 0] == "success"
+    assert len(responses_sandbox.ledger) == 3
 
 
 DAG = """
@@ -348,7 +511,7 @@ def test_two_hundred_tasks_in_sixteen_threads_exceed_the_budget_by_their_request
     """As mapped tasks do: each reads the XComs of the others, sends, and pushes its own."""
     lock, usages, refusals = threading.Lock(), [], []
 
-    def read(_dag_id, _run_id, _task_ids, key):
+    def read(_dag_id, _run_id, _task_ids, key, _own):
         with lock:
             return list(usages) if key == "usage" else []
 

@@ -105,7 +105,7 @@ def test_no_xcom_is_pushed_if_the_task_has_none(tmp_path, responses_sandbox):
 def test_the_cost_is_that_of_all_attempts_since_the_task_was_cleared(tmp_path, responses_sandbox):
     store, first, second = TaskStateStore(), TaskInstance(), TaskInstance(try_number=2)
     responses_sandbox.script({}, {}, {}, {"status": 401})
-    options = {"limits": {"concurrency": 1}}
+    options = {"limits": {"concurrency": 1}, "retries": 2}
     with pytest.raises(AirflowFailException, match="401"):
         enrich(tmp_path, source=TWENTY, **options).execute(context(first, task_state_store=store))
     enrich(tmp_path, source=TWENTY, **options).execute(context(second, task_state_store=store))
@@ -115,7 +115,7 @@ def test_the_cost_is_that_of_all_attempts_since_the_task_was_cleared(tmp_path, r
     assert 0 < before["cost"] < after["cost"] == pytest.approx(before["cost"] + after["cost_this_attempt"])
     assert after["requests"] == sum(it["requests"] for it in after["models"])
 
-    cleared = TaskInstance(try_number=3, max_tries=5)
+    cleared = TaskInstance(try_number=3, max_tries=4)
     enrich(tmp_path, source=TWENTY, **options).execute(context(cleared, task_state_store=store))
     assert (cleared.xcoms["usage"]["cost"], cleared.xcoms["usage"]["requests"]) == (0.0, 0)  # all are in the output
 
@@ -137,6 +137,60 @@ def test_a_store_that_fails_does_not_fail_a_task_that_is_done(tmp_path, response
     enrich(tmp_path).execute(context(ti, task_state_store=Broken()))
     assert ti.xcoms["usage"]["requests"] == 5
     assert "the task state store cannot be used: the API server is gone" in caplog.text
+
+
+class Killed(BaseException):
+    """Ends an attempt as a signal does, which no code of the task sees."""
+
+
+def killed_attempt(tmp_path, sandbox, monkeypatch, store):
+    """Run an attempt that is killed after the first progress, with one response in the output."""
+    from airflow_provider_responses.batch.enrichment import BatchEnrichment
+
+    step = BatchEnrichment.step
+
+    def killed(self):
+        step(self)
+        self.report.report_figures()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchEnrichment, "step", killed)
+        with pytest.raises(Killed):
+            enrich(tmp_path).execute(context(TaskInstance(), **store))
+
+
+def test_a_retry_has_the_cost_of_an_attempt_that_was_killed_as_far_as_it_was_stored(
+    tmp_path, responses_sandbox, monkeypatch
+):
+    store, ti = TaskStateStore(), TaskInstance(try_number=2)
+    killed_attempt(tmp_path, responses_sandbox, monkeypatch, {"task_state_store": store})
+    enrich(tmp_path).execute(context(ti, task_state_store=store))
+    usage = ti.xcoms["usage"]
+    assert usage["requests"] == 5
+    assert 0 < usage["cost"] == pytest.approx(paid(responses_sandbox))
+    assert usage["cost_this_attempt"] == 0
+    assert [(it["model"], it["unpriced"]) for it in usage["models"]] == [(MODEL, 0), (None, 1)]  # the end is unknown
+    third = TaskInstance(try_number=3)
+    enrich(tmp_path).execute(context(third, task_state_store=store))
+    assert third.xcoms["usage"]["cost"] == usage["cost"]
+    assert third.xcoms["usage"]["requests"] == 5
+
+
+@pytest.mark.parametrize("more", [{}, {"task_state_store": TaskStateStore()}])
+def test_the_cost_is_unknown_after_an_attempt_without_a_record(tmp_path, responses_sandbox, more):
+    enrich(tmp_path).execute(context(TaskInstance()))
+    ti = TaskInstance(try_number=2)
+    enrich(tmp_path).execute(context(ti, **more))
+    usage = ti.xcoms["usage"]
+    assert (usage["cost"], usage["cost_this_attempt"]) == (None, 0.0)
+    assert [(it["model"], it["cost"], it["unpriced"]) for it in usage["models"]] == [(None, None, 1)]
+
+
+def test_the_first_attempt_after_a_clear_needs_no_record(tmp_path, responses_sandbox):
+    ti = TaskInstance(try_number=3, max_tries=4)
+    enrich(tmp_path, retries=2).execute(context(ti))
+    assert ti.xcoms["usage"]["cost"] == pytest.approx(paid(responses_sandbox))
 
 
 def test_a_server_without_prices_has_an_unknown_cost(tmp_path, responses_sandbox, monkeypatch):

@@ -158,7 +158,7 @@ class TestPushed:
         )
     )
     def test_an_enrichment(self, models):
-        usage = pushed_by_enrichment(Progress(models=models), earlier={}, failed=False, rows=3)
+        usage = pushed_by_enrichment(Progress(models=models), earlier={}, status="completed", rows=3)
         check_xcom("usage", usage)
         assert clean_usage(usage) == usage
         total = summed(usage)["totals"]
