@@ -212,6 +212,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         super().check_mapped(arguments)
         if "source" in arguments:
             check_source(arguments["source"])
+        check_row_files(arguments.get("files"))
         check_choice("output_format", arguments.get("output_format", FORMATS[0]), FORMATS)
         check_choice("on_changed_request", arguments.get("on_changed_request", "send"), ON_CHANGED)
         check_list_of_names("columns", arguments.get("columns"), optional=True, lazy=is_lazy)

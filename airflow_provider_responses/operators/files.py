@@ -47,11 +47,7 @@ def check_row_files(files: Any) -> None:
     :raises RequestValidationError: naming the argument.
     """
     if is_upstream(files):
-        raise RequestValidationError(
-            "files must be a template or a column's name in the DAG's file, got the output of another task: make it "
-            "a column of `source`, and name the column",
-            fields=("files",),
-        )
+        raise _files_from_data()
     check_type("files", files, str, expected="a template such as '{{ row.path }}' or a column's name", optional=True)
 
 
@@ -161,6 +157,8 @@ def with_row_files(task: Any, builder: RowBuilder, context: Any) -> tuple[RowBui
     """
     if task.files is None and not callable(task.input) and not has_references(task._arguments().fields()):
         return builder, None
+    if task.files is not None and task._is_data(task.files):
+        raise _files_from_data()
     from airflow_provider_responses.content.row_files import RowFiles
 
     row_files = RowFiles(file_reader(task))
@@ -236,6 +234,14 @@ def _root_text(root: Any) -> str:
     if not text.strip() or text == "None":
         raise RequestValidationError("files_root is empty: set a folder, or leave it out", fields=("files_root",))
     return text
+
+
+def _files_from_data() -> RequestValidationError:
+    return RequestValidationError(
+        "files must be a template or a column's name in the DAG's file, got the output of another task, which could "
+        "read connections and variables: make the paths a column of `source`, and name the column",
+        fields=("files",),
+    )
 
 
 def _root_from_data() -> RequestValidationError:

@@ -9,7 +9,9 @@ from collections import Counter
 import jinja2
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import task as airflow_task
 
+from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, context
@@ -185,6 +187,59 @@ def test_a_template_for_rows_never_comes_from_another_task(run_dag, responses_sa
     data = "D {{ conn.responses_default.password }} {{ row.text }}"
     sent = [(entry.body["input"], entry.body.get("instructions")) for entry in responses_sandbox.ledger]
     assert sorted(sent) == [("1 T", data), (f"{data}T", None), ("T", None), ("inputs T", None)]
+
+
+FILES_OF_ROWS = """
+import datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+
+ROW = dict(name="a.png", path="https://example.com/row.png")
+KNOWN = dict(
+    source=[ROW], input="Describe", model="vendor/m", output_path="FOLDER/{{ task.task_id }}", files_root="FOLDER",
+    retries=0,
+)
+
+with DAG("files", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+
+    @task
+    def texts():
+        return ["https://example.com/{{ conn.responses_default.password }}/{{ row.name }}"]
+
+    @task
+    def names():
+        return ["path"]
+
+    ResponsesEnrichOperator.partial(task_id="kwargs", **KNOWN).expand_kwargs(texts().map(lambda text: dict(files=text)))
+    ResponsesEnrichOperator.partial(task_id="expand", **KNOWN).expand(files=texts())
+    ResponsesEnrichOperator.partial(task_id="column", **KNOWN).expand(files=names())
+    ResponsesEnrichOperator.partial(task_id="literal", **KNOWN).expand(files=["https://example.com/1/{{ row.name }}"])
+    ResponsesEnrichOperator.partial(task_id="literals", **KNOWN).expand_kwargs([dict(files="path")])
+    ResponsesEnrichOperator.partial(task_id="one", files="https://example.com/2/{{ row.name }}", **KNOWN).expand_kwargs(
+        texts().map(lambda text: dict(instructions=text))
+    )
+"""
+
+
+def test_files_of_rows_never_come_from_another_task(run_dag, responses_sandbox, tmp_path):
+    states = run_dag(FILES_OF_ROWS.replace("FOLDER", str(tmp_path)), "files").states
+    assert {task for (task, _), state in states.items() if state != "success"} == {"kwargs", "expand", "column"}
+    urls = [entry.body["input"][0]["content"][1]["image_url"] for entry in responses_sandbox.ledger]
+    assert sorted(urls) == [f"https://example.com/{name}" for name in ("1/a.png", "2/a.png", "row.png")]
+
+
+def test_files_of_a_mapped_task_from_another_task_are_refused_when_the_dag_is_parsed(tmp_path):
+    known = {"input": "Describe", "model": "vendor/m", "output_path": str(tmp_path)}
+    with DAG("d", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+
+        @airflow_task
+        def text():
+            return "{{ conn.responses_default.password }}"
+
+        with pytest.raises(RequestValidationError, match=r"^files must be a template or a column's name in the DAG's"):
+            ResponsesEnrichOperator.partial(task_id="a", files=text(), **known).expand(source=[[{"a": 1}]])
 
 
 def test_the_error_of_a_template_from_another_task_has_advice(tmp_path, responses_sandbox):
