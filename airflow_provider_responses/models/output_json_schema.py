@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,8 +117,11 @@ class JsonSchema:
     def _validator(self) -> Validator:
         from referencing import Registry
 
+        cls = _with_decimals(_validator_class(self._schema))
+        # With `$schema`, jsonschema would validate references to the root by a class of its own.
+        schema = {name: part for name, part in self._schema.items() if name != "$schema"}
         # An empty registry: the default one fetches references over the network.
-        return _validator_class(self._schema)(self._schema, format_checker=_format_checker(), registry=Registry())
+        return cls(schema, format_checker=_format_checker(), registry=Registry())
 
     @cached_property
     def _resolver(self) -> Any:
@@ -221,6 +226,32 @@ def _validator_class(schema: Any) -> Any:
     from jsonschema.validators import validator_for
 
     return validator_for(schema, default=Draft202012Validator)
+
+
+@cache
+def _with_decimals(validator_class: Any) -> Any:
+    """Return a class of validators that reads ``multipleOf`` in decimals: 19.99 is a multiple of 0.01."""
+    from jsonschema.validators import extend
+
+    return extend(validator_class, {"multipleOf": _multiple_of})
+
+
+def _multiple_of(validator: Any, divisor: Any, value: Any, _: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if not validator.is_type(value, "number") or not _is_finite_number(value):  # that is refused elsewhere
+        return
+    if _exact(value) % _exact(divisor):
+        yield ValidationError(f"{value!r} is not a multiple of {divisor!r}")
+
+
+def _is_finite_number(number: float) -> bool:
+    return isinstance(number, int) or math.isfinite(number)  # `isfinite` fails for a very large int
+
+
+def _exact(number: float) -> Fraction:
+    """Return a number as it is written in JSON, and not as the nearest binary fraction."""
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
 def _wrap(schema: Mapping[str, Any], wrapper: str) -> dict[str, Any]:

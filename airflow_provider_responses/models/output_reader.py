@@ -220,7 +220,14 @@ class SchemaReader(OutputReader):
         else:
             missing = Problem("the text", f"must be an object with the field {WRAPPER!r}, and no other", show(value))
             raise self.not_matching([missing], text)
-        if problems := self._schema.problems_of(found, path):
+        try:
+            problems = self._schema.problems_of(found, path)
+        except Exception as error:  # such as a nesting or a number beyond the limits of the library
+            raise OutputValidationError(
+                f"the response cannot be compared with {self.name} ({show_exception(error)}): describe smaller values "
+                f"in `instructions`. The response has {len(text)} characters: {show(text, most=MAX_QUOTED)}"
+            ) from error
+        if problems:
             raise self.not_matching(problems, text)
         return value
 

@@ -97,7 +97,8 @@ def convert(schema: Mapping[str, Any], name: str, *, strict: bool = True) -> dic
     else:
         root = converter.convert(_without(schema, "$defs"), name)
     for endless in sorted(_infinite(definitions)):
-        _refuse(endless, "contains itself endlessly", "make the field optional (`| None`), or a list")
+        error = NotStrictError if strict else RequestValidationError  # a strict form requires each optional field
+        _refuse(endless, "contains itself endlessly", "make the field optional (`| None`), or a list", error=error)
     if "$ref" in schema and f'"{schema["$ref"]}"' not in json.dumps(definitions):
         definitions.pop(_definition_name(schema["$ref"]))  # it is the root now, and nothing else refers to it
     return {**root, "$defs": definitions} if definitions else root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -12,8 +13,8 @@ import pytest
 from pydantic import BaseModel, Json
 from typing_extensions import TypedDict
 
-from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models.output import json_schema_format, parse_output
+from airflow_provider_responses.exceptions import OutputValidationError, RequestValidationError
+from airflow_provider_responses.models.output import json_schema_format, load_output, parse_output
 
 T = TypeVar("T")
 TEXT = {"type": "string"}
@@ -145,6 +146,79 @@ ENDLESS = [
     | {"$defs": {"a": an_object(b={"type": "array", "items": {"$ref": "#"}, "minItems": 1})}},
     {"anyOf": [an_object(x={"$ref": "#"}), {"type": "array", "items": {"$ref": "#"}, "minItems": 2}]},
 ]
+
+
+OPTIONAL = [
+    {"type": "object", "properties": {"value": {"type": "integer"}, "next": {"$ref": "#"}}, "required": ["value"]},
+    an_object(n={"$ref": "#/$defs/N"})
+    | {"$defs": {"N": {"type": "object", "properties": {"value": TEXT, "next": {"$ref": "#/$defs/N"}}}}},
+]
+
+
+@pytest.mark.parametrize("schema", OPTIONAL, ids=range(len(OPTIONAL)))
+def test_a_schema_with_an_optional_property_that_refers_back_is_sent_as_it_is(schema: Any) -> None:
+    schema = schema | {"additionalProperties": False}
+    sent = json_schema_format(schema)
+    assert (sent["strict"], sent["schema"]) == (False, schema)
+
+
+def test_a_response_of_a_recursive_schema_ends_where_the_property_is_left_out() -> None:
+    text = '{"value": 1, "next": {"value": 2}}'
+    assert parse_output(OPTIONAL[0], text) == {"value": 1, "next": {"value": 2}}
+
+
+DIALECTS = [
+    {},
+    {"$schema": "https://json-schema.org/draft/2020-12/schema"},
+    {"$schema": "http://json-schema.org/draft-07/schema#"},
+]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=range(len(DIALECTS)))
+@pytest.mark.parametrize(
+    ("divisor", "number", "is_multiple"),
+    [
+        (0.01, "19.99", True),
+        (0.01, "1e22", True),
+        (0.01, "-0.07", True),
+        (0.01, "19.999", False),
+        (0.1, "0.30000000000000004", False),
+        (1e-9, "1.000000001", True),
+        (0.5, "1" * 400, True),
+        (3, "1" * 401, False),
+        (7, "21", True),
+        (7, "21.5", False),
+    ],
+)
+def test_multiples_are_decimal_also_behind_a_reference_to_the_root(
+    dialect: Any, divisor: float, number: str, is_multiple: bool
+) -> None:
+    price = {"type": "number", "multipleOf": divisor}
+    schema = dialect | {"type": "object", "properties": {"price": price, "more": {"$ref": "#"}}}
+    for text in (f'{{"price": {number}}}', f'{{"more": {{"price": {number}}}}}'):
+        if is_multiple:
+            assert parse_output(schema, text) == json.loads(text)
+        else:
+            with pytest.raises(OutputValidationError, match=rf"price: must be a multiple of {divisor}"):
+                parse_output(schema, text)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+@pytest.mark.parametrize("multiple_of", [{}, {"multipleOf": 0.5}, {"multipleOf": 2}])
+def test_a_number_of_a_schema_that_is_not_finite_is_refused_where_null_is_not_allowed(
+    multiple_of: Any, number: str
+) -> None:
+    text = f'{{"price": {number}}}'
+    with pytest.raises(OutputValidationError, match="price must be a finite number"):
+        load_output(an_object(price={"type": "number", **multiple_of}), text)
+    assert load_output(an_object(price={"type": ["number", "null"], **multiple_of}), text) == {"price": None}
+
+
+def test_a_response_that_the_validator_fails_on_does_not_match() -> None:
+    deep = {"allOf": [{"anyOf": [{"oneOf": [{"type": "array", "items": {"$ref": "#"}}]}]}]}
+    text = f"{'[' * 190}{']' * 190}"
+    with pytest.raises(OutputValidationError, match=r"cannot be compared with response \(RecursionError"):
+        parse_output(deep, text)
 
 
 @pytest.mark.parametrize("schema", ENDLESS, ids=range(len(ENDLESS)))
