@@ -18,6 +18,8 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATORS: Final = re.compile(r"[/\\]")
 _SECRET: Final = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+MAX_LENGTH: Final = 4096  # bytes of a path; Linux and object stores accept no longer one
 LOCAL: Final = frozenset({"", "file", "local"})
 
 
@@ -90,6 +92,8 @@ def _unusual(path: str) -> str | None:
     """Return why a path is refused, whatever the root is."""
     rest = found[2] if (found := _SCHEME.fullmatch(path)) else path
     problems = {
+        "has characters that are no Unicode text": _SURROGATE.search(path),
+        f"has more than {MAX_LENGTH} bytes": len(path.encode(errors="replace")) > MAX_LENGTH,
         "is empty": not path.strip(),
         "begins or ends with white space": path != path.strip(),
         "has a URL inside": "://" in rest,

@@ -8,6 +8,7 @@ version is compared before and after.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import tempfile
@@ -24,6 +25,7 @@ from airflow_provider_responses.validation import show_exception
 
 _PIECE: Final = 1024 * 1024
 _VERSION: Final = ("ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "size")
+_NO_NAMES: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL})
 _LOOPS: Final = frozenset({errno.ELOOP, errno.ENXIO})
 # Errors of storage libraries that say that there is no such object, or that reading it is not allowed.
 _MISSING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -226,6 +228,9 @@ def _naming(path: str) -> Iterator[None]:
     except Exception as error:  # libraries have classes of their own
         if isinstance(error, OSError) and error.errno in _LOOPS:
             raise _missing(path, "is no ordinary file") from error
+        if _is_no_name(error):
+            reason = getattr(error, "strerror", None) or show_exception(error)
+            raise _missing(path, f"is no name of a file ({shown_path(reason)})") from error
         if isinstance(error, OSError) and error.errno == errno.EBUSY:  # s3fs: the object was replaced meanwhile
             _refuse_changed(path)
         hint = "let the worker read it" if isinstance(error, PermissionError) else "a retry reads it again"
@@ -234,6 +239,15 @@ def _naming(path: str) -> Iterator[None]:
             path=shown_path(path),
             retryable=not isinstance(error, PermissionError),
         ) from error
+
+
+def _is_no_name(error: Exception) -> bool:
+    """Return whether a storage can have no object of such a name, whatever it holds."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_NAMES or "KeyTooLongError" in str(error)
+    if isinstance(error, json.JSONDecodeError):  # of a service's response
+        return False
+    return isinstance(error, ValueError) or "KeyTooLongError" in str(error)
 
 
 def _missing(path: str, problem: str) -> RequestValidationError:

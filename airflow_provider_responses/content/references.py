@@ -17,7 +17,8 @@ def is_reference(value: Any) -> bool:
     """Return whether a value is a part that stands for a file."""
     return (
         isinstance(value, Mapping)
-        and value.get("type") in PART_TYPES
+        and isinstance(value.get("type"), str)  # else it may have no hash
+        and value["type"] in PART_TYPES
         and (PATH in value or BYTES in value or INDEXED in value or value["type"] == BY_CONTENT)
     )
 

@@ -136,8 +136,8 @@ def comes_from_upstream(value: Any) -> bool:
 
 
 def is_upstream(part: Any) -> bool:
-    """Whether the value is another task's output."""
-    return hasattr(part, "resolve") and not isinstance(part, (type, os.PathLike))
+    """Whether the value is another task's output. Paths have ``resolve``, too, and those of object stores no class."""
+    return hasattr(part, "resolve") and not isinstance(part, (type, os.PathLike)) and not hasattr(part, "protocol")
 
 
 def _any_part(value: Any, holds: Callable[[Any], bool]) -> bool:

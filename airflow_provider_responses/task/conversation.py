@@ -98,11 +98,12 @@ def _session_of(history: Any) -> str | None:
 
 def _check_calls(items: Sequence[Any]) -> None:
     """Refuse calls without an output, which the server would refuse after the request is sent."""
-    outputs = {(it.get("type"), it.get("call_id")) for it in items if isinstance(it, Mapping)}
+    # As text, since a value from data may have no hash.
+    outputs = {(str(it.get("type")), str(it.get("call_id"))) for it in items if isinstance(it, Mapping)}
     for item in items:
         if not isinstance(item, Mapping) or (wanted := _CALLS.get(str(item.get("type")))) is None:
             continue
-        if (wanted, item.get("call_id")) not in outputs:
+        if (wanted, str(item.get("call_id"))) not in outputs:
             raise RequestValidationError(
                 f"history has the call {show(item.get('name'))} without its output (call_id "
                 f"{show(item.get('call_id'))}), which the API refuses. Add an item of type {wanted!r} with this "

@@ -83,6 +83,7 @@ def test_a_path_below_the_root_is_that_of_the_root_and_its_names(path, expected)
         *("s3://tables/invoices", "s3://tables/invoices/", "s3://tables/invoices-secret/a.pdf", "s3://tables/other/a"),
         *("s3://other/invoices/a.pdf", "s3://admin@tables/invoices/a.pdf", "s3://@tables/invoices/a.pdf"),
         *("gs://tables/invoices/a.pdf", "s3a://tables/invoices/a.pdf", "a::file:///etc/passwd", "x/file:///etc/passwd"),
+        *("\ud800.pdf", "a/\udcff", "é" * 2049, f"{'a/' * 2048}b.pdf"),
         *("s3://tables:80/invoices/a", "s3://tables/invoices/../other/a", "s3:///tables/invoices/a"),
     ],
 )

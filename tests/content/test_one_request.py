@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath
 from airflow.providers.common.compat.sdk import task as airflow_task
 
 from airflow_provider_responses.content import InputAudio, InputFile, InputImage, InputVideo
 from airflow_provider_responses.decorators.responses import responses_task
 from airflow_provider_responses.exceptions import RequestValidationError, StorageError
+from airflow_provider_responses.task.arguments import is_upstream
 from tests.airflow_fakes import TaskInstance, context
 from tests.content import samples
 from tests.content.samples import content_of, message, parts_of
@@ -246,6 +248,15 @@ with DAG("mapped_files", schedule=None, start_date=datetime.datetime(2026, 1, 1)
 
             with pytest.raises(RequestValidationError, match="files_root must be written in the DAG's file"):
                 ask(files_root=root())
+
+    @pytest.mark.parametrize("make", [ObjectStoragePath, Path])
+    def test_files_root_may_be_a_path_object(self, make, files, responses_sandbox):
+        root = make(f"file://{files}" if make is ObjectStoragePath else files)
+        assert not is_upstream(root)
+        task = ask(input=message(InputFile.from_path("{{ 'a.pdf' }}")), files_root=root)
+        task.render_template_fields(context())
+        task.execute(context())
+        assert [parts_of(body)[0]["filename"] for body in sent(responses_sandbox)] == ["a.pdf"]
 
     @pytest.mark.parametrize("root", ["/", "relative", "s3://", 5])
     def test_a_root_that_is_no_folder_is_an_error_of_the_dag_file(self, root):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 
 import pytest
@@ -169,6 +171,31 @@ def test_a_store_that_fails_may_be_tried_again_and_one_that_refuses_not(store):
         with pytest.raises(StorageError, match=r"a\.pdf cannot be read") as caught:
             read(store)
         assert caught.value.retryable is retryable
+
+
+NO_NAMES = [
+    OSError(errno.ENAMETOOLONG, "File name too long"),
+    OSError(errno.EINVAL, "Bad Request"),  # of s3fs
+    ValueError("embedded null byte"),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    RuntimeError("An error occurred (KeyTooLongError) when calling the GetObject operation: Your key is too long"),
+]
+
+
+@pytest.mark.parametrize("error", NO_NAMES, ids=lambda error: type(error).__name__)
+def test_a_name_that_no_store_can_have_is_an_error_of_its_row(store, error):
+    store.pipe_file("bucket/in/a.pdf", b"content")
+    store.error = error
+    with pytest.raises(RequestValidationError, match=r"a\.pdf is no name of a file \(.*Correct the path"):
+        read(store)
+
+
+def test_a_response_of_a_store_that_is_no_json_may_be_tried_again(store):
+    store.pipe_file("bucket/in/a.pdf", b"content")
+    store.error = json.JSONDecodeError("Expecting value", "<html>", 0)
+    with pytest.raises(StorageError) as caught:
+        read(store)
+    assert caught.value.retryable
 
 
 def test_a_path_whose_store_reads_it_otherwise_is_refused(store):

@@ -161,6 +161,9 @@ class TestBadFiles:
             ("/etc/passwd", None, "is not under files_root"),
             ("file:///etc/passwd", None, "is not under files_root"),
             ("s3://other/9.png", None, "is not under files_root"),
+            (f"{'n' * 300}.png", None, r"n… is no name of a file \(File name too long\)"),
+            (f"{'n/' * 3000}9.png", None, "has more than 4096 bytes"),
+            ("\ud800.png", None, "has characters that are no Unicode text"),
         ],
     )
     def test_a_bad_file_fails_its_row_alone_and_costs_nothing(
@@ -179,6 +182,19 @@ class TestBadFiles:
         last = result(tmp_path)[3]
         assert (last["_status"], last["_cost"], last["_sends"]) == ("invalid", 0.0, 0)
         assert len(sent(responses_sandbox)) == 3
+
+    @pytest.mark.parametrize("kind", [["input_image"], {"a": 1}, None])
+    @pytest.mark.parametrize("more", [{"path": "0.png"}, {"text": "x"}])
+    def test_a_part_with_a_type_that_is_no_text_fails_its_row_alone(
+        self, tmp_path, photos, kind, more, responses_sandbox
+    ):
+        def look(row):
+            return message({"type": kind, **more}) if row["id"] == 1 else message(InputImage.from_path(row["path"]))
+
+        manifest = run(tmp_path, photos, files=None, input=look, limits=ONE)
+        assert manifest["counts"] == {"ok": 2, "invalid": 1}
+        assert "input.0.content.1" in json.dumps(result(tmp_path)[1]["_error"])
+        assert len(sent(responses_sandbox)) == 2
 
     def test_no_row_reads_a_file_without_files_root(self, tmp_path, photos, responses_sandbox):
         source = [{"id": 1, "text": "x", "path": f"{photos}/0.png"}]

@@ -158,6 +158,14 @@ def test_the_output_of_a_task_without_whole_responses_is_refused_when_the_dag_is
             {"history": [{"role": "user", "content": "x"}, CALL], "input": [OUTPUT | {"call_id": "other"}]},
             "Add an item of type 'function_call_output' with this call_id to input",
         ),
+        (
+            {"history": [{"role": "user", "content": "x"}, CALL], "input": [{"type": [], "call_id": {}}]},
+            r"history has the call 'lookup' without its output \(call_id 'call_1'\)",
+        ),
+        (
+            {"history": [{"role": "user", "content": "x"}, CALL | {"call_id": ["call_1"]}], "input": [OUTPUT]},
+            r"history has the call 'lookup' without its output \(call_id \['call_1'\]\)",
+        ),
     ],
 )
 def test_a_history_that_cannot_be_continued_is_an_error_before_anything_is_sent(responses_sandbox, arguments, cause):
