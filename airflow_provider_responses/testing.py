@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DecoratedOperator
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.content.references import replace_references
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
@@ -126,6 +127,7 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     given = RequestOptions.to_dict(options) if isinstance(options, (RequestOptions, Mapping)) else {}
     if callable(literal.get("input")):  # of an enrichment: it returns the input of each row
         literal["input"] = AT_RUNTIME
+    literal = replace_references(literal, lambda *_: {"type": "input_text", "text": AT_RUNTIME})
     task_request = TaskRequest(fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32)
     task_request.prepare(
         config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)})

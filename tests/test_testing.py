@@ -6,6 +6,7 @@ import datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
 
+from airflow_provider_responses.content import InputFile
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
@@ -19,6 +20,9 @@ def dag_of(*builders):
         for build in builders:
             build()
     return dag
+
+
+PDF = InputFile.from_path("/data/a.pdf")  # a task reads it when it runs
 
 
 def test_the_fixture_sets_the_connection_and_fills_the_ledger(responses_sandbox):
@@ -48,6 +52,7 @@ def test_a_valid_dag_has_no_invalid_requests():
         ),
         lambda: ResponsesOperator.partial(task_id="d", model=MODEL).expand(input=["x", "y"]),
         lambda: ResponsesOperator.partial(task_id="e").expand_kwargs([{"model": MODEL, "input": "x"}]),
+        lambda: ResponsesOperator(task_id="file", model=MODEL, input=[{"role": "user", "content": [PDF]}]),
         lambda: decorated("x"),
         lambda: decorated.override(task_id="f").expand(topic=["x"]),
         whole,

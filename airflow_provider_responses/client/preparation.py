@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.exceptions import RequestValidationError
@@ -11,6 +11,11 @@ from airflow_provider_responses.models.fields import MAX_TOOL_CALLS
 from airflow_provider_responses.models.history import fill_required
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.validation import wrong_value
+
+# Of the parts of the package `content`, which the client does not import.
+_FILE_PARTS: Final = frozenset({"input_image", "input_file", "input_audio", "input_video", "input_by_content"})
+_UNREAD: Final = ("path", "bytes")
+_LISTS: Final = ("content", "output")
 
 
 def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig) -> ResponsesRequest:
@@ -30,6 +35,8 @@ def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig)
     if config.is_openrouter:
         _check_openrouter(request)
     request = request.with_merged_extra_body()
+    for value in (request.input, request.extra_body.get("input")):
+        _refuse_unread_files(value)
     if "stream" in request.extra_body:
         raise RequestValidationError(
             "extra_body.stream must be true or false, since it decides how the response is read",
@@ -43,6 +50,24 @@ def prepare(request: ResponsesRequest | Mapping[str, Any], config: ClientConfig)
             "input is missing: give `input`, or `prompt`, `previous_response_id` or `conversation`", fields=("input",)
         )
     return request
+
+
+def _refuse_unread_files(value: Any) -> None:
+    """Refuse parts that stand for files, such as ``InputFile.from_path(…)``: operators read them, no server does."""
+    for number, item in enumerate(value if isinstance(value, list) else ()):
+        for name in _LISTS:
+            parts = item.get(name) if isinstance(item, Mapping) else None
+            for n, part in enumerate(parts if isinstance(parts, list) else ()):
+                if not isinstance(part, Mapping) or str(part.get("type")) not in _FILE_PARTS:
+                    continue
+                if (field := next((it for it in _UNREAD if it in part), None)) is not None:
+                    place = f"input.{number}.{name}.{n}.{field}"
+                    raise RequestValidationError(
+                        f"{place} is a file that nothing has read: only operators and decorated functions read files. "
+                        "Use one of them, or set a URL, or the content as base64 (image_url, file_url, file_data, "
+                        "input_audio, video_url)",
+                        fields=(place,),
+                    )
 
 
 def _has(request: ResponsesRequest, *names: str) -> bool:

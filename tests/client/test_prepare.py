@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from airflow_provider_responses.client.config import RequestOptions
+from airflow_provider_responses.content import InputFile, InputImage
+from airflow_provider_responses.content.parts import part_by_content
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import Response, ResponsesRequest
 from airflow_provider_responses.task.request import TaskRequest
@@ -257,3 +259,25 @@ def test_a_response_is_the_next_requests_history(where: dict[str, Any], flavour:
     items = Response(raw=result()).to_input()
     flavour.on(wire, **where).send({"model": "m", "input": [*items, {"role": "user", "content": "And?"}]})
     assert wire.sent[0]["input"][:-1] == items
+
+
+UNREAD = [
+    (InputFile.from_path("/data/a.pdf"), "input.0.content.1.path"),
+    (InputFile.from_path("https://example.com/a.pdf"), "input.0.content.1.path"),
+    (InputImage.from_bytes(b"\x89PNG"), "input.0.content.1.bytes"),
+    (part_by_content("a.pdf"), "input.0.content.1.path"),
+]
+
+
+@pytest.mark.parametrize("connection", [{}, OTHERS], ids=["openrouter", "others"])
+@pytest.mark.parametrize(("part", "place"), UNREAD, ids=range(len(UNREAD)))
+def test_a_file_that_nothing_has_read_is_refused_unsent(
+    part: dict[str, Any], place: str, connection: dict[str, Any], flavour: Flavour
+) -> None:
+    content = [{"type": "input_text", "text": "x"}, part]
+    wire = Wire(good())
+    with pytest.raises(RequestValidationError) as caught:
+        flavour.on(wire, **connection).send({"model": "m", "input": [{"role": "user", "content": content}]})
+    assert str(caught.value).startswith(f"{place} is a file that nothing has read: only operators and decorated")
+    assert caught.value.fields == (place,)
+    assert not wire.requests
