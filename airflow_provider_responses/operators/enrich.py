@@ -35,7 +35,7 @@ from airflow_provider_responses.operators.files import check_row_files, with_row
 from airflow_provider_responses.operators.log_groups import log_group
 from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
-from airflow_provider_responses.operators.paths import open_path
+from airflow_provider_responses.operators.paths import check_path, open_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
 from airflow_provider_responses.operators.prompt_argument import check_input, function_builder, template_from_data
 from airflow_provider_responses.operators.source_argument import (
@@ -393,7 +393,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         check_choice("output_format", self.output_format, FORMATS)
         if str(self.output_path or "").strip() in {"", "None"}:
             raise RequestValidationError("output_path is missing: set a folder", fields=("output_path",))
-        check_type("output_path", self.output_path, (str, PathLike), expected="a path", lazy=is_lazy)
+        check_path("output_path", self.output_path)
         if not is_lazy(self.resume):
             check_choice("resume", read_boolean(self.resume), (True, False))
         check_choice("on_changed_request", self.on_changed_request, ON_CHANGED)

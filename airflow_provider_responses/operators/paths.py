@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_responses.exceptions import ConfigurationError
+from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.validation import wrong_value
 
 
 def is_path(value: Any) -> bool:
     """Whether a value is a path: text, a ``Path``, or an ``ObjectStoragePath``, which is no ``PathLike``."""
     return isinstance(value, (str, PathLike)) or hasattr(value, "protocol")
+
+
+def check_path(name: str, value: Any) -> None:
+    """
+    Refuse a value that is no path; one that is known only when the task runs is not checked.
+
+    :param name: the argument.
+    :raises RequestValidationError: naming it.
+    """
+    if not is_path(value) and not is_lazy(value):
+        raise wrong_value(name, "a path", value)
 
 
 def open_path(path: Any) -> Any:

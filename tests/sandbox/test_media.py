@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from airflow_provider_responses.sandbox.http.media_validation import find_media_problem
@@ -34,10 +35,12 @@ def test_a_part_needs_a_content_that_can_be_decoded(part, problem):
 
 
 def test_a_wrong_part_is_a_400(responses_sandbox):
-    from airflow_provider_responses.client import ClientConfig, ResponsesClient
-    from airflow_provider_responses.exceptions import BadRequestResponseError
-
-    config = ClientConfig(api_key="sk-none", base_url=responses_sandbox.connection["host"], dialect="openrouter")
     part = {"type": "input_file", "path": "/a.pdf"}
-    with ResponsesClient(config) as client, pytest.raises(BadRequestResponseError, match="needs file_data"):
-        client.send({"model": "openai/gpt-4o-mini", "input": [{"role": "user", "content": [part]}]})
+    response = httpx.post(  # the client would refuse it
+        f"{responses_sandbox.connection['host']}/responses",
+        json={"model": "openai/gpt-4o-mini", "input": [{"role": "user", "content": [part]}]},
+        headers={"Authorization": "Bearer sk-none"},
+        trust_env=False,
+    )
+    assert response.status_code == 400
+    assert "needs file_data" in response.text
