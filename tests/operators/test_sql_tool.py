@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
 
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
 from airflow_provider_responses.operators import sql_tool as module
-from airflow_provider_responses.operators.sql_tool import sql_tool
+from airflow_provider_responses.operators.sql_tool import SqlFailedError, sql_tool
 from tests.airflow_fakes import TaskStateStore, context
 from tests.operators.one_request import ask, sent
 
@@ -51,7 +52,7 @@ def test_the_session_itself_refuses_to_write(database, monkeypatch):
     )
     tool = sql_tool("warehouse", tables=["reviews"])
 
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(SqlFailedError, match="OperationalError: attempt to write a readonly database"):
         call(tool, "DELETE FROM reviews -- past the parser")
 
 
@@ -90,6 +91,10 @@ def test_two_databases_are_two_tools(responses_sandbox):
         ({"tables": ["reviews", " "]}, "sql_tool: tables must name at least one table"),
         ({"tables": ["reviews"], "row_limit": 0}, "sql_tool: row_limit must be a whole number from 1 to 10000, got 0"),
         ({"conn_id": 7, "tables": ["reviews"]}, "sql_tool: conn_id must be str, got 7"),
+        (
+            {"tables": ["reviews"], "dialect": "oracle"},
+            "sql_tool: dialect must be one of duckdb, mysql, postgres, sqlite, got 'oracle'",
+        ),
         ({"tables": ["reviews"], "name": "a b"}, "tool 'a b' needs a name"),
     ],
 )
@@ -113,12 +118,105 @@ def test_a_connection_that_is_missing_ends_the_task(responses_sandbox):
     assert not isinstance(info.value, AirflowFailException)  # it is retryable
 
 
-def test_a_database_whose_dialect_is_unknown_fails_the_task_at_once(responses_sandbox, database, monkeypatch):
+def test_a_database_that_is_not_supported_fails_the_task_at_once(responses_sandbox, database, monkeypatch):
     monkeypatch.delitem(module.DIALECTS, "sqlite")
-    responses_sandbox.script({"calls": [{"name": "query_database", "arguments": {"sql": "SELECT 1"}}]})
+    responses_sandbox.script({"calls": [{"name": "query_database", "arguments": {"sql": "SELECT 1"}}]}, {})
 
-    with pytest.raises(AirflowFailException, match="the dialect of connection 'warehouse' of type 'sqlite' is unknown"):
+    with pytest.raises(AirflowFailException, match="'warehouse' is of type 'sqlite', which is not supported"):
         ask(tools=[sql_tool("warehouse", tables=["reviews"])]).execute(context())
+
+
+def test_a_table_that_is_no_name_fails_the_task_at_once(responses_sandbox, database):
+    responses_sandbox.script({"calls": [{"name": "query_database", "arguments": {"sql": "SELECT 1"}}]}, {})
+
+    with pytest.raises(AirflowFailException, match=r"sql_tool: tables: \"json_each\('a'\)\" is no name of a table"):
+        ask(tools=[sql_tool("warehouse", tables=["json_each('a')"])]).execute(context())
+
+
+class Hook:
+    """A hook whose connection fails in one of its functions, with a message that the model must not see."""
+
+    conn_type = "sqlite"
+
+    def __init__(self, failing: str, message: str) -> None:
+        self.failing = failing
+        self.message = message
+        self.closed = False
+        self.connection = sqlite3.connect(":memory:")
+        self.connection.execute("CREATE TABLE reviews (id TEXT)")
+        self.connection.execute("INSERT INTO reviews VALUES ('1')")
+        self.connection.commit()
+
+    def _fail_in(self, name: str) -> None:
+        if name == self.failing:
+            raise sqlite3.OperationalError(self.message)
+
+    def get_conn(self):
+        self._fail_in("get_conn")
+        return self
+
+    def cursor(self):
+        self._fail_in("cursor")
+        return self.connection.cursor()
+
+    def rollback(self) -> None:
+        self._fail_in("rollback")
+
+    def close(self) -> None:
+        self.closed = True
+        self._fail_in("close")
+
+
+SECRET = "postgresql://ada:hunter2-password@db.internal:5432/x"
+
+
+@pytest.fixture
+def failing_hook(monkeypatch):
+    def install(failing: str) -> Hook:
+        hook = Hook(failing, SECRET)
+        monkeypatch.setattr("airflow_provider_responses.operators.databases.lookup.get_db_hook", lambda *_: hook)
+        return hook
+
+    return install
+
+
+@pytest.mark.parametrize("failing", ["get_conn", "cursor"])
+def test_a_connection_that_cannot_be_opened_ends_the_attempt_and_names_no_host(
+    responses_sandbox, failing_hook, failing
+):
+    hook = failing_hook(failing)
+    responses_sandbox.script({"calls": [{"name": "query_database", "arguments": {"sql": "SELECT 1"}}]}, {})
+
+    with pytest.raises(Exception, match="'warehouse' cannot be opened for reading: OperationalError") as info:
+        ask(tools=[sql_tool("warehouse", tables=["reviews"])]).execute(context())
+
+    assert not isinstance(info.value, AirflowFailException)  # it is retryable
+    assert "hunter2" not in str(info.value)
+    assert "db.internal" not in str(info.value)
+    assert len(sent(responses_sandbox)) == 1
+    assert hook.closed is (failing == "cursor")
+
+
+@pytest.mark.parametrize("failing", ["rollback", "close"])
+def test_the_rows_are_not_lost_by_an_error_at_the_end_of_the_session(failing_hook, caplog, failing):
+    hook = failing_hook(failing)
+
+    with caplog.at_level(logging.WARNING):
+        found = call(sql_tool("warehouse", tables=["reviews"]), "SELECT id FROM reviews")
+
+    assert found["rows"] == [["1"]]
+    assert hook.closed
+    assert f"sql_tool: {failing} of the connection failed: OperationalError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_an_error_of_the_database_is_redacted_for_the_model(database):
+    mask_secret("hunter2-password")
+
+    with pytest.raises(SqlFailedError) as info:
+        call(sql_tool("warehouse", tables=["reviews"]), 'SELECT reviews."hunter2-password" FROM reviews')
+
+    assert str(info.value) == "OperationalError: no such column: reviews.***"
 
 
 def test_a_dialect_can_be_named(database, monkeypatch):
