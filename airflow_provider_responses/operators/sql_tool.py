@@ -50,7 +50,7 @@ def sql_tool(
     """
     Return a tool with which a model runs a SELECT statement. It needs the extra ``sql``.
 
-    Any other table, and whatever is not on the lists of plain SQL and of common functions, is refused before it reaches
+    Any other table, and all that is not on the lists of plain SQL and of common functions, is refused before it reaches
     the database; the model gets the reason. An interrupted call is repeated.
 
     :param conn_id: a connection to PostgreSQL, MySQL, MariaDB, SQLite or DuckDB; let its user read these tables and
