@@ -195,9 +195,13 @@ def show(value: Any, *, most: int = MAX_SHOWN) -> str:
 
 def show_exception(error: BaseException, *, most: int = MAX_SHOWN) -> str:
     """Return class and message of an exception that code of the user's has raised, cut to ``most`` characters."""
+    return cut(exception_text(error), most=most)
+
+
+def exception_text(error: BaseException) -> str:
+    """Return class and message of an exception that code of the user's has raised."""
     # By the traceback's own function, since str() of a user's class may raise.
-    text = "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.")
-    return cut(text, most=most)
+    return "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.")
 
 
 def cut(text: str, *, most: int = MAX_SHOWN) -> str:

@@ -21,6 +21,7 @@ from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.operators.base import BaseResponsesOperator
 from airflow_provider_responses.operators.budget import shares_budget
 from airflow_provider_responses.task.attempt import log_line
+from airflow_provider_responses.task.conversation import make_session_id, with_reasoning
 from airflow_provider_responses.task.cost import CostLedger, paid_generation
 from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
@@ -108,6 +109,8 @@ class ToolLoopOperator(BaseResponsesOperator):
         self._loop = self._loop_ledger = self._loop_hook = self._loop_request = self._loop_fingerprint = None
         if self._toolbox is None or not self._toolbox.functions:
             return
+        from airflow.providers.common.compat.sdk import redact
+
         from airflow_provider_responses.tools.loop import ToolLoop
         from airflow_provider_responses.tools.records import Records
 
@@ -122,6 +125,7 @@ class ToolLoopOperator(BaseResponsesOperator):
             fatal=(*self.fatal_tool_errors, *CONTROL_FLOW, ConfigurationError),
             on_interrupted=self.on_interrupted_tool,
             in_threads=THREADS_MAY_USE_AIRFLOW,
+            redact=lambda text: str(redact(text)),
             began_at=time.time(),
         )
 
@@ -174,11 +178,20 @@ class ToolLoopOperator(BaseResponsesOperator):
         self._loop_request = request
         if self._loop_fingerprint is None:
             self._loop_fingerprint = prompt_fingerprint(request)
-        return self._loop.next_request(request, self._seconds_left)
+        return self._loop.next_request(self._with_reasoning(request), self._seconds_left)
 
     def _as_step(self, request: TaskRequest) -> TaskRequest:
         """Return the request of the current step; without a loop, the task's request."""
-        return request if self._loop is None else self._loop.as_step(request)
+        if self._loop is None:
+            return request
+        return self._loop.as_step(request if self._loop.fields is not None else self._with_reasoning(request))
+
+    def _with_reasoning(self, request: TaskRequest) -> TaskRequest:
+        """Return the request of the task so that the next step contains the encrypted reasoning of this one."""
+        if not self._hook().config.is_openrouter:
+            return request
+        session_id = make_session_id(request.idempotency_key)
+        return replace(request, fields=with_reasoning(request.fields, session_id=session_id))
 
     def _run_steps(self, context: Context, first: Callable[[], Any]) -> Any:
         """
@@ -269,6 +282,9 @@ class ToolLoopOperator(BaseResponsesOperator):
         super()._fail(error)
 
     # Of the subclass
+
+    def _hook(self) -> ResponsesHook:
+        raise NotImplementedError
 
     def _send_or_defer(self, context: Context) -> Any:
         raise NotImplementedError

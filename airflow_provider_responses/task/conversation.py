@@ -40,11 +40,19 @@ def continue_conversation(
     found = {**fields, "input": [*_items_of(history), *_as_items(fields.get("input"))]}
     if fields.get("input") is not None:  # else a worker resumes a decorated task, whose request has been sent
         _check_calls(found["input"])
-    if is_openrouter:
-        include = list(fields.get("include") or ())
-        found["include"] = include if ENCRYPTED_REASONING in include else [*include, ENCRYPTED_REASONING]
-        found.setdefault("session_id", _session_of(history) or session_id)
-    return found
+    return with_reasoning(found, session_id=_session_of(history) or session_id) if is_openrouter else found
+
+
+def with_reasoning(fields: Mapping[str, Any], *, session_id: str) -> dict[str, Any]:
+    """
+    Return the fields of a request to OpenRouter whose response goes into the next one, with its encrypted reasoning.
+
+    :param session_id: of the conversation, unless the fields have one. Its requests are routed to one provider.
+    """
+    include = list(fields.get("include") or ())
+    if ENCRYPTED_REASONING not in include:
+        include.append(ENCRYPTED_REASONING)
+    return {**fields, "include": include, "session_id": fields.get("session_id", session_id)}
 
 
 def with_conversation(value: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

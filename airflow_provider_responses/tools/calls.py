@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import inspect
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_provider_responses.exceptions import ToolError
+from airflow_provider_responses.models.messages import text_of
+from airflow_provider_responses.task.texts import storable
 from airflow_provider_responses.tools.function_tool import ArgumentsError, Tool, error_text, result_text
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response
 
 Status = Literal["succeeded", "failed", "unknown_tool", "invalid_arguments"]
 FATAL: Final = "fatal"
@@ -56,12 +62,17 @@ class CallResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A call whose arguments are valid."""
+    """
+    A call whose arguments are valid.
+
+    :param redact: removes secrets from the text of an error.
+    """
 
     call: Call
     tool: Tool
     arguments: Mapping[str, Any]
     idempotency_key: str
+    redact: Callable[[str], str] = str
 
     def run(self) -> Any:
         """Call the function; return its result, or a coroutine."""
@@ -76,6 +87,39 @@ class FatalToolError(Exception):
         self.call = call
 
 
+def response_items(response: Response) -> list[dict[str, Any]]:
+    """
+    Return a response as items of the next request's input, as they can be stored; no two calls have one ``call_id``.
+
+    Calls with one item id and different ``call_id`` are different calls: a later one gets an id of its own. Of several
+    calls with one ``call_id``, the last one counts.
+    """
+    output = _with_own_ids(response.output)
+    if output != response.output:
+        response = type(response)(raw={**response.raw, "output": output})
+    found: dict[Any, dict[str, Any]] = {}
+    for position, item in enumerate(storable(response.to_input())):
+        key = item["call_id"] if item["type"] == "function_call" else position
+        if key in found:
+            log.warning("Two calls of the response have the call_id %s: only the last one runs", key)
+        found[key] = item
+    return list(found.values())
+
+
+def _with_own_ids(output: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return items in which calls with one id, but different ``call_id``, have ids of their own."""
+    owners: dict[str, str] = {}
+    items: list[Mapping[str, Any]] = []
+    for item in output:
+        is_call = item.get("type") == "function_call"
+        name, call_id = text_of(item.get("id")), text_of(item.get("call_id"))
+        if is_call and name and call_id and owners.setdefault(name, call_id) != call_id:
+            digest = hashlib.sha256(f"{name}/{call_id}".encode(errors="surrogatepass")).hexdigest()[:24]
+            item = {**item, "id": f"fc_{digest}"}  # noqa: PLW2901
+        items.append(item)
+    return items
+
+
 def calls_in(items: Sequence[Mapping[str, Any]]) -> list[Call]:
     """Return the calls among the items of a response, in their order."""
     found = [item for item in items if item.get("type") == "function_call"]
@@ -85,16 +129,19 @@ def calls_in(items: Sequence[Mapping[str, Any]]) -> list[Call]:
     ]
 
 
-def prepare_call(call: Call, functions: Mapping[str, Tool], idempotency_key: str) -> Job | CallResult:
+def prepare_call(
+    call: Call, functions: Mapping[str, Tool], idempotency_key: str, redact: Callable[[str], str] = str
+) -> Job | CallResult:
     """Return a call that can run, or the result of one that cannot: an unknown tool, or invalid arguments."""
     tool = functions.get(call.name)
     if tool is None:
         names = ", ".join(functions)
         return CallResult(f"Error: there is no tool {call.name!r}. The tools are: {names}", "unknown_tool")
     try:
-        return Job(call, tool, tool.read_arguments(call.arguments), idempotency_key)
-    except ArgumentsError as error:
-        return CallResult(f"Error: invalid arguments of {call.name}: {error}", "invalid_arguments")
+        return Job(call, tool, tool.read_arguments(call.arguments), idempotency_key, redact)
+    except ArgumentsError as error:  # its text may be that of a validator of the user's
+        text = storable(redact(f"Error: invalid arguments of {call.name}: {error}"))
+        return CallResult(text, "invalid_arguments")
 
 
 def run_together(
@@ -111,7 +158,8 @@ def run_together(
     A single synchronous one runs in this thread, where a signal can interrupt it.
 
     :param fatal: errors that end the task.
-    :param on_end: is called in this thread: as soon as a single call, or all of several, have ended.
+    :param on_end: is called in this thread: as soon as a single call, or all of several, have ended. It is called for
+        each of them, also if it raises for another one.
     :param seconds_left: within which all must end.
     :param in_threads: whether synchronous functions run in threads; otherwise one after another in this one.
     :raises ToolError: if they do not. A thread cannot be stopped, and its result is lost.
@@ -144,12 +192,19 @@ def _run_loop(
     in_threads: bool,
 ) -> None:
     found: list[tuple[Job, CallResult | FatalToolError]] = []
+    errors: list[BaseException] = []
     try:
         asyncio.run(_run_all(jobs, fatal, lambda *ended: found.append(ended), seconds_left, in_threads=in_threads))
-    finally:
-        # Airflow's store is for the task's own thread, and not for an event loop.
-        for job, ended in found:
+    except BaseException as error:  # noqa: BLE001  raised below
+        errors.append(error)
+    # Airflow's store is for the task's own thread, and not for an event loop.
+    for job, ended in found:
+        try:
             on_end(job, ended)
+        except BaseException as error:  # noqa: BLE001  raised below
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 async def _run_all(
@@ -192,7 +247,7 @@ def _run(job: Job, fatal: tuple[type[BaseException], ...]) -> CallResult | Fatal
         value = job.run()
     except Exception as error:  # noqa: BLE001  a tool may raise anything, and the model gets it
         return _failed(job, error, fatal, began)
-    return _Started(value, began) if inspect.isawaitable(value) else _ended(value, began)
+    return _Started(value, began) if inspect.isawaitable(value) else _ended(job, value, began)
 
 
 async def _await(job: Job, started: _Started, fatal: tuple[type[BaseException], ...]) -> CallResult | FatalToolError:
@@ -200,7 +255,7 @@ async def _await(job: Job, started: _Started, fatal: tuple[type[BaseException], 
         value = await started.awaitable
     except Exception as error:  # noqa: BLE001  as above
         return _failed(job, error, fatal, started.began)
-    return _ended(value, started.began)
+    return _ended(job, value, started.began)
 
 
 def _in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -225,12 +280,12 @@ def _in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
     return future
 
 
-def _ended(value: Any, began: float) -> CallResult:
+def _ended(job: Job, value: Any, began: float) -> CallResult:
     seconds = time.perf_counter() - began
     try:
         return CallResult(result_text(value), "succeeded", seconds)
     except Exception as error:  # noqa: BLE001  a serializer of the user's may raise anything
-        return CallResult(error_text(error), "failed", seconds)
+        return CallResult(error_text(error, job.redact), "failed", seconds)
 
 
 def _failed(
@@ -243,4 +298,4 @@ def _failed(
     # Its message may hold content, which belongs in no log.
     log.warning("Tool %s failed with %s, which the model gets as its result", job.call.name, type(error).__name__)
     log.debug("The error of tool %s", job.call.name, exc_info=error)
-    return CallResult(error_text(error), "failed", time.perf_counter() - began)
+    return CallResult(error_text(error, job.redact), "failed", time.perf_counter() - began)

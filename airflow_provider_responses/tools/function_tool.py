@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.texts import storable
 from airflow_provider_responses.tools.docstrings import read_docstring
-from airflow_provider_responses.validation import check_choice, show_exception, type_name
+from airflow_provider_responses.validation import check_choice, cut, exception_text, type_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -161,22 +162,38 @@ def result_text(value: Any) -> str:
     """
     Return the result of a tool as the text that the model gets: a text as it is, all else as JSON.
 
+    Characters that Airflow's database cannot store become U+FFFD: NUL, and halves of surrogate pairs.
+
     :raises ValueError: if it is too long.
     """
-    if isinstance(value, str):
-        text = value
-    else:
-        from pydantic_core import to_json
-
-        text = to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null").decode()
+    text = str.__str__(value) if isinstance(value, str) else _json_of(value)  # of a subclass, the text alone
     if len(text) > MAX_RESULT:
         raise ValueError(f"the result has {len(text)} characters, and {MAX_RESULT} are allowed: ask for less")
-    return text
+    stored: str = storable(text)
+    return stored
 
 
-def error_text(error: BaseException) -> str:
-    """Return the error of a tool as the text that the model gets."""
-    return f"Error: {show_exception(error, most=MAX_ERROR)}"
+def error_text(error: BaseException, redact: Callable[[str], str] = str) -> str:
+    """
+    Return the error of a tool as the text that the model gets.
+
+    :param redact: removes secrets from a text.
+    """
+    # Redacted before it is cut: a part of a secret would not be found.
+    text: str = storable(cut(redact(exception_text(error)), most=MAX_ERROR))
+    return f"Error: {text}"
+
+
+def _json_of(value: Any) -> str:
+    from pydantic_core import PydanticSerializationError, to_json
+
+    def dump(value: Any) -> str:
+        return to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null").decode()
+
+    try:
+        return dump(value)
+    except PydanticSerializationError:  # such as for half of a surrogate pair, which a path of a file may contain
+        return dump(storable(value))
 
 
 def _name_of(function: Any) -> str:

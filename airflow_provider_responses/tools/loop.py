@@ -19,6 +19,7 @@ from airflow_provider_responses.tools.calls import (
     Job,
     calls_in,
     prepare_call,
+    response_items,
     run_together,
 )
 from airflow_provider_responses.tools.usage import unknown_step
@@ -44,6 +45,7 @@ class ToolLoop:
     :param on_interrupted: whether a call that was started by an earlier attempt, and whose end is not recorded, fails
         the task or is repeated.
     :param in_threads: whether synchronous functions of one response run in threads.
+    :param redact: removes secrets from the text of a tool's error, which the model gets.
     :param steps: the usage of each step that has ended, oldest first; see ``task.xcom.Step``.
     :param fields: of the next request; None before the first one.
     :param began_at: when the loop began, in seconds since the epoch.
@@ -55,6 +57,7 @@ class ToolLoop:
     fatal: tuple[type[BaseException], ...] = ()
     on_interrupted: Literal["fail", "repeat"] = "fail"
     in_threads: bool = True
+    redact: Callable[[str], str] = str
     steps: list[dict[str, Any]] = field(default_factory=list)
     fields: dict[str, Any] | None = None
     began_at: float = 0.0
@@ -107,7 +110,7 @@ class ToolLoop:
         :raises ToolError: if a tool fails with a fatal error, or if there may be no next step; see ``max_steps``.
         """
         self.steps.append(usage)
-        items = response.to_input()
+        items = response_items(response)
         calls = calls_in(items)
         usage["calls"] = [_call_usage(call, None) for call in calls]
         self._check_steps(calls)
@@ -141,13 +144,17 @@ class ToolLoop:
             if isinstance(found := known.get(call.position), CallResult):
                 results[call.position] = found
                 continue
-            prepared = prepare_call(call, self.toolbox.functions, self.records.idempotency_key(step, call))
+            key = self.records.idempotency_key(step, call)
+            prepared = prepare_call(call, self.toolbox.functions, key, self.redact)
             if isinstance(prepared, CallResult):
                 results[call.position] = prepared
                 continue
             if call.position in known and found != FATAL:
                 self._check_interrupted(prepared, step)
             jobs.append(prepared)
+        for job in jobs:
+            if known.get(job.call.position) == FATAL:  # else a kill would leave the record of the earlier run
+                self.records.set_started(step, job.call)
         fatal = self._run_jobs(jobs, results, seconds_left)
         self.steps[-1]["calls"] = [_call_usage(call, results.get(call.position)) for call in calls]
         if fatal is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from airflow_provider_responses.tools.calls import FATAL, Call, CallResult
 
 PREFIX: Final = "airflow_provider_responses.tools"
+STARTED: Final = "started"
 
 
 class Store(Protocol):
@@ -46,11 +48,16 @@ class Records:
             self._store.set(self._key(step), {"items": list(items), "usage": usage})
 
     def result(self, step: int, call: Call) -> CallResult | str | None:
-        """Return the result of a call, ``fatal`` if it ended the task, None if its end is not recorded."""
+        """Return the result of a call, ``fatal`` if it ended the task, None if the end of its last run is unknown."""
         found = None if self._store is None else self._store.get(self._key(step, call))
-        if not found:
+        if not found or found["status"] == STARTED:
             return None
         return FATAL if found["status"] == FATAL else CallResult(found["output"], found["status"])
+
+    def set_started(self, step: int, call: Call) -> None:
+        """Record that a call with an earlier record is called again."""
+        if self._store is not None:
+            self._store.set(self._key(step, call), {"status": STARTED})
 
     def set_result(self, step: int, call: Call, result: CallResult | None) -> None:
         """
@@ -63,10 +70,19 @@ class Records:
             self._store.set(self._key(step, call), value)
 
     def idempotency_key(self, step: int, call: Call) -> str:
-        """Return the idempotency key of a call: 32 hex digits."""
-        text = f"{self._idempotency_key}/{step}/{call.position}"
+        """Return the idempotency key of a call: 32 hex digits, which another function or other arguments change."""
+        place = f"{self._idempotency_key}/{step}/{call.position}"
+        text = json.dumps([place, call.name, _canonical(call.arguments)])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _key(self, step: int, call: Call | None = None) -> str:
         place = str(step) if call is None else f"{step}.{call.position}"
         return f"{PREFIX}.{self._idempotency_key}.{place}"
+
+
+def _canonical(arguments: str) -> str:
+    """Return arguments as JSON without differences that have no meaning; as they are, if they are no JSON."""
+    try:
+        return json.dumps(json.loads(arguments.strip() or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments

@@ -9,12 +9,19 @@ import logging
 import threading
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+    mask_secret,
+)
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.exceptions import BudgetExceededError, RequestValidationError, ToolError
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.operators.tool_loop import THREADS_MAY_USE_AIRFLOW
+from airflow_provider_responses.task.conversation import ENCRYPTED_REASONING
 from airflow_provider_responses.tools import IdempotencyKey, Tool
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.execution_modes import first_event, performer, revive, through_the_database
@@ -235,6 +242,69 @@ def test_the_model_gets_errors_unknown_names_and_malformed_arguments_as_results(
     assert shop.charged == [7]
     assert "Tool charge failed with ValueError, which the model gets" in (text := logged())
     assert "no such order" not in text
+
+
+def test_the_model_gets_no_secret_that_airflow_masks(perform, responses_sandbox, shop):
+    mask_secret("hunter2secret")
+    shop.failures = [RuntimeError("cannot connect to postgresql://airflow:hunter2secret@db")]
+    responses_sandbox.script(calling(("charge", {"order": 7})), {})
+
+    perform(ask(tools=[shop.charge]), context(task_state_store=TaskStateStore()))
+
+    (output,) = outputs(sent(responses_sandbox)[1])
+    assert output == "Error: RuntimeError: cannot connect to postgresql://airflow:***@db"
+
+
+def test_each_step_asks_for_encrypted_reasoning_in_one_session(perform, responses_sandbox, shop):
+    found = []
+    for run_id in ("first", "second"):
+        responses_sandbox.reset()
+        ti = TaskInstance(run_id=run_id)
+        perform(ask(model="sandbox/calls-2", tools=[shop.charge]), context(ti, task_state_store=TaskStateStore()))
+        bodies = sent(responses_sandbox)
+        assert [body["include"] for body in bodies] == [[ENCRYPTED_REASONING]] * 3
+        found.append(({body["session_id"] for body in bodies}, ti.xcoms["usage"]["prompt_fingerprint"]))
+
+    (first, fingerprint), (second, same) = found
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert fingerprint == same
+
+
+def test_a_retry_has_the_session_of_the_attempt_before(perform, responses_sandbox, shop):
+    for attempt in (1, 2):
+        perform(ask(model="sandbox/calls-1", tools=[shop.charge]), context(TaskInstance(try_number=attempt)))
+
+    first, _, again, _ = responses_sandbox.ledger
+    assert first.body_sha256 == again.body_sha256
+    assert again.outcome == "cached"
+    assert len({body["session_id"] for body in sent(responses_sandbox)}) == 1
+
+
+def test_the_users_include_and_session_stay(perform, responses_sandbox, shop):
+    request = {"include": ["file_search_call.results"], "session_id": "mine"}
+
+    perform(ask(model="sandbox/calls-1", tools=[shop.charge], request=request), context())
+
+    for body in sent(responses_sandbox):
+        assert body["include"] == ["file_search_call.results", ENCRYPTED_REASONING]
+        assert body["session_id"] == "mine"
+
+
+def test_another_server_and_a_task_without_functions_get_neither_session_nor_include(
+    perform, responses_sandbox, shop, monkeypatch
+):
+    perform(ask(tools=[{"type": "openrouter:web_search"}]), context())
+    perform(ask(), context())
+    connection = json.loads(json.dumps(responses_sandbox.connection))
+    connection["extra"] = {**connection.get("extra", {}), "dialect": "open"}
+    monkeypatch.setenv("AIRFLOW_CONN_RESPONSES_DEFAULT", json.dumps(connection))
+
+    perform(ask(model="sandbox/calls-1", tools=[shop.charge]), context(TaskInstance(task_id="open")))
+
+    assert len(responses_sandbox.ledger) == 4
+    for body in sent(responses_sandbox):
+        assert {"include", "session_id"}.isdisjoint(body)
 
 
 def test_a_fatal_error_ends_the_attempt_and_a_retry_calls_that_tool_again_after_the_recorded_ones(

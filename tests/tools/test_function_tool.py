@@ -6,7 +6,7 @@ import contextlib
 import functools
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -24,6 +24,10 @@ from airflow_provider_responses.tools.function_tool import MAX_RESULT, Arguments
 class Colour(Enum):
     RED = "red"
     BLUE = "blue"
+
+
+class Level(StrEnum):
+    HIGH = "high"
 
 
 class Address(BaseModel):
@@ -228,6 +232,7 @@ def test_no_text_of_a_model_raises_another_error(text):
     ("value", "text"),
     [
         ("as it is", "as it is"),
+        (Level.HIGH, "high"),
         (None, "null"),
         ({"a": [1, 2.5]}, '{"a":[1,2.5]}'),
         (Address(street="x"), '{"street":"x","city":null}'),
@@ -238,7 +243,8 @@ def test_no_text_of_a_model_raises_another_error(text):
     ],
 )
 def test_a_result_is_text_or_json(value, text):
-    assert result_text(value) == text
+    found = result_text(value)
+    assert (found, type(found)) == (text, str)
 
 
 def test_a_result_that_is_too_long_is_an_error():
