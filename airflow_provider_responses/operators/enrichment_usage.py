@@ -115,9 +115,10 @@ class AttemptUsage:
         self._store = None
 
     def with_store(self, context: Context) -> dict[str, Any]:
-        """Return the context with a task state store that has the counts, too, whenever progress is written."""
+        """Return the context of a progress report, with a task state store that has the counts, too."""
         store = context.get("task_state_store")
-        return {**context, "task_state_store": None if store is None else _Store(store, self.push_and_write)}
+        # Not a copy of the context, which would compute all of its lazy values.
+        return {"ti": context["ti"], "task_state_store": None if store is None else _Store(store, self.push_and_write)}
 
     def reported_before(self, report: Callable[[Any], None]) -> Callable[[Any], None]:
         """Return a function that notes the counts, and then reports figures."""
