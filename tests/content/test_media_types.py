@@ -34,6 +34,7 @@ OFFICE = "application/vnd.openxmlformats-officedocument"
         (samples.office("ppt"), f"{OFFICE}.presentationml.presentation", FILE),
         ("Grüße\n".encode(), "text/plain", FILE),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 @pytest.mark.parametrize("name", ["", "a.exe", "a.docx.bin"])
 def test_the_first_bytes_decide(data, media_type, kind, name):

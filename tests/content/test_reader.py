@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -16,7 +17,7 @@ from airflow_provider_responses.exceptions import RequestValidationError, Storag
 from airflow_provider_responses.operators.paths import open_path
 from tests.enrich.jobs import attach
 
-LARGE = os.urandom(IN_MEMORY + PIECE + 1)
+LARGE = random.Random(1).randbytes(IN_MEMORY + PIECE + 1)  # noqa: S311  the same in each process of the tests
 
 
 class Store(MemoryFileSystem):
@@ -109,6 +110,7 @@ def test_the_content_stays_the_same_when_the_file_changes_later(store, tmp_path)
         (LARGE[:-1] + b"\0", "head"),
         (LARGE[::-1], "get"),
     ],
+    ids=["shorter", "other", "longer", "last byte", "other, after the first read"],
 )
 def test_an_object_that_changes_while_it_is_read_is_refused(store, changed, after):
     store.pipe_file("bucket/in/a.pdf", LARGE)
