@@ -64,5 +64,6 @@ def test_a_cleared_loop_begins_again(runs):
     case.clear()
 
     assert case.wait() == "success"
-    assert len(case.billed) == 2 * (TOOL_STEPS + 1)
+    keys = [entry.body["metadata"]["airflow"] for entry in case.billed]
+    assert len(case.billed) == 2 * (TOOL_STEPS + 1), f"{keys}\n{case.deployment.logs(case.dag_id, case.run_id)}"
     assert len(set(effects(case))) == len(effects(case)) == 2 * TOOL_STEPS
