@@ -67,6 +67,10 @@ def delete_runs() -> None:
     with create_session() as session:
         for model in models:
             session.execute(model.__table__.delete())
+    # Without its runs, a DAG that changes keeps its version, by which the API server of `dag.test()` caches DAGs.
+    from airflow.sdk.execution_time import supervisor
+
+    supervisor.in_process_api_server.cache_clear()
 
 
 @pytest.fixture
