@@ -23,7 +23,9 @@ SCRIPTS = {
 @pytest.fixture(scope="module")
 def runs(cases) -> dict[tuple[str, str], Case]:
     """Start all DAG runs at once; each test waits for its own."""
-    chosen = {(mode, name): case for (mode, name), case in cases.items() if name in SINGLE_REQUESTS + LOOPED}
+    chosen = {
+        (mode, name): case for (mode, name), case in cases.items() if mode in MODES and name in SINGLE_REQUESTS + LOOPED
+    }
     for (_, name), case in chosen.items():
         case.start(*SCRIPTS.get(name, []))
     return chosen

@@ -64,6 +64,5 @@ def test_a_cleared_loop_begins_again(runs):
     case.clear()
 
     assert case.wait() == "success"
-    keys = [entry.body["metadata"]["airflow"] for entry in case.billed]
-    assert len(case.billed) == 2 * (TOOL_STEPS + 1), f"{keys}\n{case.deployment.logs(case.dag_id, case.run_id)}"
+    assert len(case.billed) == 2 * (TOOL_STEPS + 1)
     assert len(set(effects(case))) == len(effects(case)) == 2 * TOOL_STEPS
