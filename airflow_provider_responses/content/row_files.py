@@ -185,8 +185,8 @@ class RowFiles:
             target.write_bytes(snapshot.read())
         except OSError as error:
             raise StorageError(
-                f"bytes of a row cannot be written to {target} ({error}): they need as much space as the column. Give "
-                "the worker more, or set another TMPDIR",
+                f"bytes of a row cannot be written to {target} ({error}): they need as much space as the column. Free "
+                "space on the worker, or set another TMPDIR",
                 path=str(target),
             ) from error
 
