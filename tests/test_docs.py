@@ -44,6 +44,7 @@ DOCUMENTED = (  # the modules with an `__all__`
     "triggers.batches",
     *("tools", "operators.sql_tool", "operators.tool_loop"),
     *("decorators.enrich", "enrich", "operators.base", "operators.budget", "operators.enrich", "operators.sql"),
+    "operators.escalation",
 )
 FROM_3_3 = frozenset() if AIRFLOW_V_3_3_PLUS else frozenset({"airflow_provider_responses.retry_policy"})
 
