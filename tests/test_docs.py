@@ -382,7 +382,7 @@ def test_every_argument_about_batches_is_on_their_page_with_its_default():
 
 
 def test_the_prices_and_minutes_on_the_page_about_batches_are_those_of_its_figures():
-    from airflow_provider_responses.models.batch import MAX_BATCH_REQUESTS
+    from airflow_provider_responses.models.batch_sizes import MAX_BATCH_REQUESTS
     from airflow_provider_responses.sandbox.state.prices import BATCH_SHARE, price_of
 
     page = (DOCS / "batches.md").read_text()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_responses.batch.context import list_ids
 from airflow_provider_responses.batch.landing import COMPLETED, Landing
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import APIError, BatchError, ResponsesError
 from airflow_provider_responses.models.batch import FINISHED_STATUSES
+from airflow_provider_responses.task.cost_total import short_dollars
 
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import StepContext

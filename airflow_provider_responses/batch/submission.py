@@ -13,7 +13,6 @@ from airflow_provider_responses.batch.journal import NONCE_DIGITS, Intent
 from airflow_provider_responses.batch.packing import Candidate, Package, Packer
 from airflow_provider_responses.batch.recovery import NONCE_KEY
 from airflow_provider_responses.client.batch_body import HEAD_ROOM
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import (
     APIError,
     BatchError,
@@ -22,6 +21,7 @@ from airflow_provider_responses.exceptions import (
     NotFoundResponseError,
     ResponsesError,
 )
+from airflow_provider_responses.task.cost_total import short_dollars
 from airflow_provider_responses.task.prices import TokenPrice, batch_prices, estimate
 
 if TYPE_CHECKING:

@@ -18,13 +18,8 @@ from airflow_provider_responses.client.config import ClientConfig
 from airflow_provider_responses.client.preparation import prepare
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import canonical
-from airflow_provider_responses.models.batch import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_REQUESTS,
-    RESPONSES_ENDPOINT,
-    BatchRequest,
-    PreparedBatchRequest,
-)
+from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, BatchRequest, PreparedBatchRequest
+from airflow_provider_responses.models.batch_sizes import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
 from airflow_provider_responses.models.request import ResponsesRequest
 from airflow_provider_responses.validation import check_type, wrong_value
 

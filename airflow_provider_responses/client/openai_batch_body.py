@@ -11,7 +11,8 @@ from airflow_provider_responses.client.batch_body import BodyOfBatch, HeadOfBatc
 from airflow_provider_responses.client.batch_rules import check_for_any_batch
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models import canonical
-from airflow_provider_responses.models.batch import OPENAI_MAX_BATCH_REQUESTS, RESPONSES_ENDPOINT, BatchRequest
+from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, BatchRequest
+from airflow_provider_responses.models.batch_sizes import OPENAI_MAX_BATCH_REQUESTS
 from airflow_provider_responses.models.request import ResponsesRequest
 
 FILE_NAME: Final = "batch.jsonl"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
 from airflow_provider_responses.task.cost import Charge, charges_of, dollars, total_cost
+from airflow_provider_responses.task.cost_total import short_dollars
 from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:

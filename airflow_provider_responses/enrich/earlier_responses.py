@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
 from airflow_provider_responses.enrich.columns import META_COLUMNS, TEXT_COLUMN, has_columns
-from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID, INVALID_OUTPUT, OK, REFUSED, REJECTED
 from airflow_provider_responses.exceptions import OutputValidationError
+from airflow_provider_responses.task.cost_total import CostTotal
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.enrich.statuses import INVALID
 from airflow_provider_responses.exceptions import BudgetExceededError
+from airflow_provider_responses.task.cost_total import short_dollars
 from airflow_provider_responses.task.prices import (
     BATCH_VARIANT,
     BYTES_PER_TOKEN,

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.cost_total import CostTotal
 
 _SCHEMA: Final = """
 CREATE TABLE rows (

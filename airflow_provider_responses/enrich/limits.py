@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from airflow_provider_responses.models.batch import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
+from airflow_provider_responses.models.batch_sizes import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
 from airflow_provider_responses.validation import check_known, check_number, check_type, wrong_value
 
 MIN_BATCH_BYTES: Final = 100_000  # 65,536 of them are left free

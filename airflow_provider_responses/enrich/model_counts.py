@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from airflow_provider_responses.enrich.cost_total import CostTotal
+from airflow_provider_responses.task.cost_total import CostTotal
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.extrapolation import Interval, Sample, choose, extrapolate
 from airflow_provider_responses.enrich.output_store import PARTS
 from airflow_provider_responses.enrich.row_outcome import loggable_error
 from airflow_provider_responses.enrich.statuses import INVALID
 from airflow_provider_responses.exceptions import TooManyFailuresError
+from airflow_provider_responses.task.cost_total import short_dollars
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.bounded_calls import UploadWatch

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from airflow_provider_responses.enrich.cost_total import CostTotal, short_dollars
 from airflow_provider_responses.enrich.failure_policy import is_final
 from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.job import Environment, Job
@@ -20,6 +19,7 @@ from airflow_provider_responses.enrich.row_outcome import RowOutcome, loggable_e
 from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID, MISSING, OK
 from airflow_provider_responses.exceptions import OutputValidationError, TooManyFailuresError
+from airflow_provider_responses.task.cost_total import CostTotal, short_dollars
 
 log = logging.getLogger(__name__)
 

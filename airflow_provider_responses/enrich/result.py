@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich import parquet_result
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.json_values import dump, joined
 from airflow_provider_responses.enrich.outcome_json import without_cost
 from airflow_provider_responses.enrich.output_store import MANIFEST, PARTS, read_manifest
+from airflow_provider_responses.enrich.result_formats import FORMATS
 from airflow_provider_responses.enrich.row_outcome import loggable_error
 from airflow_provider_responses.enrich.statuses import INVALID, MISSING
 from airflow_provider_responses.enrich.storage import Storage, storage_at
@@ -19,8 +20,6 @@ from airflow_provider_responses.enrich.storage_errors import naming
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
-
-FORMATS: Final = ("jsonl", "parquet")
 
 
 def result_lines(index: Index, empty: Mapping[str, Any]) -> Iterator[str]:

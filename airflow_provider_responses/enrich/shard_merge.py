@@ -18,7 +18,8 @@ from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.columns import META_COLUMNS
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import MANIFEST, read_manifest
-from airflow_provider_responses.enrich.result import FORMATS, upload_result, write_local
+from airflow_provider_responses.enrich.result import upload_result, write_local
+from airflow_provider_responses.enrich.result_formats import FORMATS
 from airflow_provider_responses.enrich.result_owner import MERGE, task_of_manifest
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError

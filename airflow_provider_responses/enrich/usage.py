@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.enrich.model_counts import ModelCounts, total_of
+from airflow_provider_responses.task.cost_total import CostTotal
 from airflow_provider_responses.task.xcom import VERSION, EnrichmentUsageXCom, ModelUsage
 
 if TYPE_CHECKING:

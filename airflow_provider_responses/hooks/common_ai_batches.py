@@ -33,13 +33,8 @@ from airflow_provider_responses.client.batch_body import BatchBody, BatchHead
 from airflow_provider_responses.client.config import DEFAULT_BASE_URL
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, ResponsesError
 from airflow_provider_responses.hooks.responses import in_connection_fields
-from airflow_provider_responses.models.batch import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_REQUESTS,
-    RESPONSES_ENDPOINT,
-    Batch,
-    BatchResult,
-)
+from airflow_provider_responses.models.batch import RESPONSES_ENDPOINT, Batch, BatchResult
+from airflow_provider_responses.models.batch_sizes import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS
 from airflow_provider_responses.models.output_schema import sent_schema
 from airflow_provider_responses.models.output_text import bare_json, is_json, repaired_json
 

@@ -20,9 +20,6 @@ from airflow_provider_responses.validation import check_known, check_type, wrong
 if TYPE_CHECKING:
     from airflow_provider_responses.models.request import ResponsesRequest
 
-MAX_BATCH_REQUESTS: Final = 5_000  # requests in one batch of OpenRouter
-OPENAI_MAX_BATCH_REQUESTS: Final = 50_000
-MAX_BATCH_BYTES: Final = 200_000_000  # bytes of the requests of one batch
 RESPONSES_ENDPOINT: Final = "/v1/responses"
 # A batch in any other status, also in one that is unknown here, may still change.
 FINISHED_STATUSES: Final = frozenset({"completed", "failed", "expired", "cancelled"})

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError
 from airflow_provider_responses.operators.base import BaseResponsesOperator
-from airflow_provider_responses.operators.before_paying import read_model_prices
 from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.task.cost_total import short_dollars
 from airflow_provider_responses.task.idempotency import region_of
-from airflow_provider_responses.task.prices import highest_price
 from airflow_provider_responses.task.xcom import USAGE_KEY, VERSION
 from airflow_provider_responses.validation import check_number, check_type
 
@@ -96,6 +94,9 @@ class SpendingCheck:
         :raises ConfigurationError: if it is unknown.
         :raises RequestValidationError: if the request has no ``max_output_tokens``, and the model has no limit.
         """
+        from airflow_provider_responses.operators.before_paying import read_model_prices
+        from airflow_provider_responses.task.prices import highest_price
+
         limits = " and ".join(
             name for name, limit in (("max_cost", self._max_cost), ("budget", self._budget)) if limit is not None
         )

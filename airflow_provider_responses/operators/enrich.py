@@ -15,7 +15,7 @@ from airflow_provider_responses.batch.options import BATCH_THRESHOLD
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.prompt import describe
-from airflow_provider_responses.enrich.result import FORMATS
+from airflow_provider_responses.enrich.result_formats import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row
 from airflow_provider_responses.exceptions import RequestCancelledError, RequestValidationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry

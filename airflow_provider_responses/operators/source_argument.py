@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from airflow_provider_responses.enrich.output_store import output_name
-from airflow_provider_responses.enrich.result import FORMATS
+from airflow_provider_responses.enrich.result_formats import FORMATS
 from airflow_provider_responses.enrich.sources import CsvFile, Row, format_of, read_file, read_rows
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators.databases.query import read_query
@@ -77,6 +76,8 @@ def check_output_path(source: Any, folder: Any) -> None:
 
     :param folder: the opened output path.
     """
+    from airflow_provider_responses.enrich.output_store import output_name
+
     path = source_path(source)
     if path is None:
         return

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.texts import unwrap_enum
 from airflow_provider_responses.validation import show_exception
@@ -139,6 +138,8 @@ def _text(value: Any) -> Any:
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     """Return JSON as in the result. Jinja's filter fails on dates, and escapes for HTML."""
+    from airflow_provider_responses.enrich.json_values import to_json
+
     return json.dumps(to_json(value, "row"), ensure_ascii=False, indent=indent)
 
 

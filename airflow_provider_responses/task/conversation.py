@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_provider_responses.exceptions import RequestValidationError
-from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.validation import show, type_name
 
 CONVERSATION: Final = "conversation"  # the key of it in a response
@@ -83,6 +82,8 @@ def _items_of(history: Any) -> list[Any]:
                 "[question, *Response(raw=response).to_input()]",
                 fields=("history",),
             )
+        from airflow_provider_responses.models.response import Response
+
         return [*earlier["input"], *Response(raw={**history}).to_input()]
     if isinstance(history, Sequence) and not isinstance(history, (str, bytes)):
         return list(history)

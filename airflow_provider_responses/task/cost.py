@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.exceptions import ResponsesError
-from airflow_provider_responses.models.response import Response, Usage
 from airflow_provider_responses.task import xcom
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.models.response import Response, Usage
     from airflow_provider_responses.task.outcome import Outcome
 
 Records = Mapping[str, Mapping[str, Any] | None]
@@ -77,6 +77,8 @@ def total_cost(costs: Iterable[float | None]) -> float | None:
 
 def usage_from_record(record: Mapping[str, Any]) -> Usage:
     """Return the tokens and the price in a generation's record: the counters of a cached response are all 0."""
+    from airflow_provider_responses.models.response import Usage
+
     tokens_in, tokens_out = (_tokens(record, kind) for kind in ("prompt", "completion"))
     return replace(
         Usage.from_raw({**record, "cost": record.get("total_cost")}),

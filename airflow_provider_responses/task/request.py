@@ -15,7 +15,6 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
     ResponsesError,
 )
-from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.conversation import with_conversation
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.file_content import Content
     from airflow_provider_responses.models.output_reader import OutputReader
     from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.models.response import Response
 
 CACHE_TTL: Final = 3600  # seconds
 MAX_CACHE_TTL: Final = 86_400

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_responses.enrich.cost_total import short_dollars
 from airflow_provider_responses.exceptions import (
     BudgetExceededError,
     ConfigurationError,
 )
+from airflow_provider_responses.task.cost_total import short_dollars
 from airflow_provider_responses.task.outcome import Outcome
 from tests.enrich.service import (
     Service,

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.client.response_check import is_one_of_many
-from airflow_provider_responses.enrich.cost_total import CostTotal
 from airflow_provider_responses.enrich.job import Environment
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
@@ -22,6 +21,7 @@ from airflow_provider_responses.enrich.report import MAX_LINE_LENGTH, Report
 from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.exceptions import TooManyFailuresError
 from airflow_provider_responses.sandbox import Sandbox
+from airflow_provider_responses.task.cost_total import CostTotal
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.jobs import MODEL, Label, connect, enrich, job, manifest, parts, result, row_fields, table
 

@@ -717,11 +717,11 @@ def test_a_kill_in_a_later_send_counts_against_max_cost_after_the_recorded_steps
 
 
 def test_the_prices_are_read_once_for_all_steps(responses_sandbox, shop, monkeypatch):
-    from airflow_provider_responses.operators import budget
+    from airflow_provider_responses.operators import before_paying
 
     reads = []
-    read = budget.read_model_prices
-    monkeypatch.setattr(budget, "read_model_prices", lambda config: reads.append(config) or read(config))
+    read = before_paying.read_model_prices
+    monkeypatch.setattr(before_paying, "read_model_prices", lambda config: reads.append(config) or read(config))
     responses_sandbox.script(calling(("charge", {"order": 1})), calling(("charge", {"order": 2})), {})
 
     ask(tools=[shop.charge], max_cost=1, request={"max_output_tokens": 50}).execute(

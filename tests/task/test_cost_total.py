@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_responses.enrich.cost_total import CostTotal, short_dollars
+from airflow_provider_responses.task.cost_total import CostTotal, short_dollars
 
 
 @pytest.mark.parametrize(
