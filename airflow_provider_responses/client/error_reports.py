@@ -23,7 +23,9 @@ _WORDS: Final = (
 )
 _STATUSES: Final = ("status", "status_code", "statusCode", "code", "error_code")
 _CODES: Final = ("code", "type", "status", "status_code", "statusCode", "error_code", "error", "__type")
-_STATUS: Final = re.compile(r"\b(?:status(?: code)?|error code|http(?: error)?|api)\s*:?\s*([45]\d\d)\b", re.IGNORECASE)
+_STATUS: Final = re.compile(
+    r"\b(?:status(?:[ _]code)?|error code|http(?: error)?|api)\s*:?\s*([45]\d\d)\b", re.IGNORECASE
+)
 _NO_TYPES: Final = frozenset({"error", "response.error", "response.failed", "None", "about:blank"})
 _CONTENT: Final = frozenset(
     {"response", "output", "item", "part", "delta", "choices"}
@@ -60,7 +62,10 @@ def read_report(body: Any) -> Report:
     decisive = most_particular(map(read_cause, types))
     named = most_particular(read_cause(layer.get(key)) for layer in layers for key in _CODES)
     words = _words(_outermost(body))
-    cause = most_particular((decisive, named)) or _status_in(words)
+    cause = most_particular((decisive, named))
+    if cause is None or (cause is not decisive and cause.is_generic and cause.is_temporary):
+        # Servers report every failure of the model behind them as `server_error`.
+        cause = _status_in(words) or cause
     return Report(
         words=words,
         cause=cause,
@@ -101,7 +106,7 @@ def fields_around(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _status_in(words: str | None) -> Cause | None:
-    """Return the status of another server in a message, such as ``Error code: 404``."""
+    """Return the status of another server in a message, such as ``Error code: 404`` or ``status_code: 404``."""
     found = _STATUS.search(words or "")
     return read_cause(int(found[1])) if found else None
 

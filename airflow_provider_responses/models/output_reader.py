@@ -101,6 +101,11 @@ class OutputReader(ABC):
 
     def not_matching(self, problems: list[Problem], text: str) -> OutputValidationError:
         """Return the error of a text that does not match the type."""
+        if not text.strip():
+            return OutputValidationError(
+                f"the response has no text that could match {self.name}. Raise `max_output_tokens`, or use a model and "
+                "a server that support structured outputs"
+            )
         is_truncated = any("EOF while parsing" in it.message for it in problems)
         named = "; ".join(f"{it.path}: {it.for_user()}" for it in problems)
         return OutputValidationError(

@@ -317,6 +317,33 @@ ROWS = {
         {"detail": '{"detail": [{"loc": ["body", "input"], "msg": "is no list", "input": "' + SECRET + '"}]}'},
         False, "input: is no list", "Correct the request",
     ),
+    # fastresponses 0.1.0 reports every failure of the model behind it as a 500
+    **{
+        f"fastresponses, {status} of its model": Row(
+            500,
+            openai(
+                f"The provider encountered an error: status_code: {status}, model_name: small, "
+                "body: {'message': 'no', 'type': 'x', 'code': None}",
+                "server_error", "server_error",
+            ),
+            retryable, f"status_code: {status}", advice,
+        )
+        for status, retryable, advice in (
+            (400, False, "Correct the request"),
+            (401, False, "Check the API key"),
+            (404, False, "Check the model's name"),
+            (429, True, "fewer tasks at once"),
+            (500, True, "server's log"),
+            (503, True, "more capacity"),
+        )
+    },
+    "fastresponses, a failure without a status": Row(
+        500, openai("The provider encountered an error: Connection error.", "server_error", "server_error"), True,
+        "Connection error", "server's log",
+    ),
+    "a specific name counts more than a status in the words": Row(
+        500, openai("status_code: 404", "server_error", "rate_limit_exceeded"), True, "404", "fewer tasks at once"
+    ),
     "a status in the words alone": Row(
         500, {"type": "error", "error": {"message": "Error from LLM API: 404"}}, False, "404", "Check the model's name"
     ),

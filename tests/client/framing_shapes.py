@@ -43,6 +43,8 @@ from .shapes import (
 )
 from .wire import EVENT_STREAM, sse
 
+WRAPPED = "The provider encountered an error: status_code: 400, model_name: small, body: {'message': 'no'}"
+
 CUT_OFF: dict[str, Shape] = {
     "incomplete": stream(*deltas(*PIECES[:4]), end(message(HALF), kind="incomplete", **CUT), **cut_off()),
     "vLLM, incomplete in completed": stream(
@@ -76,6 +78,13 @@ ERRORS: dict[str, Shape] = {
         {"type": "error", "error": LIMITED},
         end(kind="failed", error=LIMITED, usage=None),
         error=TooManyRequestsResponseError,
+        text="",
+    ),
+    "fastresponses, its model refuses the request": stream(
+        created(),
+        {"type": "error", "error": {"type": "server_error", "code": None, "message": WRAPPED, "param": None}},
+        end(kind="failed", error={"code": "server_error", "type": "server_error", "message": WRAPPED}, usage=None),
+        error=BadRequestResponseError,
         text="",
     ),
     "an error that is less particular": stream(

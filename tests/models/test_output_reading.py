@@ -375,6 +375,15 @@ def test_texts_are_tried_in_their_order_and_repaired_only_if_none_is_valid() -> 
         read_output(Report, [])
 
 
+@pytest.mark.parametrize("kind", [Report, int, {"type": "object"}, {"type": "array"}])
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_the_error_of_an_empty_text_does_not_speak_of_json(kind: Any, text: str) -> None:
+    with pytest.raises(OutputValidationError, match=r"^the response has no text that could match ") as caught:
+        parse_output(kind, text)
+    assert "JSON" not in str(caught.value)
+    assert caught.value.feedback is None
+
+
 @pytest.mark.parametrize(
     ("status", "maybe_truncated", "is_repaired"),
     [("completed", False, True), ("completed", True, False), ("incomplete", False, False), (None, False, False)],
