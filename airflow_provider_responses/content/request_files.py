@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_responses.content.confinement import shown_path
 from airflow_provider_responses.content.media_types import HEAD, kind_of, media_type_of
@@ -46,22 +46,55 @@ def read_files(fields: Mapping[str, Any], reader: FileReader) -> FilledRequest:
     :raises StorageError: if a storage failed; a retry may succeed.
     """
     contents: dict[str, Content] = {}
+
+    def fill(part: Part, snapshot: Snapshot) -> Part:
+        return add_content(part, checked_type(part, snapshot), snapshot, contents)
+
+    return FilledRequest(replace_files(fields, reader, read=lambda part: content_of(part, reader), fill=fill), contents)
+
+
+class Sized(Protocol):
+    """A content, or facts about one."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+
+Found = TypeVar("Found", bound=Sized)
+
+
+def replace_files(
+    fields: Mapping[str, Any],
+    reader: FileReader,
+    *,
+    read: Callable[[Part], Found],
+    fill: Callable[[Part, Found], Part],
+) -> dict[str, Any]:
+    """
+    Return the fields of a request with its files replaced. Those at URLs stay with their server.
+
+    :param reader: bounds the size of all files together.
+    :param read: returns the content of a part, or facts about it.
+    :param fill: returns the part that replaces it.
+    :raises ResponsesError: naming the place, for a file that cannot be sent.
+    """
     size = 0
 
-    def fill(place: str, part: Part) -> Part:
+    def replace(place: str, part: Part) -> Part:
         nonlocal size
         try:
             check_part(part)
             if PATH in part and is_url(str(part[PATH])):
                 return url_part(part)
-            snapshot = content_of(part, reader)
-            size += snapshot.size
+            found = read(part)
+            size += found.size
             reader.check_size(size, name_of(part))
-            return add_content(part, checked_type(part, snapshot), snapshot, contents)
+            return fill(part, found)
         except ResponsesError as error:
             raise error.add_place("Field", place) from error
 
-    return FilledRequest(replace_references(fields, fill), contents)
+    return replace_references(fields, replace)
 
 
 def check_part(part: Part) -> None:

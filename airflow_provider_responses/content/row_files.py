@@ -23,14 +23,14 @@ from airflow_provider_responses.content.references import Part, find_references,
 from airflow_provider_responses.content.request_files import (
     FilledRequest,
     add_content,
-    check_part,
     checked_type,
     content_of,
     file_name,
     name_of,
+    replace_files,
 )
 from airflow_provider_responses.content.snapshots import Snapshot
-from airflow_provider_responses.content.wire_parts import url_part, wire_part
+from airflow_provider_responses.content.wire_parts import wire_part
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError, StorageError
 
 if TYPE_CHECKING:
@@ -92,23 +92,12 @@ class RowFiles:
         :raises RequestValidationError: naming the place and the file, for one that cannot be sent.
         :raises StorageError: if a storage failed; a retry may succeed.
         """
-        size = 0
 
-        def describe(place: str, part: Part) -> Part:
-            nonlocal size
-            try:
-                check_part(part)
-                if PATH in part and is_url(str(part[PATH])):
-                    return url_part(part)
-                facts = self._facts(part)
-                size += facts.size
-                self._reader.check_size(size, name_of(part))
-            except ResponsesError as error:
-                raise error.add_place("Field", place) from error
+        def describe(part: Part, facts: FileFacts) -> Part:
             others = {name: value for name, value in part.items() if name != BYTES}
             return {**others, INDEXED: {"digest": facts.digest, "type": facts.media_type, "size": facts.size}}
 
-        return replace_references(fields, describe)
+        return replace_files(fields, self._reader, read=self._facts, fill=describe)
 
     def is_indexed(self, fields: str) -> bool:
         """Return whether an indexed request, as JSON, has files that the worker reads."""

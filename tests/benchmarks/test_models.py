@@ -7,6 +7,8 @@ import json
 import statistics
 from typing import Any
 
+import pytest
+
 from airflow_provider_responses.models import ResponsesRequest
 from tests.benchmarks.yardstick import cpu, figures
 
@@ -69,6 +71,7 @@ def test_checking_a_typical_request_is_cheap(record_property):
     assert figure <= CHECK_LIMIT * copy
 
 
+@pytest.mark.timeout(600)  # it starts processes, and the machine may be busy
 def test_importing_the_model_is_cheap(record_property):
     runs = [figures(MEASURE) for _ in range(3)]
     found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}

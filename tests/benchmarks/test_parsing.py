@@ -12,6 +12,8 @@ import compileall
 import statistics
 from pathlib import Path
 
+import pytest
+
 import airflow_provider_responses
 from tests.benchmarks.yardstick import figures
 
@@ -62,6 +64,7 @@ figures = {
 """
 
 
+@pytest.mark.timeout(600)  # a busy machine may take minutes to import Airflow
 def test_importing_and_making_an_operator_is_cheap(record_property):
     # As in production, where only the first process compiles.
     compileall.compile_dir(Path(airflow_provider_responses.__file__).parent, quiet=1)
