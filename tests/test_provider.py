@@ -16,13 +16,9 @@ import pytest
 import airflow_provider_responses
 from airflow_provider_responses.get_provider_info import get_provider_info
 from airflow_provider_responses.hooks.responses import ResponsesHook
+from tests.airflow_commands import run_airflow
 
 INFO = get_provider_info()
-
-
-def run_airflow(*arguments):
-    command = [sys.executable, "-m", "airflow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout
 
 
 def test_the_version_is_that_of_the_distribution():
@@ -75,23 +71,24 @@ def test_the_form_of_airflow_2_has_every_field():
     assert set(widgets) == set(INFO["connection-types"][0]["conn-fields"])
 
 
-def test_airflow_lists_the_provider(airflow_db):
-    assert "airflow-provider-responses" in run_airflow("providers", "list")
-
-
-def test_airflow_knows_the_connection_type(airflow_db):
-    assert "airflow_provider_responses.hooks.responses.ResponsesHook" in run_airflow("providers", "hooks")
+def test_airflow_lists_the_provider_and_its_connection_type(airflow_db):
+    printed = run_airflow(["providers", "list"], ["providers", "hooks"])
+    assert "airflow-provider-responses" in printed
+    assert "airflow_provider_responses.hooks.responses.ResponsesHook" in printed
 
 
 def test_airflow_adds_and_tests_a_connection(airflow_db, responses_sandbox, monkeypatch):
     fields = responses_sandbox.connection
-    run_airflow(
-        *("connections", "add", "mine", "--conn-type", "responses"),
-        *("--conn-host", fields["host"], "--conn-password", fields["password"]),
-        *("--conn-extra", json.dumps(fields["extra"])),
-    )
     monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Enabled")
-    assert "Connection success" in run_airflow("connections", "test", "mine")
+    printed = run_airflow(
+        [
+            *("connections", "add", "mine", "--conn-type", "responses"),
+            *("--conn-host", fields["host"], "--conn-password", fields["password"]),
+            *("--conn-extra", json.dumps(fields["extra"])),
+        ],
+        ["connections", "test", "mine"],
+    )
+    assert "Connection success" in printed
 
 
 # In a process of its own: Airflow caches the info of the providers, and up to 3.1 only the API server reads the forms.

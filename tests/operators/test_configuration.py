@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -13,6 +11,7 @@ from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.get_provider_info import get_provider_info
 from airflow_provider_responses.operators.configuration import batch_poll_interval, max_trigger_bytes, min_deferral
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from tests.airflow_commands import run_airflow
 from tests.airflow_fakes import context
 from tests.operators.enrichments import MODEL
 
@@ -100,14 +99,13 @@ def test_a_larger_request_is_sent_by_the_worker(responses_sandbox, monkeypatch):
     assert len(responses_sandbox.ledger) == 1
 
 
-def airflow_config(*arguments):
-    environment = {name: text for name, text in os.environ.items() if name != MIN_DEFERRAL}
-    command = [sys.executable, "-m", "airflow", "config", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
-
-
 def test_airflow_lists_the_options(airflow_db):
-    listed = airflow_config("list", "--section", "responses", "--include-descriptions")
+    environment = {name: text for name, text in os.environ.items() if name != MIN_DEFERRAL}
+    listed = run_airflow(
+        ["config", "list", "--section", "responses", "--include-descriptions"],
+        ["config", "get-value", "responses", "max_trigger_bytes"],
+        env=environment,
+    )
     assert "Seconds after its deferral before which no worker resumes a task." in listed
     assert "max_trigger_bytes = " in listed
-    assert airflow_config("get-value", "responses", "max_trigger_bytes").splitlines()[-1] == "48000"
+    assert listed.splitlines()[-1] == "48000"

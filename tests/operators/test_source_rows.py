@@ -1,12 +1,8 @@
-"""Sources that change between attempts, have options or large rows, and hold more columns than are needed."""
+"""Sources that change between attempts, have options, and hold more columns than are needed."""
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -112,37 +108,3 @@ class TestUnreadColumns:
         enrich(tmp_path, source=source, key="id", columns=["id"]).execute(context())
         assert len(responses_sandbox.billed) == len(result(tmp_path)) == 5
         assert "raw" not in result(tmp_path)[0]
-
-
-LARGE_ROWS = 300
-LARGE = r"""
-import json, re, sys
-from pathlib import Path
-from tests.airflow_fakes import context
-from tests.operators.enrichments import enrich
-
-folder, kind = Path(sys.argv[1]), sys.argv[2]
-task = enrich(folder, source=str(folder / f"in.{kind}"), key="id", columns=["id", "page"],
-    input="{{ row.id }}", limits={"concurrency": 8, "max_failures": 300})
-task.execute(context())
-print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024)  # without the parent's
-"""
-
-
-@pytest.mark.parametrize("kind", ["csv"])  # the chunks of the other formats have tests of their own
-def test_rows_of_a_megabyte_do_not_fill_the_memory(kind, tmp_path, responses_sandbox):
-    page = "x" * 1_000_000
-    with (tmp_path / f"in.{kind}").open("w") as file:
-        if kind == "csv":
-            file.write("id,page\n")
-        for number in range(LARGE_ROWS):
-            text = f"r{number},{page}\n" if kind == "csv" else json.dumps({"id": f"r{number}", "page": page}) + "\n"
-            file.write(text)
-    env = os.environ | {"AIRFLOW_CONN_RESPONSES_DEFAULT": json.dumps(responses_sandbox.connection)}
-    command = [sys.executable, "-c", LARGE, str(tmp_path), kind]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    print(f"{kind}: {int(done.stdout.split()[-1]) / MIB:.0f} MiB")
-    assert int(done.stdout.split()[-1]) < 250 * MIB
-    with (tmp_path / "out" / "result.jsonl").open() as file:
-        assert sum(1 for _ in file) == LARGE_ROWS
