@@ -24,6 +24,8 @@ OTHERS := $(OLDER) $(NEWER)
 VENV := .venv
 WHEEL_VENV := .cache/wheel-venv
 PARTS_VENV := .venv-parts
+# Servers that `make parts` sends requests to; each has its pins in constraints/, which contradict those of Airflow.
+SERVERS := litellm fastresponses
 BIN := $(VENV)/bin
 UI := airflow_provider_responses/plugins/ui
 UI_BUNDLE := airflow_provider_responses/plugins/static
@@ -63,7 +65,7 @@ e2e: $(VENV)/.installed  ## Run the tests on a whole Airflow with PostgreSQL; on
 $(NEWER:%=e2e-%): e2e-%: .venv-%/.installed
 	.venv-$*/bin/python -m pytest tests/e2e -m e2e $(ARGS)
 
-parts: $(PARTS_VENV)/.installed  ## Run the tests on real object stores and databases, which are installed and started
+parts: $(PARTS_VENV)/.installed $(SERVERS:%=.venv-%/.installed)  ## Run the tests on real object stores, databases and servers, which are installed and started
 	$(PARTS_VENV)/bin/python -m pytest tests/parts -m parts $(or $(ARGS),-n 2 --dist loadfile)
 
 e2e-celery: .venv-celery/.installed  ## Kill Celery's workers and their tasks in the midst of a table, with Redis and an S3
@@ -127,7 +129,7 @@ check-wheel: build  ## Install the wheel alone, then run the demo from it outsid
 	$(WHEEL_VENV)/bin/python tools/check_wheel.py dist/*.whl
 
 clean:  ## Remove everything that these targets made
-	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) .venv-celery .cache .airflow build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(PARTS_VENV) $(OTHERS:%=.venv-%) $(SERVERS:%=.venv-%) .venv-celery .cache .airflow build dist docs/_build *.egg-info
 	rm -rf $(UI)/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -191,6 +193,12 @@ $(PARTS_VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 		echo "No MariaDB library: install what Debian calls libmariadb-dev, pkg-config, gcc and python3-dev."; exit 1; }
 	$(call make-venv,$(PARTS_VENV),PYTHON,3.11 or newer)
 	$(call install,$(PARTS_VENV),$(AIRFLOW),parts)
+
+# Without dependencies: the file has all that the server needs, and finding them out again takes long.
+$(SERVERS:%=.venv-%/.installed): .venv-%/.installed: constraints/%.txt
+	$(call make-venv,.venv-$*,PYTHON,3.11 or newer)
+	$(call pip-install,.venv-$*) --no-deps --requirement constraints/$*.txt
+	@touch $@
 
 $(OLDER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
 	$(call make-venv,.venv-$*,PYTHON_OLDER,3.11 or 3.12)

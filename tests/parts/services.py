@@ -20,9 +20,22 @@ CACHE = Path(__file__).parents[2] / ".cache" / "parts"  # what npm installs; `ma
 
 
 @contextlib.contextmanager
-def serving(name: str, command: Sequence[str], port: int, *, env: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """Run a server until the block ends; yield its folder. Its command and output are in the error if it fails."""
+def serving(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> Iterator[Path]:
+    """
+    Run a server until the block ends; yield its folder. Its command and output are in the error if it fails.
+
+    :param files: that are in its folder when it starts: name → content.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"parts-{name}-"))
+    for file, content in (files or {}).items():
+        (folder / file).write_text(content)
     service = Service(name, command, env=os.environ | (env or {}), folder=folder, log=folder / "log.txt")
     try:
         limit = time.monotonic() + STARTS_WITHIN
