@@ -82,7 +82,7 @@ class Server:
     @property
     def connection(self) -> str:
         """Return the value of a variable that makes it a connection of Airflow."""
-        extra = {"default_model": MODEL, "max_retries": 0}
+        extra = {"default_model": MODEL}
         return json.dumps({"conn_type": "responses", "host": self.base_url, "password": KEY, "extra": extra})
 
 
