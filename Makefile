@@ -194,10 +194,11 @@ $(PARTS_VENV)/.installed: pyproject.toml setup.cfg constraints/$(AIRFLOW).txt
 	$(call make-venv,$(PARTS_VENV),PYTHON,3.11 or newer)
 	$(call install,$(PARTS_VENV),$(AIRFLOW),parts)
 
-# Without dependencies: the file has all that the server needs, and finding them out again takes long.
+# The file has all that a server needs, and finding its dependencies again takes long. So does compiling all of them:
+# Python compiles those that a server imports when it starts for the first time.
 $(SERVERS:%=.venv-%/.installed): .venv-%/.installed: constraints/%.txt
 	$(call make-venv,.venv-$*,PYTHON,3.11 or newer)
-	$(call pip-install,.venv-$*) --no-deps --requirement constraints/$*.txt
+	$(call pip-install,.venv-$*) --no-deps --no-compile --requirement constraints/$*.txt
 	@touch $@
 
 $(OLDER:%=.venv-%/.installed): .venv-%/.installed: pyproject.toml setup.cfg constraints/%.txt
