@@ -22,6 +22,7 @@ ResponsesError
     IncompleteResponseError               the response was truncated
     RefusalError                          the model refused
     OutputValidationError                 the response does not match `output_type`
+    OutputRejectedError                   a function of `escalate` does not accept the response
     StreamInterruptedError                the stream ended before the response did; retryable
     TransportError                        no response arrived (connect, read, timeout); retryable
     RequestCancelledError                 the task was killed during the call
@@ -60,6 +61,7 @@ __all__ = [
     "NotFoundResponseError",
     "OutputError",
     "OutputLockedError",
+    "OutputRejectedError",
     "OutputValidationError",
     "PayloadTooLargeResponseError",
     "PaymentRequiredResponseError",
@@ -109,6 +111,7 @@ class ResponsesError(Exception):
     default_retryable: ClassVar[bool] = False
     wait: float | None = None  # seconds from the failed send to the next one, if there was a next one
     failed_after: float | None = None  # seconds from the start of the call until this send had failed
+    escalated_to: str | None = None  # the larger model that got the request, since this response was not accepted
     account_reset: float | None = None  # seconds until the account's limit, if it is used up, is reset
 
     # Many arguments: each is a documented field of the error.
@@ -339,6 +342,18 @@ class OutputValidationError(ResponsesError):
     def __init__(self, message: str = "", *, feedback: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
         self.feedback = feedback
+
+
+class OutputRejectedError(ResponsesError):
+    """
+    A function of ``escalate`` does not accept the response, and a larger model gets the request.
+
+    :param function: its name.
+    """
+
+    def __init__(self, message: str = "", *, function: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.function = function
 
 
 class StreamInterruptedError(ResponsesError):

@@ -80,3 +80,15 @@ def test_each_kind_of_output_is_plain_json_in_xcom(run_dag, responses_sandbox, c
     assert formats.keys() == {"list_Item_", "Literal__furniture____travel____other__", "Delivery"}
     assert all(made["strict"] and made["schema"]["type"] == "object" for made in formats.values())
     assert f"category  {category}" in capfd.readouterr().out
+
+
+def test_the_larger_model_gets_only_the_tickets_without_a_use_of_their_label(run_dag, responses_sandbox, capfd):
+    result = run_dag(EXAMPLES / "escalate.py", "escalate")
+
+    assert result.state == "success"
+    usages = [result.xcom("label", "usage", n) for n in range(3)]
+    assert [usage["escalated"] for usage in usages] == [0, 0, 1]
+    models = [entry.model for entry in responses_sandbox.billed]
+    assert (models.count("openai/gpt-4o-mini"), models.count("openai/gpt-4o")) == (3, 1)
+    assert sum(usage["cost"] for usage in usages) == pytest.approx(sum(it.cost for it in responses_sandbox.billed))
+    assert "escalated to openai/gpt-4o, $" in capfd.readouterr().out

@@ -63,6 +63,7 @@ def usage_of_enrichment(
         "inconsistent": progress.inconsistent > 0 if progress else None,
         "repaired": progress.repaired > 0 if progress else None,
         "steps": None,
+        "escalated": None,
         "requests": total.requests,
         "requests_cached": total.cached,
         "requests_failed": total.failed,

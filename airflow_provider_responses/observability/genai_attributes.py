@@ -136,7 +136,7 @@ def finish_reason(response: Response) -> str | None:
 
 
 def resend_attributes(error: Exception) -> Attributes:
-    """Return the attributes of the event of a send that failed and was followed by another one."""
+    """Return the attributes of the event of a send that another one followed, since it failed or was not accepted."""
     found: Attributes = {ERROR_TYPE: type(error).__name__}
     for name, attribute in (
         ("status_code", STATUS_CODE),
@@ -146,6 +146,11 @@ def resend_attributes(error: Exception) -> Attributes:
     ):
         if (value := getattr(error, name, None)) is not None:
             found[attribute] = value
+    if (larger := getattr(error, "escalated_to", None)) is not None:
+        found["responses.escalated_to"] = exportable_text(larger)
+        response = getattr(error, "response", None)
+        if response is not None and response.model is not None:
+            found[RESPONSE_MODEL] = exportable_text(response.model)
     return found
 
 

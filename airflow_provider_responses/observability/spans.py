@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.models.response import Response
 
 RESEND_EVENT: Final = "responses.resend"
+ESCALATION_EVENT: Final = "responses.escalation"
 NANOSECONDS: Final = 1_000_000_000
 _SCOPE: Final = "airflow_provider_responses"
 
@@ -149,7 +150,9 @@ class RecordedSpan(CurrentSpan):
             self._sends += 1
             after = getattr(error, "failed_after", None)
             at = None if after is None else self._call_began + int(after * NANOSECONDS)
-            self._span.add_event(RESEND_EVENT, resend_attributes(error), at)
+            is_escalation = getattr(error, "escalated_to", None) is not None
+            name = ESCALATION_EVENT if is_escalation else RESEND_EVENT
+            self._span.add_event(name, resend_attributes(error), at)
 
     def set_outcome(self, response: Response | None, error: Exception | None, cost: float | None) -> None:
         found: Attributes = {} if response is None else response_attributes(response)

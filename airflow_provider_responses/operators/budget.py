@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -87,16 +88,24 @@ class SpendingCheck:
             log.warning("max_cost counts this attempt alone: Airflow before 3.3 does not store what earlier ones cost")
         return cls(task.max_cost, task.budget, RunCosts(ti.dag_id, ti.run_id, task.get_dag(), ti))
 
-    def read_prices(self, request: ResponsesRequest, config: ClientConfig) -> None:
+    def read_prices(
+        self,
+        request: ResponsesRequest,
+        config: ClientConfig,
+        larger: Mapping[int, tuple[ResponsesRequest, Any]] = MappingProxyType({}),
+    ) -> None:
         """
         Read the highest price of a send.
 
+        :param larger: requests for larger models, which may follow it, and whose prices must be known.
         :raises ConfigurationError: if it is unknown.
         :raises RequestValidationError: if the request has no ``max_output_tokens``, and the model has no limit.
         """
         from airflow_provider_responses.operators.before_paying import read_model_prices
         from airflow_provider_responses.task.prices import highest_price
 
+        for each, _ in larger.values():
+            self.read_prices(each, config)
         limits = " and ".join(
             name for name, limit in (("max_cost", self._max_cost), ("budget", self._budget)) if limit is not None
         )

@@ -28,7 +28,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS, g
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.operators.triggerer_templates import find_difference, templates_in, texts_in
 from airflow_provider_responses.task.arguments import comes_from_upstream
-from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments, find_secret
+from airflow_provider_responses.task.escalation import check_escalations
+from airflow_provider_responses.task.escalation_encoding import find_unimportable
+from airflow_provider_responses.task.payload_secrets import find_secret
+from airflow_provider_responses.task.payloads import DeferredArguments, StartArguments
 from airflow_provider_responses.task.type_encoding import encode_type, type_text
 
 # Seconds until a worker has resumed a task. Airflow 2.11 counts the whole deferral as time of the task.
@@ -94,7 +97,8 @@ def decide(
     :param end_reason: see :func:`reason_to_end_on_worker`.
     :param seconds_left: of ``execution_timeout``, where Airflow counts the deferral as time of the task.
     """
-    if secret := find_secret(arguments.options, arguments.task_request.fields):
+    request = arguments.task_request
+    if secret := find_secret(arguments.options, request.fields, request.escalations):
         return Decision(ExecutionMode.WORKER, secret, logging.WARNING)
     if seconds_left is not None and seconds_left < 2 * RESUME_SECONDS:
         few = f"{seconds_left:.0f} s are left of execution_timeout, too few to resume on a worker"
@@ -112,6 +116,11 @@ def reason_to_end_on_worker(task: Any, base: type) -> str | None:
         return "its tools run on a worker"
     if task.output_type is not None and encode_type(task.output_type) is None:
         return f"{type_text(task.output_type)} is defined in a DAG file, which the triggerer cannot import"
+    if task.escalate is not None:
+        if function := find_unimportable(check_escalations(task.escalate)):
+            return f"{function} of `escalate` is defined in a DAG file, which the triggerer cannot import"
+        if task.max_cost is not None or task.budget is not None:
+            return "its max_cost or budget is checked on a worker, before a larger model gets the request"
     return _lost_without_worker(task, base)
 
 
@@ -189,7 +198,7 @@ def _reason_of_arguments(task: Any, base: type, dag: Any, max_bytes: int) -> str
         if comes_from_upstream(getattr(task, name, None)):
             return f"`{name}` comes from another task"
     try:
-        if secret := find_secret(task.options, task.request):
+        if secret := find_secret(task.options, task.request, check_escalations(task.escalate)):
             return secret
         kwargs = StartArguments.of(task).to_kwargs()
     except ResponsesError as error:

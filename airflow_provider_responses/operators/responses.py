@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.client.config import RequestOptions
-from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError, ResponsesError
+from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
 from airflow_provider_responses.hooks import telemetry
 from airflow_provider_responses.links.task_instance import links_of_request
 from airflow_provider_responses.operators.budget import Budget, SpendingCheck, check_limits, shares_budget
 from airflow_provider_responses.operators.configuration import max_trigger_bytes, min_deferral
 from airflow_provider_responses.operators.files import read_request_files, reason_to_stay_on_worker, store_images_of
 from airflow_provider_responses.operators.history_argument import check_turn, note_history
-from airflow_provider_responses.operators.tool_loop import NEXT_STEP, ToolLoopOperator
+from airflow_provider_responses.operators.spent_record import load_ledger, store_ledger
+from airflow_provider_responses.operators.tool_loop import NEXT_STEP, ToolLoopOperator, has_functions
 from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, check_multiple_outputs
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.conversation import continue_conversation, make_session_id
 from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.escalation import Escalation, check_request_escalations
 from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_responses.observability.spans import Tracing
 
 __all__ = ["ResponsesOperator"]
-
-SPENT_KEY: Final = "airflow_provider_responses.spent"
 
 
 class _PerTask:
@@ -77,6 +77,7 @@ class ResponsesOperator(ToolLoopOperator):
     :param max_cost: US dollars that the task may spend over all its attempts since it was cleared. A send whose highest
         price no longer fits is refused.
     :param budget: a ``Budget``, such as ``Budget(dag_run=1.0)`` for all tasks of the DAG run.
+    :param escalate: the larger models, as a list of ``Escalation``, that get the request if a response is not accepted.
     :param start_from_trigger: whether the task starts and ends in the triggerer and never takes a worker. Where Airflow
         (before 3.3.1) or the task does not allow it, a worker defers the task, and the log states the reason.
 
@@ -105,6 +106,7 @@ class ResponsesOperator(ToolLoopOperator):
         start_from_trigger: bool = False,
         max_cost: float | None = None,
         budget: Budget | None = None,
+        escalate: Sequence[Escalation] | Escalation | None = None,
         **kwargs: Any,
     ) -> None:
         self._starts_in_triggerer = False  # Airflow reads `start_from_trigger` during the constructor
@@ -115,6 +117,8 @@ class ResponsesOperator(ToolLoopOperator):
         self.stream = stream
         self.max_cost = max_cost
         self.budget = budget
+        self.escalate = escalate
+        self._escalations: tuple[Escalation, ...] = ()
         self._spending: SpendingCheck | None = None
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -136,6 +140,7 @@ class ResponsesOperator(ToolLoopOperator):
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
         super().check_mapped(arguments)
         check_limits(arguments.get("max_cost"), arguments.get("budget"))
+        check_request_escalations(arguments.get("escalate"), has_functions=has_functions(arguments.get("tools")))
         note_history(arguments.get("history"))
         if arguments.get("multiple_outputs"):
             check_multiple_outputs(cls._arguments_from(arguments))
@@ -200,7 +205,7 @@ class ResponsesOperator(ToolLoopOperator):
                 self._check(rendered=True)
                 self._spending = SpendingCheck.of(self, context)
                 self._request = request = self._task_request(idempotency_key)
-            request = self._next_step(request)
+            request = replace(self._next_step(request), tier=ledger.tier)
             if self.deferrable and (reason := reason_to_stay_on_worker(self, request)):
                 self.log.info("Not deferred: %s", reason)
             elif self.deferrable:
@@ -221,6 +226,7 @@ class ResponsesOperator(ToolLoopOperator):
     def _check(self, *, rendered: bool = False) -> None:
         super()._check(rendered=rendered)
         check_limits(self.max_cost, self.budget)
+        self._escalations = check_request_escalations(self.escalate, has_functions=has_functions(self.tools))
         check_turn(self)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)
@@ -233,7 +239,7 @@ class ResponsesOperator(ToolLoopOperator):
                 self.history, request.fields, is_openrouter=is_openrouter, session_id=session_id
             )
             request = replace(request, fields=fields)
-        return read_request_files(self, request)
+        return read_request_files(self, replace(request, escalations=self._escalations))
 
     def request_to_estimate(self, context: Context) -> TaskRequest:  # noqa: ARG002  for the decorator
         """Return the request that would be sent, its templates rendered, for an estimate of its price."""
@@ -254,34 +260,37 @@ class ResponsesOperator(ToolLoopOperator):
         """
         Send the request until there is an outcome.
 
-        :param received: a first response, which the triggerer has received and which does not match ``output_type``.
+        :param received: a first response, which the triggerer has received, and which a worker must read.
         """
         from airflow_provider_responses.observability.spans import start_request_span
         from airflow_provider_responses.task.price_lookup import look_up_generations
 
-        hook, spending = self._hook(), self._spending
-        prepared, options = request.prepare(hook.config, self._send_options())
+        hook, spending, given = self._hook(), self._spending, self._send_options()
+        prepared, options = request.prepare(hook.config, given)
+        larger = request.prepare_larger(hook.config, given)
+        exchange = Exchange(request, options, larger=larger)
+        outcome = None if received is None else exchange.resume(received)
+        if received is not None and outcome is not None:
+            return replace(outcome, generations=received.generations)
+        config = hook.config.for_call(options)
         if spending is not None:
-            spending.read_prices(prepared, hook.config.for_call(options))
+            spending.read_prices(prepared, config, larger)
             if received is None and (refusal := spending.refusal(ledger)) is not None:
                 return Outcome(error=refusal)  # nothing is sent, so there is no span
         ends_at = time.monotonic() + self._call_timeout(options, hook.config)
-        config = hook.config.for_call(options)
         span = start_request_span(self._tracing, prepared, base_url=config.base_url, is_openrouter=config.is_openrouter)
-        exchange = Exchange(request, options, span=span)
-        outcome = exchange.receive(received.response) if received and received.response else None
+        exchange.begin_span(span)
         with self._open_client(hook, options) as client:
             self._client = client
             if self._killed:  # `on_kill` ran before there was a client
                 client.cancel()
             with span:
                 while outcome is None:
-                    if exchange.responses and shares_budget(self):
-                        paid = Outcome(response=exchange.responses[-1])
-                        self._push_running(context, ledger.running_usage(paid), paid)
+                    if exchange.responses:
+                        self._note_paid(context, request, ledger, exchange)
                     resent = exchange.next_request(prepared)
                     if spending is not None and resent is not prepared:
-                        spending.read_prices(resent, config)  # its input is longer
+                        spending.read_prices(resent, config)  # its input is longer, or its model larger
                     if spending is not None and (refusal := spending.refusal(ledger, exchange.responses)) is not None:
                         outcome = exchange.refuse(refusal)
                         break
@@ -289,11 +298,23 @@ class ResponsesOperator(ToolLoopOperator):
                     try:
                         outcome = exchange.receive(client.send(resent, options=exchange.options(seconds_left)))
                     except ResponsesError as error:
-                        outcome = exchange.fail(error)
+                        outcome = exchange.receive_error(error)
             known = dict(received.generations) if received else {}
             unpriced = ledger.unpriced_generations(outcome.response) if outcome.response else ()
             found = look_up_generations(client, unpriced, self._seconds_left)
         return replace(outcome, generations=known | found)
+
+    def _note_paid(self, context: Context, request: TaskRequest, ledger: CostLedger, exchange: Exchange) -> None:
+        """Store and push the costs of an exchange before its next send, and the model that it goes to."""
+        paid = exchange.paid()
+        if shares_budget(self):
+            self._push_running(context, ledger.running_usage(paid), paid)
+        if exchange.has_escalated:
+            from airflow_provider_responses.tools.loop import split_key
+
+            key, _ = split_key(request.idempotency_key)
+            in_flight = int(self._spending is not None)
+            self._store_spent(context, key, ledger.with_outcome(paid), in_flight=in_flight)
 
     def _finish(
         self, context: Context, event: Any, idempotency_key: str | None, ledger: CostLedger, received: Outcome | None
@@ -309,19 +330,12 @@ class ResponsesOperator(ToolLoopOperator):
         request = self._as_step(self._task_request(idempotency_key))
         if (fields := payloads.read_fields(event)) is not None:
             request = replace(request, fields=fields)
+        request = replace(request, tier=ledger.tier if received is None else received.tier)
         self._request, self._prompt_fingerprint = request, event.get("prompt_fingerprint")
         if received is None:
             self.log.info("The response is too large for Airflow's database: fetching the cached one")
             return self._send(context, request, ledger)
-        return self._parse(context, request, ledger, received) if received.unparsed else received
-
-    def _parse(self, context: Context, request: TaskRequest, ledger: CostLedger, received: Outcome) -> Outcome:
-        """Read a response as ``output_type``, whose class the triggerer could not import."""
-        assert received.response is not None  # noqa: S101  for the type checker
-        try:
-            return replace(request.read(received.response), generations=received.generations)
-        except OutputValidationError:
-            return self._send(context, request, ledger, received)
+        return self._send(context, request, ledger, received) if received.unparsed else received
 
     def _end(self, context: Context, idempotency_key: str | None, ledger: CostLedger, outcome: Outcome) -> Any:
         """Push ``usage``; then return the value of the outcome, or fail the task. In a loop, a step may follow."""
@@ -360,13 +374,7 @@ class ResponsesOperator(ToolLoopOperator):
     def _store_spent(
         self, context: Context, idempotency_key: str | None, ledger: CostLedger, *, in_flight: int = 0
     ) -> None:
-        """Store the costs for later attempts, and whether a request is in flight, whose worker may be killed."""
-        store = context.get("task_state_store")  # Airflow 3.3 and later; survives retries
-        if store is not None:
-            stored: dict[str, Any] = {"idempotency_key": idempotency_key, "spent": dict(ledger.spent)}
-            if ambiguous := ledger.ambiguous + in_flight:
-                stored["ambiguous"] = ambiguous
-            store.set(SPENT_KEY, stored)
+        store_ledger(context, idempotency_key, ledger, self._escalations, in_flight=in_flight)
 
     def _send_options(self) -> RequestOptions:
         """Return the options of a send; with a limit of cost, none that may be billed is followed by another."""
@@ -380,22 +388,13 @@ class ResponsesOperator(ToolLoopOperator):
         self._fail(error)
 
     def _ledger(self, context: Context, idempotency_key: str | None) -> CostLedger:
-        """Return the ledger with the costs of earlier attempts, as far as they are stored."""
-        if self._loop_ledger is not None:
-            return self._loop_ledger
-        store = context.get("task_state_store")
-        stored: Any = (store.get(SPENT_KEY) if store is not None else None) or {}
-        is_mine = bool(stored) and stored.get("idempotency_key") == idempotency_key
-        return CostLedger(
-            dict(stored["spent"]) if is_mine else {},
-            complete=store is not None or context["ti"].try_number == 1,
-            ambiguous=stored.get("ambiguous", 0) if is_mine else 0,
-        )
+        return self._loop_ledger or load_ledger(context, idempotency_key, self._escalations)
 
     def _make_trigger(self, ti: Any, request: TaskRequest, ledger: CostLedger) -> BaseTrigger | None:
         """Return the trigger that sends the request, None if the worker sends it; the log states which, and why."""
         from airflow_provider_responses.operators import execution_mode
         from airflow_provider_responses.task import payloads
+        from airflow_provider_responses.task.escalation_encoding import find_unimportable
 
         if self._starts_in_triggerer:
             reason = self._started_on_worker_reason or execution_mode.reason_to_start_attempt_on_worker(ti)
@@ -403,9 +402,11 @@ class ResponsesOperator(ToolLoopOperator):
         config = self._hook().config
         options = self._send_options()
         prepared, _ = request.prepare(config, options)
-        prepared.to_bytes()  # raises here, and not in the triggerer
+        larger = request.prepare_larger(config, options)
+        for each in (prepared, *(it for it, _ in larger.values())):
+            each.to_bytes()  # raises here, and not in the triggerer
         if self._spending is not None:
-            self._spending.read_prices(prepared, config.for_call(options))
+            self._spending.read_prices(prepared, config.for_call(options), larger)
             if (refusal := self._spending.refusal(ledger)) is not None:
                 raise refusal
         seconds, left = self._call_timeout(options, config), None
@@ -414,6 +415,9 @@ class ResponsesOperator(ToolLoopOperator):
             seconds = min(seconds, left - execution_mode.RESUME_SECONDS)
         end_reason = execution_mode.reason_to_end_on_worker(self, ResponsesOperator)
         is_for_worker = self._spending is not None or self._loop is not None
+        if request.escalations:
+            worker_decides = is_for_worker or find_unimportable(request.escalations) is not None
+            request = replace(request, worker_decides=worker_decides)
         wait, now = min_deferral(), time.time()
         arguments = payloads.DeferredArguments(
             conn_id=self.conn_id,
@@ -423,6 +427,7 @@ class ResponsesOperator(ToolLoopOperator):
             options=options,
             do_xcom_push=self.do_xcom_push,
             spent=ledger.spent,
+            escalated=ledger.escalated,
             deadline=now + seconds,
             not_before=now + wait,
             ends_task=end_reason is None,

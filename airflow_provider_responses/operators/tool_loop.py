@@ -156,18 +156,25 @@ class ToolLoopOperator(BaseResponsesOperator):
             self._started_at = time.monotonic() - max(0.0, time.time() - self._loop.began_at)
         if context.get("task_state_store") is None:
             complete = context["ti"].try_number == 1
-            self._loop_ledger = CostLedger(dict(deferred.get("spent", {})), complete=complete)
+            self._loop_ledger = CostLedger(
+                dict(deferred.get("spent", {})),
+                complete=complete,
+                tier=deferred.get("tier", 0),
+                escalated=deferred.get("escalated", 0),
+            )
         return key
 
     def _deferred_loop(self) -> dict[str, Any] | None:
         """Return the state of the loop for the worker that resumes a deferred task; None without a loop."""
         if self._loop is None:
             return None
-        spent = {} if self._loop_ledger is None else self._loop_ledger.spent
+        ledger = self._loop_ledger or CostLedger()
         return {
             "steps": self._loop.steps,
             "began_at": self._loop.began_at,
-            "spent": dict(spent),
+            "spent": dict(ledger.spent),
+            "tier": ledger.tier,
+            "escalated": ledger.escalated,
             "prompt_fingerprint": self._loop_fingerprint,
         }
 
@@ -296,6 +303,11 @@ class ToolLoopOperator(BaseResponsesOperator):
         self, context: Context, idempotency_key: str | None, ledger: CostLedger, *, in_flight: int = 0
     ) -> None:
         raise NotImplementedError
+
+
+def has_functions(tools: Any) -> bool:
+    """Return whether the argument ``tools`` has functions, which the task calls."""
+    return isinstance(tools, Sequence) and any(not isinstance(it, Mapping) for it in tools)
 
 
 def check_tool_arguments(arguments: Mapping[str, Any]) -> Toolbox | None:

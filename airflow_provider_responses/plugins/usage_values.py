@@ -20,6 +20,7 @@ COUNTS: Final = (
     "cached_tokens",
     "reasoning_tokens",
     "ambiguous_sends",
+    "escalated",
     "requests",
     "requests_cached",
     "requests_failed",
@@ -214,4 +215,7 @@ def _send(send: Mapping[str, Any]) -> dict[str, Any]:
         cause = {"error": text(cause.get("error")), "status": count(cause.get("status"))}
     else:
         cause = None
-    return {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
+    found = {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
+    if (larger := text(send.get("escalated_to"))) is not None:
+        found |= {"model": text(send.get("model")), "escalated_to": larger}
+    return found

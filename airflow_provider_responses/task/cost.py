@@ -93,17 +93,21 @@ def usage_from_record(record: Mapping[str, Any]) -> Usage:
 @dataclass
 class CostLedger:
     """
-    The money that a task has spent since it was last cleared.
+    The money that a task has spent since it was last cleared, and the model that it has come to.
 
     :param spent: generation id → US dollars, None if unknown; at first those of earlier attempts.
     :param complete: whether ``spent`` holds all costs of earlier attempts.
     :param ambiguous: number of sends of earlier attempts that may have been billed, and whose price is unknown. It is
         counted for tasks with a limit of cost alone.
+    :param tier: of the model that gets the next request; see ``task.escalation``.
+    :param escalated: number of times that a larger model got the request.
     """
 
     spent: dict[str, float | None] = field(default_factory=dict)
     complete: bool = True
     ambiguous: int = 0
+    tier: int = 0
+    escalated: int = 0
 
     def at_most(self, worst_case: float) -> float:
         """
@@ -136,6 +140,8 @@ class CostLedger:
         charges = charges_of(outcome)
         for charge in charges:
             self._enter(charge)
+        self.tier = max(self.tier, outcome.tier)
+        self.escalated += outcome.escalated
         generation = paid_generation(response) if response is not None and response.cached else None
         # Without a response, the price of a send that may have been billed is unknown.
         is_unknown = response is None and error is not None and _is_ambiguous(error)
@@ -149,6 +155,7 @@ class CostLedger:
             invalid=outcome.invalid,
             repaired=outcome.repaired,
             prompt_fingerprint=prompt_fingerprint,
+            escalated=self.escalated,
         )
         return dict(storable(usage))
 
@@ -158,8 +165,13 @@ class CostLedger:
 
         :param outcome: the last response that is not entered yet, if any.
         """
+        return {**replace(self, spent=dict(self.spent)).usage(outcome), "status": "in_progress"}
+
+    def with_outcome(self, outcome: Outcome) -> CostLedger:
+        """Return a copy in which an outcome is entered."""
         copy = replace(self, spent=dict(self.spent))
-        return {**copy.usage(outcome), "status": "in_progress"}
+        copy.usage(outcome)
+        return copy
 
     def _enter(self, charge: Charge) -> None:
         generation = charge.generation

@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError
+from airflow_provider_responses.exceptions import (
+    ConfigurationError,
+    IncompleteResponseError,
+    OutputValidationError,
+    RefusalError,
+    RequestValidationError,
+)
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.validation import check_type, either, show, show_exception, wrong_value
 
@@ -28,7 +34,16 @@ CONDITIONS: Final[tuple[Condition, ...]] = ("invalid", "refused", "incomplete", 
 _FIXED: Final = frozenset({"input", "model", "models", "prompt", "stream"})
 
 
-@dataclass(frozen=True, kw_only=True)
+# What functions of the task's decide for its whole loop.
+_OF_TOOLS: Final = ("tools", "tool_choice")
+_PROBLEMS: Final[tuple[tuple[type[Exception], Condition], ...]] = (
+    (OutputValidationError, INVALID),
+    (RefusalError, REFUSED),
+    (IncompleteResponseError, INCOMPLETE),
+)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Escalation:
     """
     A larger model, for requests whose response does not pass a check.
@@ -66,6 +81,11 @@ class Escalation:
                 wrong = unknown_field(str(name), REQUEST_FIELDS)
                 raise RequestValidationError(f"escalate: request.{name} {wrong}. {NEWER}", fields=(str(name),))
 
+    def __repr__(self) -> str:
+        # A mapped task's is in its serialized DAG: with the address of a function, each parse would make a new version.
+        when = ", ".join(name_of(it) if callable(it) else repr(it) for it in self.conditions)
+        return f"Escalation(model={self.model!r}, when=[{when}], request={dict(self.request)!r})"
+
     @property
     def conditions(self) -> tuple[Condition | Check, ...]:
         """The conditions of ``when``."""
@@ -89,7 +109,11 @@ class Escalation:
         """
         if problem is not None:
             return problem in self.conditions
-        return any(_is_rejected_by(it, value) for it in self.conditions if callable(it))
+        return self.rejecting_function(value) is not None
+
+    def rejecting_function(self, value: Any) -> str | None:
+        """Return the name of the function that does not accept a value, None if all accept it; see :meth:`applies`."""
+        return next((name_of(it) for it in self.conditions if callable(it) and _is_rejected_by(it, value)), None)
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the larger model's request from those of the task's."""
@@ -119,6 +143,16 @@ def fields_of_tier(escalations: Sequence[Escalation], tier: int, fields: Mapping
     return escalations[tier - 1].fields(fields) if tier else fields
 
 
+def problem_of(error: BaseException | None) -> Condition | None:
+    """Return the problem of a response for :func:`next_tier`, from its error."""
+    return next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), None)
+
+
+def name_of(function: Any) -> str:
+    """Return a function's name as it is written, without its address."""
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+
+
 def check_escalations(value: Any) -> tuple[Escalation, ...]:
     """
     Return the argument ``escalate`` as a tuple.
@@ -133,6 +167,31 @@ def check_escalations(value: Any) -> tuple[Escalation, ...]:
     if not is_list or not all(isinstance(it, Escalation) for it in value):
         raise wrong_value("escalate", "a list of Escalation(model=...)", value)
     return tuple(value)
+
+
+def check_request_escalations(value: Any, *, has_functions: bool = False) -> tuple[Escalation, ...]:
+    """
+    Return the argument ``escalate`` of a single request as a tuple.
+
+    :param has_functions: whether the model may call functions of the task's.
+    :raises RequestValidationError: if it is no list of ``Escalation``, or cannot apply to a single request.
+    """
+    found = check_escalations(value)
+    for index, escalation in enumerate(found):
+        if set(escalation.conditions) == {LOW_SCORE}:
+            raise RequestValidationError(
+                f"escalate[{index}]: when='low_score' never applies to a single request, since only an enrichment has "
+                "a judge. Use a function that scores the value, or another condition",
+                fields=("escalate",),
+            )
+        given = next((name for name in _OF_TOOLS if name in escalation.request), None)
+        if has_functions and given:
+            raise RequestValidationError(
+                f"escalate[{index}]: request.{given} is not allowed beside functions in `tools`: all models of the "
+                "loop have the same tools",
+                fields=("escalate",),
+            )
+    return found
 
 
 def _check_condition(condition: Any) -> None:
@@ -152,7 +211,7 @@ def _check_condition(condition: Any) -> None:
 
 
 def _is_rejected_by(check: Check, value: Any) -> bool:
-    name = getattr(check, "__qualname__", repr(check))
+    name = name_of(check)
     try:
         found = check(value)
     except Exception as error:

@@ -21,9 +21,12 @@ class Outcome:
     :param accepted: the error of a truncated, refused or invalid response that the task accepts
         (``on_invalid_output="return"``).
     :param value: the return value for XCom, as plain JSON types.
-    :param unparsed: whether the response must still be read as ``output_type``, whose class this process cannot import.
+    :param unparsed: whether a worker must read the response, since this process cannot import the class of
+        ``output_type``, or may not decide whether a larger model gets the request.
     :param invalid: whether the response does not match ``output_type``.
     :param repaired: whether its JSON had to be repaired.
+    :param tier: of the model that the last send went to; see ``task.escalation``.
+    :param escalated: number of times that a larger model got the request.
     :param generations: OpenRouter's records of cached responses by id, None for those that could not be looked up.
     """
 
@@ -34,4 +37,6 @@ class Outcome:
     unparsed: bool = False
     invalid: bool = False
     repaired: bool = False
+    tier: int = 0
+    escalated: int = 0
     generations: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)

@@ -31,6 +31,7 @@ _ERROR_FIELDS: Final = (
 )
 _FIELDS_OF_CLASS: Final = {
     "RequestValidationError": ("fields",),
+    "OutputRejectedError": ("function",),
     "StreamInterruptedError": ("text",),
     "TransportError": ("kind",),
 }
@@ -129,6 +130,7 @@ def encode_error(error: Exception | None) -> dict[str, Any] | None:
         "details": {name: value for name, value in details.items() if value is not None},
         "notes": getattr(error, "__notes__", []),
         "wait": getattr(error, "wait", None),
+        "escalated_to": getattr(error, "escalated_to", None),
         "response": encode_response(response),
         "previous": [encode_error(earlier) for earlier in previous],
     }
@@ -148,6 +150,7 @@ def decode_error(data: Mapping[str, Any] | None) -> ResponsesError | None:
     error.previous = response.previous if response is not None and response.previous else tuple(previous)
     if data["wait"] is not None:
         error.wait = data["wait"]
+    error.escalated_to = data.get("escalated_to")
     for note in data["notes"]:
         error.add_note(note)
     return error

@@ -13,8 +13,8 @@ Class                  Written by, read by         Stored in
 =====================  ==========================  ====================================================================
 
 **No secret** is in any of them. The triggerer reads the connection by its id, and a request with a possible secret
-(:func:`find_secret`) is not deferred. Prompts and responses are in them, but in no log: the ``repr`` of events and of
-triggers leaves them out.
+(``task.payload_secrets``) is not deferred. Prompts and responses are in them, but in no log: the ``repr`` of events and
+of triggers leaves them out.
 
 **Sizes are limited**: arguments by ``[responses] max_trigger_bytes``, and an event by :data:`MAX_EVENT_BYTES` where a
 worker can fetch the response from OpenRouter's cache instead.
@@ -28,17 +28,23 @@ other version with a :class:`VersionMismatchError`, which is retryable: a retry 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
-from airflow_provider_responses.client.config import RequestOptions, secret_headers
+from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.content.references import check_without_files
 from airflow_provider_responses.exceptions import RequestValidationError, VersionMismatchError
-from airflow_provider_responses.models.fields import SECRETS
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.arguments import TEMPLATE_FIELDS, Arguments
+from airflow_provider_responses.task.cached_responses import can_be_fetched
+from airflow_provider_responses.task.escalation import Escalation, check_escalations
+from airflow_provider_responses.task.escalation_encoding import (
+    decode_escalations,
+    encode_escalations,
+    find_unimportable,
+)
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payload_encoding import (
     decode_error,
@@ -54,17 +60,12 @@ from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.task.type_encoding import encode_type
 from airflow_provider_responses.validation import type_name
 
-EVENT_VERSION: Final = 2
+EVENT_VERSION: Final = 3
 MAX_EVENT_BYTES: Final = 1024 * 1024  # the worker fetches a larger response from OpenRouter's cache instead
-MIN_CACHED_SECONDS: Final = 1800  # that a response must stay cached, for a worker to resume and fetch it
 
 _NONE: Final = type(None)
 _NUMBER: Final = (int, float)
 READING_ERRORS: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
-# Parts of JSON schemas whose keys users choose.
-_NAMED_BY_USERS: Final = frozenset(
-    {"properties", "patternProperties", "dependentRequired", "dependentSchemas", "$defs", "definitions"}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class DeferredArguments:
     :param options: the options of its sends.
     :param do_xcom_push: whether the value and ``usage`` go to XCom.
     :param spent: US dollars that earlier attempts are known to have spent, by generation.
+    :param escalated: number of times that a larger model got the request in earlier attempts.
     :param deadline: when the call must have ended, in seconds since the epoch.
     :param not_before: when a worker may resume the task, in seconds since the epoch.
     :param ends_task: whether the trigger ends a successful task itself.
@@ -88,7 +90,7 @@ class DeferredArguments:
     :param trace_context: W3C's trace context of the worker; None where nothing is traced.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
         "conn_id": (str,),
         "request": (str,),  # the fields, as JSON text
@@ -111,6 +113,10 @@ class DeferredArguments:
         "waits_for_retry_after": (bool,),
         "deferred_at": (*_NUMBER, _NONE),
         "trace_context": (dict, _NONE),
+        "escalations": (str,),  # as JSON text
+        "tier": (int,),
+        "worker_decides": (bool,),
+        "escalated": (int,),
     }
 
     conn_id: str
@@ -119,6 +125,7 @@ class DeferredArguments:
     options: RequestOptions = field(default_factory=RequestOptions)
     do_xcom_push: bool = True
     spent: Mapping[str, float | None] = field(default_factory=dict)
+    escalated: int = 0
     deadline: float
     not_before: float = 0.0
     ends_task: bool = False
@@ -152,6 +159,10 @@ class DeferredArguments:
             "waits_for_retry_after": self.waits_for_retry_after,
             "deferred_at": self.deferred_at,
             "trace_context": None if self.trace_context is None else dict(self.trace_context),
+            "escalations": encode_escalations(request.escalations),
+            "tier": request.tier,
+            "worker_decides": request.worker_decides,
+            "escalated": self.escalated,
         }
 
     @classmethod
@@ -162,7 +173,9 @@ class DeferredArguments:
         :raises VersionMismatchError: if another version of this package wrote them.
         """
         with reading_arguments(kwargs, cls.version, cls.stored_types, action="deferred"):
-            output_format = kwargs["output_format"]
+            output_format, escalations = kwargs["output_format"], decode_escalations(kwargs["escalations"])
+            if not 0 <= kwargs["tier"] <= len(escalations):
+                raise LookupError(f"tier {kwargs['tier']}")
             return cls(
                 conn_id=kwargs["conn_id"],
                 task_request=TaskRequest(
@@ -176,6 +189,9 @@ class DeferredArguments:
                     cache_ttl=kwargs["cache_ttl"],
                     stream=kwargs["stream"],
                     idempotency_key=kwargs["idempotency_key"],
+                    escalations=escalations,
+                    tier=kwargs["tier"],
+                    worker_decides=kwargs["worker_decides"],
                 ),
                 output_type_path=kwargs["output_type"],
                 options=RequestOptions.parse(kwargs["options"]),
@@ -187,6 +203,7 @@ class DeferredArguments:
                 waits_for_retry_after=kwargs["waits_for_retry_after"],
                 deferred_at=None if kwargs["deferred_at"] is None else float(kwargs["deferred_at"]),
                 trace_context=kwargs["trace_context"],
+                escalated=kwargs["escalated"],
             )
 
 
@@ -202,9 +219,11 @@ class StartArguments:
     :param execution_timeout: the task's, in seconds.
     :param do_xcom_push: the task's.
     :param retries: the task's.
+    :param escalations: its larger models.
+    :param worker_decides: whether the trigger leaves it to a worker which responses are not accepted.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stored_types: ClassVar[Mapping[str, tuple[type, ...]]] = {
         **dict.fromkeys(
             TEMPLATE_FIELDS, (object,)
@@ -214,6 +233,8 @@ class StartArguments:
         "execution_timeout": (*_NUMBER, _NONE),
         "do_xcom_push": (bool,),
         "retries": (int,),
+        "escalations": (str,),  # as JSON text: they are no templates
+        "worker_decides": (bool,),
     }
 
     arguments: Arguments
@@ -222,6 +243,8 @@ class StartArguments:
     execution_timeout: float | None = None
     do_xcom_push: bool = True
     retries: int = 0
+    escalations: tuple[Escalation, ...] = ()
+    worker_decides: bool = False
 
     @classmethod
     def of(cls, task: Any) -> Self:
@@ -233,7 +256,7 @@ class StartArguments:
         check_without_files(getattr(task, "input", None), task.request)
         if task.output_path is not None:
             raise RequestValidationError("output_path: a worker writes generated images there", fields=("output_path",))
-        output_format, timeout = None, task.execution_timeout
+        output_format, timeout, escalations = None, task.execution_timeout, check_escalations(task.escalate)
         if task.output_type is not None:
             from airflow_provider_responses.models.output import json_schema_format
 
@@ -247,6 +270,8 @@ class StartArguments:
             execution_timeout=None if timeout is None else timeout.total_seconds(),
             do_xcom_push=task.do_xcom_push,
             retries=task.retries,
+            escalations=escalations,
+            worker_decides=find_unimportable(escalations) is not None,
         )
 
     def to_kwargs(self) -> dict[str, Any]:
@@ -263,6 +288,8 @@ class StartArguments:
             "execution_timeout": self.execution_timeout,
             "do_xcom_push": self.do_xcom_push,
             "retries": self.retries,
+            "escalations": encode_escalations(self.escalations),
+            "worker_decides": self.worker_decides,
         }
 
     @classmethod
@@ -281,6 +308,8 @@ class StartArguments:
                 execution_timeout=kwargs["execution_timeout"],
                 do_xcom_push=kwargs["do_xcom_push"],
                 retries=kwargs["retries"],
+                escalations=decode_escalations(kwargs["escalations"]),
+                worker_decides=kwargs["worker_decides"],
             )
 
 
@@ -319,11 +348,13 @@ def write_event(
             "unparsed": outcome.unparsed,
             "invalid": outcome.invalid,
             "repaired": outcome.repaired,
+            "tier": outcome.tier,
+            "escalated": outcome.escalated,
             "generations": dict(outcome.generations),
         }
     )
     response = outcome.response
-    if outcome.error is None and response and len(text or "") > MAX_EVENT_BYTES and _can_be_fetched(response):
+    if outcome.error is None and response and len(text or "") > MAX_EVENT_BYTES and can_be_fetched(response):
         text = None
     # The next request of a task with tools begins with the input of this one.
     is_needed = text is None or outcome.unparsed or (response is not None and bool(response.function_calls))
@@ -375,6 +406,8 @@ def read_event(event: Any) -> tuple[Outcome | None, str | None]:
             unparsed=data["unparsed"],
             invalid=data["invalid"],
             repaired=data["repaired"],
+            tier=data["tier"],
+            escalated=data["escalated"],
             generations=data["generations"],
         )
     return outcome, idempotency_key
@@ -389,15 +422,6 @@ def read_fields(event: Any) -> dict[str, Any] | None:
     text = event.get("request")
     with _reading_event():
         return None if text is None else decode_fields(text)
-
-
-def find_secret(options: Any, fields: Any) -> str | None:
-    """Return which of a task's options or of its request's fields may be a secret, None if none is."""
-    headers = RequestOptions.to_dict(options).get("headers")
-    header = next(iter(secret_headers(headers)), None) if isinstance(headers, Mapping) else None  # or it is a template
-    found = f"options.headers holds {header!r}" if header else _find_secret_field(fields, "request")
-    hint = ": put it into the connection's extra_headers" if header else ""
-    return f"{found}, and a trigger's row may hold no secret{hint}" if found else None
 
 
 @contextmanager
@@ -451,35 +475,6 @@ def _event_mismatch(problem: str) -> VersionMismatchError:
         "cached response",
         ambiguous=True,  # the triggerer has sent the request
     )
-
-
-def _find_secret_field(value: Any, path: str) -> str | None:
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        if name := next((name for name in value if name in SECRETS and value[name]), None):
-            return f"{path} holds {name!r}"
-        items = ((name, item) for name, item in value.items() if name not in _NAMED_BY_USERS)
-    elif isinstance(value, Collection) and not isinstance(value, (str, bytes)):
-        items = enumerate(value)
-    return next(filter(None, (_find_secret_field(item, f"{path}.{name}") for name, item in items)), None)
-
-
-def _can_be_fetched(response: Response) -> bool:
-    """Whether a worker gets the same from OpenRouter, whose cache does not hold the costs of earlier sends."""
-    return not response.previous and _stays_cached(response)
-
-
-def _stays_cached(response: Response) -> bool:
-    """Whether OpenRouter's headers promise that a response stays cached for long enough."""
-    status, ttl, age = (response.headers.get(f"x-openrouter-cache-{name}", "") for name in ("status", "ttl", "age"))
-    age = "0" if status.upper() == "MISS" else age
-    # OpenRouter caches only complete responses.
-    known = response.status == "completed" and status.upper() in {"MISS", "HIT"} and _is_count(ttl) and _is_count(age)
-    return known and int(ttl) - int(age) >= MIN_CACHED_SECONDS
-
-
-def _is_count(text: str) -> bool:
-    return text.isdecimal() and len(text) < 10
 
 
 def _printable(text: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,6 +16,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
 )
 from airflow_provider_responses.task.conversation import with_conversation
+from airflow_provider_responses.task.escalation import Escalation, fields_of_tier
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.texts import storable, unwrap_enums
@@ -51,6 +52,9 @@ class TaskRequest:
     :param contents: of files, by the text that stands for each in ``fields``.
     :param input_with_paths: the input with the paths of files in place of these texts, for a conversation.
     :param runs_tools: whether the task runs the function calls of the response, which then is not its last one.
+    :param escalations: the larger models, for responses that are not accepted.
+    :param tier: of the model that gets the request first; see ``task.escalation``.
+    :param worker_decides: whether this process leaves it to a worker which responses are not accepted.
     """
 
     fields: Mapping[str, Any]
@@ -67,18 +71,42 @@ class TaskRequest:
     contents: Mapping[str, Content] = field(default_factory=dict, repr=False)
     input_with_paths: Sequence[Any] | None = field(default=None, repr=False)
     runs_tools: bool = False
+    escalations: tuple[Escalation, ...] = ()
+    tier: int = 0
+    worker_decides: bool = False
 
     def prepare(self, config: ClientConfig, options: RequestOptions) -> tuple[ResponsesRequest, RequestOptions]:
         """
-        Return the request and the options as they are sent. Every attempt sends the same bytes.
+        Return the request of ``tier`` and the options as they are sent. Every attempt sends the same bytes.
 
         :raises RequestValidationError: naming the field.
         """
+        if not self.tier:
+            return self._prepare(self.fields, config, options)
+        try:
+            return self._prepare(fields_of_tier(self.escalations, self.tier, self.fields), config, options)
+        except RequestValidationError as error:
+            raise error.about(f"escalate[{self.tier - 1}]") from None
+
+    def prepare_larger(
+        self, config: ClientConfig, options: RequestOptions
+    ) -> dict[int, tuple[ResponsesRequest, RequestOptions]]:
+        """
+        Return the requests and the options of the tiers after ``tier``, as they would be sent, by tier.
+
+        :raises RequestValidationError: naming the escalation and the field.
+        """
+        later = range(self.tier + 1, len(self.escalations) + 1)
+        return {tier: replace(self, tier=tier).prepare(config, options) for tier in later}
+
+    def _prepare(
+        self, given: Mapping[str, Any], config: ClientConfig, options: RequestOptions
+    ) -> tuple[ResponsesRequest, RequestOptions]:
         # Imported here: DAG files import this module, and building the models takes time.
         from airflow_provider_responses.client.preparation import prepare
 
         config = config.for_call(options)
-        fields = dict(self.fields)
+        fields = dict(given)
         if (output_format := self.text_format()) is not None:
             fields["text"] = _with_format(fields.get("text"), output_format)
         request = prepare(fields, config).with_contents(self.contents)
@@ -109,6 +137,11 @@ class TaskRequest:
         """Whether the response must match an ``output_type`` whose class this process does not have."""
         return self.output_type is None and self.output_format is not None
 
+    @property
+    def is_read_on_worker(self) -> bool:
+        """Whether this process leaves it to a worker to read the response."""
+        return self.worker_decides or self.lacks_output_type
+
     def accepts(self, error: ResponsesError) -> bool:
         """Whether the task accepts the truncated or refused response of an error."""
         return (
@@ -120,6 +153,12 @@ class TaskRequest:
     def requests_calls(self, response: Response) -> bool:
         """Whether the task must run function calls of a response before there is a last one."""
         return self.runs_tools and response.status != "incomplete" and bool(response.function_calls)
+
+    def checked_value(self, outcome: Outcome) -> Any:
+        """Return what functions of ``escalate`` check: the typed output as plain JSON types, else the text."""
+        if self.result == "text" or outcome.response is None:
+            return outcome.value
+        return replace(self, result="text").read(outcome.response).value
 
     def read(self, response: Response) -> Outcome:
         """

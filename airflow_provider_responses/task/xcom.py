@@ -7,7 +7,7 @@ No I/O and no Airflow. ``docs/responses.md`` describes each field, and has the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -43,12 +43,16 @@ class Send(TypedDict):
     """
     One request over HTTP.
 
-    ``cause`` is null for the send that brought the response, and ``wait`` for the last one.
+    ``cause`` is null for the send that brought the response, and ``wait`` for the last one. ``model`` and
+    ``escalated_to`` are there if the response was not accepted: the model that has made it, and the larger one that got
+    the request.
     """
 
     cause: Cause | None
     ambiguous: bool
     wait: float | None
+    model: NotRequired[str | None]
+    escalated_to: NotRequired[str]
 
 
 class StepCall(TypedDict):
@@ -107,6 +111,7 @@ class UsageXCom(TypedDict):
     inconsistent: bool | None
     repaired: bool | None
     steps: list[Step] | None
+    escalated: int | None
 
 
 class ModelUsage(TypedDict):
@@ -150,6 +155,7 @@ def usage_of(
     invalid: bool = False,
     repaired: bool = False,
     prompt_fingerprint: str | None = None,
+    escalated: int | None = None,
 ) -> UsageXCom:
     """
     Return the ``usage`` of an attempt.
@@ -163,6 +169,7 @@ def usage_of(
     :param invalid: whether the response does not match the task's ``output_type``.
     :param repaired: whether its JSON had to be repaired.
     :param prompt_fingerprint: of the request.
+    :param escalated: number of times that a larger model got the request, since the task was cleared.
     """
     sends = sends_of(response, error)
     generation_id = None if response is None else response.generation_id
@@ -189,6 +196,7 @@ def usage_of(
         "inconsistent": None if response is None else response.inconsistent,
         "repaired": None if response is None else repaired,
         "steps": None,
+        "escalated": escalated,
     }
 
 
@@ -243,6 +251,8 @@ def check_output_keys(output_type: Any) -> None:
 def _status(response: Response | None, error: ResponsesError | None, *, invalid: bool) -> str | None:
     if response is None or (error is not None and error.response is None):
         return "failed"  # the last send brought no response
+    if isinstance(error, ConfigurationError):
+        return "failed"  # a function of `escalate` could not check the response
     if response.refusal is not None:
         return "refused"
     return "invalid_output" if invalid else response.status
@@ -250,16 +260,22 @@ def _status(response: Response | None, error: ResponsesError | None, *, invalid:
 
 def _was_sent(error: ResponsesError) -> bool:
     unsent = (BudgetExceededError, ConfigurationError, RequestValidationError, ToolError, VersionMismatchError)
+    if isinstance(error, ConfigurationError) and error.response is not None:
+        return True  # a function of `escalate` could not check the response
     return not isinstance(error, unsent)
 
 
 def _failed_send(error: Exception) -> Send:
     known = error if isinstance(error, ResponsesError) else None
-    return {
+    send: Send = {
         "cause": {"error": type(error).__name__, "status": known.status_code if known else None},
         "ambiguous": known is not None and known.ambiguous,
         "wait": known.wait if known else None,
     }
+    if known is not None and known.escalated_to is not None:
+        send["model"] = None if known.response is None else known.response.model
+        send["escalated_to"] = known.escalated_to
+    return send
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

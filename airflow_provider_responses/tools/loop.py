@@ -40,7 +40,7 @@ class ToolLoop:
     """
     The loop of one attempt.
 
-    :param max_steps: the largest number of requests.
+    :param max_steps: the largest number of requests, those for larger models included.
     :param fatal: errors of tools that end the task; the model gets all others.
     :param on_interrupted: whether a call that was started by an earlier attempt, and whose end is not recorded, fails
         the task or is repeated.
@@ -194,7 +194,7 @@ class ToolLoop:
             )
 
     def _check_steps(self, calls: Sequence[Call]) -> None:
-        if len(self.steps) >= self.max_steps:
+        if sum(map(_requests_of, self.steps)) >= self.max_steps:
             name = calls[0].name if calls else None
             before = sum(call["name"] == name for step in self.steps for call in step.get("calls", ()))
             raise ToolError(
@@ -221,6 +221,11 @@ def _items_of(given: Any) -> list[Any]:
 def _is_forced(tool_choice: Any) -> bool:
     mode = tool_choice.get("mode", "required") if isinstance(tool_choice, Mapping) else tool_choice
     return bool(mode == "required")
+
+
+def _requests_of(step: Mapping[str, Any]) -> int:
+    """Return the number of requests of a step: one, and one for each larger model that got it."""
+    return 1 + sum("escalated_to" in send for send in step.get("sends", ()))
 
 
 def _call_usage(call: Call, result: CallResult | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,6 +20,7 @@ from airflow_provider_responses.observability.spans import start_request_span
 from airflow_provider_responses.task import payloads, xcom
 from airflow_provider_responses.task.attempt import MAX_RETRY_AFTER, Exchange, log_line
 from airflow_provider_responses.task.cost import CostLedger
+from airflow_provider_responses.task.escalation_encoding import load_functions
 from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.payloads import DeferredArguments
@@ -30,6 +31,7 @@ from airflow_provider_responses.triggers.base_trigger import ProviderTrigger, ex
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.models.request import ResponsesRequest
+    from airflow_provider_responses.task.escalation import Escalation
     from airflow_provider_responses.task.request import TaskRequest
 
 LARGE_TEXT: Final = 256 * 1024  # characters; events of longer texts are written off the event loop
@@ -87,8 +89,9 @@ class RequestTrigger(ProviderTrigger):
         from airflow_provider_responses.client import AsyncResponsesClient
 
         config = await shared_config(arguments.conn_id)
-        task_request = await self._with_output_type(arguments)
+        task_request = await self._with_imports(arguments)
         request, options = task_request.prepare(config, arguments.options)
+        larger = task_request.prepare_larger(config, arguments.options)
         config = config.for_call(arguments.options)
         self._emit_queue_time(arguments)
         span = start_request_span(
@@ -99,7 +102,7 @@ class RequestTrigger(ProviderTrigger):
         )
         async with AsyncResponsesClient(config) as client:
             with span:
-                exchange = Exchange(task_request, options, span=span)
+                exchange = Exchange(task_request, options, larger=larger, span=span)
                 outcome = await self._exchange(client, exchange, request, arguments.deadline)
             if outcome.response is not None:
                 sources = CostLedger(dict(arguments.spent)).unpriced_generations(outcome.response)
@@ -121,7 +124,7 @@ class RequestTrigger(ProviderTrigger):
                 options = exchange.options(self._seconds_until(deadline))
                 outcome = exchange.receive(await client.send(exchange.next_request(request), options=options))
             except ResponsesError as error:
-                outcome = exchange.fail(error)
+                outcome = exchange.receive_error(error)
         return outcome
 
     def _seconds_until(self, deadline: float) -> float:
@@ -136,12 +139,27 @@ class RequestTrigger(ProviderTrigger):
             )
         return seconds
 
-    async def _with_output_type(self, arguments: DeferredArguments) -> TaskRequest:
-        """Return the request with its ``output_type``; without it, a worker validates the response."""
+    async def _with_imports(self, arguments: DeferredArguments) -> TaskRequest:
+        """Return the request with its ``output_type``; without that, or a function, a worker reads the response."""
         request, path = arguments.task_request, arguments.output_type_path
-        if path is None:
+        if path is not None:
+            output_type = await asyncio.to_thread(self._import, path, request.output_format)
+            request = replace(request, output_type=output_type)
+        if not request.escalations or request.worker_decides:
             return request
-        return replace(request, output_type=await asyncio.to_thread(self._import, path, request.output_format))
+        is_known = not request.lacks_output_type
+        if is_known and any(it.has_check for it in request.escalations):
+            is_known = await asyncio.to_thread(self._import_functions, request.escalations)
+        return request if is_known else replace(request, worker_decides=True)
+
+    def _import_functions(self, escalations: Sequence[Escalation]) -> bool:
+        """Import the functions of ``escalate``; return whether all could be."""
+        try:
+            load_functions(escalations)
+        except (Exception, SystemExit):
+            self.log.info("A worker checks the response: the triggerer cannot import a function", exc_info=True)
+            return False
+        return True
 
     def _import(self, path: str, output_format: Mapping[str, Any] | None) -> Any:
         """Return an encoded type, None if it cannot be imported or is not the one that the request asks for."""
@@ -163,7 +181,8 @@ class RequestTrigger(ProviderTrigger):
             return False
         if outcome.error or outcome.unparsed or outcome.response is None:
             return False
-        usage = CostLedger(dict(arguments.spent)).usage(outcome, prompt_fingerprint(arguments.task_request))
+        ledger = CostLedger(dict(arguments.spent), escalated=arguments.escalated)
+        usage = ledger.usage(outcome, prompt_fingerprint(arguments.task_request))
         values = {xcom.USAGE_KEY: usage, xcom.RETURN_KEY: outcome.value} if arguments.do_xcom_push else {}
         if outcome.value is None:
             values.pop(xcom.RETURN_KEY, None)

@@ -105,7 +105,12 @@ class ResponsesStartTrigger(RequestTrigger):
         conn_id = str(given.arguments.conn_id)
         return DeferredArguments(
             conn_id=conn_id,
-            task_request=replace(request, output_format=given.output_format),
+            task_request=replace(
+                request,
+                output_format=given.output_format,
+                escalations=given.escalations,
+                worker_decides=given.worker_decides,
+            ),
             output_type_path=given.output_type_path,
             options=options,
             do_xcom_push=given.do_xcom_push,

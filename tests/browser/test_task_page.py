@@ -51,6 +51,7 @@ def test_a_response_is_shown_with_its_cost_tokens_and_sends(tab, server):
         ["2", "ReadTimeoutError", "yes", "1 min 15 s"],
         ["3", "response", NONE, NONE],
     ]
+    assert "Escalated to a larger model" not in shown
     page = text(tab)
     assert "The JSON of the response had to be repaired." in page
     assert "attempt 2" in page
@@ -60,6 +61,21 @@ def test_a_response_is_shown_with_its_cost_tokens_and_sends(tab, server):
     assert server.requests == [
         ("task", {"dag_id": ["reviews"], "run_id": ["manual__1"], "task_id": ["classify"], "map_index": ["-1"]})
     ]
+
+
+def test_a_response_that_was_not_accepted_is_shown_with_its_model_and_the_reason(tab, server):
+    refused = {"cause": {"error": "RefusalError", "status": None}, "ambiguous": False, "wait": 0.0}
+    refused |= {"model": "openai/gpt-4o-mini", "escalated_to": "openai/gpt-4o"}
+    last = {"cause": None, "ambiguous": False, "wait": None}
+    usage = {**canned.USAGE, "model": "openai/gpt-4o", "sends": [refused, last], "escalated": 1}
+    server.task = lambda _: (200, canned.task(usage=usage))
+
+    open_task(tab, server)
+    tab.wait_for(FACTS)
+
+    assert facts(tab)["Escalated to a larger model"] == "once"
+    what = "response of openai/gpt-4o-mini not accepted (RefusalError): escalated to openai/gpt-4o"
+    assert rows(tab, "Sends of this attempt") == [["1", what, NONE, "0 s"], ["2", "response", NONE, NONE]]
 
 
 def test_an_unknown_cost_or_token_count_is_unknown(tab, server):

@@ -79,7 +79,7 @@ class TestMaxCost:
         seen = []
         read = SpendingCheck.read_prices
 
-        def read_prices(self, request, config):
+        def read_prices(self, request, config, *larger):
             read(self, request, config)
             seen.append((len(request.to_bytes()), self._worst_case))
 

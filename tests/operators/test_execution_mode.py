@@ -342,7 +342,7 @@ class TestDecision:
                 {"instructions": "x" * 2000},
                 {},
                 ExecutionMode.WORKER,
-                "Not deferred: the request has 2498 bytes, and [responses] max_trigger_bytes is 2000",
+                "Not deferred: the request has 2571 bytes, and [responses] max_trigger_bytes is 2000",
             ),
             (
                 SECRET | {"instructions": "x" * 2000},

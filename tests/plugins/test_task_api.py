@@ -51,8 +51,10 @@ def task(client):
 
 
 def test_a_request_has_its_usage_and_fingerprint(database, task):
-    send = {"cause": {"error": "RateLimitError", "status": 429}, "ambiguous": False, "wait": 2.5}
-    usage = usage_of_request(sends=[send])
+    limited = {"cause": {"error": "RateLimitError", "status": 429}, "ambiguous": False, "wait": 2.5}
+    refused = {"cause": {"error": "RefusalError", "status": None}, "ambiguous": False, "wait": 0.0}
+    refused |= {"model": "vendor/small", "escalated_to": "vendor/large"}
+    usage = usage_of_request(sends=[limited, refused], escalated=1)
     database(row(usage=usage, try_number=2, custom_operator_name="@task.responses"))
     found = task()
     assert found["usage"] == usage

@@ -79,7 +79,16 @@ def test_any_usage_is_shown_with_values_of_the_documented_types(usage):
     assert shown.keys() <= EnrichmentUsageXCom.__annotations__.keys()
     for name in ("cost", "cost_this_attempt"):
         assert shown.get(name) is None or shown[name] >= 0
-    assert all(set(it) == {"cause", "ambiguous", "wait"} for it in shown["sends"])
+    for send in shown["sends"]:
+        assert set(send) - {"model", "escalated_to"} == {"cause", "ambiguous", "wait"}
+        assert ("model" in send) == ("escalated_to" in send)
+
+
+@pytest.mark.parametrize("larger", [None, 5, "", {}])
+def test_a_send_that_was_not_escalated_has_no_larger_model(larger):
+    send = {"cause": {"error": "RefusalError", "status": None}, "ambiguous": False, "wait": 0.0}
+    (shown,) = clean_usage(usage_of_request(sends=[send | {"model": "vendor/small", "escalated_to": larger}]))["sends"]
+    assert shown == send
 
 
 @given(values)

@@ -186,6 +186,9 @@ class TestOtherVersions:
             ("deadline", "soon", "hold 'deadline' as str"),
             ("spent", 5, "hold 'spent' as int"),
             ("spent", {"gen-1": "much"}, "cannot be read: ValueError: "),
+            ("escalations", "{", "cannot be read: JSONDecodeError: "),
+            ("escalations", '[{"model": "", "request": "{}", "when": []}]', "cannot be read: RequestValidationError: "),
+            ("tier", 1, "cannot be read: LookupError: tier 1"),
         ],
     )
     def test_arguments_of_another_shape_are_left_to_retries(self, name, value, problem, responses_sandbox):
@@ -230,19 +233,20 @@ class TestOtherVersions:
 
     def test_the_stored_keys_change_with_the_version_only(self):
         assert (DeferredArguments.version, " ".join(DEFERRED.to_kwargs())) == (
-            3,
+            4,
             (
                 "version conn_id request result on_invalid_output cache cache_ttl stream output_retries "
                 "output_feedback output_type output_format idempotency_key options do_xcom_push spent deadline "
-                "not_before ends_task waits_for_retry_after deferred_at trace_context"
+                "not_before ends_task waits_for_retry_after deferred_at trace_context escalations tier worker_decides "
+                "escalated"
             ),
         )
         assert (StartArguments.version, " ".join(STARTED.to_kwargs())) == (
-            2,
+            3,
             (
                 "version input model instructions request output_retries output_feedback result on_invalid_output "
                 "cache cache_ttl stream options conn_id output_type output_format execution_timeout do_xcom_push "
-                "retries"
+                "retries escalations worker_decides"
             ),
         )
 

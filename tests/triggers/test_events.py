@@ -40,9 +40,9 @@ class TestEvents:
             ("success", "is str"),
             (5, "is int"),
             ([], "is list"),
-            ({}, "has version None, expected 2"),
-            ({"outcome": "{}"}, "has version None, expected 2"),
-            ({"version": 99, "outcome": "{}"}, "has version 99, expected 2"),
+            ({}, "has version None, expected 3"),
+            ({"outcome": "{}"}, "has version None, expected 3"),
+            ({"version": 99, "outcome": "{}"}, "has version 99, expected 3"),
             ({"version": payloads.EVENT_VERSION}, "lacks 'outcome'"),
         ],
     )

@@ -38,6 +38,8 @@ export type Send = {
   cause: { error: string; status: number | null } | null;
   ambiguous: boolean;
   wait: number | null;
+  model?: string | null;
+  escalated_to?: string | null;
 };
 
 export type ModelSums = {
@@ -66,6 +68,7 @@ export type Usage = {
   cached?: boolean | null;
   sends?: Send[] | null;
   ambiguous_sends?: number | null;
+  escalated?: number | null;
   maybe_truncated?: boolean | null;
   inconsistent?: boolean | null;
   repaired?: boolean | null;

@@ -32,6 +32,8 @@ export const costOf = (sums: { cost: number | null; unpriced?: number; requests?
 
 export const count = (value: Count): string => (known(value) ? digits(value, 0, 0) : UNKNOWN);
 
+export const times = (value: Count): string => (value === 1 ? "once" : `${count(value)} times`);
+
 /** A count for where space is short: from 100,000 on with a unit, 12.3 M. */
 export const compact = (value: Count): string => {
   if (!known(value)) return UNKNOWN;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { compact, costOf, count, day, duration, money, NONE, percent, plural, time } from "../src/format";
+import { compact, costOf, count, day, duration, money, NONE, percent, plural, time, times } from "../src/format";
 
 describe("money", () => {
   it.each([
@@ -121,5 +121,15 @@ describe("days and times", () => {
   it("shows a time in UTC", () => {
     expect(time("2026-11-28T23:30:00.5+02:00")).toBe("2026-11-28 21:30 UTC");
     expect([time(null), time("soon")]).toEqual([NONE, NONE]);
+  });
+});
+
+describe("times", () => {
+  it.each([
+    [1, "once"],
+    [2, "2 times"],
+    [null, "unknown times"],
+  ])("shows %s as %s", (value, text) => {
+    expect(times(value)).toBe(text);
   });
 });

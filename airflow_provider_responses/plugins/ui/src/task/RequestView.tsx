@@ -1,6 +1,6 @@
 import { webLink } from "../address";
 import type { Send, Task, Usage } from "../api";
-import { count, duration, money, NONE, UNKNOWN } from "../format";
+import { count, duration, money, NONE, times, UNKNOWN } from "../format";
 import { CopyButton } from "../parts/CopyButton";
 import { DataTable } from "../parts/DataTable";
 import { Facts } from "../parts/Facts";
@@ -17,6 +17,7 @@ export const RequestView = ({ task, usage }: { task: Task; usage: Usage }) => (
         facts={[
           { name: "Status", value: usage.status ?? UNKNOWN },
           { name: "Model", value: usage.model ?? UNKNOWN },
+          Boolean(usage.escalated) && { name: "Escalated to a larger model", value: times(usage.escalated) },
           { name: "Provider", value: usage.provider ?? UNKNOWN },
           { name: "Cost", value: money(usage.cost) },
           { name: "Cost of this attempt", value: money(usage.cost_this_attempt) },
@@ -80,14 +81,26 @@ const Warnings = ({ usage }: { usage: Usage }) => {
   );
 };
 
-const causeOf = ({ cause }: Send): React.ReactNode => {
+const resultOf = ({ cause, model, escalated_to: larger }: Send): React.ReactNode => {
   if (cause === null) return "response";
+  if (larger != null)
+    return (
+      <>
+        response of <code>{model ?? UNKNOWN}</code> not accepted (<code>{cause.error}</code>): escalated to{" "}
+        <code>{larger}</code>
+      </>
+    );
   return (
     <>
       <code>{cause.error}</code>
       {cause.status != null && ` (HTTP ${cause.status})`}
     </>
   );
+};
+
+const mayBeBilled = ({ cause, ambiguous, escalated_to: larger }: Send): string => {
+  if (cause === null || larger != null) return NONE; // its cost is in that of the attempt
+  return ambiguous ? "yes" : "no";
 };
 
 const Sends = ({ sends }: { sends: Send[] }) => {
@@ -101,8 +114,8 @@ const Sends = ({ sends }: { sends: Send[] }) => {
       first={20}
       columns={[
         { name: "Send", cell: (row) => row.number },
-        { name: "Result", cell: causeOf },
-        { name: "May be billed", cell: (row) => (row.cause === null ? NONE : row.ambiguous ? "yes" : "no") },
+        { name: "Result", cell: resultOf },
+        { name: "May be billed", cell: mayBeBilled },
         {
           name: "Wait before the next",
           numeric: true,
