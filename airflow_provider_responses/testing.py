@@ -20,6 +20,7 @@ from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task.arguments import is_lazy
+from airflow_provider_responses.task.escalation import check_escalations
 from airflow_provider_responses.task.request import TaskRequest, merge_fields
 
 if TYPE_CHECKING:
@@ -128,7 +129,13 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     if callable(literal.get("input")):  # of an enrichment: it returns the input of each row
         literal["input"] = AT_RUNTIME
     literal = replace_references(literal, lambda *_: {"type": "input_text", "text": AT_RUNTIME})
-    task_request = TaskRequest(fields=literal, output_type=arguments.get("output_type"), idempotency_key="0" * 32)
-    task_request.prepare(
-        config, RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)})
+    larger = arguments.get("escalate")
+    task_request = TaskRequest(
+        fields=literal,
+        output_type=arguments.get("output_type"),
+        idempotency_key="0" * 32,
+        escalations=() if is_lazy(larger) else check_escalations(larger),
     )
+    known = RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)})
+    task_request.prepare(config, known)
+    task_request.prepare_larger(config, known)

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_responses.content import InputFile
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.testing import invalid_requests
 
@@ -115,6 +116,18 @@ def test_each_literal_value_of_a_mapped_task_is_validated():
     problems = invalid_requests(dag)
     assert problems["a"].startswith("expand(input=...)[1]: ")
     assert problems["b"].startswith("expand_kwargs[1]: ")
+
+
+def test_requests_of_larger_models_are_validated():
+    wrong = Escalation(model="a/b", request={"store": True})
+    dag = dag_of(
+        lambda: ResponsesOperator(task_id="a", model=MODEL, input="x", escalate=[Escalation(model="a/b"), wrong]),
+        lambda: ResponsesOperator.partial(task_id="b", model=MODEL, escalate=wrong).expand(input=["x"]),
+        lambda: ResponsesOperator(task_id="c", model=MODEL, input="x", escalate=[Escalation(model="a/b")]),
+    )
+    found = invalid_requests(dag)
+    assert found.keys() == {"a", "b"}
+    assert found["a"].startswith("escalate[1]: store must not be true")
 
 
 def test_requests_of_enrichments_are_validated():

@@ -215,7 +215,7 @@ def _send(send: Mapping[str, Any]) -> dict[str, Any]:
         cause = {"error": text(cause.get("error")), "status": count(cause.get("status"))}
     else:
         cause = None
-    found = {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
+    found: dict[str, Any] = {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
     if (larger := text(send.get("escalated_to"))) is not None:
         found |= {"model": text(send.get("model")), "escalated_to": larger}
     return found

@@ -19,6 +19,7 @@ from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.observability import genai_attributes
 from airflow_provider_responses.observability import spans as our_spans
 from airflow_provider_responses.observability.genai_attributes import finish_reason, request_attributes
+from airflow_provider_responses.operators.escalation import Escalation
 from tests.airflow_fakes import TaskInstance, context
 from tests.execution_modes import MODES, performer
 from tests.observability.recording import resends
@@ -151,6 +152,20 @@ def test_an_invalid_output_is_an_event_and_its_cost_is_in_that_of_the_request(pe
     assert spans.ours[-1].attributes["gen_ai.output.type"] == "json"
     assert sum(entry.cost for entry in responses_sandbox.billed) == pytest.approx(ti.xcoms["usage"]["cost"])
     assert max(one.attributes["responses.cost"] for one in spans.ours) == pytest.approx(ti.xcoms["usage"]["cost"])
+
+
+def test_a_response_that_was_not_accepted_is_an_event_with_both_models(perform, spans, responses_sandbox):
+    responses_sandbox.script({"refusal": "No."}, {"text": "good"})
+    ti = TaskInstance()
+    perform(ask(escalate=[Escalation(model="openai/gpt-4o", when="refused")]), context(ti))
+    span = spans.only()
+    (event,) = span.events
+    assert event.name == "responses.escalation"
+    assert event.attributes["error.type"] == "RefusalError"
+    assert event.attributes["gen_ai.response.model"] == MODEL
+    assert event.attributes["responses.escalated_to"] == "openai/gpt-4o"
+    assert (span.attributes["responses.sends"], span.attributes["gen_ai.response.model"]) == (2, "openai/gpt-4o")
+    assert span.attributes["responses.cost"] == pytest.approx(ti.xcoms["usage"]["cost"])
 
 
 def test_a_request_that_fails_has_the_class_of_its_error_and_the_status(perform, spans, responses_sandbox):
