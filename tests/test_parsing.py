@@ -16,6 +16,7 @@ import datetime
 from pydantic import BaseModel
 from airflow.providers.common.compat.sdk import dag, task
 from airflow_provider_responses.client import RequestOptions
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
 class Label(BaseModel):
@@ -26,7 +27,9 @@ OPTIONS = RequestOptions(timeout=30, headers={"X-A": "1", "X-B": "2"})
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1), catchup=False)
 def stable():
     ResponsesOperator(task_id="one", input="x", output_type=Label, options=OPTIONS, request={"temperature": 1})
-    ResponsesOperator.partial(task_id="many", output_type=Label, options=OPTIONS).expand(input=["a", "b"])
+    larger = Escalation(model="a/b", when=["refused", lambda label: not label["topic"]])
+    partial = ResponsesOperator.partial(task_id="many", output_type=Label, options=OPTIONS, escalate=[larger])
+    partial.expand(input=["a", "b"])
 
     @task.responses(output_type=Label, options=OPTIONS)
     def decorated(topic):

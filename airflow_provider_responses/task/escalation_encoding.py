@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.escalation import CONDITIONS, Escalation, name_of
 from airflow_provider_responses.task.payload_encoding import decode_fields, encode_fields
 from airflow_provider_responses.task.type_encoding import decode_type, encode_type
@@ -43,10 +44,14 @@ class ImportedFunction:
 
 
 def encode_escalations(escalations: Sequence[Escalation]) -> str:
-    """Return escalations as JSON text, without the functions of :func:`find_unimportable`."""
+    """
+    Return escalations as JSON text, without the functions of :func:`find_unimportable`.
+
+    :raises RequestValidationError: naming one whose request is not plain JSON.
+    """
     encoded = [
-        {"model": it.model, "request": encode_fields(it.request), "when": [*_encode_conditions(it.conditions)]}
-        for it in escalations
+        {"model": it.model, "request": _encode_request(it, number), "when": [*_encode_conditions(it.conditions)]}
+        for number, it in enumerate(escalations)
     ]
     return json.dumps(encoded)
 
@@ -79,6 +84,16 @@ def load_functions(escalations: Iterable[Escalation]) -> None:
         for check in escalation.conditions:
             if isinstance(check, ImportedFunction):
                 check.load()
+
+
+def _encode_request(escalation: Escalation, number: int) -> str:
+    try:
+        return encode_fields(escalation.request)
+    except RequestValidationError as error:
+        raise error.about(f"escalate[{number}]") from None
+    except (TypeError, ValueError) as error:
+        path = f"escalate[{number}].request"
+        raise RequestValidationError(f"{path} has no JSON form ({error})", fields=(path,)) from error
 
 
 def _path_of(check: Any) -> str | None:

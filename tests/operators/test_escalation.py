@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_responses.content import InputFile
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.operators.budget import Budget
 from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
@@ -156,6 +159,29 @@ class TestConditions:
         )
         assert "models" not in larger
         assert (larger["model"], larger["max_output_tokens"], larger["instructions"]) == (LARGE, 400, "Think.")
+
+
+class TestInputs:
+    def test_all_models_get_the_history(self, perform_from_worker, responses_sandbox):
+        responses_sandbox.script({"refusal": "No."}, {"text": "good"})
+        history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+        task = ask(history=history, result="conversation", escalate=[Escalation(model=LARGE)])
+        value = perform_from_worker(task, context())
+        small, large = sent(responses_sandbox)
+        assert len(small["input"]) == 3
+        assert small["input"] == large["input"] == value["conversation"]["input"]
+        assert small["session_id"] == large["session_id"]
+
+    def test_all_models_get_the_files(self, perform, responses_sandbox, tmp_path):
+        path = tmp_path / "note.txt"
+        path.write_text("The chair is broken.")
+        responses_sandbox.script({"refusal": "No."}, {"text": "good"})
+        parts = [InputFile.from_path(str(path)), {"type": "input_text", "text": "What is broken?"}]
+        task = ask(input=[{"role": "user", "content": parts}], escalate=[Escalation(model=LARGE)])
+        assert perform(task, context()) == "good"
+        small, large = sent(responses_sandbox)
+        assert small["input"] == large["input"]
+        assert base64.b64encode(path.read_bytes()).decode() in str(large["input"])
 
 
 class TestTheLastModel:
@@ -400,6 +426,14 @@ class TestLimits:
         usage = ti.xcoms["usage"]
         assert (usage["status"], usage["cost"]) == (status, total(responses_sandbox))
         assert [send.get("escalated_to") for send in usage["sends"]] == [LARGE]
+
+    def test_a_budget_counts_the_larger_model_before_its_send(self, perform_from_worker, responses_sandbox):
+        responses_sandbox.script({"refusal": "No."})
+        ti = TaskInstance()
+        with pytest.raises(AirflowFailException, match=r"budget\.dag_run of \$0\.0005 leaves no room: .* \$0\.001"):
+            perform_from_worker(self.limited(None, budget=Budget(dag_run=0.0005)), context(ti))
+        assert models(responses_sandbox) == [MODEL]
+        assert ti.xcoms["usage"]["cost"] == total(responses_sandbox)
 
     @pytest.mark.parametrize(
         ("large", "error"),

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.operators import execution_mode
 from airflow_provider_responses.operators.configuration import MAX_TRIGGER_BYTES
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.execution_mode import ExecutionMode
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from airflow_provider_responses.task import payloads
@@ -117,6 +118,9 @@ class TestEnd:
             ({"output_type": list[InDagFile]}, "list[InDagFile] is defined in a DAG file"),
             ({"output_type": list[Nested]}, None),
             ({"output_type": {"type": "array", "items": {"type": "integer"}}}, None),
+            ({"escalate": Escalation(model="a/b", when=["refused", nothing])}, None),
+            ({"escalate": Escalation(model="a/b", when=lambda _: True)}, "TestEnd.<lambda> of `escalate` is defined"),
+            ({"escalate": Escalation(model="a/b"), "max_cost": 1.0}, "its max_cost or budget is checked on a worker"),
             ({"outlets": ["made-up"]}, "it has outlets"),
             ({"on_success_callback": nothing}, "it has a success callback"),
             ({"post_execute": nothing}, "it has a post_execute hook"),
@@ -165,6 +169,8 @@ class TestStart:
             {"dag": {"params": {"n": Param(None, type=["null", "integer"])}}},
             {"execution_timeout": datetime.timedelta(seconds=60)},
             {"cls": TakesMore, "topic": "{{ ds }}"},
+            {"escalate": Escalation(model="a/b", when=["invalid", nothing], request={"max_output_tokens": 100})},
+            {"escalate": Escalation(model="a/b", when=lambda _: True)},
         ],
     )
     def test_a_task_that_loses_nothing_starts_in_the_triggerer(self, arguments):
@@ -233,6 +239,14 @@ class TestStart:
                 "the triggerer cannot be given request.extra_body.x is nan",
             ),
             ({"input": "x" * 60_000}, "the request has 60"),
+            (
+                {"escalate": Escalation(model="a/b", request={"tools": [{"type": "mcp", "authorization": "abc"}]})},
+                "escalate[0].request.tools.0 holds 'authorization', and a trigger's row may hold no secret",
+            ),
+            (
+                {"escalate": Escalation(model="a/b", request={"extra_body": {"when": datetime.date(2026, 1, 1)}})},
+                "the triggerer cannot be given escalate[0].request has no JSON form",
+            ),
             (
                 {"request": {"extra_body": {"when": datetime.date(2026, 1, 1)}}},
                 "the triggerer cannot be given request.extra_body.when is a date",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.exceptions import OutputRejectedError
+from airflow_provider_responses.exceptions import OutputRejectedError, RequestValidationError
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.escalation import CONDITIONS, Escalation, name_of
 from airflow_provider_responses.task.escalation_encoding import (
@@ -75,6 +75,19 @@ def test_a_function_without_a_path_is_left_out_and_reported(check: Any) -> None:
     assert find_unimportable(escalations) == name_of(check)
     (decoded,) = decode_escalations(encode_escalations(escalations))
     assert decoded.conditions == ("refused",)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"extra_body": {"a": object()}}, r"^escalate\[1\]\.request has no JSON form \("),
+        ({"extra_body": {"a": float("nan")}}, r"^escalate\[1\]\.request has no JSON form \("),
+        ({"max_output_tokens": "many"}, r"^escalate\[1\]: the request is not valid: max_output_tokens must be"),
+    ],
+)
+def test_a_request_that_is_not_plain_json_is_refused(request_: Any, error: str) -> None:
+    with pytest.raises(RequestValidationError, match=error):
+        encode_escalations([Escalation(model="a"), Escalation(model="b", request=request_)])
 
 
 def test_a_function_is_imported_when_it_is_first_called(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
