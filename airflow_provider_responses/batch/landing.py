@@ -12,7 +12,7 @@ from airflow_provider_responses.batch.journal import Landed
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.budget import Budget, RequestCost
 from airflow_provider_responses.enrich.failure_policy import Kind, kind_of, status_after
-from airflow_provider_responses.enrich.index import PendingRequest
+from airflow_provider_responses.enrich.index import IndexedOutcome, PendingRequest
 from airflow_provider_responses.enrich.json_values import dump, joined
 from airflow_provider_responses.enrich.outcome_json import line_of_row, outcome_json
 from airflow_provider_responses.enrich.progress import Progress
@@ -60,11 +60,11 @@ class PartBuffer:
     def __init__(self, write: Callable[[list[str]], object], index: Index, size: int) -> None:
         self._write, self._index, self._size = write, index, size
         self._lines: list[str] = []
-        self._outcomes: list[tuple[bytes, str, str]] = []
+        self._outcomes: list[IndexedOutcome] = []
         self._bytes = 0
 
-    def add(self, line: str, outcome: tuple[bytes, str, str]) -> None:
-        """Add the line of an outcome, and the outcome for the index."""
+    def add(self, line: str, outcome: IndexedOutcome) -> None:
+        """Add an outcome: its line, and its entry in the index."""
         self._lines.append(line)
         self._outcomes.append(outcome)
         self._bytes += len(line)
@@ -236,7 +236,7 @@ class Landing:
     def _write(self, row: FoundRow, outcome: RowOutcome) -> None:
         columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
         line = line_of_row((row.position, row.key, row.columns), outcome, columns, self._prompt)
-        self._buffer.add(line, (outcome.request.fingerprint, outcome.status, columns))
+        self._buffer.add(line, IndexedOutcome(outcome.request.fingerprint, outcome.status, columns))
 
     def _add_unused(self, fingerprint: str, outcome: Outcome, cost: RequestCost) -> None:
         """Add a response whose row is not in the source any more: it is paid for, and a later run may need it."""
@@ -247,7 +247,7 @@ class Landing:
         own: dict[str, Any] = {"_fingerprint": fingerprint, "_generations": row_outcome.generations}
         if row_outcome.cost is None:
             own["_paid"] = [row_outcome.known_cost, 1]
-        self._buffer.add(joined(dump(own), columns), (request.fingerprint, status, columns))
+        self._buffer.add(joined(dump(own), columns), IndexedOutcome(request.fingerprint, status, columns))
 
     def _add_refused(self, fingerprint: str, message: str) -> None:
         """Add a request because of which the server has refused its batch."""

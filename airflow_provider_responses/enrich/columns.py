@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
 from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
@@ -12,8 +13,21 @@ if TYPE_CHECKING:
 
 TEXT_COLUMN: Final = "output"  # of a response without an `output_type`
 META_COLUMNS: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_sends")
+ESCALATED: Final = "_escalated"  # whether the request was sent to a larger model; only with `escalate`
+# The keys of a line in a part beside the columns.
+_PART_KEYS: Final = ("_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_tier", "_step")
 # No column of the source may have one of these names.
-RESERVED_COLUMNS: Final = frozenset({*META_COLUMNS, "_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt"})
+RESERVED_COLUMNS: Final = frozenset({*META_COLUMNS, *_PART_KEYS})
+
+
+def meta_columns(*, escalates: bool = False, judges: bool = False) -> tuple[str, ...]:
+    """
+    Return the names of the columns of a result beside those of the source and of the response.
+
+    :param escalates: whether ``escalate`` is set.
+    :param judges: whether ``judge`` is set.
+    """
+    return (*META_COLUMNS, *((ESCALATED,) if escalates else ()), *((SCORE, SCORE_REASON) if judges else ()))
 
 
 def is_model(output_type: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
 from airflow_provider_responses.enrich.columns import META_COLUMNS, TEXT_COLUMN, has_columns
+from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID, INVALID_OUTPUT, OK, REFUSED, REJECTED
 from airflow_provider_responses.exceptions import OutputValidationError
@@ -39,7 +40,7 @@ class EarlierResponses:
             index.add_outcomes(it for it in found if it is not None)
             index.add_unused(unused_responses(zip(rows, found, strict=True)))
 
-    def _read_row(self, row: Mapping[str, Any]) -> tuple[bytes, str, str] | None:
+    def _read_row(self, row: Mapping[str, Any]) -> IndexedOutcome | None:
         cost = row.get("_cost")
         known, unknown = row.get("_paid") or (cost or 0.0, int(cost is None))
         self.spent.known += known
@@ -49,7 +50,7 @@ class EarlierResponses:
         usable = None if row["_status"] == INVALID else usable_outcome(row, self._columns, self._request)
         if usable is None or row["_status"] == FAILED:
             self.counted_generations.update(row.get("_generations") or ())
-        return None if usable is None else (bytes.fromhex(row["_fingerprint"]), *usable)
+        return None if usable is None else IndexedOutcome(bytes.fromhex(row["_fingerprint"]), *usable)
 
 
 def usable_outcome(row: Mapping[str, Any], columns: tuple[str, ...], request: TaskRequest) -> tuple[str, str] | None:

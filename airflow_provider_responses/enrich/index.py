@@ -11,8 +11,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from airflow_provider_responses.enrich.next_step import FIRST, Step
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.cost_total import CostTotal
 
@@ -24,8 +25,19 @@ CREATE TABLE requests (
     fingerprint BLOB PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER NOT NULL, fields TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE unused (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL) WITHOUT ROWID;
-CREATE TABLE outcomes (fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL, rank INTEGER NOT NULL, next INTEGER,
+    failed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 CREATE TABLE held (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE VIEW pending AS
+    SELECT first_row, fingerprint, row_count, fields, next, CASE WHEN next NOTNULL THEN columns END AS earlier
+    FROM requests LEFT JOIN outcomes USING (fingerprint)
+    WHERE (status IS NULL OR status = 'failed' OR next NOTNULL)
+    AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint);
+-- Of a request with a next step, one that has failed does not count: there is a response.
+CREATE VIEW statuses AS
+    SELECT fingerprint, CASE WHEN next NOTNULL THEN 'escalating' ELSE status END AS status FROM outcomes;
 """
 
 
@@ -41,12 +53,47 @@ class IndexedRow(NamedTuple):
 
 
 class PendingRequest(NamedTuple):
-    """A request to send, for one row or more."""
+    """
+    A request to send, for one row or more.
+
+    :param fields: of the task's own model, as JSON.
+    :param step: that is next.
+    :param earlier: the columns by the steps before it, as JSON; None before the first.
+    """
 
     first_row: int
     fingerprint: bytes
     row_count: int
     fields: str
+    step: Step = FIRST
+    earlier: str | None = None
+
+    @classmethod
+    def from_index(cls, row: Sequence[Any]) -> PendingRequest:
+        """Return the request of a row with the rank of the step."""
+        first_row, fingerprint, row_count, fields, rank, earlier = row
+        if rank is None:
+            return cls(first_row, fingerprint, row_count, fields)
+        return cls(first_row, fingerprint, row_count, fields, Step.of_rank(rank), earlier)
+
+
+class IndexedOutcome(NamedTuple):
+    """
+    The outcome of a step.
+
+    :param status: of the row, as the result shows it.
+    :param columns: JSON object.
+    :param rank: of the step.
+    :param next: the rank of the next step, None for the last.
+    :param has_failed: whether the step failed, and is the next one again.
+    """
+
+    fingerprint: bytes
+    status: str
+    columns: str
+    rank: int = 0
+    next: int | None = None
+    has_failed: bool = False
 
 
 class FoundRow(NamedTuple):
@@ -138,17 +185,26 @@ class Index:
                 fields=("key",),
             ) from None
 
-    def add_outcomes(self, outcomes: Iterable[tuple[bytes, str, str]]) -> None:
+    def add_outcomes(self, outcomes: Iterable[IndexedOutcome]) -> None:
         """
-        Add outcomes, each as fingerprint, status and columns (a JSON object).
+        Add outcomes.
 
-        A request keeps one: the first that is ok, otherwise the first that is final, otherwise the last failure.
+        A request keeps that of its last step; of the outcomes of one step the first that is ok, otherwise the first
+        that is final, otherwise the last failure. A later step that failed changes what the result shows, no more.
         """
+        failures: list[IndexedOutcome] = []
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO outcomes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, "
-            "columns = excluded.columns WHERE status = 'failed' OR (excluded.status = 'ok' AND status <> 'ok')",
-            outcomes,
+            "INSERT INTO outcomes (fingerprint, status, columns, rank, next) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET status = excluded.status, columns = excluded.columns, rank = excluded.rank, "
+            "next = excluded.next, failed = 0 "
+            "WHERE excluded.rank > rank OR (excluded.rank = rank AND "
+            "((status = 'failed' AND next ISNULL) OR (excluded.status = 'ok' AND status <> 'ok')))",
+            _responses(outcomes, failures),
+        )
+        self._db.executemany(
+            "UPDATE outcomes SET status = ?, columns = ?, failed = 1 WHERE fingerprint = ? AND next = ?",
+            [(it.status, it.columns, it.fingerprint, it.rank) for it in failures],
         )
         self.commit()
 
@@ -170,7 +226,7 @@ class Index:
             "SELECT prompt, sum(requests.row_count), total(cost), count(cost), count(*) - count(cost) FROM requests "
             "JOIN rows ON position = first_row JOIN unused USING (key) "
             "LEFT JOIN outcomes ON outcomes.fingerprint = requests.fingerprint "
-            "WHERE status IS NULL OR status = 'failed' GROUP BY prompt ORDER BY 2 DESC, 1"
+            "WHERE status IS NULL OR (status = 'failed' AND next ISNULL) GROUP BY prompt ORDER BY 2 DESC, 1"
         )
         return [(prompt, rows, CostTotal(*cost)) for prompt, rows, *cost in self._db.execute(query)]
 
@@ -193,22 +249,12 @@ class Index:
         :param after: position of the row after which they begin.
         :param limit: maximum number of requests.
         """
-        query = (
-            "SELECT first_row, fingerprint, row_count, fields FROM requests LEFT JOIN outcomes USING (fingerprint) "
-            "WHERE first_row > ? AND (status IS NULL OR status = 'failed') "
-            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint) "
-            "ORDER BY first_row LIMIT ?"
-        )
-        return [PendingRequest(*row) for row in self._db.execute(query, (after, limit))]
+        query = "SELECT * FROM pending WHERE first_row > ? ORDER BY first_row LIMIT ?"
+        return [PendingRequest.from_index(row) for row in self._db.execute(query, (after, limit))]
 
     def pending_sizes(self) -> Iterator[tuple[bytes, int]]:
         """Yield the fingerprints and the bytes of the fields of pending requests, the smallest first."""
-        query = (
-            "SELECT fingerprint, length(CAST(fields AS BLOB)) FROM requests LEFT JOIN outcomes USING (fingerprint) "
-            "WHERE (status IS NULL OR status = 'failed') "
-            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint) "
-            "ORDER BY 2, first_row"
-        )
+        query = "SELECT fingerprint, length(CAST(fields AS BLOB)) FROM pending ORDER BY 2, first_row"
         return iter(self._db.execute(query))
 
     def hold_all_but(self, fingerprints: Iterable[bytes]) -> None:
@@ -219,8 +265,11 @@ class Index:
         self.release(fingerprints)
 
     def responses(self) -> Iterator[tuple[str, str]]:
-        """Yield the fields of each request that has a response, and the columns of that, both as JSON."""
-        query = "SELECT fields, columns FROM outcomes JOIN requests USING (fingerprint) WHERE status <> 'failed'"
+        """Yield the fields of each request that had one response, and the columns of that, both as JSON."""
+        query = (
+            "SELECT fields, columns FROM outcomes JOIN requests USING (fingerprint) "
+            "WHERE status <> 'failed' AND rank = 0"
+        )
         return iter(self._db.execute(query))
 
     def next_pending(self, limit: int) -> list[PendingRequest]:
@@ -233,7 +282,7 @@ class Index:
         """Return a request and the status of its outcome (None without one); None if no row has this request."""
         query = (
             "SELECT first_row, requests.fingerprint, row_count, fields, status FROM requests "
-            "LEFT JOIN outcomes USING (fingerprint) WHERE requests.fingerprint = ?"
+            "LEFT JOIN statuses USING (fingerprint) WHERE requests.fingerprint = ?"
         )
         row = self._db.execute(query, (fingerprint,)).fetchone()
         return None if row is None else (PendingRequest(*row[:4]), row[4])
@@ -241,15 +290,15 @@ class Index:
     def find_row(self, fingerprint: bytes) -> FoundRow | None:
         """Return the first row with a request and the status of its outcome; None if no row has this request."""
         query = (
-            "SELECT first_row, row_count, status, key, rows.columns FROM requests JOIN rows ON position = first_row "
-            "LEFT JOIN outcomes ON outcomes.fingerprint = requests.fingerprint WHERE requests.fingerprint = ?"
+            "SELECT first_row, row_count, status, key, columns FROM requests JOIN rows ON position = first_row "
+            "LEFT JOIN statuses ON statuses.fingerprint = requests.fingerprint WHERE requests.fingerprint = ?"
         )
         row = self._db.execute(query, (fingerprint,)).fetchone()
         return None if row is None else FoundRow._make(row)
 
     def status_of(self, fingerprint: bytes) -> str | None:
         """Return the status of the outcome of a request, also of one that no row has; None without an outcome."""
-        row = self._db.execute("SELECT status FROM outcomes WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        row = self._db.execute("SELECT status FROM statuses WHERE fingerprint = ?", (fingerprint,)).fetchone()
         return None if row is None else str(row[0])
 
     def row_at(self, position: int) -> tuple[int, str, str]:
@@ -280,17 +329,13 @@ class Index:
 
     def count_pending(self) -> int:
         """Return the number of requests without a final outcome that are not held."""
-        query = (
-            "SELECT count(*) FROM requests LEFT JOIN outcomes USING (fingerprint) "
-            "WHERE (status IS NULL OR status = 'failed') "
-            "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint)"
-        )
-        return int(self._db.execute(query).fetchone()[0])
+        return int(self._db.execute("SELECT count(*) FROM pending").fetchone()[0])
 
     def failed_requests(self) -> set[bytes]:
-        """Return the fingerprints of the requests whose last outcome is a failure, and that are not held."""
+        """Return the fingerprints of the requests whose first step has failed, and that are not held."""
         query = (
-            "SELECT fingerprint FROM requests JOIN outcomes USING (fingerprint) WHERE status = 'failed' "
+            "SELECT fingerprint FROM requests JOIN outcomes USING (fingerprint) "
+            "WHERE status = 'failed' AND next ISNULL "
             "AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint)"
         )
         return {row[0] for row in self._db.execute(query)}
@@ -300,3 +345,12 @@ class Index:
         query = "SELECT position, key, error FROM rows WHERE fingerprint IS NULL ORDER BY position LIMIT 1"
         found: tuple[int, str, str] | None = self._db.execute(query).fetchone()
         return found
+
+
+def _responses(outcomes: Iterable[IndexedOutcome], failures: list[IndexedOutcome]) -> Iterator[Sequence[Any]]:
+    """Yield the outcomes with a response, and of first steps; collect those of later steps that failed."""
+    for outcome in outcomes:
+        if outcome[5]:
+            failures.append(outcome)
+        else:
+            yield outcome[:5]

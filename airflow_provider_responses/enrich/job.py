@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
+from airflow_provider_responses.enrich.columns import meta_columns
 from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import LEASE_SECONDS, OutputStore, Writer
@@ -22,8 +23,10 @@ from airflow_provider_responses.task.request import TaskRequest
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.content.row_files import RowFiles
+    from airflow_provider_responses.enrich.judge import Judge
     from airflow_provider_responses.enrich.report import Report
     from airflow_provider_responses.observability.spans import Tracing
+    from airflow_provider_responses.task.escalation import Escalation
 
 PART_ROWS: Final = 1000
 FLUSH_SECONDS: Final = 15.0
@@ -57,6 +60,8 @@ class Job:
         the output. An exception in it ends the attempt.
     :param timeout: seconds that the attempt may take. Responses that arrived by then are saved.
     :param files: reads the files of rows; None if no row can have any.
+    :param escalate: the larger models, for responses that are not accepted.
+    :param judge: scores responses; None for no scores.
     """
 
     read_chunks: Callable[[], Iterable[list[Row]]]
@@ -79,6 +84,13 @@ class Job:
     check_price: Callable[[Job, Index, Report, OutputStore], None] | None = None
     timeout: float | None = None
     files: RowFiles | None = None
+    escalate: tuple[Escalation, ...] = ()
+    judge: Judge | None = None
+
+    @property
+    def meta_columns(self) -> tuple[str, ...]:
+        """The columns of the result beside those of the source and of the response."""
+        return meta_columns(escalates=bool(self.escalate), judges=self.judge is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

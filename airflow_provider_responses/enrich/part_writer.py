@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_responses.enrich.bounded_calls import HURRIED_SECONDS
 from airflow_provider_responses.enrich.daemon_thread import DaemonThread
+from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.outcome_json import outcome_json, part_line
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
@@ -53,7 +54,7 @@ class Part:
     """Responses that are written together, however often the write is repeated."""
 
     lines: list[str]
-    outcomes: list[tuple[bytes, str, str]]  # for the index
+    outcomes: list[IndexedOutcome]
 
 
 class PartWriter:
@@ -258,7 +259,7 @@ class PartWriter:
             size = 0
             for _, outcome in islice(self._unwritten, self._part_rows):
                 columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
-                outcomes.append((outcome.request.fingerprint, outcome.status, columns))
+                outcomes.append(IndexedOutcome(outcome.request.fingerprint, outcome.status, columns))
                 lines.append(part_line(self._index, outcome, columns, self._prompt))
                 size += len(lines[-1])
                 if size >= self._part_size:

@@ -13,4 +13,9 @@ MISSING: Final = "missing"  # the request has not been sent yet
 REFUSED: Final = "refused"
 INCOMPLETE: Final = "incomplete"
 INVALID_OUTPUT: Final = "invalid_output"
-REJECTED: Final = frozenset({REFUSED, INCOMPLETE, INVALID_OUTPUT})
+LOW_SCORE: Final = "low_score"  # below the judge's `min_score`
+REJECTED: Final = frozenset({REFUSED, INCOMPLETE, INVALID_OUTPUT, LOW_SCORE})
+
+# Of a row in the result of an attempt that stopped. The next attempt continues with the next step.
+ESCALATING: Final = "escalating"  # its response is not accepted, and was not sent to the larger model yet
+JUDGING: Final = "judging"  # its response has no score yet, and the judge has a `min_score`

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_responses.enrich.index import Index, IndexedRow, PendingRequest
+from airflow_provider_responses.enrich.index import Index, IndexedOutcome, IndexedRow, PendingRequest
 from airflow_provider_responses.enrich.outcome_json import without_cost
 from airflow_provider_responses.enrich.result import result_lines
 from airflow_provider_responses.exceptions import RequestValidationError
@@ -91,7 +91,7 @@ def test_the_first_ok_outcome_counts_otherwise_the_first_final_one_otherwise_the
     for statuses in itertools.chain.from_iterable(itertools.product(kinds, repeat=n) for n in (1, 2, 3)):
         index = make()
         fill(index, "x")
-        outcomes = [(b"x", status, f'{{"n":{n}}}') for n, status in enumerate(statuses)]
+        outcomes = [IndexedOutcome(b"x", status, f'{{"n":{n}}}') for n, status in enumerate(statuses)]
         for some in [outcomes] if at_once else [[outcome] for outcome in outcomes]:
             index.add_outcomes(iter(some))
         expected = winner(statuses)
@@ -104,11 +104,15 @@ def test_the_first_ok_outcome_counts_otherwise_the_first_final_one_otherwise_the
 
 def test_requests_without_a_final_outcome_are_pending_in_the_order_of_the_source(index: Index) -> None:
     fill(index, "abac.dbea")
-    index.add_outcomes([(b"b", "ok", "{}"), (b"c", "failed", "{}"), (b"d", "refused", "{}")])
+    index.add_outcomes(
+        [IndexedOutcome(b"b", "ok", "{}"), IndexedOutcome(b"c", "failed", "{}"), IndexedOutcome(b"d", "refused", "{}")]
+    )
     assert index.count_pending() == 3
     first = index.next_pending(2)
     assert first == [PendingRequest(0, b"a", 3, '{"input": "a"}'), PendingRequest(3, b"c", 1, '{"input": "c"}')]
-    index.add_outcomes([(b"a", "failed", "{}"), (b"c", "ok", "{}")])  # a request is returned once
+    index.add_outcomes(
+        [IndexedOutcome(b"a", "failed", "{}"), IndexedOutcome(b"c", "ok", "{}")]
+    )  # a request is returned once
     assert [pending.fingerprint for pending in index.next_pending(2)] == [b"e"]
     assert index.next_pending(2) == []
     assert index.next_pending(2) == []
@@ -123,7 +127,7 @@ def test_requests_without_a_final_outcome_are_pending_in_the_order_of_the_source
 def test_pages_of_pending_requests_are_complete(make: Make, requests: str, outcomes: dict[str, str], size: int) -> None:
     index = make()
     fill(index, requests)
-    index.add_outcomes((word.encode(), status, "{}") for word, status in outcomes.items())
+    index.add_outcomes(IndexedOutcome(word.encode(), status, "{}") for word, status in outcomes.items())
     found: list[PendingRequest] = []
     while page := index.next_pending(size):
         assert len(page) <= size
@@ -140,8 +144,8 @@ def test_pages_of_pending_requests_are_complete(make: Make, requests: str, outco
 
 def test_rows_with_the_same_request_share_an_outcome_that_is_paid_once(index: Index) -> None:
     fill(index, "xyx.z")
-    index.add_outcomes([(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
-    index.add_outcomes([(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
+    index.add_outcomes([IndexedOutcome(b"x", "ok", '{"output":"X","_status":"ok","_cost":0.5}')])
+    index.add_outcomes([IndexedOutcome(b"y", "failed", '{"output":null,"_status":"failed","_cost":null}')])
     assert [(position, is_shared) for position, _, _, _, _, is_shared in index.results()] == [
         (0, 0),
         (1, 0),
@@ -180,7 +184,7 @@ def test_texts_are_stored_unchanged(index: Index) -> None:
     text = '{"a":"ä\U0001f600\u2028 \\u0000"}'
     index.add([IndexedRow(0, "k\x00ä", b"\x00\xff", text, None, text)])
     index.check_keys("id")
-    index.add_outcomes([(b"\x00\xff", "ok", text)])
+    index.add_outcomes([IndexedOutcome(b"\x00\xff", "ok", text)])
     assert list(index.results()) == [(0, "k\x00ä", text, None, text, 0)]
     assert index.next_pending(1) == []
 

@@ -1,0 +1,97 @@
+"""
+The steps of a request: sends to the models of its tiers, and to the judge. No I/O, no clock and no Airflow.
+
+The next step is computed from the outcome of a step whenever that is read, in this attempt or a later one, and never
+stored: so other ``escalate`` and ``judge`` apply to the responses that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from airflow_provider_responses.enrich.statuses import (
+    ESCALATING,
+    INCOMPLETE,
+    INVALID_OUTPUT,
+    JUDGING,
+    LOW_SCORE,
+    OK,
+    REFUSED,
+)
+from airflow_provider_responses.task import escalation
+from airflow_provider_responses.task.escalation import Escalation, next_tier
+
+if TYPE_CHECKING:
+    from airflow_provider_responses.enrich.judge import Judge
+
+# The conditions of an `Escalation` by the status of a row.
+_PROBLEMS: Final = {
+    INVALID_OUTPUT: escalation.INVALID,
+    REFUSED: escalation.REFUSED,
+    INCOMPLETE: escalation.INCOMPLETE,
+    LOW_SCORE: escalation.LOW_SCORE,
+}
+
+
+class Step(NamedTuple):
+    """
+    One send of a request, or several if it fails.
+
+    :param tier: 0 for the task's own model, k for the model of ``escalate[k - 1]``.
+    :param is_judge: whether the response of this tier is sent to the judge.
+    """
+
+    tier: int = 0
+    is_judge: bool = False
+
+    @property
+    def rank(self) -> int:
+        """A number that grows from step to step, for the index."""
+        return 2 * self.tier + self.is_judge
+
+    @classmethod
+    def of_rank(cls, rank: int) -> Step:
+        """Return the step with a rank."""
+        return cls(rank // 2, bool(rank % 2))
+
+
+FIRST: Final = Step()
+
+
+def next_step(
+    step: Step,
+    status: str,
+    value: Any,
+    *,
+    score: float | None = None,
+    is_sampled: bool = False,
+    escalations: Sequence[Escalation] = (),
+    judge: Judge | None = None,
+) -> Step | None:
+    """
+    Return the step after one that got a response, None if it was the last.
+
+    :param status: of the row, by the response of the tier and its score.
+    :param value: of the response of the tier, plain JSON types.
+    :param score: of that response.
+    :param is_sampled: whether the judge scores responses to this request.
+    :raises ConfigurationError: if a function of the user's in ``escalations`` fails.
+    """
+    tier = next_tier(escalations, step.tier, _PROBLEMS.get(status), value)
+    if tier is not None:
+        return Step(tier)
+    if judge is not None and is_sampled and status == OK and score is None:
+        return Step(step.tier, is_judge=True)
+    return None
+
+
+def status_before(step: Step, status: str, judge: Judge | None) -> str:
+    """
+    Return the status of a row that waits for a step.
+
+    :param status: by its last response.
+    """
+    if not step.is_judge:
+        return ESCALATING
+    return status if judge is None or judge.min_score is None else JUDGING
