@@ -171,9 +171,8 @@ class BatchEnrichment(Enrichment):
         return Landing(
             request=self._requests.task_request,
             index=context.index,
-            columns=self.columns,
-            has_fields=self._has_fields,
-            prompt=(self.job.prompt or {}).get("fingerprint"),
+            steps=self._steps,
+            forms=self._forms,
             budget=self._budget,
             report=self._report,
             buffer=PartBuffer(self._write_part, context.index, self.environment.part_rows),
@@ -195,6 +194,7 @@ class BatchEnrichment(Enrichment):
         again = leftovers.put_back | leftovers.resend
         for record in [record for record, _ in self._journal.landed]:
             index.hold(bytes.fromhex(it) for it in record.intent.fingerprints if it not in again)
+        index.release_later_steps()  # which are sent live
         for record in self._journal.unlanded:
             index.hold(map(bytes.fromhex, record.intent.fingerprints))
         return leftovers
@@ -241,8 +241,8 @@ class BatchEnrichment(Enrichment):
         super()._clean_up()
         self._journal.clean_up()
 
-    def _extend_manifest(self, manifest: dict[str, Any]) -> None:
-        super()._extend_manifest(manifest)
+    def _extend_manifest(self, manifest: dict[str, Any], index: Index) -> None:
+        super()._extend_manifest(manifest, index)
         if self.options.mode == "live" and not self._journal.records:
             return
         manifest["batches"] = [

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_responses.batch.journal import Landed
 from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.budget import Budget, RequestCost
 from airflow_provider_responses.enrich.failure_policy import Kind, kind_of, status_after
-from airflow_provider_responses.enrich.index import IndexedOutcome, PendingRequest
-from airflow_provider_responses.enrich.json_values import dump, joined
-from airflow_provider_responses.enrich.outcome_json import line_of_row, outcome_json
+from airflow_provider_responses.enrich.index import PendingRequest
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.enrich.progress import Progress
-from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
+from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_step, status_of
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID_OUTPUT
 from airflow_provider_responses.exceptions import (
     APIError,
     BadRequestResponseError,
     BatchError,
+    ConfigurationError,
     OutputValidationError,
     ResponsesError,
     TransportError,
@@ -34,8 +34,10 @@ from airflow_provider_responses.task.feedback import feedback_of
 if TYPE_CHECKING:
     from airflow_provider_responses.batch.context import Leftovers
     from airflow_provider_responses.batch.journal import BatchRecord, Intent
-    from airflow_provider_responses.enrich.index import FoundRow, Index
+    from airflow_provider_responses.enrich.index import FoundRow, Index, IndexedOutcome
+    from airflow_provider_responses.enrich.outcome_json import OutcomeForms
     from airflow_provider_responses.enrich.report import Report
+    from airflow_provider_responses.enrich.row_steps import RowSteps
     from airflow_provider_responses.models.batch import Batch, BatchResult
     from airflow_provider_responses.task.outcome import Outcome
     from airflow_provider_responses.task.request import TaskRequest
@@ -97,6 +99,8 @@ class Landing:
     See the module. A landing that was interrupted can be repeated: results that are in the parts are skipped.
 
     :param request: how responses are read.
+    :param steps: of the requests.
+    :param forms: of outcomes, in the parts and in the index.
     :param budget: counts their costs.
     :param counted: generations whose cost is counted already, though their requests are sent again.
     :param leftovers: of the batches that this attempt has landed before.
@@ -109,9 +113,8 @@ class Landing:
         *,
         request: TaskRequest,
         index: Index,
-        columns: tuple[str, ...],
-        has_fields: bool,
-        prompt: str | None,
+        steps: RowSteps,
+        forms: OutcomeForms,
         budget: Budget,
         report: Report,
         buffer: PartBuffer,
@@ -121,7 +124,7 @@ class Landing:
     ) -> None:
         self._output_retries = request.output_retries
         self._request = replace(request, output_retries=0)
-        self._index, self._columns, self._has_fields, self._prompt = index, columns, has_fields, prompt
+        self._index, self._steps, self._forms = index, steps, forms
         self._budget, self._report, self._buffer, self._counted = budget, report, buffer, counted
         self._leftovers, self._check = leftovers, check
         self.budget_error: ResponsesError | None = None  # `limits.max_cost` cannot be observed
@@ -147,7 +150,7 @@ class Landing:
                 del missing[fingerprint]
                 counts.results += 1
                 self._add(result, fingerprint, counts)
-        except (APIError, TransportError):
+        except (APIError, TransportError, ConfigurationError):
             self._buffer.flush()  # the rest may be gone for good
             raise
         self._log(record, counts)
@@ -198,7 +201,9 @@ class Landing:
             progress.resent[_kind_of_resend(outcome.error)] += 1
             if not is_counted and outcome.response is not None:
                 # Only its cost counts; the request itself has not ended.
-                self._write(row, _end(Progress(), _request(row, fingerprint), FAILED, outcome, cost))
+                row_outcome = self._end(Progress(), _request(row, fingerprint), FAILED, outcome, cost)
+                self._report.count_step(row_outcome)
+                self._write(row, row_outcome)
         else:
             self._finish(row, fingerprint, status_after(outcome.error), outcome, cost)
 
@@ -216,6 +221,8 @@ class Landing:
     def _list_for_resend(self, error: ResponsesError, fingerprint: str, counts: _Counts) -> list[str] | None:
         """Return the list of requests to which one is added to be sent again, None if it has ended."""
         if kind_of(error) is Kind.RESPONSE:
+            if self._steps.is_escalated(FIRST, status_after(error)):
+                return None  # the larger model is asked in place of this one
             is_left = self._leftovers.invalid[fingerprint] < self._output_retries
             return counts.invalid if status_after(error) == INVALID_OUTPUT and is_left else None
         return counts.resend if error.retryable and self._may_resend(fingerprint) else None
@@ -227,27 +234,26 @@ class Landing:
         return self._leftovers.resends[fingerprint] < MAX_RESENDS
 
     def _finish(self, row: FoundRow, fingerprint: str, status: str, outcome: Outcome, cost: RequestCost) -> None:
-        if self._has_fields and status == "ok" and not isinstance(outcome.value, Mapping):
-            status = INVALID_OUTPUT  # a text, which on_invalid_output="return" accepts
-        row_outcome = _end(self._report.progress, _request(row, fingerprint), status, outcome, cost)
+        row_outcome = self._end(self._report.progress, _request(row, fingerprint), status, outcome, cost)
         self._report.note_outcome(row_outcome)
         self._write(row, row_outcome)
+        if row_outcome.fatal is not None:
+            raise row_outcome.fatal
 
     def _write(self, row: FoundRow, outcome: RowOutcome) -> None:
-        columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
-        line = line_of_row((row.position, row.key, row.columns), outcome, columns, self._prompt)
-        self._buffer.add(line, IndexedOutcome(outcome.request.fingerprint, outcome.status, columns))
+        columns = self._forms.columns(outcome)
+        line = self._forms.line((row.position, row.key, row.columns), outcome, columns)
+        self._buffer.add(line, self._forms.indexed(outcome, columns))
 
     def _add_unused(self, fingerprint: str, outcome: Outcome, cost: RequestCost) -> None:
         """Add a response whose row is not in the source any more: it is paid for, and a later run may need it."""
         request = PendingRequest(-1, bytes.fromhex(fingerprint), 0, "{}")
         status = status_of(outcome) if outcome.error is None else status_after(outcome.error)
-        row_outcome = _end(Progress(), request, status, outcome, cost)
-        columns = outcome_json(row_outcome, self._columns, has_fields=self._has_fields)
-        own: dict[str, Any] = {"_fingerprint": fingerprint, "_generations": row_outcome.generations}
-        if row_outcome.cost is None:
-            own["_paid"] = [row_outcome.known_cost, 1]
-        self._buffer.add(joined(dump(own), columns), IndexedOutcome(request.fingerprint, status, columns))
+        row_outcome = self._end(Progress(), request, status, outcome, cost)
+        self._report.count_step(row_outcome)
+        columns = self._forms.columns(row_outcome)
+        line = self._forms.line_without_row(row_outcome, columns)
+        self._buffer.add(line, self._forms.indexed(row_outcome, columns))
 
     def _add_refused(self, fingerprint: str, message: str) -> None:
         """Add a request because of which the server has refused its batch."""
@@ -286,6 +292,22 @@ class Landing:
                 failed,
             )
 
+    def _end(
+        self, progress: Progress, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost
+    ) -> RowOutcome:
+        return end_step(
+            progress,
+            self._steps,
+            request,
+            cost,
+            status=status,
+            sends=1,
+            value=outcome.value if outcome.error is None else None,
+            error=outcome.error,
+            response=outcome.response,
+            accepted=outcome.accepted,
+        )
+
     def _log(self, record: BatchRecord, counts: _Counts) -> None:
         for problem, found in (
             ("have more than one result in it: the first is used", counts.repeated),
@@ -293,20 +315,6 @@ class Landing:
         ):
             if found:
                 log.warning("Batch %s: %s %s", record.batch_id, _list_ids(found), problem)
-
-
-def _end(progress: Progress, request: PendingRequest, status: str, outcome: Outcome, cost: RequestCost) -> RowOutcome:
-    return end_request(
-        progress,
-        request,
-        cost,
-        status=status,
-        sends=1,
-        value=outcome.value if outcome.error is None else None,
-        error=outcome.error,
-        response=outcome.response,
-        accepted=outcome.accepted,
-    )
 
 
 def _request(row: FoundRow, fingerprint: str) -> PendingRequest:

@@ -13,6 +13,7 @@ from airflow_provider_responses.batch.journal import NONCE_DIGITS, Intent
 from airflow_provider_responses.batch.packing import Candidate, Package, Packer
 from airflow_provider_responses.batch.recovery import NONCE_KEY
 from airflow_provider_responses.client.batch_body import HEAD_ROOM
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.exceptions import (
     APIError,
     BatchError,
@@ -118,7 +119,7 @@ class Submission:
         if not options.has_time(started, self._context.now() if self._context.journal.records else started):
             log.info("Sending live: finish_within leaves less than 24 hours for a batch")
             return False
-        count, threshold = self._context.index.count_pending(), options.batch_threshold
+        count, threshold = self._context.index.count_first_steps(), options.batch_threshold
         if not self._context.journal.records and count < threshold:
             log.info("Sending live: %d requests are fewer than batch_threshold (%d)", count, threshold)
             return False
@@ -130,6 +131,8 @@ class Submission:
         for requests in chunks(self._context.index):
             exhausted = []
             for request in requests:
+                if request.step != FIRST:
+                    continue  # sent live, once all batches have landed
                 if self._is_exhausted(request):
                     exhausted.append(request.fingerprint)
                 elif (reason := self._reason_to_send_live(request, is_few=is_few)) is not None:
@@ -165,7 +168,11 @@ class Submission:
         if not 0 < len(self._failed) < self._context.options.batch_threshold:
             return False
         pending = itertools.chain.from_iterable(chunks(self._context.index))
-        others = (it for it in pending if it.fingerprint.hex() not in self._failed and not self._is_exhausted(it))
+        others = (
+            it
+            for it in pending
+            if it.step == FIRST and it.fingerprint.hex() not in self._failed and not self._is_exhausted(it)
+        )
         return all(self._reason_to_send_live(it, is_few=False) is not None for it in others)
 
     def _candidate(self, request: PendingRequest) -> Candidate:

@@ -6,16 +6,30 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
-from airflow_provider_responses.enrich.columns import META_COLUMNS, TEXT_COLUMN, has_columns
+from airflow_provider_responses.enrich.columns import ESCALATED, META_COLUMNS, TEXT_COLUMN, has_columns
 from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump
-from airflow_provider_responses.enrich.statuses import FAILED, INVALID, INVALID_OUTPUT, OK, REFUSED, REJECTED
+from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
+from airflow_provider_responses.enrich.next_step import FIRST, Step
+from airflow_provider_responses.enrich.outcome_json import step_of
+from airflow_provider_responses.enrich.statuses import (
+    FAILED,
+    INVALID,
+    INVALID_OUTPUT,
+    LOW_SCORE,
+    OK,
+    REFUSED,
+    REJECTED,
+)
+from airflow_provider_responses.enrich.step_counts import StepCounts
 from airflow_provider_responses.exceptions import OutputValidationError
 from airflow_provider_responses.task.cost_total import CostTotal
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.job import Job
+    from airflow_provider_responses.enrich.row_steps import RowSteps
     from airflow_provider_responses.task.request import TaskRequest
 
 
@@ -23,13 +37,17 @@ class EarlierResponses:
     """
     See the module.
 
+    :param job: how this attempt reads responses.
+    :param steps: of its requests.
     :param columns: that hold the response.
-    :param request: how this attempt reads responses.
     """
 
-    def __init__(self, columns: tuple[str, ...], request: TaskRequest) -> None:
-        self._columns, self._request = columns, request
+    def __init__(self, job: Job, steps: RowSteps, columns: tuple[str, ...]) -> None:
+        self._columns, self._request, self._steps = columns, job.request, steps
+        self._names = (*columns, *job.meta_columns)
+        self._escalates = bool(job.escalate)
         self.spent = CostTotal()
+        self.counts = StepCounts()
         self.most_expensive = 0.0  # US dollars, for one request
         self.counted_generations: set[str] = set()  # included in `spent`, though their requests are sent again
 
@@ -43,30 +61,96 @@ class EarlierResponses:
     def _read_row(self, row: Mapping[str, Any]) -> IndexedOutcome | None:
         cost = row.get("_cost")
         known, unknown = row.get("_paid") or (cost or 0.0, int(cost is None))
+        priced = int(bool(known or (cost is not None and row.get("_response_id"))))
         self.spent.known += known
-        self.spent.priced += bool(known or (cost is not None and row.get("_response_id")))
+        self.spent.priced += priced
         self.spent.unpriced += unknown
         self.most_expensive = max(self.most_expensive, known)
-        usable = None if row["_status"] == INVALID else usable_outcome(row, self._columns, self._request)
-        if usable is None or row["_status"] == FAILED:
+        if self._steps.is_single and "_tier" not in row and "_step" not in row:  # as nearly all are
+            usable = None if row["_status"] == INVALID else usable_outcome(row, self._columns, self._request)
+            found = None if usable is None else self._indexed(row, *usable)
+        else:
+            found = self._read_step(row, CostTotal(known, priced, unknown))
+        if found is None or row["_status"] == FAILED:
             self.counted_generations.update(row.get("_generations") or ())
-        return None if usable is None else IndexedOutcome(bytes.fromhex(row["_fingerprint"]), *usable)
+        return found
+
+    def _indexed(self, row: Mapping[str, Any], status: str, read: Mapping[str, Any]) -> IndexedOutcome:
+        return IndexedOutcome(bytes.fromhex(row["_fingerprint"]), status, self._dump(read))
+
+    def _dump(self, read: Mapping[str, Any]) -> str:
+        return dump({name: read.get(name) for name in self._names})
+
+    def _read_step(self, row: Mapping[str, Any], paid: CostTotal) -> IndexedOutcome | None:
+        """Return the outcome of a step, with the next step by the present arguments; count it."""
+        step = step_of(row)
+        self.counts.add_cost(step, paid)
+        if row["_status"] == INVALID:
+            return None
+        if step.is_judge:
+            return self._read_judged(row, step)
+        if (usable := usable_outcome(row, self._columns, self._request, self._steps, step)) is None:
+            return None
+        status, read = usable
+        read = {**read, ESCALATED: step.tier > 0, SCORE: None, SCORE_REASON: None}
+        has_failed = status == FAILED
+        fingerprint = bytes.fromhex(row["_fingerprint"])
+        following = None if has_failed else self._steps.next_of(fingerprint, step, status, read, None)
+        self.counts.add_response(step, status, following)
+        return self._outcome(fingerprint, step, status, read, following, has_failed=has_failed)
+
+    def _read_judged(self, row: Mapping[str, Any], step: Step) -> IndexedOutcome | None:
+        """Return the outcome of the judge. The status follows from the score and the present `min_score`."""
+        if not row.keys() >= set(self._columns):
+            return None
+        fingerprint, score = bytes.fromhex(row["_fingerprint"]), row.get(SCORE)
+        read = {**row, ESCALATED: step.tier > 0}
+        if score is None:
+            self.counted_generations.update(row.get("_generations") or ())
+            return self._outcome(fingerprint, step, self._steps.status_without_score(), read, None, has_failed=True)
+        status = self._steps.status_of_score(score)
+        read["_error"] = self._steps.low_score_error(score) if status == LOW_SCORE else None
+        following = self._steps.next_of(fingerprint, step, status, read, score)
+        self.counts.add_score(score, is_accepted=status == OK)
+        self.counts.add_next(step, following)
+        return self._outcome(fingerprint, step, status, read, following, has_failed=False)
+
+    def _outcome(
+        self,
+        fingerprint: bytes,
+        step: Step,
+        status: str,
+        read: Mapping[str, Any],
+        following: Step | None,
+        *,
+        has_failed: bool,
+    ) -> IndexedOutcome:
+        shown = self._steps.shown_status(status, following)
+        columns, rank = self._dump({**read, "_status": shown}), None if following is None else following.rank
+        return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, has_failed and step != FIRST)
 
 
-def usable_outcome(row: Mapping[str, Any], columns: tuple[str, ...], request: TaskRequest) -> tuple[str, str] | None:
+def usable_outcome(
+    row: Mapping[str, Any],
+    columns: tuple[str, ...],
+    request: TaskRequest,
+    steps: RowSteps | None = None,
+    step: Step = FIRST,
+) -> tuple[str, Mapping[str, Any]] | None:
     """Return status and columns of an earlier response, from a row of a part; None if its request is sent again."""
     read: Mapping[str, Any] | None = row
     if row["_status"] in REJECTED:
-        read = _read_again(row, request)
+        is_escalated = steps is not None and steps.is_escalated(step, row["_status"])
+        read = _read_again(row, request, is_escalated=is_escalated)
     if read is None or not read.keys() >= set(columns):
         return None
     is_text = not has_columns(request) and request.output_type is None and read[TEXT_COLUMN] is not None
     if is_text and isinstance(read[TEXT_COLUMN], Mapping) != (request.result == "response"):
         return None
-    return read["_status"], dump({name: read.get(name) for name in (*columns, *META_COLUMNS)})
+    return read["_status"], read
 
 
-def _read_again(row: Mapping[str, Any], request: TaskRequest) -> Mapping[str, Any] | None:
+def _read_again(row: Mapping[str, Any], request: TaskRequest, *, is_escalated: bool) -> Mapping[str, Any] | None:
     """
     Read a rejected response by the task's present arguments; return None if the part does not hold enough for that.
 
@@ -76,7 +160,7 @@ def _read_again(row: Mapping[str, Any], request: TaskRequest) -> Mapping[str, An
     value = None if text is None else _parse(text, request)
     if value is not None and row["_status"] == INVALID_OUTPUT:
         return {**row, **value, "_status": OK, "_error": None, "_output_text": None}
-    if request.on_invalid_output != "return":
+    if is_escalated or request.on_invalid_output != "return":
         return row
     if text is None:  # the server sent none
         return row if row.get("_error") is None or isinstance(row.get(TEXT_COLUMN), Mapping) else None

@@ -22,13 +22,14 @@ from airflow_provider_responses.enrich import parquet_result, result
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
 from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.changed_requests import check_changed_requests
-from airflow_provider_responses.enrich.columns import META_COLUMNS, has_columns, response_columns
+from airflow_provider_responses.enrich.columns import response_columns
 from airflow_provider_responses.enrich.earlier_responses import EarlierResponses
 from airflow_provider_responses.enrich.garbage_collection import fewer_collections
-from airflow_provider_responses.enrich.index import Index
+from airflow_provider_responses.enrich.index import Index, PendingRequest
 from airflow_provider_responses.enrich.indexed_rows import IndexedRows
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
+from airflow_provider_responses.enrich.outcome_json import OutcomeForms
 from airflow_provider_responses.enrich.output_store import MANIFEST
 from airflow_provider_responses.enrich.part_writer import PartWriter
 from airflow_provider_responses.enrich.report import Report
@@ -37,7 +38,7 @@ from airflow_provider_responses.enrich.row_client import InvalidOutputs, RowClie
 from airflow_provider_responses.enrich.row_outcome import RowOutcome
 from airflow_provider_responses.enrich.row_requests import RowRequests
 from airflow_provider_responses.enrich.sender import Sender
-from airflow_provider_responses.enrich.statuses import INVALID, INVALID_OUTPUT, OK, REJECTED
+from airflow_provider_responses.enrich.statuses import INVALID, OK, REJECTED
 from airflow_provider_responses.exceptions import (
     LeaseLostError,
     RequestCancelledError,
@@ -69,8 +70,8 @@ class Enrichment:
             job.output_path, job.writer, self.environment.now, lease_seconds=self.environment.lease_seconds
         )
         self.columns = response_columns(job.request)
-        self._has_fields = has_columns(job.request)
         self._requests = RowRequests(job, self.store)
+        self._steps, self._forms = self._requests.steps, OutcomeForms(job, self.columns)
         self._index_request = self._requests.index
         self._report = Report(job, self.environment)
         self._began = self.environment.clock()
@@ -195,9 +196,10 @@ class Enrichment:
         """Delete files that no later attempt needs, after the result and the manifest are written."""
         self.store.delete_parts(but_not=self.store.generation)
 
-    def _extend_manifest(self, manifest: dict[str, Any]) -> None:
+    def _extend_manifest(self, manifest: dict[str, Any], index: Index) -> None:
         """Add entries to the manifest."""
         manifest["window"] = None if self._window is None else int(self._window)
+        manifest.update(self._report.steps_to_json(index, self._requests.model))
 
     def _keep_lease(self) -> LeaseKeeper:
         return LeaseKeeper(
@@ -270,10 +272,10 @@ class Enrichment:
 
     def _read_parts(self, index: Index) -> EarlierResponses:
         """Read the responses of earlier attempts."""
-        report, earlier = self._report, EarlierResponses(self.columns, self.job.request)
+        report, earlier = self._report, EarlierResponses(self.job, self._steps, self.columns)
         before = index.count_pending()
         earlier.read(self.store.read_parts(), index)
-        report.spent = earlier.spent
+        report.spent, report.steps = earlier.spent, earlier.counts
         report.pending = index.count_pending()
         report.reused = before - report.pending
         return earlier
@@ -308,6 +310,7 @@ class Enrichment:
             self._sender = sender = Sender(
                 send=RowClient(self._requests, client, self._report, self._invalid_before(), environment.tracing).send,
                 read=index.next_pending,
+                steps=self._steps,
                 on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
                 limits=limits,
                 config=self.job.config.for_call(self.job.options),
@@ -334,9 +337,7 @@ class Enrichment:
         return environment.part_writer(
             self.store,
             index,
-            self.columns,
-            has_fields=self._has_fields,
-            prompt=(self.job.prompt or {}).get("fingerprint"),
+            self._forms,
             limits=self.job.limits,
             clock=environment.clock,
             tick=environment.tick,
@@ -364,12 +365,18 @@ class Enrichment:
                     if not task.cancelled():
                         task.result()
 
-    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> None:
-        """Add the outcome of a request; stop if most requests fail, since others would be paid without use."""
-        if self._has_fields and outcome.status == OK and not isinstance(outcome.value, Mapping):
-            outcome = replace(outcome, status=INVALID_OUTPUT)  # a text, which on_invalid_output="return" accepts
+    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> PendingRequest | None:
+        """Add the outcome of a step, and return the request with the next step, None if it has ended."""
         writer.add(outcome)
         self._report.note_outcome(outcome)
+        if outcome.next is not None:
+            return self._forms.pending(outcome, outcome.next)
+        if outcome.status != OK:
+            self._note_failed_row(sender, outcome)
+        return None
+
+    def _note_failed_row(self, sender: Sender, outcome: RowOutcome) -> None:
+        """Stop if most requests fail, since others would be paid without use."""
         is_accepted = outcome.value is not None and self.job.request.on_invalid_output == "return"
         if outcome.error is None or is_accepted:
             return
@@ -422,7 +429,7 @@ class Enrichment:
         self.manifest = manifest = self._report.manifest(
             path, counts, complete=failure is None, generation=self.store.generation
         )
-        self._extend_manifest(manifest)
+        self._extend_manifest(manifest, index)
         self._write_manifest(manifest, watch, failure)
         self._report.log_warnings(index)
         self._report.log_end(counts, path)
@@ -455,7 +462,7 @@ class Enrichment:
             self.store.storage,
             scratch,
             output_format=self.job.output_format,
-            empty=dict.fromkeys((*self.columns, *META_COLUMNS)),
+            empty=self._forms.empty(),
             check=self.store.renew,
             watch=watch,
         )

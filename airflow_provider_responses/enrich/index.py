@@ -242,6 +242,12 @@ class Index:
         self._db.executemany("DELETE FROM held WHERE fingerprint = ?", ((it,) for it in fingerprints))
         self.commit()
 
+    def release_later_steps(self) -> None:
+        """Hold requests no longer whose first step has ended, and that have a next one."""
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM held WHERE fingerprint IN (SELECT fingerprint FROM outcomes WHERE next NOTNULL)")
+        self.commit()
+
     def pending(self, after: int, limit: int) -> list[PendingRequest]:
         """
         Return requests without a final outcome that are not held, in the order of the source.
@@ -330,6 +336,18 @@ class Index:
     def count_pending(self) -> int:
         """Return the number of requests without a final outcome that are not held."""
         return int(self._db.execute("SELECT count(*) FROM pending").fetchone()[0])
+
+    def count_first_steps(self) -> int:
+        """Return the number of pending requests that have no response yet."""
+        return int(self._db.execute("SELECT count(*) FROM pending WHERE next ISNULL").fetchone()[0])
+
+    def count_unscored(self) -> int:
+        """Return the number of requests whose response has no score, since the judge has failed."""
+        query = (
+            "SELECT count(*) FROM requests JOIN outcomes USING (fingerprint) "
+            "WHERE outcomes.failed AND outcomes.next % 2 = 1"
+        )
+        return int(self._db.execute(query).fetchone()[0])
 
     def failed_requests(self) -> set[bytes]:
         """Return the fingerprints of the requests whose first step has failed, and that are not held."""

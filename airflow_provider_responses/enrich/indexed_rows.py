@@ -30,10 +30,11 @@ class IndexedRows:
         self, job: Job, columns: Sequence[str], index_request: Callable[[Mapping[str, Any]], IndexedRequest]
     ) -> None:
         self._job, self._response_columns, self._index_request = job, columns, index_request
-        self._taken = RESERVED_COLUMNS | set(columns)
+        reserved_names = RESERVED_COLUMNS.union(job.meta_columns)
+        self._taken = reserved_names | set(columns)
         self._row_fields = job.row_fields
         self.total = 0  # rows of the source, once it is read
-        if reserved := next((name for name in columns if name in RESERVED_COLUMNS), None):
+        if reserved := next((name for name in columns if name in reserved_names), None):
             raise RequestValidationError(
                 f"output_type: its field {reserved!r} is also a column of the result; give it another name or alias",
                 fields=("output_type",),

@@ -4,43 +4,119 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.columns import TEXT_COLUMN
+from airflow_provider_responses.enrich.columns import ESCALATED, TEXT_COLUMN, has_columns
+from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump, joined, number
+from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
+from airflow_provider_responses.enrich.next_step import FIRST, Step, status_before
 from airflow_provider_responses.enrich.statuses import REJECTED
+from airflow_provider_responses.task.cost import total_cost
 from airflow_provider_responses.task.texts import storable
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.index import Index, PendingRequest
+    from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
 
+TIER: Final = "_tier"  # in a line of a part, of a response of a larger model
+STEP: Final = "_step"
+JUDGE_STEP: Final = "judge"  # the value of `_step` in a line of the judge
 
-def outcome_json(outcome: RowOutcome, columns: tuple[str, ...], *, has_fields: bool) -> str:
-    """
-    Return the columns of an outcome as a JSON object.
 
-    :param has_fields: whether its value is an object with these columns; otherwise it goes into one column as a whole.
+class OutcomeForms:
     """
-    response, value = outcome.response, outcome.value
-    output: dict[str, Any] = dict.fromkeys(columns)
-    if not has_fields:
-        output[TEXT_COLUMN] = value
-    elif isinstance(value, Mapping):
-        output |= {name: value.get(name) for name in columns}
-    text = dump(
-        output
-        | {
-            "_status": outcome.status,
-            "_error": outcome.error,
-            "_output_text": storable(response.output_text) if response and outcome.status in REJECTED else None,
-            "_response_id": response.id if response else None,
-            "_model": response.model if response else None,
-        }
-    )
-    # Small costs have exponents, which would make `dump` slow for all of the object.
-    tail = f'"_cost":{number(outcome.cost)},"_tokens":{number(outcome.tokens)},"_sends":{outcome.sends}'
-    return f"{text[:-1]},{tail}}}"
+    The forms of outcomes: the columns of the result, the line in a part, and the entry in the index.
+
+    :param job: whose outcomes they are.
+    :param columns: that hold the response.
+    """
+
+    def __init__(self, job: Job, columns: tuple[str, ...]) -> None:
+        self._columns, self._has_fields = columns, has_columns(job.request)
+        self._names = (*columns, *job.meta_columns)
+        self._prompt = (job.prompt or {}).get("fingerprint")
+        self._judge, self._escalates, self._is_judged = job.judge, bool(job.escalate), job.judge is not None
+
+    def columns(self, outcome: RowOutcome) -> str:
+        """
+        Return the columns of an outcome as a JSON object.
+
+        Costs, tokens and sends are those of all steps of the request.
+        """
+        if outcome.request.step.is_judge:
+            return _judged_columns(outcome)
+        response, value = outcome.response, outcome.value
+        output: dict[str, Any] = dict.fromkeys(self._columns)
+        if not self._has_fields:
+            output[TEXT_COLUMN] = value
+        elif isinstance(value, Mapping):
+            output |= {name: value.get(name) for name in self._columns}
+        text = dump(
+            output
+            | {
+                "_status": outcome.status,
+                "_error": outcome.error,
+                "_output_text": storable(response.output_text) if response and outcome.status in REJECTED else None,
+                "_response_id": response.id if response else None,
+                "_model": response.model if response else None,
+            }
+        )
+        cost, tokens, sends = _sums(outcome)
+        # Small costs have exponents, which would make `dump` slow for all of the object.
+        tail = f'"_cost":{number(cost)},"_tokens":{number(tokens)},"_sends":{sends}'
+        if self._escalates:
+            tail += f',"{ESCALATED}":{"true" if outcome.request.step.tier else "false"}'
+        if self._is_judged:
+            tail += f',"{SCORE}":null,"{SCORE_REASON}":null'
+        return f"{text[:-1]},{tail}}}"
+
+    def empty(self) -> dict[str, Any]:
+        """Return the columns of a row without a response."""
+        return dict.fromkeys(self._names) | ({ESCALATED: False} if self._escalates else {})
+
+    def line(self, row: tuple[int, str, str], outcome: RowOutcome, columns: str) -> str:
+        """
+        Return the line of an outcome in a part.
+
+        :param row: position, key and columns of the first row with the request.
+        :param columns: of the outcome.
+        """
+        position, key, source_columns = row
+        own = {"_row": position, "_key": key, **_own_keys(outcome)}
+        if self._prompt is not None:
+            own["_prompt"] = self._prompt
+        return joined(dump(own), joined(source_columns, columns))
+
+    def line_without_row(self, outcome: RowOutcome, columns: str) -> str:
+        """Return the line of an outcome whose row is not in the source any more."""
+        return joined(dump(_own_keys(outcome)), columns)
+
+    def line_of_first_row(self, index: Index, outcome: RowOutcome, columns: str) -> str:
+        """Return the line of an outcome in a part, with the first row that has the request."""
+        return self.line(index.row_at(outcome.request.first_row), outcome, columns)
+
+    def indexed(self, outcome: RowOutcome, columns: str) -> IndexedOutcome:
+        """Return the entry of an outcome in the index."""
+        request, following = outcome.request, outcome.next
+        if following is None and request.step == FIRST:
+            return IndexedOutcome(request.fingerprint, outcome.status, columns)
+        rank = request.step.rank
+        has_failed = outcome.has_failed and request.step != FIRST
+        if following is None:
+            return IndexedOutcome(request.fingerprint, outcome.status, columns, rank, None, has_failed)
+        status = status_before(following, outcome.status, self._judge)
+        return IndexedOutcome(request.fingerprint, status, with_status(columns, status), rank, following.rank)
+
+    def pending(self, outcome: RowOutcome, following: Step) -> PendingRequest:
+        """Return the request of an outcome with its next step."""
+        return outcome.request._replace(step=following, earlier=self.columns(outcome))
+
+
+def with_status(columns: str, status: str) -> str:
+    """Return the columns of an outcome with another status."""
+    return dump(json.loads(columns) | {"_status": status})
 
 
 def without_cost(outcome: str) -> str:
@@ -50,28 +126,40 @@ def without_cost(outcome: str) -> str:
     return dump(columns)
 
 
-def part_line(index: Index, outcome: RowOutcome, columns: str, prompt: str | None = None) -> str:
-    """
-    Return the line of an outcome in a part: the first row with the request, and the outcome.
-
-    :param columns: of the outcome, as :func:`outcome_json` returns them.
-    :param prompt: the prompt's fingerprint.
-    """
-    return line_of_row(index.row_at(outcome.request.first_row), outcome, columns, prompt)
+def step_of(line: Mapping[str, Any]) -> Step:
+    """Return the step of a line in a part."""
+    return Step(line.get(TIER, 0), line.get(STEP) == JUDGE_STEP)
 
 
-def line_of_row(row: tuple[int, str, str], outcome: RowOutcome, columns: str, prompt: str | None = None) -> str:
-    """
-    Return the line of an outcome in a part.
-
-    :param row: position, key and columns of the first row with the request.
-    """
+def _own_keys(outcome: RowOutcome) -> dict[str, Any]:
     request = outcome.request
-    position, key, source_columns = row
-    own: dict[str, Any] = {"_row": position, "_key": key, "_fingerprint": request.fingerprint.hex()}
-    own["_generations"] = outcome.generations
-    if outcome.unknown_costs or outcome.cost is None:  # otherwise `_cost` is all that was paid
+    own: dict[str, Any] = {"_fingerprint": request.fingerprint.hex(), "_generations": outcome.generations}
+    # Otherwise `_cost` is all that was paid for the step.
+    if outcome.unknown_costs or outcome.cost is None or request.step != FIRST:
         own["_paid"] = [outcome.known_cost, max(outcome.unknown_costs, int(outcome.cost is None))]
-    if prompt is not None:
-        own["_prompt"] = prompt
-    return joined(dump(own), joined(source_columns, columns))
+    if request.step.tier:
+        own[TIER] = request.step.tier
+    if request.step.is_judge:
+        own[STEP] = JUDGE_STEP
+    return own
+
+
+def _judged_columns(outcome: RowOutcome) -> str:
+    """Return the columns of a response with the score of the judge."""
+    columns, value = json.loads(outcome.request.earlier or "{}"), outcome.value or {}
+    cost, tokens, sends = _sums(outcome)
+    return dump(
+        columns
+        | {"_status": outcome.status, "_error": outcome.error, "_cost": cost, "_tokens": tokens, "_sends": sends}
+        | {SCORE: value.get("score"), SCORE_REASON: value.get("reason")}
+    )
+
+
+def _sums(outcome: RowOutcome) -> tuple[float | None, int | None, int]:
+    """Return cost, tokens and sends of an outcome and of the steps before it."""
+    if outcome.request.earlier is None:
+        return outcome.cost, outcome.tokens, outcome.sends
+    earlier = json.loads(outcome.request.earlier)
+    tokens = [it for it in (earlier.get("_tokens"), outcome.tokens) if it is not None]
+    cost = total_cost((earlier.get("_cost"), outcome.cost))
+    return cost, sum(tokens) if tokens else None, (earlier.get("_sends") or 0) + outcome.sends

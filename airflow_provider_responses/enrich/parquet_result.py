@@ -20,6 +20,9 @@ _META_TYPES: Final = {
     "_cost": "float64",
     "_tokens": "int64",
     "_sends": "int64",
+    "_escalated": "bool_",
+    "_score": "float64",
+    "_score_reason": "string",
 }
 _LARGEST_EXACT: Final = 2**53  # of the whole numbers in a float64
 _KINDS: Final = {
@@ -82,12 +85,13 @@ class ColumnTypes:
         """
         Return the schema. The types of the result's own columns never depend on the rows.
 
-        :param also: names of columns that the schema has even without rows.
+        :param also: names of columns that the schema has even without rows, among them the result's own.
         """
+        also = tuple(also)
         found = {field.name: field.type for field in self._schema}
         for name in also:
             found.setdefault(name, self._arrow.null())
-        own = {name: getattr(self._arrow, kind)() for name, kind in _META_TYPES.items()}
+        own = {name: getattr(self._arrow, kind)() for name, kind in _META_TYPES.items() if name in also}
         return self._arrow.schema([(name, own.get(name, kind)) for name, kind in found.items()])
 
     def _schema_with(self, rows: Sequence[Row]) -> Any:

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_responses.enrich.bounded_calls import HURRIED_SECONDS
 from airflow_provider_responses.enrich.daemon_thread import DaemonThread
-from airflow_provider_responses.enrich.index import IndexedOutcome
-from airflow_provider_responses.enrich.outcome_json import outcome_json, part_line
 from airflow_provider_responses.enrich.sources import CHUNK_SIZE
 from airflow_provider_responses.exceptions import ResponsesError, StorageError
 from airflow_provider_responses.task.cost import dollars
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.index import Index, IndexedOutcome
     from airflow_provider_responses.enrich.limits import Limits
+    from airflow_provider_responses.enrich.outcome_json import OutcomeForms
     from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
 
@@ -63,9 +62,7 @@ class PartWriter:
 
     :param store: of the output.
     :param index: of the rows; written outcomes are added to it.
-    :param columns: that hold the responses.
-    :param has_fields: whether a value is an object with these columns.
-    :param prompt: the prompt's fingerprint.
+    :param forms: of outcomes, in the parts and in the index.
     :param limits: how much may be unwritten, and how long to wait for a store that is down.
     :param clock: seconds, as of ``time.monotonic``.
     :param tick: seconds between two checks whether a part is due.
@@ -79,10 +76,8 @@ class PartWriter:
         self,
         store: OutputStore,
         index: Index,
-        columns: tuple[str, ...],
+        forms: OutcomeForms,
         *,
-        has_fields: bool,
-        prompt: str | None = None,
         limits: Limits,
         clock: Callable[[], float],
         tick: float,
@@ -90,8 +85,7 @@ class PartWriter:
         flush_seconds: float,
         part_size: int = CHUNK_SIZE,
     ) -> None:
-        self._store, self._index, self._columns, self._has_fields = store, index, columns, has_fields
-        self._prompt = prompt
+        self._store, self._index, self._forms = store, index, forms
         self._clock, self._tick, self._max_outage = clock, tick, limits.max_outage
         self._max_unwritten, self._max_seconds = limits.max_unwritten, limits.max_unwritten_seconds
         self._part_rows, self._part_size = min(part_rows, max(self._max_unwritten // 2, 1)), part_size
@@ -258,9 +252,9 @@ class PartWriter:
             outcomes = []
             size = 0
             for _, outcome in islice(self._unwritten, self._part_rows):
-                columns = outcome_json(outcome, self._columns, has_fields=self._has_fields)
-                outcomes.append(IndexedOutcome(outcome.request.fingerprint, outcome.status, columns))
-                lines.append(part_line(self._index, outcome, columns, self._prompt))
+                columns = self._forms.columns(outcome)
+                outcomes.append(self._forms.indexed(outcome, columns))
+                lines.append(self._forms.line_of_first_row(self._index, outcome, columns))
                 size += len(lines[-1])
                 if size >= self._part_size:
                     break

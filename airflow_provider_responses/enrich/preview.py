@@ -12,14 +12,15 @@ from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.extrapolation import Interval, Sample, choose, extrapolate
 from airflow_provider_responses.enrich.output_store import PARTS
 from airflow_provider_responses.enrich.row_outcome import loggable_error
-from airflow_provider_responses.enrich.statuses import INVALID
+from airflow_provider_responses.enrich.statuses import INVALID, OK
 from airflow_provider_responses.exceptions import TooManyFailuresError
+from airflow_provider_responses.task.cost import total_cost
 from airflow_provider_responses.task.cost_total import short_dollars
 
 if TYPE_CHECKING:
     from airflow_provider_responses.enrich.bounded_calls import UploadWatch
     from airflow_provider_responses.enrich.earlier_responses import EarlierResponses
-    from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.index import Index, PendingRequest
     from airflow_provider_responses.enrich.job import Environment, Job
     from airflow_provider_responses.enrich.lease_keeper import LeaseKeeper
     from airflow_provider_responses.enrich.output_store import OutputStore
@@ -59,7 +60,8 @@ class Preview(Enrichment):
         self._hold = hold
         self._count, self._mode, self._batch_share = count, mode, batch_share
         self._sample = Sample([], 0, 0, {})
-        self._outcomes: list[RowOutcome] = []
+        self._outcomes: list[RowOutcome] = []  # of requests that have ended
+        self._steps_of: dict[bytes, list[RowOutcome]] = {}  # all of them, by fingerprint
         self._before = 0  # requests without a response before the preview
         self._pending = 0  # those of them that are not in batches
 
@@ -76,9 +78,12 @@ class Preview(Enrichment):
         self._before, self._report.pending = self._report.pending, len(self._sample.sizes)
         return super()._process(index, earlier, lease)
 
-    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> None:
-        super()._add_outcome(writer, sender, outcome)
-        self._outcomes.append(outcome)
+    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> PendingRequest | None:
+        following = super()._add_outcome(writer, sender, outcome)
+        self._steps_of.setdefault(outcome.request.fingerprint, []).append(outcome)
+        if following is None:
+            self._outcomes.append(outcome)
+        return following
 
     def _finish(
         self,
@@ -91,7 +96,7 @@ class Preview(Enrichment):
         self._report.log_warnings(index)
         if stop_reason is not None:
             raise stop_reason
-        failed = [it for it in self._outcomes if it.error is not None]
+        failed = [it for it in self._outcomes if _has_failed(it)]
         if failed and len(failed) == len(self._outcomes):
             raise TooManyFailuresError(
                 f"all {len(failed)} requests of the preview failed. The first, for row "
@@ -112,20 +117,31 @@ class Preview(Enrichment):
         """Delete nothing: the parts of another generation belong to a result, which a preview does not replace."""
 
     def _row(self, index: Index, outcome: RowOutcome) -> dict[str, Any]:
-        request, response = outcome.request, outcome.response
-        seconds = None if response is None else response.seconds
+        request, seconds = outcome.request, self._seconds_of(outcome)
+        tokens = [it.tokens for it in self._steps_of[request.fingerprint] if it.tokens is not None]
         return {
             "row": request.first_row,
             "key": index.row_at(request.first_row)[1],
             "bytes": self._sample.sizes[request.fingerprint],
             "status": outcome.status,
-            "tokens": outcome.tokens,
-            "cost": outcome.cost,
+            "tokens": sum(tokens) if tokens else None,
+            "cost": self._cost_of(outcome),
             "seconds": None if seconds is None else round(seconds, 3),
         }
 
+    def _cost_of(self, outcome: RowOutcome) -> float | None:
+        """Return the US dollars that all steps of a request cost in this preview, None if unknown."""
+        return total_cost(it.cost for it in self._steps_of[outcome.request.fingerprint])
+
+    def _seconds_of(self, outcome: RowOutcome) -> float | None:
+        """Return the seconds that all steps of a request took, None if unknown."""
+        responses = [it.response for it in self._steps_of[outcome.request.fingerprint]]
+        known = [it.seconds for it in responses if it is not None and it.seconds is not None]
+        return sum(known) if known and len(known) == len(responses) else None
+
     def _estimate(self, index: Index, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        costs = {it.request.fingerprint: it.cost for it in self._outcomes if it.cost is not None}
+        found = ((it.request.fingerprint, self._cost_of(it)) for it in self._outcomes)
+        costs = {fingerprint: cost for fingerprint, cost in found if cost is not None}
         cost = self._of_batches(extrapolate(self._sample, costs), sum(costs.values()))
         seconds = self._seconds()
         report = self._report
@@ -141,7 +157,7 @@ class Preview(Enrichment):
             "requests_in_batches": in_batches,
             "duplicate_rows": report.rows - invalid - self._before - report.reused,
             "sent": len(rows),
-            "failed": sum(it.error is not None for it in self._outcomes),
+            "failed": sum(map(_has_failed, self._outcomes)),
             **_interval("cost", cost, digits=9),
             "cost_unknown_because": None if cost or not self._pending else "the server sends no price with a response",
             "cost_of_preview": report.cost_this_attempt.total,
@@ -161,11 +177,8 @@ class Preview(Enrichment):
         """Return the seconds of the full run, as long as the limits allow as many requests as now; None for batches."""
         if self._mode == "batch":
             return None
-        known = {
-            it.request.fingerprint: it.response.seconds
-            for it in self._outcomes
-            if it.response is not None and it.response.seconds is not None
-        }
+        found = ((it.request.fingerprint, self._seconds_of(it)) for it in self._outcomes)
+        known = {fingerprint: seconds for fingerprint, seconds in found if seconds is not None}
         if (total := extrapolate(self._sample, known)) is None:
             return None
         limits, done = self.job.limits, sum(known.values())
@@ -175,6 +188,11 @@ class Preview(Enrichment):
             slowest = max(slowest, progress.tokens / progress.with_tokens * rest * 60 / limits.tokens_per_minute)
         at_once = max(1, min(limits.concurrency, rest))
         return Interval(*(max((amount - done) / at_once, slowest) for amount in total))
+
+
+def _has_failed(outcome: RowOutcome) -> bool:
+    """Return whether a row has failed. One that is only without a score has not."""
+    return outcome.error is not None and outcome.status != OK
 
 
 def describe_preview(preview: Mapping[str, Any]) -> list[str]:

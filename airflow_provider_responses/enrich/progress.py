@@ -18,6 +18,7 @@ class Progress:
     """The counts of an attempt so far; costs in US dollars."""
 
     done: int = 0  # requests
+    escalated: int = 0  # requests, each time that they were sent on to a larger model
     sent: int = 0
     cost: float = 0.0
     cached_cost: float = 0.0  # of cached responses that an earlier send paid for, and whose price was never recorded

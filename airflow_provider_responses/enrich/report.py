@@ -15,9 +15,10 @@ from airflow_provider_responses.enrich.index import Index
 from airflow_provider_responses.enrich.job import Environment, Job
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.result_owner import written_by
-from airflow_provider_responses.enrich.row_outcome import RowOutcome, loggable_error
+from airflow_provider_responses.enrich.row_outcome import JUDGE_ERROR, RowOutcome, loggable_error
 from airflow_provider_responses.enrich.silence import Silence
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID, MISSING, OK
+from airflow_provider_responses.enrich.step_counts import StepCounts
 from airflow_provider_responses.exceptions import OutputValidationError, TooManyFailuresError
 from airflow_provider_responses.task.cost_total import CostTotal, short_dollars
 
@@ -69,10 +70,21 @@ class Report:
         self._invalid = _Group()  # outputs that were invalid, and are requested again
         self._truncated = _Group()  # responses that may be truncated
         self._failed_lookups = _Group()  # of the price of cached responses
+        self._unscored = _Group()  # responses whose judge has failed
+        self.steps = StepCounts()  # of all attempts
+        self._has_steps = bool(job.escalate) or job.judge is not None
 
     def note_outcome(self, outcome: RowOutcome) -> None:
-        """Collect the problem of an outcome, if it has one."""
+        """Collect the problem of an outcome, if it has one, and count its step."""
         request = outcome.request
+        self.count_step(outcome)
+        if outcome.next is not None:
+            return
+        if request.step.is_judge and outcome.status == OK:
+            if outcome.error is not None:
+                reason = outcome.error.removeprefix(JUDGE_ERROR)
+                self._unscored.add(request.first_row, request.row_count, reason)
+            return
         if outcome.response is not None and outcome.response.maybe_truncated:
             reason = "raise `max_output_tokens`, which the response has used up"
             self._truncated.add(request.first_row, request.row_count, reason)
@@ -81,6 +93,11 @@ class Report:
         kind, _, reason = loggable_error(outcome.status, outcome.error).partition(": ")
         group = self._failures.setdefault((outcome.status, kind), _Group())
         group.add(request.first_row, request.row_count, reason)
+
+    def count_step(self, outcome: RowOutcome) -> None:
+        """Count the step of an outcome, and its cost."""
+        if self._has_steps:
+            self.steps.add(outcome, self._job.judge)
 
     def note_invalid_output(self, position: int, error: OutputValidationError) -> None:
         """Collect an invalid output, whose request is sent again."""
@@ -177,6 +194,8 @@ class Report:
         parts.append(f"{_duration(left / rate)} left" if rate else "time left unknown")
         parts.append(self._cost_so_far(left))
         parts.append(f"{progress.failures.total()} failed{_top_two(progress.failures)}")
+        if self._job.escalate:
+            parts.append(f"{progress.escalated} escalated")
         parts.append(f"{progress.resent.total()} resent{_top_two(progress.resent)}")
         parts.append(f"{progress.in_flight} in flight of {int(window)}")
         return _fit(parts)
@@ -196,7 +215,7 @@ class Report:
         """Return the figures of the progress line; None if unknown. ``failures`` has their numbers by error class."""
         progress, rate = self.progress, self._rate()
         left = self.pending - progress.done
-        return {
+        figures = {
             "total": self.pending,
             "done": progress.done,
             "left": left,
@@ -209,6 +228,20 @@ class Report:
             "resent": progress.resent.total(),
             "in_flight": progress.in_flight,
         }
+        return figures | {"escalated": progress.escalated} if self._job.escalate else figures
+
+    def steps_to_json(self, index: Index, model: str | None) -> dict[str, Any]:
+        """
+        Return the entries of the manifest about larger models and the judge, none without them.
+
+        :param model: of the task's requests, None if they have several.
+        """
+        job, found = self._job, dict[str, Any]()
+        if job.escalate:
+            found["tiers"] = self.steps.tiers_to_json(model, job.escalate)
+        if job.judge is not None:
+            found["judge"] = self.steps.judge_to_json(job.judge, index.count_unscored())
+        return found
 
     def manifest(
         self, path: str | None, counts: Mapping[str, int], *, complete: bool, generation: int
@@ -253,6 +286,11 @@ class Report:
         _log_group("%d outputs were invalid and their requests sent again", self._invalid, index)
         _log_group(
             "The responses of %d rows are complete by their status, and may be truncated", self._truncated, index
+        )
+        _log_group(
+            "%d rows have no score, since the judge has failed; the next attempt sends only these to it",
+            self._unscored,
+            index,
         )
         _log_group(
             "The price of %d cached responses is unknown (`responses_without_price`)", self._failed_lookups, index

@@ -1,4 +1,8 @@
-"""The requests that are not in flight: the first sends in the order of the source, and resends by their time."""
+"""
+The requests that are not in flight: the first sends in the order of the source, and resends by their time.
+
+A request whose response is not its last step goes on with the next one, before new requests are sent.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD: Final = 100  # requests
 MAX_WAITING_BYTES: Final = 8_000_000  # of requests that requests to other models may overtake
+MAX_WAITING_STEPS: Final = 1000  # requests that wait for the step after a response
 _OVERHEAD: Final = 500  # bytes of a request in memory beside its text, about
 _MODEL: Final = re.compile(r'"model": ?"((?:[^"\\]|\\.)*)"')
 
@@ -43,16 +48,22 @@ class RequestQueue:
     See the module. Requests to one model do not wait for those to another, as far as memory allows.
 
     :param read: returns the next requests of the source, at most the given number; none when there are no more.
+    :param get_model: returns the model of a request, by default that of its fields.
     """
 
-    def __init__(self, read: Callable[[int], list[PendingRequest]]) -> None:
-        self._read_source = read
+    def __init__(
+        self,
+        read: Callable[[int], list[PendingRequest]],
+        get_model: Callable[[PendingRequest], str] = lambda pending: model_of(pending.fields),
+    ) -> None:
+        self._read_source, self._get_model = read, get_model
         self._is_exhausted = False
         self._new: dict[str, deque[QueuedRequest]] = {}  # by model
         self._size = 0  # bytes of the new ones
         self._due: dict[str, deque[QueuedRequest]] = {}  # resends that may be sent now
         self._later: list[tuple[float, int, QueuedRequest]] = []  # resends: time, tie-breaker, request
         self._number = 0
+        self._steps, self._steps_size = 0, 0  # waiting requests after their first step, and their bytes
 
     def __bool__(self) -> bool:
         """Return whether any request is left; this may read the source."""
@@ -62,6 +73,13 @@ class RequestQueue:
         """Add a request that is to be sent again from a time on."""
         self._number += 1
         heapq.heappush(self._later, (at, self._number, request))
+        self._count_step(request, 1)
+
+    def put_next_step(self, pending: PendingRequest) -> None:
+        """Add the next step of a request, which may be sent now."""
+        request = QueuedRequest(pending, self._get_model(pending))
+        self._due.setdefault(request.model, deque()).append(request)
+        self._count_step(request, 1)
 
     def next_due(self) -> float:
         """Return the time of the next resend."""
@@ -69,7 +87,10 @@ class RequestQueue:
 
     def next(self, now: float, may_send: Callable[[float, str], bool]) -> QueuedRequest | None:
         """
-        Return the next request that may be sent: a resend, otherwise the first of the source.
+        Return the next request that may be sent: a resend or a next step, otherwise the first of the source.
+
+        None of the source is returned while too many wait for their next step, such as that to a larger model that is
+        too busy.
 
         :param may_send: returns for a time and a model whether one more of its requests may be in flight.
         """
@@ -78,8 +99,10 @@ class RequestQueue:
             self._due.setdefault(request.model, deque()).append(request)
         for model, requests in self._due.items():
             if requests and may_send(now, model):
-                return requests.popleft()
-        while True:
+                request = requests.popleft()
+                self._count_step(request, -1)
+                return request
+        while self._steps < MAX_WAITING_STEPS and self._steps_size < MAX_WAITING_BYTES:
             allowed = [requests for model, requests in self._new.items() if requests and may_send(now, model)]
             if allowed:
                 request = min(allowed, key=lambda requests: requests[0].pending.first_row).popleft()
@@ -87,6 +110,7 @@ class RequestQueue:
                 return request
             if not self._read():
                 return None
+        return None
 
     def resends(self) -> Iterator[QueuedRequest]:
         """Yield the requests that were sent before."""
@@ -101,10 +125,15 @@ class RequestQueue:
         found = self._read_source(READ_AHEAD)
         self._is_exhausted = not found
         for pending in found:
-            request = QueuedRequest(pending, model_of(pending.fields))
+            request = QueuedRequest(pending, self._get_model(pending))
             self._new.setdefault(request.model, deque()).append(request)
             self._size += _size_of(request)
         return bool(found)
+
+    def _count_step(self, request: QueuedRequest, change: int) -> None:
+        if request.pending.earlier is not None:
+            self._steps += change
+            self._steps_size += change * _size_of(request)
 
 
 def model_of(fields: str) -> str:
@@ -117,4 +146,4 @@ def model_of(fields: str) -> str:
 
 
 def _size_of(request: QueuedRequest) -> int:
-    return len(request.pending.fields) + _OVERHEAD
+    return len(request.pending.fields) + len(request.pending.earlier or "") + _OVERHEAD

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_responses.content.generated_images import has_images
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.observability.request_span import NO_SPAN
 from airflow_provider_responses.task.attempt import Exchange
@@ -85,12 +85,13 @@ class RowClient:
 
     async def _exchange(self, pending: PendingRequest, turn: ResendTurn) -> Outcome:
         if self._requests.has_files(pending.fields):
-            call, options = await asyncio.to_thread(self._requests.call_with_files, self._client, pending.fields)
+            call, options = await asyncio.to_thread(self._requests.call_with_files, self._client, pending)
         else:
-            call, options = self._requests.call(self._client, pending.fields)
+            call, options = self._requests.call_step(self._client, pending)
         note = partial(self._report.note_invalid_output, pending.first_row)
-        request = self._requests.task_request
-        before = self._invalid_before.get(pending.fingerprint, NONE_INVALID)
+        request, before = self._requests.later.task_request(pending.step), NONE_INVALID
+        if self._invalid_before and pending.step == FIRST:
+            before = self._invalid_before.get(pending.fingerprint, NONE_INVALID)
         if before.number:
             request = replace(request, output_retries=max(request.output_retries - before.number, 0))
         span = NO_SPAN if self._tracing is None else self._start_span(self._tracing, pending, call)
@@ -102,7 +103,7 @@ class RowClient:
                     outcome = exchange.receive(await self._client.send_call(call))
                     if outcome is not None:
                         return outcome  # as nearly all are
-                prepared = call.prepared or self._requests.prepare_send(json.loads(pending.fields))[0]
+                prepared = call.prepared or self._requests.prepare_step(pending)[0]
                 while outcome is None:
                     if exchange.responses:
                         await turn(pending, exchange.last_cost)
@@ -119,6 +120,6 @@ class RowClient:
             return NO_SPAN
         from airflow_provider_responses.observability.spans import start_request_span
 
-        request, _ = self._requests.prepare_send(json.loads(pending.fields))
+        request, _ = self._requests.prepare_step(pending)
         config = call.config
         return start_request_span(tracing, request, base_url=config.base_url, is_openrouter=config.is_openrouter)

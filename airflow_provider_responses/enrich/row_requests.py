@@ -19,13 +19,17 @@ from json.encoder import encode_basestring  # in C, and what json.dumps writes t
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_responses.enrich.json_values import dump, to_json
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.enrich.output_store import output_name
 from airflow_provider_responses.enrich.row_images import FOLDER, image_writer, with_image_paths
+from airflow_provider_responses.enrich.row_steps import RowSteps
+from airflow_provider_responses.enrich.step_requests import StepRequests
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
     from airflow_provider_responses.client.call import Call
     from airflow_provider_responses.client.config import RequestOptions
+    from airflow_provider_responses.enrich.index import PendingRequest
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.output_store import OutputStore
     from airflow_provider_responses.models.request import ResponsesRequest
@@ -111,6 +115,9 @@ class RowRequests:
         self._recent: deque[Shape] = deque(maxlen=RECENT)
         self._shapes: list[Shape] = []  # that several rows have
         self._calls: dict[Shape, tuple[Call, RequestOptions, Surroundings]] = {}
+        self.steps = RowSteps(job)
+        self.later = StepRequests(self, self.steps)
+        self.models: set[str] = set()  # of the task's requests, as far as they are named
 
     @functools.cached_property
     def task_request(self) -> TaskRequest:
@@ -124,6 +131,12 @@ class RowRequests:
     def timeout(self) -> float:
         """Seconds that a call may take."""
         return self._job.config.for_call(self._job.options).timeout
+
+    @property
+    def model(self) -> str | None:
+        """The model of the task's requests, None if they have several."""
+        models = {it or self._job.config.for_call(self._job.options).default_model for it in self.models}
+        return models.pop() if len(models) == 1 else None
 
     def index(self, row_fields: Mapping[str, Any]) -> IndexedRequest:
         """
@@ -142,24 +155,46 @@ class RowRequests:
             row_fields = self._job.files.index(row_fields)
         fields = to_json(dict(row_fields), "request")
         body = self.prepare(fields)[0].to_bytes()
+        self.later.check(fields)
+        if len(self.models) < MAX_SHAPES:
+            self.models.add(str(fields.get("model") or ""))
         if type(text) is str:
             self._remember_shape(shape, row_fields, fields)
         return IndexedRequest(blake2b(body, digest_size=16).digest(), len(body), dump(fields))
 
-    def prepare(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
+    def prepare(
+        self, fields: Mapping[str, Any], task_request: TaskRequest | None = None
+    ) -> tuple[ResponsesRequest, RequestOptions]:
         """
         Return a checked request and its options. Of files it has the digests.
 
+        :param task_request: of another step than the first.
         :raises RequestValidationError: naming the field.
         """
         if self._job.files is not None:
             fields = self._job.files.described(fields)
-        return replace(self.task_request, fields=fields).prepare(self._job.config, self._job.options)
+        request = replace(task_request or self.task_request, fields=fields)
+        return request.prepare(self._job.config, self._job.options)
 
-    def prepare_send(self, fields: Mapping[str, Any]) -> tuple[ResponsesRequest, RequestOptions]:
+    def prepare_send(
+        self, fields: Mapping[str, Any], task_request: TaskRequest | None = None
+    ) -> tuple[ResponsesRequest, RequestOptions]:
         """Return a request and its options for one send. The client does not retry it: the sender does."""
-        request, options = self.prepare(fields)
+        request, options = self.prepare(fields, task_request)
         return request, self._for_one_send(options)
+
+    def prepare_step(self, request: PendingRequest) -> tuple[ResponsesRequest, RequestOptions]:
+        """Return the request of a step, and its options for one send."""
+        if request.step == FIRST:
+            return self.prepare_send(json.loads(request.fields))
+        return self.prepare_send(self.later.fields(request), self.later.task_request(request.step))
+
+    def call_step(self, client: AsyncResponsesClient, request: PendingRequest) -> tuple[Call, RequestOptions]:
+        """Return the call and the options of the request of a step."""
+        if request.step == FIRST:
+            return self.call(client, request.fields)
+        prepared, options = self.prepare_step(request)
+        return client.prepare(prepared, options), options
 
     def _for_one_send(self, options: RequestOptions) -> RequestOptions:
         return replace(options, max_retries=0, max_ambiguous_retries=0, timeout=self.timeout)
@@ -188,12 +223,13 @@ class RowRequests:
         """Return whether a request, as the JSON of its fields, has files that are read when it is sent."""
         return self._job.files is not None and self._job.files.is_indexed(fields)
 
-    def call_with_files(self, client: AsyncResponsesClient, fields: str) -> tuple[Call, RequestOptions]:
-        """Like :meth:`call`, with the contents of the request's files. This reads them, and blocks."""
+    def call_with_files(self, client: AsyncResponsesClient, request: PendingRequest) -> tuple[Call, RequestOptions]:
+        """Like :meth:`call_step`, with the contents of the request's files. This reads them, and blocks."""
         assert self._job.files is not None  # noqa: S101  for the type checker
-        filled = self._job.files.load(json.loads(fields))
-        request = replace(self.task_request, fields=filled.fields, contents=filled.contents)
-        prepared, options = request.prepare(self._job.config, self._job.options)
+        filled = self._job.files.load(self.later.fields(request))
+        task_request = self.later.task_request(request.step)
+        with_files = replace(task_request, fields=filled.fields, contents=filled.contents)
+        prepared, options = with_files.prepare(self._job.config, self._job.options)
         options = self._for_one_send(options)
         return client.prepare(prepared, options), options
 

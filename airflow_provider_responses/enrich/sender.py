@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_responses.enrich.budget import Budget
 from airflow_provider_responses.enrich.failure_policy import (
@@ -22,12 +22,13 @@ from airflow_provider_responses.enrich.failure_policy import (
     is_unconnected,
     kind_of,
 )
+from airflow_provider_responses.enrich.hung_requests import HungRequests, hung_error
 from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.model_throttle import Ticket
 from airflow_provider_responses.enrich.progress import Progress
-from airflow_provider_responses.enrich.request_queue import QueuedRequest, RequestQueue, model_of
-from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_request, status_of
+from airflow_provider_responses.enrich.request_queue import QueuedRequest, RequestQueue
+from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_step, status_of
 from airflow_provider_responses.enrich.silence import SilenceTracker
 from airflow_provider_responses.enrich.statuses import FAILED
 from airflow_provider_responses.enrich.throttle import Throttle
@@ -41,13 +42,10 @@ from airflow_provider_responses.task.outcome import Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client.config import ClientConfig
+    from airflow_provider_responses.enrich.row_steps import RowSteps
     from airflow_provider_responses.models.response import Response
 
 log = logging.getLogger(__name__)
-
-HUNG: Final = (
-    "no response before the service was down, and none since: the request was dropped. It may have been billed"
-)
 
 # Waits until a request in flight may be sent again. It is given the price of the invalid output.
 ResendTurn = Callable[[PendingRequest, float | None], Awaitable[None]]
@@ -70,7 +68,9 @@ class Sender:
     :param send: sends a request and returns its outcome, which may have an error, or raises one. It awaits the
         :meth:`resend_turn` that it is given before it sends the request again.
     :param read: returns the next requests, at most the given number; none when there are no more.
-    :param on_outcome: is called with each outcome, and must be quick.
+    :param steps: of the requests.
+    :param on_outcome: is called with each outcome of a step, and must be quick. If there is a next step, it returns
+        the request for that.
     :param budget: the costs so far and their limit.
     :param progress: the counts of the attempt; the sender updates both.
     :param backlog: the unwritten responses.
@@ -85,7 +85,8 @@ class Sender:
         *,
         send: Callable[[PendingRequest, ResendTurn], Awaitable[Outcome]],
         read: Callable[[int], list[PendingRequest]],
-        on_outcome: Callable[[RowOutcome], None],
+        steps: RowSteps,
+        on_outcome: Callable[[RowOutcome], PendingRequest | None],
         limits: Limits,
         config: ClientConfig,
         budget: Budget,
@@ -101,10 +102,10 @@ class Sender:
         self._send, self._on_outcome = send, on_outcome
         self._config, self._limits, self._backlog = config, limits, backlog
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._queue = RequestQueue(read)
+        self._steps, self._queue = steps, RequestQueue(read, steps.model_of)
         self._failing: list[QueuedRequest] = []  # that failed in a row because of the service
         self._flights: dict[asyncio.Task[None], tuple[QueuedRequest, Ticket]] = {}
-        self._hung: list[asyncio.Task[None]] = []  # in flight since before an outage that is over
+        self._hung = HungRequests(self.throttle, self._flights, config.max_ambiguous_retries)
         self._last_error: ResponsesError | None = None  # why the service is considered down or too busy
         self._wake = asyncio.Event()
         self._alarm: asyncio.Future[None] | None = None
@@ -117,7 +118,7 @@ class Sender:
         try:
             while self._stop_reason is None and (self._flights or self._queue):
                 now = self._clock()
-                self._cancel_hung(now)
+                self._hung.cancel_overdue(now)
                 if now >= self.throttle.gives_up_at() and not self._backlog.is_full():
                     self._give_up()
                 elif (request := self._next(now)) is not None:
@@ -187,7 +188,7 @@ class Sender:
         """Wait until a request ends, or until the time at which the next one may be sent."""
         self._wake.clear()
         if not self._backlog.is_full():  # otherwise only a write makes room
-            at = min(self.throttle.next_change(now), self._next_overdue(now))
+            at = min(self.throttle.next_change(now), self._hung.next_overdue(now))
             if (due := self._queue.next_due()) > now:
                 at = min(at, due)
             self._wake_at(at, now)
@@ -214,7 +215,7 @@ class Sender:
         :param cost: US dollars, of its invalid output.
         :raises RequestCancelledError: if the attempt has stopped, or the budget has no room for another response.
         """
-        model = model_of(pending.fields)
+        model = self._steps.model_of(pending)
         self.silence.responded(model, self._clock())
         self._budget.hold(pending.first_row, cost)
         if not self._budget.has_room(len(self._flights)):
@@ -236,7 +237,7 @@ class Sender:
             outcome = Outcome(error=raised, response=raised.response)
         except asyncio.CancelledError:
             request.cost.add_known(held := self._budget.release(request.pending.first_row))
-            hung = TransportError(HUNG, kind="read", ambiguous=True)
+            hung = hung_error()
             if not request.is_hung or self._stop_reason is not None:
                 if self._is_given_up:
                     request.error, request.cost.unknown = hung, request.cost.unknown + 1
@@ -268,12 +269,7 @@ class Sender:
         self.throttle.note_response(ticket, now, response.usage.total_tokens)
         self._log_outage(was_down=was_down)
         if not was_down and self.throttle.counted_from != counted_from:
-            self._hung = self._flights_before_outage()
-            log.warning(
-                "%d requests have had no response for longer than any other took, and new ones get theirs: new ones "
-                "no longer wait for them",
-                len(self._hung),
-            )
+            self._hung.note_silence()
 
     def _handle_failure(
         self, request: QueuedRequest, error: ResponsesError, response: Response | None, ticket: Ticket, now: float
@@ -339,36 +335,7 @@ class Sender:
         if is_down and not was_down:
             log.warning("The service is down; waiting up to %g s for it. %s", self._limits.max_outage, self._last_error)
         elif was_down and not is_down:
-            self._hung = self._flights_before_outage()
-            log.info("The service is back; %d requests from before are still open", len(self._hung))
-
-    def _flights_before_outage(self) -> list[asyncio.Task[None]]:
-        current = asyncio.current_task()
-        flights = ((task, ticket) for task, (_, ticket) in self._flights.items() if task is not current)
-        return [task for task, ticket in flights if self.throttle.predates_outage(ticket)]
-
-    def _cancel_hung(self, now: float) -> None:
-        """Cancel requests from before an outage that take longer than any response; they are sent again."""
-        if not self._hung:
-            return
-        left = []
-        for task in self._hung:
-            request, ticket = self._flights.get(task, (None, None))
-            if request is None or ticket is None or not self._may_resend_hung(request):
-                continue
-            if now < self.throttle.overdue_at(ticket):
-                left.append(task)
-            elif task.cancel():
-                request.is_hung = True
-        self._hung = left
-
-    def _may_resend_hung(self, request: QueuedRequest) -> bool:
-        """Return whether a request may be sent again, although its send from before an outage may be billed."""
-        return request.ambiguous_retries < self._config.max_ambiguous_retries
-
-    def _next_overdue(self, now: float) -> float:
-        tickets = (self._flights[task][1] for task in self._hung if task in self._flights)
-        return min((at for ticket in tickets if (at := self.throttle.overdue_at(ticket)) > now), default=math.inf)
+            self._hung.note_end_of_outage()
 
     def _give_up(self) -> None:
         """Cancel the attempt: the service was down, or too busy for any response, for too long."""
@@ -401,8 +368,9 @@ class Sender:
         response: Response | None = None,
         accepted: ResponsesError | None = None,
     ) -> None:
-        outcome = end_request(
+        outcome = end_step(
             self.progress,
+            self._steps,
             request.pending,
             request.cost,
             status=status,
@@ -412,7 +380,11 @@ class Sender:
             response=response,
             accepted=accepted,
         )
-        self._on_outcome(outcome)
+        following = self._on_outcome(outcome)
+        if following is not None:
+            self._queue.put_next_step(following)
+        if outcome.fatal is not None:
+            self.stop(outcome.fatal)
 
     def _record_cost(self, request: QueuedRequest, outcome: Outcome) -> None:
         """Count the cost of one send, or of several, if the first outputs were invalid."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from airflow_provider_responses.client.config import ClientConfig
@@ -17,6 +18,7 @@ from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.progress import Progress
 from airflow_provider_responses.enrich.row_outcome import RowOutcome
+from airflow_provider_responses.enrich.row_steps import RowSteps
 from airflow_provider_responses.enrich.sender import ResendTurn, Sender
 from airflow_provider_responses.exceptions import (
     APIError,
@@ -26,6 +28,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.models.response import Response
 from airflow_provider_responses.task.outcome import Outcome
+from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich import virtual_time
 
 CONFIG = ClientConfig(api_key="sk-test")
@@ -170,9 +173,11 @@ def run(
     async def main() -> Ended:
         loop, chance = asyncio.get_running_loop(), random.Random(1)  # noqa: S311  the same each time
         allowed, progress = Limits(**limits), Progress()
+        steps = RowSteps(SimpleNamespace(escalate=(), judge=None, request=TaskRequest(fields={})))
         sender = Sender(
             send=service.send,
             read=lambda most: [left.pop() for _ in range(min(most, len(left)))],
+            steps=steps,
             on_outcome=on_outcome or outcomes.append,
             limits=allowed,
             config=config,

@@ -110,7 +110,7 @@ def test_the_progress_line_shows_unknown_costs(responses_sandbox, tmp_path):
 )
 def test_no_line_is_longer_than_120_characters(left, done, cost, unpriced, seconds, kinds, down, silence):
     now = [0.0]
-    report = Report(SimpleNamespace(), Environment(clock=lambda: now[0], now=lambda: 1.7e9))
+    report = Report(SimpleNamespace(escalate=(), judge=None), Environment(clock=lambda: now[0], now=lambda: 1.7e9))
     report.pending, now[0] = left, seconds
     report.progress = Progress(
         done=min(done, left),
