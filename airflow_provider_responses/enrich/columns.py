@@ -15,7 +15,7 @@ TEXT_COLUMN: Final = "output"  # of a response without an `output_type`
 META_COLUMNS: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_sends")
 ESCALATED: Final = "_escalated"  # whether the request was sent to a larger model; only with `escalate`
 # The keys of a line in a part beside the columns.
-_PART_KEYS: Final = ("_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_tier", "_step")
+_PART_KEYS: Final = ("_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_tier", "_judge")
 # No column of the source may have one of these names.
 RESERVED_COLUMNS: Final = frozenset({*META_COLUMNS, *_PART_KEYS})
 

@@ -11,7 +11,7 @@ from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
 from airflow_provider_responses.enrich.next_step import FIRST, Step
-from airflow_provider_responses.enrich.outcome_json import step_of
+from airflow_provider_responses.enrich.outcome_json import JUDGE, step_of
 from airflow_provider_responses.enrich.statuses import (
     FAILED,
     INVALID,
@@ -66,7 +66,7 @@ class EarlierResponses:
         self.spent.priced += priced
         self.spent.unpriced += unknown
         self.most_expensive = max(self.most_expensive, known)
-        if self._steps.is_single and "_tier" not in row and "_step" not in row:  # as nearly all are
+        if self._steps.is_single and "_tier" not in row and "_judge" not in row:  # as nearly all are
             usable = None if row["_status"] == INVALID else usable_outcome(row, self._columns, self._request)
             found = None if usable is None else self._indexed(row, *usable)
         else:
@@ -104,7 +104,13 @@ class EarlierResponses:
         if not row.keys() >= set(self._columns):
             return None
         fingerprint, score = bytes.fromhex(row["_fingerprint"]), row.get(SCORE)
-        read = {**row, ESCALATED: step.tier > 0}
+        read: dict[str, Any] = {**row, ESCALATED: step.tier > 0}
+        if not self._steps.is_same_judge(row[JUDGE]):  # as if the response had no score yet
+            self.counted_generations.update(row.get("_generations") or ())
+            read |= {"_error": None, SCORE: None, SCORE_REASON: None}
+            tier_step = Step(step.tier)
+            following = self._steps.next_of(fingerprint, tier_step, OK, read, None)
+            return self._outcome(fingerprint, tier_step, OK, read, following, has_failed=False)
         if score is None:
             self.counted_generations.update(row.get("_generations") or ())
             return self._outcome(fingerprint, step, self._steps.status_without_score(), read, None, has_failed=True)

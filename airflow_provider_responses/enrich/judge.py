@@ -111,6 +111,12 @@ class Judge:
             f"How to score:\n{rubric}"
         )
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What identifies the judge: the scores of another model, rubric or request are not compared with its own."""
+        parts = [self.model, self.instructions, self.output_type, dict(self.request)]
+        return blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
     def samples(self, fingerprint: bytes) -> bool:
         """Return whether a request is judged, by its fingerprint."""
         digest = blake2b(fingerprint, digest_size=8, person=b"judge").digest()

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
 
 TIER: Final = "_tier"  # in a line of a part, of a response of a larger model
-STEP: Final = "_step"
-JUDGE_STEP: Final = "judge"  # the value of `_step` in a line of the judge
+JUDGE: Final = "_judge"  # in a line of the judge: its fingerprint
 
 
 class OutcomeForms:
@@ -84,14 +83,14 @@ class OutcomeForms:
         :param columns: of the outcome.
         """
         position, key, source_columns = row
-        own = {"_row": position, "_key": key, **_own_keys(outcome)}
+        own = {"_row": position, "_key": key, **self._own_keys(outcome)}
         if self._prompt is not None:
             own["_prompt"] = self._prompt
         return joined(dump(own), joined(source_columns, columns))
 
     def line_without_row(self, outcome: RowOutcome, columns: str) -> str:
         """Return the line of an outcome whose row is not in the source any more."""
-        return joined(dump(_own_keys(outcome)), columns)
+        return joined(dump(self._own_keys(outcome)), columns)
 
     def line_of_first_row(self, index: Index, outcome: RowOutcome, columns: str) -> str:
         """Return the line of an outcome in a part, with the first row that has the request."""
@@ -113,6 +112,18 @@ class OutcomeForms:
         """Return the request of an outcome with its next step."""
         return outcome.request._replace(step=following, earlier=self.columns(outcome))
 
+    def _own_keys(self, outcome: RowOutcome) -> dict[str, Any]:
+        request = outcome.request
+        own: dict[str, Any] = {"_fingerprint": request.fingerprint.hex(), "_generations": outcome.generations}
+        # Otherwise `_cost` is all that was paid for the step.
+        if outcome.unknown_costs or outcome.cost is None or request.step != FIRST:
+            own["_paid"] = [outcome.known_cost, max(outcome.unknown_costs, int(outcome.cost is None))]
+        if request.step.tier:
+            own[TIER] = request.step.tier
+        if request.step.is_judge and self._judge is not None:
+            own[JUDGE] = self._judge.fingerprint
+        return own
+
 
 def with_status(columns: str, status: str) -> str:
     """Return the columns of an outcome with another status."""
@@ -128,20 +139,7 @@ def without_cost(outcome: str) -> str:
 
 def step_of(line: Mapping[str, Any]) -> Step:
     """Return the step of a line in a part."""
-    return Step(line.get(TIER, 0), line.get(STEP) == JUDGE_STEP)
-
-
-def _own_keys(outcome: RowOutcome) -> dict[str, Any]:
-    request = outcome.request
-    own: dict[str, Any] = {"_fingerprint": request.fingerprint.hex(), "_generations": outcome.generations}
-    # Otherwise `_cost` is all that was paid for the step.
-    if outcome.unknown_costs or outcome.cost is None or request.step != FIRST:
-        own["_paid"] = [outcome.known_cost, max(outcome.unknown_costs, int(outcome.cost is None))]
-    if request.step.tier:
-        own[TIER] = request.step.tier
-    if request.step.is_judge:
-        own[STEP] = JUDGE_STEP
-    return own
+    return Step(line.get(TIER, 0), JUDGE in line)
 
 
 def _judged_columns(outcome: RowOutcome) -> str:

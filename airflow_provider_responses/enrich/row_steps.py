@@ -89,6 +89,10 @@ class RowSteps:
         """Return the status of a row in the result, by its last response and the next step."""
         return status if following is None else status_before(following, status, self.judge)
 
+    def is_same_judge(self, fingerprint: str) -> bool:
+        """Return whether a score counts: that of the present judge, or of any if there is none now."""
+        return self.judge is None or self.judge.fingerprint == fingerprint
+
     def status_of_score(self, score: float) -> str:
         """Return the status of a row with a score."""
         return OK if self.judge is None or self.judge.accepts(score) else LOW_SCORE

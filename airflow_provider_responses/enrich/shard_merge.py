@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from airflow_provider_responses.enrich.bounded_calls import UploadWatch
-from airflow_provider_responses.enrich.columns import META_COLUMNS
+from airflow_provider_responses.enrich.columns import meta_columns
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import MANIFEST, read_manifest
 from airflow_provider_responses.enrich.result import upload_result, write_local
 from airflow_provider_responses.enrich.result_formats import FORMATS
 from airflow_provider_responses.enrich.result_owner import MERGE, task_of_manifest
+from airflow_provider_responses.enrich.step_counts import are_steps_valid, merge_steps
 from airflow_provider_responses.enrich.storage import Storage, storage_at
 from airflow_provider_responses.exceptions import ConfigurationError, OutputError
 from airflow_provider_responses.validation import check_choice
@@ -55,12 +56,15 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         files = [stack.enter_context(shard.open_result(storage, Path(scratch))) for shard in shards]
         numbered = (_read_rows(file, shard) for file, shard in zip(files, shards, strict=True))
         lines = _check_order(heapq.merge(*numbered, key=itemgetter(0)))
-        local = write_local(lines, Path(scratch), output_format, ("_row", *META_COLUMNS))
+        manifests = [shard.manifest for shard in shards]
+        columns = meta_columns(
+            escalates=any("tiers" in it for it in manifests), judges=any("judge" in it for it in manifests)
+        )
+        local = write_local(lines, Path(scratch), output_format, ("_row", *columns))
         watch = UploadWatch(clock=time.monotonic, tick=1.0, patience=Limits().max_outage)
         is_safe = "The shards are safe; a retry merges them again"
         written = upload_result(local, storage, output_format, watch, is_safe)
     counts: Counter[str] = Counter()
-    manifests = [shard.manifest for shard in shards]
     for manifest in manifests:
         counts.update(manifest["counts"])
     merged = {
@@ -74,6 +78,7 @@ def merge_shards(output_path: Any, *, output_format: str = "jsonl") -> dict[str,
         **{name: _sum_of_known(manifest.get(name) for manifest in manifests) for name in _SUMS_OF_KNOWN},
         "cost_is_minimum": any(manifest.get("cost_is_minimum") for manifest in manifests)
         or len({manifest.get("cost") is None for manifest in manifests}) > 1,
+        **merge_steps(manifests),
     }
     data, is_safe = json.dumps(merged, indent=2).encode(), "The merged result is safe; a retry merges the shards again"
     watch.run(lambda _: storage.write_file(MANIFEST, data), storage.url(MANIFEST), is_safe)
@@ -153,6 +158,7 @@ def _read_manifest(storage: Storage, shard: str) -> dict[str, Any]:
     if (manifest := _parse_object(data)) is None:
         raise _error(f"{url}/{MANIFEST} is damaged: it is no JSON object; run the shard's task again")
     wrong = [name for name, is_valid in _CHECKS.items() if not is_valid(manifest.get(name))]
+    wrong += [name for name in ("tiers", "judge") if not are_steps_valid(name, manifest.get(name))]
     if wrong:
         raise _error(
             f"{url}/{MANIFEST} is damaged, or another version of this package wrote it: {wrong[0]!r} is missing or of "

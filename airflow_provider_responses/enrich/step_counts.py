@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.statuses import FAILED
 from airflow_provider_responses.task.cost_total import CostTotal
@@ -106,3 +107,57 @@ class StepCounts:
         while len(self.tiers) <= number:
             self.tiers.append(TierCounts())
         return self.tiers[number]
+
+
+_TIER_COUNTS: Final = ("requests", "escalated")
+_JUDGE_COUNTS: Final = ("requests", "scored", "failed", "below_min_score")
+
+
+def merge_steps(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the entries of several manifests about larger models and the judge as those of one."""
+    merged: dict[str, Any] = {}
+    tiers = [it["tiers"] for it in manifests if it.get("tiers")]
+    if tiers:
+        merged["tiers"] = [
+            _merge([them[number] for them in tiers if number < len(them)], _TIER_COUNTS)
+            for number in range(max(map(len, tiers)))
+        ]
+    judges = [it["judge"] for it in manifests if it.get("judge")]
+    if judges:
+        found = _merge(judges, _JUDGE_COUNTS)
+        cost = found.pop("cost")
+        sum_ = sum((it["mean_score"] or 0.0) * it["scored"] for it in judges)
+        mean = round(sum_ / found["scored"], 6) if found["scored"] else None
+        merged["judge"] = {**found, "mean_score": mean, "cost": cost}
+    return merged
+
+
+def are_steps_valid(name: str, entry: Any) -> bool:
+    """Return whether an entry of a manifest can be merged, or is not there."""
+    if entry is None:
+        return True
+    if name == "tiers":
+        return isinstance(entry, list) and all(_has_counts(it, _TIER_COUNTS) for it in entry)
+    return _has_counts(entry, _JUDGE_COUNTS) and _is_amount(entry.get("mean_score", False))
+
+
+def _merge(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    models, costs = {it["model"] for it in entries}, [it["cost"] for it in entries if it["cost"] is not None]
+    return {
+        "model": models.pop() if len(models) == 1 else None,
+        **{name: sum(it[name] for it in entries) for name in names},
+        "cost": round(sum(costs), 9) if costs else None,
+    }
+
+
+def _has_counts(entry: Any, names: Sequence[str]) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(type(entry.get(name)) is int for name in names)
+        and "model" in entry
+        and _is_amount(entry.get("cost", False))
+    )
+
+
+def _is_amount(value: Any) -> bool:
+    return value is None or type(value) in {int, float}
