@@ -301,16 +301,20 @@ class Service:
 
     async def _respond(self, request: httpx.Request) -> httpx.Response:
         self._crash.check()
-        text = json.loads(request.content)["input"]
-        number = int(text.rpartition(" ")[2])
+        number, name, reply = self.reply(json.loads(request.content))
         with self._changed:
-            self.paid[f"r{number}"] += 1
+            self.paid[name] += 1
             self._changed.notify_all()
         if (self.paid.total() - self._begun) % RENEWED_EVERY == 0:
             self._turns.take()
         for _ in range(number * 7 % 5):  # later requests may get their response sooner
             await asyncio.sleep(0)
-        return self._crash.cross("response", partial(_response, number), ways=ONCE)
+        return self._crash.cross("response", partial(_response, f"g-{name}", reply), ways=ONCE)
+
+    def reply(self, body: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
+        """Return the row of a request, the name of its response, and the JSON of that."""
+        number = int(body["input"].rpartition(" ")[2])
+        return number, f"r{number}", {"mood": mood_of(number)}
 
 
 def hurried_clock() -> float:
@@ -323,11 +327,11 @@ def mood_of(number: int) -> str:
     return f"mood {number}"
 
 
-def _response(number: int) -> httpx.Response:
-    content = [{"type": "output_text", "text": json.dumps({"mood": mood_of(number)}), "annotations": []}]
+def _response(name: str, reply: dict[str, Any]) -> httpx.Response:
+    content = [{"type": "output_text", "text": json.dumps(reply), "annotations": []}]
     output = [{"type": "message", "role": "assistant", "content": content}]
     usage = {"cost": PRICE, "total_tokens": 10}
-    return httpx.Response(200, json={"id": f"g{number}", "status": "completed", "output": output, "usage": usage})
+    return httpx.Response(200, json={"id": name, "status": "completed", "output": output, "usage": usage})
 
 
 @dataclass
@@ -357,6 +361,8 @@ class Table:
     :param clock: of the attempts.
     """
 
+    make_service = Service
+
     def __init__(
         self,
         open_storage: Callable[[Crash], Storage],
@@ -368,14 +374,35 @@ class Table:
     ) -> None:
         self._open, self._plain, self.rows, self._before = open_storage, plain, table(rows), before
         self._clock = clock or partial(next, itertools.count(0.0, 1e-6))  # nothing is ever due by time
-        self.service = Service()
+        self.service = self.make_service()
         self._tries = self.crashes = 0
-        self._kept = set[str]()  # the rows whose responses are written
+        self._kept = set[str]()  # the names of the responses that are written
+
+    @property
+    def responses(self) -> set[str]:
+        """The names of all responses that the table needs."""
+        return {row["id"] for row in self.rows}
+
+    def name_of(self, line: dict[str, Any]) -> str:
+        """Return the name of the response in a line of a part."""
+        return str(line["id"])
+
+    def mood_of(self, number: int) -> str:
+        """Return the mood of a row in the result."""
+        return mood_of(number)
+
+    def job(self) -> dict[str, Any]:
+        """Return more arguments of the job."""
+        return {}
+
+    def check_reused(self, reused: int, kept: set[str]) -> None:
+        """Check the number of requests that were not sent, since their responses were written."""
+        assert reused == len(kept)
 
     def make_earlier_result(self) -> None:
         """Write the result of the earlier run, which no attempt stops."""
         turns = Turns()
-        service, self.service = self.service, Service()
+        service, self.service = self.service, self.make_service()
         self.service.begin(Crash(), turns, self._before)
         self._run(Crash(), turns, PartWriter, table(self._before), Writer(owner="task run=1"))
         self.service = service
@@ -385,8 +412,10 @@ class Table:
         self._tries += 1
         kept, paid, flushed = self._kept, self.service.paid.copy(), set[str]()
         crash, turns = Crash(at), Turns()
-        self.service.begin(crash, turns, len(self.rows) - len(kept))
+        self.service.begin(crash, turns, len(self.responses) - len(kept))
         crash.hold = lambda: self.service.wait_for(len(flushed))
+
+        name_of = self.name_of
 
         class Writing(PartWriter):
             def store(self, lines: list[str]) -> None:
@@ -394,7 +423,7 @@ class Table:
                     crash.hold()
                 with crash.around("flush"):
                     super().store(lines)
-                flushed.update(json.loads(line)["id"] for line in lines)
+                flushed.update(map(name_of, map(json.loads, lines)))
 
         told, error = None, None
         try:
@@ -411,18 +440,19 @@ class Table:
         assert not +(self.service.paid - paid) & Counter(kept), f"{at}: what was flushed is paid again"
         self._check_result(is_done=told is not None)
         if told is not None:
-            assert (told["requests_reused"], told["requests_sent"]) == (len(kept), len(self.rows) - len(kept))
+            assert told["requests_sent"] == len(self.responses) - len(kept)
+            self.check_reused(told["requests_reused"], kept)
         self.crashes += crash.is_reached
         return crash
 
     def _in_parts(self) -> set[str]:
-        """Return the rows whose responses are in the parts of this run, up to a cut."""
+        """Return the names of the responses in the parts of this run, up to a cut."""
         found: list[str] = []
         for name in self._plain.list_names("parts"):
             if name.startswith(f"part-g{2 if self._before else 1:04d}-"):
                 for line in (self._plain.read_file(f"parts/{name}") or b"").splitlines():
                     with suppress(ValueError):
-                        found.append(json.loads(line)["id"])
+                        found.append(self.name_of(json.loads(line)))
         assert len(found) == len(set(found)), "a response is written twice"
         return set(found)
 
@@ -431,10 +461,10 @@ class Table:
         assert self._result() == len(self.rows)
         manifest = json.loads(self._plain.read_file("manifest.json") or b"null")
         paid = self.service.paid
-        assert set(paid) == {row["id"] for row in self.rows}
+        assert set(paid) == self.responses
         assert manifest["complete"] is True
-        assert len(self.rows) * PRICE <= manifest["cost"] + 1e-9 <= paid.total() * PRICE + 2e-9
-        doubles = paid.total() - len(self.rows)
+        assert len(self.responses) * PRICE <= manifest["cost"] + 1e-9 <= paid.total() * PRICE + 2e-9
+        doubles = paid.total() - len(self.responses)
         assert doubles <= self.crashes * (CONCURRENCY + UNWRITTEN), "more is paid twice than may be"
         generations = {name.partition("-t")[0] for name in self._plain.list_names("parts")}
         assert generations == {f"part-g{2 if self._before else 1:04d}"}
@@ -467,6 +497,7 @@ class Table:
             writer=writer or Writer(owner="task run=2", try_number=self._tries, idempotency_key="2"),
             limits=Limits(concurrency=CONCURRENCY, max_unwritten=UNWRITTEN, max_unwritten_seconds=1e9, max_outage=1e9),
             resume=not self._before,
+            **self.job(),
         )
 
     def _check_result(self, *, is_done: bool) -> None:
@@ -485,7 +516,7 @@ class Table:
         assert not data or data.endswith(b"\n")
         rows = [json.loads(line) for line in data.splitlines()]
         for number, (row, source) in enumerate(zip(rows, table(len(rows)), strict=True)):
-            assert row | source | {"_row": number, "_status": "ok", "mood": mood_of(number)} == row
+            assert row | source | {"_row": number, "_status": "ok", "mood": self.mood_of(number)} == row
         return len(rows)
 
 
