@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_responses.enrich.index import Index, IndexedOutcome, IndexedRow, PendingRequest
+from airflow_provider_responses.enrich.next_step import Step
 from airflow_provider_responses.enrich.outcome_json import without_cost
 from airflow_provider_responses.enrich.result import result_lines
 from airflow_provider_responses.exceptions import RequestValidationError
@@ -194,3 +195,55 @@ def test_a_worker_that_is_killed_leaves_no_index_on_its_disk(tmp_path: Path) -> 
         index.add([IndexedRow(0, "a", b"a", "{}", None, "{}")])
         assert not list(tmp_path.iterdir())
         assert index.count_pending() == 1
+
+
+ESCALATING = IndexedOutcome(b"x", "escalating", '{"n": 0}', 0, 2)
+FAILED_LATER = IndexedOutcome(b"x", "failed", '{"n": 1}', 2, None, True)
+LAST = IndexedOutcome(b"x", "ok", '{"n": 2}', 2, None)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("outcomes", "shown", "step"),
+    [
+        ([ESCALATING], (0, "escalating"), Step(1)),
+        ([ESCALATING, FAILED_LATER], (1, "failed"), Step(1)),
+        ([ESCALATING, FAILED_LATER, LAST], (2, "ok"), None),
+        ([ESCALATING, LAST, FAILED_LATER], (2, "ok"), None),
+        ([LAST, ESCALATING], (2, "ok"), None),
+        ([FAILED_LATER, LAST], (2, "ok"), None),
+        ([IndexedOutcome(b"x", "refused", '{"n": 0}'), FAILED_LATER], (0, "refused"), None),
+        ([IndexedOutcome(b"x", "failed", '{"n": 0}'), ESCALATING], (0, "escalating"), Step(1)),
+    ],
+)
+def test_the_outcome_of_the_last_step_counts_and_a_failed_step_is_pending(
+    make: Make, outcomes: list[IndexedOutcome], shown: tuple[int, str], step: Step | None, at_once: bool
+) -> None:
+    index = make()
+    fill(index, "x")
+    for some in [outcomes] if at_once else [[outcome] for outcome in outcomes]:
+        index.add_outcomes(some)
+    [(_, _, _, _, columns, _)] = index.results()
+    assert (json.loads(columns or "")["n"], index.counts()) == (shown[0], {shown[1]: 1})
+    assert [it.step for it in index.pending(-1, 9)] == ([] if step is None else [step])
+    assert [it.earlier for it in index.pending(-1, 9)] == ([] if step is None else [columns])
+    assert index.count_pending() == (step is not None)
+    assert (index.count_first_steps(), index.failed_requests()) == (0, set())
+
+
+def test_a_failed_later_step_alone_is_no_outcome(index: Index) -> None:
+    fill(index, "x")
+    index.add_outcomes([FAILED_LATER])
+    assert index.counts() == {"missing": 1}
+    assert index.next_pending(1) == [PendingRequest(0, b"x", 1, '{"input": "x"}')]
+
+
+def test_a_request_with_a_next_step_is_held_no_longer_once_its_batch_has_landed(index: Index) -> None:
+    fill(index, "xy")
+    index.hold([b"x", b"y"])
+    index.add_outcomes([ESCALATING])
+    index.release_later_steps()
+    assert [it.fingerprint for it in index.pending(-1, 9)] == [b"x"]
+    found = index.find_row(b"x")
+    assert found is not None
+    assert (found.status, index.status_of(b"x")) == ("escalating", "escalating")
