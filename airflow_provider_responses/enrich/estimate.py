@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.enrich.statuses import INVALID
 from airflow_provider_responses.exceptions import BudgetExceededError
 from airflow_provider_responses.task.cost_total import short_dollars
@@ -124,7 +125,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Count the requests, and return the documented form of the estimate."""
-        meter = RequestMeter(self.job)
+        meter, without = RequestMeter(self.job), self._unknown_steps()
         learned = _mean_output(self.index, meter)
         sources = set()
         for fields in _pending(self.index):
@@ -140,6 +141,7 @@ class Estimate:
             limit = most if most is not None else self._limit_of(request.model)
             self.shares.setdefault(request.model, ModelShare()).add(request, tokens, limit)
         counts, pending = self.index.counts(), self.index.count_pending()
+        first_steps = self.index.count_first_steps()
         cost, lowest, highest, reason = self._cost()
         return {
             "kind": "estimate",
@@ -147,7 +149,7 @@ class Estimate:
             "mode": self.mode,
             "rows": self.report.rows,
             "invalid_rows": counts.get(INVALID, 0),
-            "requests": pending,
+            "requests": first_steps,
             "requests_reused": self.report.reused,
             "requests_in_batches": self.report.pending - pending,
             "duplicate_rows": self.report.rows - counts.get(INVALID, 0) - self.report.pending - self.report.reused,
@@ -161,7 +163,12 @@ class Estimate:
             "cost_unknown_because": reason,
             "cost_so_far": self.report.spent.total,
             "models": {name: self._share_to_dict(name, share) for name, share in self.shares.items()},
+            **({"without": without, "later_requests": pending - first_steps} if without else {}),
         }
+
+    def _unknown_steps(self) -> list[str]:
+        """Return the arguments whose requests depend on responses, and are not in the estimate."""
+        return [name for name in ("escalate", "judge") if getattr(self.job, name)]
 
     def _limit_of(self, model: str) -> int | None:
         price = self._price_of(model)
@@ -271,7 +278,7 @@ def describe_estimate(estimate: Mapping[str, Any]) -> list[str]:
         most = "no limit without max_output_tokens" if high is None else f"at most {short_dollars(high)}"
         lines.append(
             f"Cost ({estimate['mode']}): about {short_dollars(estimate['cost'])}, at least "
-            f"{short_dollars(estimate['cost_low'])}, {most}"
+            f"{short_dollars(estimate['cost_low'])}, {most}{_without(estimate)}"
         )
     models = estimate["models"]
     for name in sorted(models, key=lambda it: -models[it]["requests"])[:MAX_SHOWN_MODELS] if len(models) > 1 else ():
@@ -280,6 +287,13 @@ def describe_estimate(estimate: Mapping[str, Any]) -> list[str]:
             f"  {name}: {share['requests']} requests, {'cost unknown' if cost is None else short_dollars(cost)}"
         )
     return lines
+
+
+def _without(estimate: Mapping[str, Any]) -> str:
+    """Return a part of a sentence about the requests that the cost leaves out, since they depend on responses."""
+    names = {"escalate": "the larger models", "judge": "the judge"}
+    left_out = " and ".join(names[it] for it in estimate.get("without") or ())
+    return f"; without {left_out}, which a preview measures" if left_out else ""
 
 
 def check_key_limit(estimate: Mapping[str, Any], remaining: float) -> None:
@@ -304,7 +318,7 @@ def _pending(index: Index) -> Iterator[str]:
     last = -1
     while found := index.pending(last, READ_AHEAD):
         last = found[-1].first_row
-        yield from (request.fields for request in found)
+        yield from (request.fields for request in found if request.step == FIRST)
 
 
 def _mean_output(index: Index, meter: RequestMeter) -> int | None:
