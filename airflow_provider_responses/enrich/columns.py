@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
 from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
 
 TEXT_COLUMN: Final = "output"  # of a response without an `output_type`
 META_COLUMNS: Final = ("_status", "_error", "_output_text", "_response_id", "_model", "_cost", "_tokens", "_sends")
+SCORE: Final = "_score"  # of the judge; only with `judge`
+SCORE_REASON: Final = "_score_reason"
 ESCALATED: Final = "_escalated"  # whether the request was sent to a larger model; only with `escalate`
 # The keys of a line in a part beside the columns.
 _PART_KEYS: Final = ("_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_tier", "_judge")

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
-from airflow_provider_responses.enrich.columns import ESCALATED, META_COLUMNS, TEXT_COLUMN, has_columns
+from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_REASON, TEXT_COLUMN, has_columns
 from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump
-from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
 from airflow_provider_responses.enrich.next_step import FIRST, Step
 from airflow_provider_responses.enrich.outcome_json import JUDGE, step_of
 from airflow_provider_responses.enrich.statuses import (

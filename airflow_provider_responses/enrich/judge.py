@@ -14,9 +14,6 @@ from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
 from airflow_provider_responses.validation import check_number, check_type, show, wrong_value
 
-SCORE: Final = "_score"
-SCORE_REASON: Final = "_score_reason"
-
 _NUMBER: Final = r"(-?\d+(?:\.\d+)?)"
 _NOTE: Final = r"(?:\s*\([^()]*\))?"  # such as "1 (wrong) to 5 (right)"
 _END: Final = r"(?![\w-]|\.\d)"

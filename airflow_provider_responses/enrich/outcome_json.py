@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.columns import ESCALATED, TEXT_COLUMN, has_columns
+from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_REASON, TEXT_COLUMN, has_columns
 from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump, joined, number
-from airflow_provider_responses.enrich.judge import SCORE, SCORE_REASON
 from airflow_provider_responses.enrich.next_step import FIRST, Step, status_before
 from airflow_provider_responses.enrich.statuses import REJECTED
 from airflow_provider_responses.task.cost import total_cost
