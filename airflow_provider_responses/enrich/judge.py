@@ -110,7 +110,7 @@ class Judge:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What identifies the judge: the scores of another model, rubric or request are not compared with its own."""
+        """A digest of the model, the rubric and the request: responses are judged again if one of them changes."""
         parts = [self.model, self.instructions, self.output_type, dict(self.request)]
         return blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from airflow_provider_responses.enrich.job import Environment
+from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.part_writer import PartWriter
+from airflow_provider_responses.task.escalation import Escalation
 from airflow_provider_responses.task.request import TaskRequest
 from tests.enrich.crashes import Crash, CrossingDisk, CrossingIndex, Point
 from tests.enrich.jobs import Label, enrich, table
@@ -60,6 +63,19 @@ def killed_at(crash: Crash) -> dict[str, Any]:
     return {"open_index": lambda path: CrossingIndex(path, crash), "part_writer": Writing}
 
 
+def is_unsure(value: Any) -> bool:
+    """Return whether a text is not accepted, as about a fifth of them."""
+    return zlib.crc32(value.encode()) % 5 == 0
+
+
+def steps() -> dict[str, Any]:
+    """Return a larger model and a judge of half of the rows, as arguments of a job."""
+    return {
+        "escalate": (Escalation(model="openai/gpt-4o", when=is_unsure),),
+        "judge": Judge(model="google/gemini-2.5-flash", rubric="From 1 to 5.", sample=0.5),
+    }
+
+
 def main(
     url: str,
     folder: str,
@@ -71,6 +87,7 @@ def main(
     environment: dict[str, Any] | None = None,
     appends: bool = True,
     at: tuple[str, int, str] | None = None,
+    has_steps: bool = False,
 ) -> None:
     crash = Crash(None if at is None else Point(*at), stop=kill)
     killed = {} if at is None else killed_at(crash)
@@ -79,7 +96,8 @@ def main(
         Path(folder) if at is None else KilledDisk(Path(folder), crash),
         table(rows),
         Environment(open_output=OutputStore if appends else Whole, **(environment or {}) | killed),
-        request=TaskRequest(fields={}, output_type=Label, stream=False, cache=cache),
+        request=TaskRequest(fields={}, output_type=None if has_steps else Label, stream=False, cache=cache),
         writer=Writer(owner="task", try_number=attempt),
         limits=Limits(**{"concurrency": CONCURRENCY, **(limits or {})}),
+        **(steps() if has_steps else {}),
     )

@@ -254,6 +254,15 @@ def test_a_busy_large_model_gets_the_request_again_and_the_small_one_does_not(tm
     assert (told["counts"], told["cost"]) == ({"ok": 20}, pytest.approx(models.bill))
 
 
+def test_the_small_model_goes_on_while_the_large_one_is_busy(tmp_path):
+    models = Models({SMALL: every_fifth(NO_JSON)})
+    models.rules[LARGE] = lambda _: BUSY if models.paid[SMALL] < 60 else None  # no row would get there otherwise
+    told = models.enrich(tmp_path, 60, escalate=to_large(), limits=Limits(concurrency=4))
+    assert told["counts"] == {"ok": 60}
+    assert Counter(models.sent_to(SMALL)) == Counter(range(60))
+    assert models.paid == {SMALL: 60, LARGE: 12}
+
+
 def test_the_next_attempt_continues_at_the_larger_model_that_failed(tmp_path):
     models = Models({SMALL: every_fifth(NO_JSON), LARGE: lambda _: REJECTED})
     told = models.enrich(tmp_path, 10, escalate=to_large(), limits=Limits(max_failures=2))

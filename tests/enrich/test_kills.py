@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_responses.sandbox import Sandbox
-from tests.enrich import child
+from tests.enrich import child, jobs
 from tests.enrich.child import CONCURRENCY, ROWS
 from tests.enrich.jobs import manifest, parts, result, table, tear
 
@@ -130,6 +131,60 @@ def test_a_process_that_is_killed_at_random_moments_loses_no_row(sandbox, tmp_pa
     assert manifest(tmp_path)["responses_without_price"] == 0
     # Some were in flight, or not written.
     assert any(lost)
+
+
+def test_a_process_that_is_killed_between_the_steps_of_its_rows_pays_no_written_response_again(sandbox, tmp_path):
+    """With a larger model and a judge, without a cache."""
+    rows, kills = 300, 4
+    entries = sandbox.state.ledger.entries
+    given = {"rows": rows, "environment": OFTEN, "cache": False, "has_steps": True}
+
+    def sent(begun: int) -> set[tuple[str, str]]:
+        """Return the models and the rows of the requests since then."""
+        return {
+            (entry.body["model"], "r" + re.findall(r"hello (\d+)", entry.body["input"])[0])
+            for entry in sandbox.ledger[begun:]
+        }
+
+    def written_steps() -> set[tuple[str, str]]:
+        models = {0: jobs.MODEL, 1: "openai/gpt-4o"}
+        found = set()
+        for part in parts(tmp_path) if (tmp_path / "parts").exists() else ():
+            for text in part.read_bytes().splitlines() if part.suffix == ".jsonl" else ():
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    break
+                model = "google/gemini-2.5-flash" if "_judge" in line else models[line.get("_tier", 0)]
+                found.add((model, line["id"]))
+        return found
+
+    before: set[tuple[str, str]] = set()
+    draw = random.Random(3)  # noqa: S311
+    for number in range(1, kills + 1):
+        begun = len(entries)
+        moment = begun + draw.randint(1, rows // kills)
+        process = start(sandbox, tmp_path, number, **given)
+        try:
+            until(lambda: len(entries) >= moment, process)  # noqa: B023
+        finally:
+            end(process)
+        until(lambda: is_idle(sandbox))
+        assert not sent(begun) & before
+        before = written_steps()
+    begun = len(entries)
+    assert end(start(sandbox, tmp_path, kills + 1, **given), 50) == 0
+    assert before
+    assert not sent(begun) & before
+
+    told, found = manifest(tmp_path), result(tmp_path)
+    escalated = [row for row in found if row["_escalated"]]
+    assert (told["counts"], len(found)) == ({"ok": rows}, rows)
+    assert [tier["requests"] for tier in told["tiers"]] == [rows, len(escalated)]
+    assert told["judge"]["scored"] == sum(row["_score"] is not None for row in found)
+    assert 0 < len(escalated) < rows
+    billed = Counter((entry.body["model"], entry.body["input"]) for entry in sandbox.ledger if entry.billed)
+    assert billed.total() - len(billed) <= kills * (CONCURRENCY + 64)  # in flight, and unwritten
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.json_values import dump
-from airflow_provider_responses.enrich.request_queue import MAX_WAITING_BYTES, READ_AHEAD, RequestQueue, model_of
+from airflow_provider_responses.enrich.next_step import Step
+from airflow_provider_responses.enrich.request_queue import (
+    MAX_WAITING_BYTES,
+    MAX_WAITING_STEPS,
+    READ_AHEAD,
+    RequestQueue,
+    model_of,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(['"model": "x"', "model", '\\"model\\": ']),
@@ -123,3 +130,44 @@ def test_a_model_is_found_in_the_fields_of_a_request(fields: dict[str, Any], mod
 )
 def test_the_model_is_that_of_the_request(fields: dict[str, Any], expected: str) -> None:
     assert model_of(dump(fields)) == expected
+
+
+def step_of(row: int, size: int = 10) -> PendingRequest:
+    return PendingRequest(row, b"%d" % row, 1, "{}", Step(1), "x" * size)
+
+
+def to_larger(pending: PendingRequest) -> str:
+    return "larger" if pending.step.tier else model_of(pending.fields)
+
+
+def all_but_larger(_: float, model: str) -> bool:
+    return model != "larger"
+
+
+def test_the_next_step_of_a_request_comes_before_new_requests_and_has_its_own_model() -> None:
+    waiting = RequestQueue(Source(5), to_larger)
+    waiting.put_next_step(step_of(7))
+    first = waiting.next(0.0, anything)
+    assert first is not None
+    assert (first.pending.first_row, first.model, first.sends, first.retries) == (7, "larger", 0, 0)
+    waiting.put_next_step(step_of(8))
+    assert firsts(waiting, all_but_larger) == [0, 1, 2, 3, 4]
+    assert firsts(waiting, anything) == [8]
+    assert not waiting
+
+
+@pytest.mark.parametrize(("number", "size"), [(MAX_WAITING_STEPS, 10), (8, 1_000_000)])
+@pytest.mark.parametrize("is_resend", [True, False])
+def test_nothing_new_is_sent_while_too_many_wait_for_their_next_step(number: int, size: int, is_resend: bool) -> None:
+    waiting = RequestQueue(Source(5), to_larger)
+    for row in range(number):
+        waiting.put_next_step(step_of(100 + row, size))
+    if is_resend:
+        first = waiting.next(0.0, anything)
+        assert first is not None
+        waiting.put(first, 1.0)
+    assert firsts(waiting, all_but_larger) == []
+    assert waiting
+    one = waiting.next(0.0, anything)
+    assert one is not None
+    assert firsts(waiting, all_but_larger) == [0, 1, 2, 3, 4]
