@@ -100,7 +100,7 @@ class EarlierResponses:
 
     def _read_judged(self, row: Mapping[str, Any], step: Step) -> IndexedOutcome | None:
         """Return the outcome of the judge. The status follows from the score and the present `min_score`."""
-        if not row.keys() >= set(self._columns):
+        if usable_outcome({**row, "_status": OK}, self._columns, self._request) is None:
             return None
         fingerprint, score = bytes.fromhex(row["_fingerprint"]), row.get(SCORE)
         read: dict[str, Any] = {**row, ESCALATED: step.tier > 0}

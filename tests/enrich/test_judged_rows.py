@@ -307,6 +307,21 @@ def test_rows_with_the_same_request_share_the_score(tmp_path):
     assert [row["_cost"] for row in found] == [pytest.approx(0.005), pytest.approx(0.005), 0, 0, 0, 0]
 
 
+def test_another_form_of_the_result_is_requested_and_judged_again(tmp_path):
+    models = Models({JUDGE: scores()})
+    for result in ("text", "response", "response"):
+        request = TaskRequest(fields={}, stream=False, cache=False, result=result)
+        told = models.enrich(tmp_path, 2, judge=judge(), request=request)
+    assert models.paid == {SMALL: 4, JUDGE: 4}
+    assert told["cost"] == pytest.approx(models.bill)
+    row = jobs.result(tmp_path)[1]
+    assert (row["output"]["model"], row["_score"]) == (SMALL, 4)
+    judged = [body["input"] for body in models.bodies if body["model"] == JUDGE]
+    assert all(
+        text.endswith(f"The response to judge:\n{mood(SMALL, int('1' in text[:40]))['text']}") for text in judged
+    )
+
+
 def test_a_text_is_judged_as_it_is(tmp_path):
     models = Models({SMALL: lambda _: {"text": "Fine."}, JUDGE: scores()})
     models.enrich(tmp_path, 1, judge=judge(), request=TaskRequest(fields={}, stream=False, cache=False))
