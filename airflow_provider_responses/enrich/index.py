@@ -27,7 +27,7 @@ CREATE TABLE requests (
 CREATE TABLE unused (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL) WITHOUT ROWID;
 CREATE TABLE outcomes (
     fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL, rank INTEGER NOT NULL, next INTEGER,
-    failed INTEGER NOT NULL DEFAULT 0
+    failed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE held (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE VIEW pending AS
@@ -69,12 +69,11 @@ class PendingRequest(NamedTuple):
     earlier: str | None = None
 
     @classmethod
-    def from_index(cls, row: Sequence[Any]) -> PendingRequest:
+    def from_index(cls, row: Any) -> PendingRequest:
         """Return the request of a row with the rank of the step."""
-        first_row, fingerprint, row_count, fields, rank, earlier = row
-        if rank is None:
-            return cls(first_row, fingerprint, row_count, fields)
-        return cls(first_row, fingerprint, row_count, fields, Step.of_rank(rank), earlier)
+        if row[4] is None:
+            return cls(row[0], row[1], row[2], row[3])
+        return cls(row[0], row[1], row[2], row[3], Step.of_rank(row[4]), row[5])
 
 
 class IndexedOutcome(NamedTuple):
@@ -195,7 +194,7 @@ class Index:
         failures: list[IndexedOutcome] = []
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO outcomes (fingerprint, status, columns, rank, next) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET status = excluded.status, columns = excluded.columns, rank = excluded.rank, "
             "next = excluded.next, failed = 0 "
             "WHERE excluded.rank > rank OR (excluded.rank = rank AND "
@@ -365,10 +364,10 @@ class Index:
         return found
 
 
-def _responses(outcomes: Iterable[IndexedOutcome], failures: list[IndexedOutcome]) -> Iterator[Sequence[Any]]:
+def _responses(outcomes: Iterable[IndexedOutcome], failures: list[IndexedOutcome]) -> Iterator[IndexedOutcome]:
     """Yield the outcomes with a response, and of first steps; collect those of later steps that failed."""
     for outcome in outcomes:
         if outcome[5]:
             failures.append(outcome)
         else:
-            yield outcome[:5]
+            yield outcome

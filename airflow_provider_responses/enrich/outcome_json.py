@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_REASON, TEXT_COLUMN, has_columns
 from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump, joined, number
-from airflow_provider_responses.enrich.next_step import FIRST, Step, status_before
+from airflow_provider_responses.enrich.next_step import Step, status_before
 from airflow_provider_responses.enrich.statuses import REJECTED
 from airflow_provider_responses.task.cost import total_cost
 from airflow_provider_responses.task.texts import storable
@@ -61,7 +61,9 @@ class OutcomeForms:
                 "_model": response.model if response else None,
             }
         )
-        cost, tokens, sends = _sums(outcome)
+        cost, tokens, sends = outcome.cost, outcome.tokens, outcome.sends
+        if outcome.request.earlier is not None:
+            cost, tokens, sends = _sums(outcome)
         # Small costs have exponents, which would make `dump` slow for all of the object.
         tail = f'"_cost":{number(cost)},"_tokens":{number(tokens)},"_sends":{sends}'
         if self._escalates:
@@ -82,14 +84,17 @@ class OutcomeForms:
         :param columns: of the outcome.
         """
         position, key, source_columns = row
-        own = {"_row": position, "_key": key, **self._own_keys(outcome)}
+        own: dict[str, Any] = {"_row": position, "_key": key}
+        self._add_own_keys(own, outcome)
         if self._prompt is not None:
             own["_prompt"] = self._prompt
         return joined(dump(own), joined(source_columns, columns))
 
     def line_without_row(self, outcome: RowOutcome, columns: str) -> str:
         """Return the line of an outcome whose row is not in the source any more."""
-        return joined(dump(self._own_keys(outcome)), columns)
+        own: dict[str, Any] = {}
+        self._add_own_keys(own, outcome)
+        return joined(dump(own), columns)
 
     def line_of_first_row(self, index: Index, outcome: RowOutcome, columns: str) -> str:
         """Return the line of an outcome in a part, with the first row that has the request."""
@@ -98,10 +103,10 @@ class OutcomeForms:
     def indexed(self, outcome: RowOutcome, columns: str) -> IndexedOutcome:
         """Return the entry of an outcome in the index."""
         request, following = outcome.request, outcome.next
-        if following is None and request.step == FIRST:
+        if following is None and request.earlier is None:
             return IndexedOutcome(request.fingerprint, outcome.status, columns)
         rank = request.step.rank
-        has_failed = outcome.has_failed and request.step != FIRST
+        has_failed = outcome.has_failed and request.earlier is not None
         if following is None:
             return IndexedOutcome(request.fingerprint, outcome.status, columns, rank, None, has_failed)
         status = status_before(following, outcome.status, self._judge)
@@ -111,17 +116,18 @@ class OutcomeForms:
         """Return the request of an outcome with its next step."""
         return outcome.request._replace(step=following, earlier=self.columns(outcome))
 
-    def _own_keys(self, outcome: RowOutcome) -> dict[str, Any]:
+    def _add_own_keys(self, own: dict[str, Any], outcome: RowOutcome) -> None:
         request = outcome.request
-        own: dict[str, Any] = {"_fingerprint": request.fingerprint.hex(), "_generations": outcome.generations}
+        own["_fingerprint"], own["_generations"] = request.fingerprint.hex(), outcome.generations
         # Otherwise `_cost` is all that was paid for the step.
-        if outcome.unknown_costs or outcome.cost is None or request.step != FIRST:
+        if outcome.unknown_costs or outcome.cost is None or request.earlier is not None:
             own["_paid"] = [outcome.known_cost, max(outcome.unknown_costs, int(outcome.cost is None))]
+        if request.earlier is None:
+            return
         if request.step.tier:
             own[TIER] = request.step.tier
         if request.step.is_judge and self._judge is not None:
             own[JUDGE] = self._judge.fingerprint
-        return own
 
 
 def with_status(columns: str, status: str) -> str:
@@ -154,9 +160,7 @@ def _judged_columns(outcome: RowOutcome) -> str:
 
 def _sums(outcome: RowOutcome) -> tuple[float | None, int | None, int]:
     """Return cost, tokens and sends of an outcome and of the steps before it."""
-    if outcome.request.earlier is None:
-        return outcome.cost, outcome.tokens, outcome.sends
-    earlier = json.loads(outcome.request.earlier)
+    earlier = json.loads(outcome.request.earlier or "{}")
     tokens = [it for it in (earlier.get("_tokens"), outcome.tokens) if it is not None]
     cost = total_cost((earlier.get("_cost"), outcome.cost))
     return cost, sum(tokens) if tokens else None, (earlier.get("_sends") or 0) + outcome.sends

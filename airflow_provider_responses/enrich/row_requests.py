@@ -191,7 +191,7 @@ class RowRequests:
 
     def call_step(self, client: AsyncResponsesClient, request: PendingRequest) -> tuple[Call, RequestOptions]:
         """Return the call and the options of the request of a step."""
-        if request.step == FIRST:
+        if request.earlier is None:
             return self.call(client, request.fields)
         prepared, options = self.prepare_step(request)
         return client.prepare(prepared, options), options

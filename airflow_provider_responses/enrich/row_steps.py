@@ -37,11 +37,7 @@ class RowSteps:
         self._request, self._columns = job.request, response_columns(job.request)
         self._has_fields = has_columns(job.request)
         self._reads_values = any(it.has_check for it in job.escalate)
-
-    @property
-    def is_single(self) -> bool:
-        """Whether each request has one step."""
-        return not self.escalations and self.judge is None
+        self.is_single = not job.escalate and job.judge is None  # whether each request has one step
 
     def model_of(self, request: PendingRequest) -> str:
         """Return the model of the next step of a request, empty for the model of the connection."""

@@ -57,6 +57,8 @@ class StepRequests:
 
     def task_request(self, step: Step) -> TaskRequest:
         """Return how the response of a step is read, and how often its request is sent again."""
+        if self._steps.is_single:
+            return self._requests.task_request
         if (found := self._task_requests.get(step)) is None:
             found = self._task_requests[step] = self._make_task_request(step)
         return found
