@@ -24,6 +24,7 @@ Models: any ``vendor/name`` responds, for the price in ``state/prices.py`` or th
 ``sandbox/failed-<error_type>``       a 200 that failed, for example ``sandbox/failed-rate_limit_exceeded``
 ``sandbox/incomplete``                a cut-off response; ``sandbox/incomplete-content_filter`` likewise
 ``sandbox/refusal``                   a refusal
+``sandbox/invalid``                   a text that is no JSON, whatever format the request asks for
 ``sandbox/calls-<number>``            function calls, until the input holds that number of results
 ``sandbox/drop``, ``sandbox/hang``    no response: the connection is closed, or stays open in silence
 ``sandbox/truncate``, ``sandbox/cut``  half a response: ends cleanly, or by closing the connection

@@ -271,6 +271,15 @@ def test_text_sets_the_output(http, sandbox):
     assert output_text(http.post("/responses", json=HELLO).json()) == "Forty-two"
 
 
+def test_a_model_may_ignore_the_format_that_a_request_asks_for(http, sandbox):
+    text = {"format": {"type": "json_schema", "name": "mood", "schema": {"type": "object"}}}
+    valid, invalid = (
+        output_text(http.post("/responses", json=HELLO | {"model": model, "text": text}).json())
+        for model in ("openai/gpt-4o-mini", "sandbox/invalid")
+    )
+    assert (valid, invalid) == ("{}", "I am not sure.")
+
+
 CHARGE = {"type": "function", "name": "charge", "parameters": {"type": "object", "properties": {}}, "strict": None}
 
 

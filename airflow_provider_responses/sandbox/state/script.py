@@ -99,6 +99,7 @@ PLAIN_MODELS: Final[dict[str, dict[str, Any]]] = {
     "incomplete": {"incomplete": "max_output_tokens"},
     "incomplete-content_filter": {"incomplete": "content_filter"},
     "refusal": {"refusal": "I cannot help with that."},
+    "invalid": {"text": "I am not sure."},
     "drop": {"drop": True},
     "hang": {"hang": True},
     "truncate": {"truncate": True},
