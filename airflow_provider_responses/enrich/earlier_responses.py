@@ -118,6 +118,8 @@ class EarlierResponses:
         following = self._steps.next_of(fingerprint, step, status, read, score)
         self.counts.add_score(score, is_accepted=status == OK)
         self.counts.add_next(step, following)
+        if following is not None:  # the larger model's response may be the same, and so the request to the judge
+            self.counted_generations.update(row.get("_generations") or ())
         return self._outcome(fingerprint, step, status, read, following, has_failed=False)
 
     def _outcome(

@@ -75,9 +75,14 @@ class RequestQueue:
         heapq.heappush(self._later, (at, self._number, request))
         self._count_step(request, 1)
 
-    def put_next_step(self, pending: PendingRequest) -> None:
-        """Add the next step of a request, which may be sent now."""
-        request = QueuedRequest(pending, self._get_model(pending))
+    def put_next_step(self, pending: PendingRequest, generations: tuple[str, ...] = ()) -> None:
+        """
+        Add the next step of a request, which may be sent now.
+
+        :param generations: ids of the responses that are counted. A judge may get the same request again, if the
+            larger model's response is that of the small one; then its cached response costs nothing.
+        """
+        request = QueuedRequest(pending, self._get_model(pending), cost=RequestCost(generations=generations))
         self._due.setdefault(request.model, deque()).append(request)
         self._count_step(request, 1)
 

@@ -382,7 +382,7 @@ class Sender:
         )
         following = self._on_outcome(outcome)
         if following is not None:
-            self._queue.put_next_step(following)
+            self._queue.put_next_step(following, request.cost.generations)
         if outcome.fatal is not None:
             self.stop(outcome.fatal)
 
