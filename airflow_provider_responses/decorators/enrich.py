@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
     from airflow_provider_responses.batch.waiting import WaitOutcome
+    from airflow_provider_responses.enrich.judge import Judge
     from airflow_provider_responses.enrich.limits import Limits
     from airflow_provider_responses.operators.sql import SqlTable
+    from airflow_provider_responses.task.escalation import Escalation
 
 __all__ = ["responses_enrich_task"]
 
@@ -91,6 +93,8 @@ def responses_enrich_task(
     limits: Limits | Mapping[str, Any] | None = None,
     shard: Sequence[int] | str = (0, 1),
     load_to: SqlTable | None = None,
+    escalate: Sequence[Escalation] | None = None,
+    judge: Judge | None = None,
     allow_empty: bool = True,
     mode: Literal["live", "batch", "auto"] = "live",
     deferrable: bool = True,

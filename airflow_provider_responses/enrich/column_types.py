@@ -8,9 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from airflow_provider_responses.enrich.columns import TEXT_COLUMN, has_columns, reader_of, response_columns
+from airflow_provider_responses.enrich.columns import (
+    ESCALATED,
+    SCORE,
+    SCORE_REASON,
+    TEXT_COLUMN,
+    has_columns,
+    reader_of,
+    response_columns,
+)
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.enrich.judge import Judge
     from airflow_provider_responses.models.output_reader import OutputReader
     from airflow_provider_responses.task.request import TaskRequest
 
@@ -74,6 +83,23 @@ def describe_columns(request: TaskRequest, *, nullable: bool) -> list[OutputColu
     if reader.is_wrapped:
         return _columns_of(reader, {WRAPPER: TEXT_COLUMN}, also)
     return [OutputColumn(TEXT_COLUMN, "text", ("text", *also))]
+
+
+def describe_later_columns(*, escalates: bool, judge: Judge | None, nullable: bool) -> list[OutputColumn]:
+    """
+    Return the columns that a result has with ``escalate`` and with ``judge``.
+
+    :param escalates: whether ``escalate`` is set.
+    :param nullable: whether a row may have no score although all rows are judged.
+    """
+    found = [OutputColumn(ESCALATED, "boolean", (True,))] if escalates else []
+    if judge is None:
+        return found
+    low, high = judge.bounds
+    is_whole = isinstance(low, int) and isinstance(high, int)
+    also: tuple[Any, ...] = (None,) if nullable or judge.sample < 1 or judge.min_score is None else ()
+    scores = (low, high, *(() if is_whole else ((low + high) / 2,)), *also)
+    return [*found, OutputColumn(SCORE, "number", scores), OutputColumn(SCORE_REASON, "text", ("text", *also))]
 
 
 def _columns_of(reader: OutputReader, columns: Mapping[str, str], also: tuple[Any, ...]) -> list[OutputColumn]:

@@ -10,9 +10,12 @@ import re
 import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from hashlib import blake2b
 from typing import Any, Final
 
+from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.task.escalation import check_escalations
 from airflow_provider_responses.task.texts import unwrap_enum
 from airflow_provider_responses.task.type_encoding import type_text
 
@@ -28,13 +31,16 @@ def describe(
     instructions: Any = None,
     request: Any = None,
     output_type: Any = None,
+    escalate: Any = None,
+    judge: Any = None,
 ) -> dict[str, Any]:
     """
     Return the record of a prompt; the same arguments give the same record in every process.
 
-    Keys: ``fingerprint`` (16 hex digits, of all the others), ``input`` (the template, or the function's source),
-    ``instructions``, ``model``, ``output_schema`` (JSON schema), ``output_type`` (its name) and ``request``. They are
-    in alphabetical order, so that the fingerprint remains where Airflow cuts a long field.
+    Keys: ``fingerprint`` (16 hex digits), ``input`` (the template, or the function's source), ``instructions``,
+    ``model``, ``output_schema`` (JSON schema), ``output_type`` (its name) and ``request``, which the fingerprint is
+    of; and ``judge`` and ``larger_models`` (of ``escalate``), which change no request to the task's own model. They
+    are in alphabetical order, so that the fingerprint remains where Airflow cuts a long field.
 
     :param input: the template of the rows, or the function that is called for each of them.
     """
@@ -47,7 +53,37 @@ def describe(
         "request": _plain(request) or None,
     }
     prompt = {name: value for name, value in prompt.items() if value is not None}
-    return {"fingerprint": _digest(json.dumps(prompt, sort_keys=True)), **prompt}
+    later = {"judge": _judge_of(judge), "larger_models": _larger_models_of(escalate)}
+    found = prompt | {name: value for name, value in later.items() if value}
+    return {"fingerprint": _digest(json.dumps(prompt, sort_keys=True)), **dict(sorted(found.items()))}
+
+
+def _judge_of(judge: Any) -> Any:
+    """Return the arguments of a judge; None without one, and for what the operator refuses with a reason."""
+    if judge is None:
+        return None
+    from airflow_provider_responses.enrich.judge import Judge
+
+    if not isinstance(judge, Judge):
+        return None
+    given = {it.name: _plain(getattr(judge, it.name)) for it in fields(judge)}
+    return {name: value for name, value in given.items() if value is not None and value != {}}
+
+
+def _larger_models_of(escalate: Any) -> list[Any] | None:
+    """Return the arguments of each escalation; None without one, and for what the operator refuses with a reason."""
+    try:
+        escalations = check_escalations(escalate)
+    except RequestValidationError:
+        return None
+    return [
+        {
+            "model": _plain(it.model),
+            "when": [_source_of(condition) if callable(condition) else condition for condition in it.conditions],
+            **({"request": _plain(it.request)} if it.request else {}),
+        }
+        for it in escalations
+    ]
 
 
 def _name_of(output_type: Any) -> str:
@@ -57,7 +93,6 @@ def _name_of(output_type: Any) -> str:
 
 
 def _schema_of(output_type: Any) -> Any:
-    from airflow_provider_responses.exceptions import RequestValidationError
     from airflow_provider_responses.models.output import json_schema_format
 
     try:

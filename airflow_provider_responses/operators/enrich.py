@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow_provider_responses.batch.context import Unfinished
 from airflow_provider_responses.batch.options import BATCH_THRESHOLD
-from airflow_provider_responses.client.config import RequestOptions
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.result_formats import FORMATS
@@ -31,26 +29,18 @@ from airflow_provider_responses.operators.batches import (
 )
 from airflow_provider_responses.operators.databases.loader import TableLoader, read_result
 from airflow_provider_responses.operators.enrichment_usage import usage_pushed
-from airflow_provider_responses.operators.files import check_row_files, with_row_files
+from airflow_provider_responses.operators.files import check_row_files
+from airflow_provider_responses.operators.judge_argument import check_judge
 from airflow_provider_responses.operators.log_groups import log_group
 from airflow_provider_responses.operators.outlets import add_to_outlets
 from airflow_provider_responses.operators.output_path_warnings import log_output_path_warnings
-from airflow_provider_responses.operators.paths import check_path, open_path
+from airflow_provider_responses.operators.paths import check_path
 from airflow_provider_responses.operators.progress_report import ProgressReport
-from airflow_provider_responses.operators.prompt_argument import check_input, function_builder, template_from_data
-from airflow_provider_responses.operators.source_argument import (
-    check_output_path,
-    check_source,
-    read_shard,
-    read_source,
-)
-from airflow_provider_responses.operators.source_columns import check_template_columns, choose_loaded_columns
+from airflow_provider_responses.operators.prompt_argument import check_input
+from airflow_provider_responses.operators.source_argument import check_source, read_shard
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
-from airflow_provider_responses.operators.templates import RowTemplate
 from airflow_provider_responses.task.arguments import is_lazy, read_boolean
-from airflow_provider_responses.task.attempt import call_timeout
-from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
-from airflow_provider_responses.task.request import merge_fields
+from airflow_provider_responses.task.escalation import check_escalations
 from airflow_provider_responses.task.texts import parse_number
 from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
 
@@ -61,7 +51,9 @@ if TYPE_CHECKING:
     from airflow_provider_responses.batch.waiting import WaitOutcome
     from airflow_provider_responses.enrich.engine import Enrichment
     from airflow_provider_responses.enrich.job import Environment
+    from airflow_provider_responses.enrich.judge import Judge
     from airflow_provider_responses.observability.spans import EnrichmentSpan
+    from airflow_provider_responses.task.escalation import Escalation
 
 __all__ = ["ResponsesEnrichOperator"]
 
@@ -91,6 +83,9 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
     :param limits: ``Limits``, or a dict of them.
     :param shard: the number of this task's share of the rows and the number of shares, such as ``(0, 4)``.
     :param load_to: a ``SqlTable`` that rows with a response are loaded into.
+    :param escalate: larger models, each an ``Escalation``, for rows whose response does not pass its checks.
+    :param judge: a ``Judge``: a model that scores the responses of rows, into the columns ``_score`` and
+        ``_score_reason``.
     :param allow_empty: whether a source without rows is a success.
     :param mode: ``live`` sends each request by itself; ``batch`` submits batches, which cost about half and take up to
         24 hours; ``auto`` decides by ``batch_threshold`` and ``finish_within``.
@@ -162,6 +157,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         limits: Limits | Mapping[str, Any] | None = None,
         shard: Sequence[int] = (0, 1),
         load_to: SqlTable | None = None,
+        escalate: Sequence[Escalation] | None = None,
+        judge: Judge | None = None,
         allow_empty: bool = True,
         mode: Literal["live", "batch", "auto"] = "live",
         deferrable: bool = True,
@@ -189,6 +186,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         self.limits = limits
         self.shard = shard
         self.load_to = copy.copy(load_to) if isinstance(load_to, SqlTable) else load_to
+        self.escalate = escalate
+        self.judge = judge
         self.allow_empty = allow_empty
         self.mode = mode
         self.deferrable = deferrable
@@ -216,6 +215,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         check_choice("output_format", arguments.get("output_format", FORMATS[0]), FORMATS)
         check_choice("on_changed_request", arguments.get("on_changed_request", "send"), ON_CHANGED)
         check_list_of_names("columns", arguments.get("columns"), optional=True, lazy=is_lazy)
+        check_judge(arguments.get("judge"), check_escalations(arguments.get("escalate")))
         if not is_lazy(arguments.get("limits")):
             Limits.parse(arguments.get("limits"))
         batch_options({name: value for name, value in arguments.items() if not is_lazy(value)})
@@ -237,11 +237,14 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             instructions=self.instructions,
             request=self.request,
             output_type=self.output_type,
+            escalate=self.escalate,
+            judge=self.judge,
         )
 
     @classmethod
     def computed_template_fields(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        parts = {name: arguments.get(name) for name in ("model", "instructions", "request", "output_type")}
+        names = ("model", "instructions", "request", "output_type", "escalate", "judge")
+        parts = {name: arguments.get(name) for name in names}
         return {"prompt_template": describe(arguments.get("python_callable", arguments.get("input")), **parts)}
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -280,9 +283,11 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _run_before_paying(self, context: Context) -> dict[str, Any]:
         """Return the estimate of the table, without or with a preview; there is no result and no manifest."""
+        from airflow_provider_responses.operators.enrichment_job import make_job
+
         try:
             self._prepare_arguments()
-            job = self._job(context, time.monotonic(), None)
+            job = make_job(self, context, time.monotonic(), None)
             environment = self.environment(lambda _: None)
             if read_boolean(self.estimate_only) is True:
                 return before_paying.estimate(job, environment, self.mode)
@@ -318,6 +323,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _run_step(self, context: Context, waited: WaitOutcome | None) -> dict[str, Any] | Unfinished:
         from airflow_provider_responses.batch.enrichment import BatchEnrichment
+        from airflow_provider_responses.operators.enrichment_job import make_job
 
         began = time.monotonic()
         try:
@@ -325,7 +331,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
             loader = None if self.load_to is None else TableLoader(self.load_to, self.key)
             progress = ProgressReport.of(self, self._usage.with_store(context), self._shard(), self._span)
             enrichment = BatchEnrichment(
-                self._job(context, began, loader),
+                make_job(self, context, began, loader),
                 batch_options(vars(self)),
                 self.environment(self._usage.reported_before(progress)),
                 totals=None if waited is None else waited.attempt,
@@ -340,7 +346,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         failure = None
         try:
             if loader is not None:
-                loader.check_table(enrichment.columns)
+                loader.check_table(enrichment.columns, enrichment.job.meta_columns)
             manifest = enrichment.step()
             if loader is not None and not isinstance(manifest, Unfinished):
                 count = loader.load(read_result(manifest["output"], self.on_invalid_output))
@@ -404,6 +410,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if self.load_to is not None:
             check_type("load_to", self.load_to, SqlTable, expected="SqlTable(conn_id, table)", type_only=True)
             self.load_to.check(self.key)
+        check_judge(self.judge, check_escalations(self.escalate))
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):
@@ -414,86 +421,6 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
 
     def _shard(self) -> tuple[int, int]:
         return read_shard(self.shard)
-
-    def _job(self, context: Context, began: float, loader: TableLoader | None) -> Any:
-        from airflow_provider_responses.enrich.job import Job
-        from airflow_provider_responses.enrich.output_store import Writer, owner_name
-        from airflow_provider_responses.hooks.responses import ResponsesHook
-
-        ti: Any = context["ti"]
-        folder = open_path(self.output_path)
-        check_output_path(self.source, folder)
-        number, of = self._shard()
-        if of > 1:
-            folder /= f"shard-{number:04d}-of-{of:04d}"
-        seconds = None
-        if self.execution_timeout is not None:
-            seconds = call_timeout(self.execution_timeout.total_seconds() - (time.monotonic() - began))
-        (build, required, read), files = with_row_files(self, self._request_builder(context), context)
-        needed = None if self.columns is None or read is None else {*self.columns, *read, *filter(None, [self.key])}
-        config = ResponsesHook(self.conn_id).config
-        is_connections = self.model is None and {"model", "models"}.isdisjoint(self.request or {})
-        return Job(
-            read_chunks=lambda: choose_loaded_columns(
-                check_template_columns(read_source(self.source, needed), required),
-                loader,
-                columns=self.columns,
-                key=self.key,
-            ),
-            trial=None if loader is None else self._trial(loader),
-            check_price=before_paying.key_limit_check(self.mode),
-            row_fields=build,
-            request=self._arguments().to_task_request(idempotency_key=None, stream=False),
-            config=config,
-            output_path=folder,
-            writer=Writer(
-                owner=owner_name(ti),
-                try_number=ti.try_number,
-                idempotency_key=idempotency_key_of(ti, clearing_id=clearing_id(ti, self.retries)),
-            ),
-            limits=Limits.parse(self.limits),
-            key=self.key,
-            columns=self.columns,
-            shard=(number, of),
-            options=RequestOptions.parse(self.options),
-            prompt=self._describe_prompt(config.default_model if is_connections else self.model),
-            on_changed_request=self.on_changed_request,
-            resume=read_boolean(self.resume),
-            output_format=self.output_format,
-            allow_empty=self.allow_empty,
-            timeout=seconds,
-            files=files,
-        )
-
-    def _trial(self, loader: TableLoader) -> Callable[[Iterator[tuple[int, Row]]], None] | None:
-        """Return a function that loads rows with sample responses and rolls back, None without a trial."""
-        from airflow_provider_responses.operators.databases.trial_load import trial_of
-
-        request = self._arguments().to_task_request(idempotency_key=None, stream=False)
-        return trial_of(loader, request, nullable=self.on_invalid_output == "return")
-
-    def _request_builder(
-        self, context: Context
-    ) -> tuple[Callable[[Row], Mapping[str, Any]], frozenset[str], frozenset[str] | None]:
-        """
-        Return the function that builds the request of a row, and the columns that it reads.
-
-        The first set has the columns that a row must have, the second all columns that may be read, None if unknown.
-        """
-        shared = self._arguments().fields()
-        self.read_prompt_file("input")  # of a mapped task, which is made when it runs
-        if self.input is None:
-            return (lambda _: shared), frozenset(), frozenset()
-        if callable(self.input):
-            call = partial(self._call_function, self.input, context=context)
-            return function_builder(call, shared), frozenset(), None
-        if self._is_data(self.input):
-            raise template_from_data()
-        dag = self.get_dag()
-        env = dag.get_template_env(force_sandboxed=True) if dag is not None else self.get_template_env()
-        template = RowTemplate(self.input, env, context, needs_row=self.files is None)
-        build = lambda row: merge_fields({"input": template.render(row)}, shared)  # noqa: E731
-        return build, template.required_columns, template.columns_read
 
     def _call_function(self, function: Callable[..., Any], row: Row, context: Context) -> Any:  # noqa: ARG002  for the decorator
         return function(row)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 
 FACET: Final = "responses"  # the name of the run facet
-COUNTED: Final = ("rows", "counts", "requests_sent", "requests_reused", "cache_hits", "tokens", "cost")
+COUNTED: Final = (
+    *("rows", "counts", "requests_sent", "requests_reused", "cache_hits", "tokens", "cost"),
+    *("tiers", "judge"),  # with `escalate` and `judge`
+)
 
 
 def enrichment_lineage(task: ResponsesEnrichOperator, manifest: Mapping[str, Any] | None) -> OperatorLineage:

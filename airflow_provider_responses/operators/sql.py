@@ -93,6 +93,8 @@ class SqlTable:
         output_type: Any = None,
         key: str | None = None,
         database: str | None = None,
+        escalate: Any = None,
+        judge: Any = None,
     ) -> str:
         """
         Return a CREATE TABLE statement that fits a source and the responses to its rows.
@@ -102,8 +104,12 @@ class SqlTable:
         :param output_type: the operator's.
         :param key: the column that becomes the primary key.
         :param database: ``postgres``, ``mysql``, ``sqlite`` or ``duckdb``; by default the connection's.
+        :param escalate: the operator's, which adds the column ``_escalated``.
+        :param judge: the operator's, which adds ``_score`` and ``_score_reason``.
         :raises ConfigurationError: if the database or the source is unknown.
         """
         from airflow_provider_responses.operators.databases.create_table import create_table_sql
 
-        return create_table_sql(self, source, output_type=output_type, key=key, database=database)
+        return create_table_sql(
+            self, source, output_type=output_type, key=key, database=database, escalate=escalate, judge=judge
+        )

@@ -11,8 +11,10 @@ import sys
 import pytest
 from pydantic import BaseModel
 
+from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.models.output import json_schema_format
+from airflow_provider_responses.task.escalation import Escalation
 
 TEMPLATE = "Mood of: {{ row.text }}"
 
@@ -142,3 +144,27 @@ def test_the_digest_of_a_path_in_the_name_of_a_dag_files_module_does_not_count()
     names = {"__name__": f"unusual_prefix_{'0a' * 20}_reviews", "BaseModel": BaseModel}
     exec("class Label(BaseModel):\n    mood: str", names)
     assert describe(TEMPLATE, output_type=names["Label"])["output_type"] == "reviews.Label"
+
+
+def test_larger_models_and_a_judge_are_recorded_without_a_change_of_the_fingerprint():
+    record = describe(
+        TEMPLATE,
+        model="vendor/m",
+        escalate=Escalation(model="vendor/large", when="invalid"),
+        judge=Judge(model="vendor/judge", rubric={1: "wrong", 2: "right"}, request={"temperature": 0}),
+    )
+    assert list(record) == ["fingerprint", "input", "judge", "larger_models", "model"]
+    assert record["fingerprint"] == describe(TEMPLATE, model="vendor/m")["fingerprint"]
+    assert record["larger_models"] == [{"model": "vendor/large", "when": ["invalid"]}]
+    assert record["judge"] == {
+        "model": "vendor/judge",
+        "rubric": {"1": "wrong", "2": "right"},
+        "sample": 1.0,
+        "request": {"temperature": 0},
+    }
+    json.dumps(record)
+
+
+@pytest.mark.parametrize("wrong", [{"escalate": "vendor/large"}, {"judge": "vendor/judge"}])
+def test_what_the_operator_refuses_is_left_out_of_the_record(wrong):
+    assert describe(TEMPLATE, **wrong) == describe(TEMPLATE)

@@ -13,8 +13,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel
 
+from airflow_provider_responses.enrich import Judge
 from airflow_provider_responses.exceptions import OutputError, SourceError
 from airflow_provider_responses.operators.databases.query import read_query
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from tests.airflow_fakes import context
 from tests.operators.enrichments import enrich, inputs, result
@@ -203,6 +205,10 @@ class Label(BaseModel):
     mood: str
 
 
+class Mood(BaseModel):
+    mood: Literal["good", "bad", "other"]
+
+
 class TestLoading:
     def enrich(self, folder, table=None, **given):
         rows = [{"id": f"r{n}", "text": f"review {n}", "stars": n} for n in range(5)]
@@ -371,6 +377,21 @@ class TestLoading:
         with pytest.raises(OutputError, match="the rows could not be loaded into table"):
             self.enrich(tmp_path, SqlTable("warehouse", "few", trial=False), source=rows)
         assert warehouse.run("SELECT * FROM few") == []
+
+    def test_the_columns_of_larger_models_and_of_a_judge_are_loaded(self, warehouse, tmp_path, responses_sandbox):
+        rows = [{"id": n, "text": f"It is {'strange' if n % 5 == 0 else 'good'}, number {n}."} for n in range(20)]
+        given = {
+            "escalate": [Escalation(model="openai/gpt-4o", when=lambda value: value["mood"] == "other")],
+            "judge": Judge(model="anthropic/claude-sonnet-4.5", rubric="From 0.0 to 1.0.", sample=0.5),
+        }
+        table = SqlTable("warehouse", "judged")
+        warehouse.run(table.create_table_sql(rows, output_type=Mood, key="id", **given).removesuffix(";"))
+        self.enrich(tmp_path, table, source=rows, output_type=Mood, **given)
+        loaded = warehouse.run("SELECT id, _escalated, _score, _score_reason FROM judged ORDER BY id")
+        expected = [(it["id"], it["_escalated"], it["_score"], it["_score_reason"]) for it in result(tmp_path)]
+        assert [tuple(row) for row in loaded] == expected
+        assert [row[0] for row in expected if row[1]] == [0, 5, 10, 15]
+        assert 0 < sum(row[2] is None for row in expected) < 20
 
     @only("postgres", "mariadb", "duckdb")
     def test_the_table_of_create_table_sql_can_hold_the_result(self, warehouse, tmp_path, responses_sandbox):

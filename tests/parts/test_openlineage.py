@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from openlineage.client.serde import Serde
 
+from airflow_provider_responses.enrich import Judge
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
+from tests.airflow_fakes import context
 from tests.conftest import ROOT
 from tests.parts import databases, postgresql
 
@@ -110,6 +113,22 @@ def test_the_event_of_a_failed_enrichment_has_the_cost_that_it_had(tmp_path, res
     facet = failed["run"]["facets"]["responses"]
     assert facet["counts"] == {"ok": 2, "failed": 1}
     assert facet["cost"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.billed))
+
+
+def test_the_event_has_the_figures_of_larger_models_and_of_the_judge(tmp_path, responses_sandbox):
+    task = ResponsesEnrichOperator(
+        task_id="label",
+        source=[{"text": f"review {n}"} for n in range(4)],
+        input="Sum up: {{ row.text }}",
+        model="openai/gpt-4o-mini",
+        output_path=str(tmp_path / "out"),
+        escalate=[Escalation(model="openai/gpt-4o", when=lambda value: value.endswith("1."))],
+        judge=Judge(model="anthropic/claude-sonnet-4.5", rubric="From 1 to 5."),
+    )
+    manifest = task.execute(context())
+    facet = Serde.to_dict(task.get_openlineage_facets_on_complete(None).run_facets["responses"])
+    assert [tier["requests"] for tier in facet["tiers"]] == [4, 1]
+    assert (facet["tiers"], facet["judge"]) == (manifest["tiers"], manifest["judge"])
 
 
 def lineage(monkeypatch: pytest.MonkeyPatch, uri: str, **arguments: Any) -> dict[str, Any]:

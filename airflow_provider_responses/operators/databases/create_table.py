@@ -8,14 +8,21 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_responses.enrich.column_types import META_COLUMN_TYPES, describe_columns, kind_of
+from airflow_provider_responses.enrich.column_types import (
+    META_COLUMN_TYPES,
+    describe_columns,
+    describe_later_columns,
+    kind_of,
+)
 from airflow_provider_responses.enrich.json_values import to_json
 from airflow_provider_responses.enrich.sources import CHUNK, Row
 from airflow_provider_responses.exceptions import ConfigurationError
 from airflow_provider_responses.operators.databases.database import KnownDatabase
 from airflow_provider_responses.operators.databases.lookup import KNOWN, find_database, get_db_hook
+from airflow_provider_responses.operators.judge_argument import check_judge
 from airflow_provider_responses.operators.source_argument import check_source, read_source
 from airflow_provider_responses.operators.sql import SqlTable
+from airflow_provider_responses.task.escalation import check_escalations
 from airflow_provider_responses.task.request import TaskRequest
 from airflow_provider_responses.validation import check_choice
 
@@ -23,7 +30,16 @@ if TYPE_CHECKING:
     pass
 
 
-def create_table_sql(table: SqlTable, source: Any, *, output_type: Any, key: str | None, database: str | None) -> str:
+def create_table_sql(
+    table: SqlTable,
+    source: Any,
+    *,
+    output_type: Any,
+    key: str | None,
+    database: str | None,
+    escalate: Any,
+    judge: Any,
+) -> str:
     """Return the statement; see ``SqlTable.create_table_sql``."""
     known = _database_class(table, database)
     check_source(source, rendered=True)
@@ -32,6 +48,9 @@ def create_table_sql(table: SqlTable, source: Any, *, output_type: Any, key: str
     columns = source_columns(next(read_source(source), []))
     columns |= {column.name: column.kind for column in responses}
     columns |= {name: kind for name, (kind, _) in META_COLUMN_TYPES.items()}
+    escalations = check_escalations(escalate)
+    later = describe_later_columns(escalates=bool(escalations), judge=check_judge(judge, escalations), nullable=False)
+    columns |= {column.name: column.kind for column in later}
     if key is not None and key not in columns:
         raise ConfigurationError(f"create_table_sql: key={key!r} is not a column; the columns are {', '.join(columns)}")
     if table.columns is not None:

@@ -40,17 +40,19 @@ class TableLoader:
         self.key = key
         self._hook = get_db_hook(table.conn_id, "load_to")
         self._fields: tuple[str, ...] = ()
+        self._meta_columns: tuple[str, ...] = META_COLUMNS
         self.names = []
 
-    def check_table(self, fields: Sequence[str]) -> None:
+    def check_table(self, fields: Sequence[str], meta_columns: Sequence[str] = META_COLUMNS) -> None:
         """
         Check that the table can hold the responses.
 
         :param fields: the columns that hold them.
+        :param meta_columns: the columns of the result about them, which the table need not have.
         :raises ConfigurationError: naming the missing column or key.
         :raises OutputError: if the table cannot be read.
         """
-        self._fields = tuple(fields)
+        self._fields, self._meta_columns = tuple(fields), tuple(meta_columns)
         self._read_columns()
         required = [self.key] if self.key and self.table.mode == "upsert" else []
         for name in [*required, *(self.table.columns or fields)]:
@@ -84,7 +86,7 @@ class TableLoader:
         :param source: the source's columns that go into the result.
         :raises ConfigurationError: for a column that the result does not have, or that the table cannot hold.
         """
-        available = list(dict.fromkeys(("_row", *source, *self._fields, *META_COLUMNS)))
+        available = list(dict.fromkeys(("_row", *source, *self._fields, *self._meta_columns)))
         names = list(self.table.columns or (name for name in available if name.casefold() in self._columns))
         if self.table.mode == "upsert" and self.key not in names:
             names.insert(0, str(self.key))  # else no row would be found again, and each load would add all

@@ -30,14 +30,18 @@ class TrialLoad:
 
     :param loader: of the table; its database has to be a ``KnownDatabase``.
     :param responses: the columns of the responses, with samples.
+    :param later: those that ``escalate`` and ``judge`` add.
     """
 
-    def __init__(self, loader: TableLoader, responses: Sequence[OutputColumn]) -> None:
+    def __init__(
+        self, loader: TableLoader, responses: Sequence[OutputColumn], later: Sequence[OutputColumn] = ()
+    ) -> None:
         self._loader = loader
         self._database: KnownDatabase = loader.database
         self._table = loader.table.table
         loaded = set(loader.names)
-        self._responses = [column for column in responses if column.name in loaded and column.samples]
+        self._of_output_type = {column.name for column in responses}
+        self._responses = [column for column in (*responses, *later) if column.name in loaded and column.samples]
         unknown = {column.name for column in responses if not column.samples}
         self._names = [name for name in loader.names if name not in unknown]
         # Columns that hold samples: a constraint on them cannot be checked yet.
@@ -151,7 +155,8 @@ class TrialLoad:
         if name is None:
             subject = f"{where} {'do' if where.startswith('rows') else 'does'}"
         elif name in self._sampled and name not in META_COLUMN_TYPES:
-            subject = f"a response: {name!r} of output_type may be {_describe(value)}, which does"
+            of = " of output_type" if name in self._of_output_type else ""
+            subject = f"a response: {name!r}{of} may be {_describe(value)}, which does"
         else:
             subject = f"{where}: column {name!r} holds {_describe(value)}, which does"
         type_name = f" ({self._loader.type_name(name)})" if name and self._loader.type_name(name) else ""
@@ -183,18 +188,19 @@ def _describe(value: Any) -> str:
 
 
 def trial_of(
-    loader: TableLoader, request: TaskRequest, *, nullable: bool
+    loader: TableLoader, request: TaskRequest, later: Sequence[OutputColumn] = (), *, nullable: bool
 ) -> Callable[[Iterator[NumberedRow]], None] | None:
     """
     Return a function that loads rows with sample responses and rolls back, None without a trial.
 
     :param request: whose responses are loaded.
+    :param later: the columns that ``escalate`` and ``judge`` add.
     :param nullable: whether the columns of a response may be null.
     """
 
     def try_rows(rows: Iterator[NumberedRow]) -> None:
         if loader.names and loader.is_known:
             responses = describe_columns(request, nullable=nullable)
-            TrialLoad(loader, responses).run(rows)
+            TrialLoad(loader, responses, later).run(rows)
 
     return try_rows if loader.table.trial else None
