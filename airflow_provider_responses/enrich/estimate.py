@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.enrich.statuses import INVALID
 from airflow_provider_responses.exceptions import BudgetExceededError
 from airflow_provider_responses.task.cost_total import short_dollars
+from airflow_provider_responses.task.escalation import fields_of_tier
 from airflow_provider_responses.task.prices import (
     BATCH_VARIANT,
     BYTES_PER_TOKEN,
@@ -23,9 +23,11 @@ from airflow_provider_responses.task.prices import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_responses.enrich.index import Index
+    from airflow_provider_responses.enrich.index import Index, PendingRequest
     from airflow_provider_responses.enrich.job import Job
+    from airflow_provider_responses.enrich.judge import Judge
     from airflow_provider_responses.enrich.report import Report
+    from airflow_provider_responses.task.escalation import Escalation
 
 log = logging.getLogger(__name__)
 
@@ -125,11 +127,11 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Count the requests, and return the documented form of the estimate."""
-        meter, without = RequestMeter(self.job), self._unknown_steps()
+        meter = RequestMeter(self.job)
         learned = _mean_output(self.index, meter)
         sources = set()
-        for fields in _pending(self.index):
-            request = meter.measure(fields)
+        for it in _pending(self.index):
+            request = meter.measure(self._fields_of(it))
             most = request.max_output_tokens
             if learned is not None:
                 source, tokens = "responses", learned if most is None else min(learned, most)
@@ -143,6 +145,7 @@ class Estimate:
         counts, pending = self.index.counts(), self.index.count_pending()
         first_steps = self.index.count_first_steps()
         cost, lowest, highest, reason = self._cost()
+        later = later_models(self.job.escalate, self.job.judge, self.prices)
         return {
             "kind": "estimate",
             "version": VERSION,
@@ -159,16 +162,22 @@ class Estimate:
             "bytes_per_token": BYTES_PER_TOKEN,
             "cost": cost,
             "cost_low": lowest,
-            "cost_high": highest,
+            "cost_high": None if later else highest,
             "cost_unknown_because": reason,
             "cost_so_far": self.report.spent.total,
             "models": {name: self._share_to_dict(name, share) for name, share in self.shares.items()},
-            **({"without": without, "later_requests": pending - first_steps} if without else {}),
+            **_without(later, pending - first_steps),
         }
 
-    def _unknown_steps(self) -> list[str]:
-        """Return the arguments whose requests depend on responses, and are not in the estimate."""
-        return [name for name in ("escalate", "judge") if getattr(self.job, name)]
+    def _fields_of(self, request: PendingRequest) -> str:
+        """Return the JSON of the request of the step that is next."""
+        step = request.step
+        if not step.tier and not step.is_judge:
+            return request.fields
+        fields = fields_of_tier(self.job.escalate, step.tier, json.loads(request.fields))
+        if step.is_judge and self.job.judge is not None:  # the columns are about as long as the response
+            fields = self.job.judge.fields(fields, request.earlier or "")
+        return json.dumps(fields)
 
     def _limit_of(self, model: str) -> int | None:
         price = self._price_of(model)
@@ -204,11 +213,12 @@ class Estimate:
         }
 
 
-def estimate_one(body: bytes, prices: Prices | str) -> dict[str, Any]:
+def estimate_one(body: bytes, prices: Prices | str, escalations: Sequence[Escalation] = ()) -> dict[str, Any]:
     """
     Return the estimate of one request, in the form of a table's.
 
     :param body: as it would be sent.
+    :param escalations: larger models, which are not counted.
     """
     fields: dict[str, Any] = json.loads(body)
     model, most = str(fields.get("model") or ""), fields.get("max_output_tokens")
@@ -218,6 +228,7 @@ def estimate_one(body: bytes, prices: Prices | str) -> dict[str, Any]:
     share = ModelShare()
     share.add(MeasuredRequest(model, size, most), OUTPUT_TOKENS if most is None else most, limit)
     lowest, cost, highest = (None, None, None) if isinstance(price, str) else share.costs(price)
+    later = later_models(escalations, None, prices)
     return {
         "kind": "estimate",
         "version": VERSION,
@@ -234,7 +245,7 @@ def estimate_one(body: bytes, prices: Prices | str) -> dict[str, Any]:
         "bytes_per_token": BYTES_PER_TOKEN,
         "cost": _rounded(cost),
         "cost_low": _rounded(lowest),
-        "cost_high": _rounded(highest),
+        "cost_high": None if later else _rounded(highest),
         "cost_unknown_because": price if isinstance(price, str) else None,
         "cost_so_far": 0.0,
         "models": {
@@ -245,7 +256,36 @@ def estimate_one(body: bytes, prices: Prices | str) -> dict[str, Any]:
                 "cost": _rounded(cost),
             }
         },
+        **_without(later, 0),
     }
+
+
+def later_models(escalations: Sequence[Escalation], judge: Judge | None, prices: Prices | str) -> list[dict[str, Any]]:
+    """
+    Return the models of ``escalate`` and ``judge`` with their prices.
+
+    The number of their requests depends on responses, so that an estimate has only those of responses that are there.
+    """
+    named = [("escalate", it.model) for it in escalations]
+    named += [] if judge is None else [("judge", judge.model)]
+    found = []
+    for argument, model in named:
+        price = prices if isinstance(prices, str) else price_of(prices, model)
+        amounts = (None, None) if isinstance(price, str) else (price.input, price.output)
+        found.append({"argument": argument, "model": model, "input_price": amounts[0], "output_price": amounts[1]})
+    return found
+
+
+def _without(later: Sequence[Mapping[str, Any]], requests: int) -> dict[str, Any]:
+    """
+    Return the keys of an estimate with ``escalate`` or ``judge``, none without them.
+
+    :param requests: that wait for a larger model or the judge, since the response before them is there.
+    """
+    if not later:
+        return {}
+    arguments = list(dict.fromkeys(it["argument"] for it in later))
+    return {"without": arguments, "later_requests": requests, "later_models": list(later)}
 
 
 def _rounded(cost: float | None) -> float | None:
@@ -276,10 +316,12 @@ def describe_estimate(estimate: Mapping[str, Any]) -> list[str]:
     else:
         high = estimate["cost_high"]
         most = "no limit without max_output_tokens" if high is None else f"at most {short_dollars(high)}"
+        most = _left_out(estimate) or most
         lines.append(
             f"Cost ({estimate['mode']}): about {short_dollars(estimate['cost'])}, at least "
-            f"{short_dollars(estimate['cost_low'])}, {most}{_without(estimate)}"
+            f"{short_dollars(estimate['cost_low'])}, {most}"
         )
+    lines += [_describe_price(it) for it in estimate.get("later_models") or ()]
     models = estimate["models"]
     for name in sorted(models, key=lambda it: -models[it]["requests"])[:MAX_SHOWN_MODELS] if len(models) > 1 else ():
         share, cost = models[name], models[name]["cost"]
@@ -289,11 +331,22 @@ def describe_estimate(estimate: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _without(estimate: Mapping[str, Any]) -> str:
+def _left_out(estimate: Mapping[str, Any]) -> str:
     """Return a part of a sentence about the requests that the cost leaves out, since they depend on responses."""
     names = {"escalate": "the larger models", "judge": "the judge"}
     left_out = " and ".join(names[it] for it in estimate.get("without") or ())
-    return f"; without {left_out}, which a preview measures" if left_out else ""
+    if not left_out:
+        return ""
+    known = estimate["later_requests"]
+    return f"without {left_out}{f' but for {known} requests to them' if known else ''}"
+
+
+def _describe_price(model: Mapping[str, Any]) -> str:
+    price = "price unknown"
+    if model["input_price"] is not None:
+        million = [short_dollars(model[name] * 1e6) for name in ("input_price", "output_price")]
+        price = f"{million[0]} per million tokens of input, {million[1]} of output"
+    return f"  {model['argument']} {model['model']}: {price}"
 
 
 def check_key_limit(estimate: Mapping[str, Any], remaining: float) -> None:
@@ -305,7 +358,8 @@ def check_key_limit(estimate: Mapping[str, Any], remaining: float) -> None:
     cost, lowest = estimate["cost"], estimate["cost_low"]
     if cost is None or cost <= remaining:
         return
-    about = f"the {estimate['requests']} requests cost about {short_dollars(cost)}"
+    requests = estimate["requests"] + estimate.get("later_requests", 0)
+    about = f"the {requests} requests cost about {short_dollars(cost)}"
     if lowest > remaining:
         raise BudgetExceededError(
             f"the key's limit leaves {short_dollars(remaining)}, and {about}, at least {short_dollars(lowest)}: "
@@ -314,11 +368,11 @@ def check_key_limit(estimate: Mapping[str, Any], remaining: float) -> None:
     log.warning("The key's limit leaves %s, and %s: some may not be sent", short_dollars(remaining), about)
 
 
-def _pending(index: Index) -> Iterator[str]:
+def _pending(index: Index) -> Iterator[PendingRequest]:
     last = -1
     while found := index.pending(last, READ_AHEAD):
         last = found[-1].first_row
-        yield from (request.fields for request in found if request.step == FIRST)
+        yield from found
 
 
 def _mean_output(index: Index, meter: RequestMeter) -> int | None:

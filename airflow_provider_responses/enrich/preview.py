@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.engine import Enrichment
 from airflow_provider_responses.enrich.extrapolation import Interval, Sample, choose, extrapolate
+from airflow_provider_responses.enrich.next_step import FIRST
 from airflow_provider_responses.enrich.output_store import PARTS
 from airflow_provider_responses.enrich.row_outcome import loggable_error
 from airflow_provider_responses.enrich.statuses import INVALID, OK
@@ -140,9 +141,7 @@ class Preview(Enrichment):
         return sum(known) if known and len(known) == len(responses) else None
 
     def _estimate(self, index: Index, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        found = ((it.request.fingerprint, self._cost_of(it)) for it in self._outcomes)
-        costs = {fingerprint: cost for fingerprint, cost in found if cost is not None}
-        cost = self._of_batches(extrapolate(self._sample, costs), sum(costs.values()))
+        cost = self._cost()
         seconds = self._seconds()
         report = self._report
         invalid, in_batches = index.counts().get(INVALID, 0), self._before - self._pending
@@ -167,11 +166,24 @@ class Preview(Enrichment):
             "parts": f"{self.store.path}/{PARTS}",
         }
 
-    def _of_batches(self, cost: Interval | None, paid: float) -> Interval | None:
-        """Return the cost of all requests, of which those of the preview are paid, and the others go into batches."""
-        if cost is None or self._mode != "batch":
-            return cost
-        return Interval(*(paid + (amount - paid) * self._batch_share for amount in cost))
+    def _cost(self) -> Interval | None:
+        """Return the cost of all requests. Those of the preview are sent live, whatever the mode of the full run."""
+        costs, full_run = {}, {}
+        for it in self._outcomes:
+            if (cost := self._cost_of(it)) is not None:
+                costs[it.request.fingerprint] = cost
+                full_run[it.request.fingerprint] = cost - self._saved_by_batches(it)
+        if (total := extrapolate(self._sample, full_run)) is None:
+            return None
+        not_saved = sum(costs.values()) - sum(full_run.values())
+        return Interval(*(amount + not_saved for amount in total))
+
+    def _saved_by_batches(self, outcome: RowOutcome) -> float:
+        """Return the US dollars that a request costs less in a batch: larger models and the judge are sent live."""
+        first = self._steps_of[outcome.request.fingerprint][0]
+        if self._mode != "batch" or first.request.step != FIRST:
+            return 0.0
+        return (first.cost or 0.0) * (1 - self._batch_share)
 
     def _seconds(self) -> Interval | None:
         """Return the seconds of the full run, as long as the limits allow as many requests as now; None for batches."""

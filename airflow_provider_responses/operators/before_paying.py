@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_responses.exceptions import APIError, ResponsesError, TransportError
 from airflow_provider_responses.operators.batches import batch_options
 from airflow_provider_responses.task.arguments import is_lazy, read_boolean
+from airflow_provider_responses.task.escalation import check_escalations
 from airflow_provider_responses.task.texts import parse_number
 from airflow_provider_responses.validation import check_choice, check_number
 
@@ -122,7 +123,7 @@ def estimate_request(task: Any, context: Any) -> dict[str, Any]:
     request = task.request_to_estimate(context)
     config = ResponsesHook(task.conn_id).config.for_call(RequestOptions.parse(task.options))
     prepared, _ = request.prepare(config, RequestOptions.parse(task.options))
-    return estimate_one(prepared.to_bytes(), read_model_prices(config))
+    return estimate_one(prepared.to_bytes(), read_model_prices(config), check_escalations(task.escalate))
 
 
 def key_limit_check(mode: str) -> Callable[[Job, Index, Report, OutputStore], None]:

@@ -84,7 +84,7 @@ def test_an_estimate_covers_the_first_model_and_says_so(tmp_path):
     found = enrichment.examine(lambda index, report: Estimate(index, report, enrichment.job, PRICES).to_dict())
     assert (found["requests"], found["without"], found["later_requests"]) == (4, ["escalate", "judge"], 0)
     assert list(found["models"]) == [SMALL]
-    assert describe_estimate(found)[2].endswith("; without the larger models and the judge, which a preview measures")
+    assert describe_estimate(found)[2].endswith(", without the larger models and the judge")
 
     plain = Enrichment(job(tmp_path, 4))
     found = plain.examine(lambda index, report: Estimate(index, report, plain.job, PRICES).to_dict())
@@ -92,13 +92,16 @@ def test_an_estimate_covers_the_first_model_and_says_so(tmp_path):
     assert "without the" not in describe_estimate(found)[2]
 
 
-def test_an_estimate_leaves_out_requests_that_wait_for_a_larger_model(tmp_path):
+def test_an_estimate_counts_requests_that_wait_for_a_larger_model_at_its_price(tmp_path):
     models = Models({SMALL: every_fifth})
     models.enrich(tmp_path, 10, limits=Limits(max_failures=2), request=TYPED)
     enrichment = Enrichment(job(tmp_path, 12, escalate=to_large()))
     found = enrichment.examine(lambda index, report: Estimate(index, report, enrichment.job, PRICES).to_dict())
     assert (found["requests"], found["later_requests"], found["requests_reused"]) == (2, 2, 8)
-    assert (found["models"][SMALL]["requests"], found["requests_in_batches"]) == (2, 0)
+    assert {name: it["requests"] for name, it in found["models"].items()} == {SMALL: 2, LARGE: 2}
+    assert found["models"][LARGE]["cost"] > 100 * found["models"][SMALL]["cost"]
+    assert found["requests_in_batches"] == 0
+    assert ", without the larger models but for 2 requests to them" in describe_estimate(found)[2]
 
 
 def test_a_preview_sends_all_steps_and_its_costs_include_them(tmp_path):

@@ -6,13 +6,16 @@ import dataclasses
 import json
 import logging
 import math
+import typing
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_responses.enrich import Judge
 from airflow_provider_responses.exceptions import RequestValidationError
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.sandbox import Sandbox
 from airflow_provider_responses.task.prices import OUTPUT_TOKENS, read_prices
 from tests.airflow_fakes import TaskInstance, context
@@ -229,3 +232,69 @@ def test_any_list_of_models_is_read(entries):
         assert 0 <= price.output < math.inf
         assert 0 <= price.request < math.inf
         assert price.max_output_tokens is None or price.max_output_tokens > 0
+
+
+class TestLaterModels:
+    """The models of ``escalate`` and ``judge``: those that have rows to do are counted, the others listed."""
+
+    LARGE, JUDGE = "openai/gpt-4o", "anthropic/claude-sonnet-4.5"
+    GIVEN: typing.ClassVar = {
+        "escalate": [Escalation(model=LARGE, when=lambda value: value.endswith(("0.", "5.")))],
+        "judge": Judge(model=JUDGE, rubric="From 1 (bad) to 5 (good)."),
+    }
+
+    def test_they_are_listed_with_their_prices_and_no_highest_price_is_stated(
+        self, responses_sandbox, tmp_path, caplog
+    ):
+        limit = {"max_output_tokens": 100}
+        with caplog.at_level(logging.INFO):
+            plain, found = estimate(tmp_path, request=limit), estimate(tmp_path, request=limit, **self.GIVEN)
+        assert {"without", "later_requests", "later_models"}.isdisjoint(plain)
+        assert (found["without"], found["later_requests"]) == (["escalate", "judge"], 0)
+        assert found["later_models"] == [
+            {"argument": "escalate", "model": self.LARGE, "input_price": 2.5e-6, "output_price": 10e-6},
+            {"argument": "judge", "model": self.JUDGE, "input_price": 3e-6, "output_price": 15e-6},
+        ]
+        assert (found["cost"], found["cost_low"]) == (plain["cost"], plain["cost_low"])
+        assert (plain["cost_high"] is None, found["cost_high"]) == (False, None)
+        assert "without the larger models and the judge" in caplog.text
+        assert "  escalate openai/gpt-4o: $2.50 per million tokens of input, $10.00 of output" in caplog.text
+
+    def test_a_model_without_a_price_is_listed_too(self, responses_sandbox, tmp_path, caplog):
+        with caplog.at_level(logging.INFO):
+            found = estimate(tmp_path, escalate=[Escalation(model="acme/secret")])
+        assert found["later_models"] == [
+            {"argument": "escalate", "model": "acme/secret", "input_price": None, "output_price": None}
+        ]
+        assert "escalate acme/secret: price unknown" in caplog.text
+
+    def test_a_key_whose_limit_is_too_low_for_the_small_model_is_refused(self, responses_sandbox, tmp_path):
+        responses_sandbox.key = {"limit": 1.0, "limit_remaining": 1e-9}
+        with pytest.raises(AirflowFailException, match=r"the 5 requests cost about \$[\d.]+, at least"):
+            enrich(tmp_path, **self.GIVEN).execute(context())
+        assert responses_sandbox.ledger == []
+
+    def test_a_key_whose_limit_is_too_low_for_a_judge_that_is_added_later_is_refused(self, responses_sandbox, tmp_path):
+        enrich(tmp_path).execute(context())
+        responses_sandbox.key = {"limit": 1.0, "limit_remaining": 1e-9}
+        with pytest.raises(AirflowFailException, match=r"the 5 requests cost about \$[\d.]+, at least"):
+            enrich(tmp_path, judge=self.GIVEN["judge"]).execute(context())
+        assert len(responses_sandbox.ledger) == 5
+
+    def test_requests_that_wait_for_the_judge_are_counted_at_its_price(self, responses_sandbox, tmp_path):
+        enrich(tmp_path).execute(context())
+        found = estimate(tmp_path, judge=self.GIVEN["judge"])
+        assert {name: share["requests"] for name, share in found["models"].items()} == {self.JUDGE: 5}
+        assert (found["requests"], found["later_requests"], found["requests_reused"]) == (0, 5, 0)
+        enrich(tmp_path, judge=self.GIVEN["judge"]).execute(context())
+        paid = sum(entry.cost for entry in responses_sandbox.billed if entry.model == self.JUDGE)
+        assert found["cost_low"] <= paid
+        assert found["cost"] == pytest.approx(paid, rel=0.6)
+
+    def test_requests_that_wait_for_the_larger_model_are_counted_at_its_price(self, responses_sandbox, tmp_path):
+        rows = [{"text": f"Sum it up. It is number {n}."} for n in range(10)]
+        escalate = [Escalation(model=self.LARGE, when=bool)]
+        enrich(tmp_path, source=rows).execute(context())
+        found = estimate(tmp_path, source=rows, escalate=escalate)
+        assert {name: share["requests"] for name, share in found["models"].items()} == {self.LARGE: 10}
+        assert (found["requests"], found["later_requests"]) == (0, 10)

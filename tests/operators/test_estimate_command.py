@@ -14,6 +14,7 @@ DAG = """
 import datetime
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
 
 MODEL = "openai/gpt-4o-mini"
@@ -26,6 +27,10 @@ with DAG("priced", schedule=None, start_date=START, params={{"model": MODEL, "wo
     )
     ResponsesOperator(
         task_id="ask", model=MODEL, input="{{{{ 'word ' * params.words }}}}", request={{"max_output_tokens": 10}}
+    )
+    ResponsesOperator(
+        task_id="larger", model=MODEL, input="word", request={{"max_output_tokens": 10}},
+        escalate=[Escalation(model="openai/gpt-4o")],
     )
     ResponsesOperator(task_id="wrong", model=MODEL, input="{{{{ ti.xcom_pull('ask') }}}}")
     ResponsesOperator.partial(task_id="many", model=MODEL).expand(input=["a", "b"])
@@ -100,6 +105,17 @@ def test_a_single_request_is_estimated(command):
     found = as_json(command, "priced", "ask", "--conf", '{"words": 40}')
     assert (found["requests"], found["input_tokens"], found["output_tokens"]) == (1, 50, 10)
     assert found["cost"] == pytest.approx(50 * 0.15e-6 + 10 * 0.6e-6)
+
+
+def test_the_estimate_of_a_request_with_a_larger_model_names_it_with_its_price(command):
+    found, plain = (as_json(command, "priced", task) for task in ("larger", "ask"))
+    assert (found["without"], found["cost_high"], found["requests"]) == (["escalate"], None, 1)
+    assert found["later_models"] == [
+        {"argument": "escalate", "model": "openai/gpt-4o", "input_price": 2.5e-6, "output_price": 10e-6}
+    ]
+    assert plain["cost_high"] > plain["cost"]
+    assert "without" not in plain
+    assert ", without the larger models\n" in command("priced", "larger")[1]
 
 
 @pytest.mark.parametrize(("task", "tokens"), [("from_function", 10), ("each", 1)])

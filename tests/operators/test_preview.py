@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
+import typing
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_responses.enrich import Judge
+from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.sandbox import Sandbox
 from tests.airflow_fakes import TaskInstance, context
 from tests.operators.enrichments import enrich
@@ -137,3 +141,49 @@ def test_a_killed_preview_sends_nothing_more(responses_sandbox, tmp_path):
     with pytest.raises(Exception, match="the task was ended"):
         task.execute(context(TaskInstance()))
     assert responses_sandbox.ledger == []
+
+
+class TestLaterModels:
+    """A preview sends its rows to the larger models and to the judge, too."""
+
+    LARGE, JUDGE = "openai/gpt-4o", "anthropic/claude-sonnet-4.5"
+    ROWS: typing.ClassVar = [{"id": n, "text": f"It is {'strange' if n % 5 == 0 else 'good'}."} for n in range(300)]
+
+    def given(self):
+        return {
+            "source": [row | {"text": f"{row['text'][:-1]}, number {row['id']}."} for row in self.ROWS],
+            "input": "Sum up: {{ row.text }}",
+            "escalate": [Escalation(model=self.LARGE, when=lambda value: "strange" in value)],
+            "judge": Judge(model=self.JUDGE, rubric="From 1 (bad) to 5 (good)."),
+        }
+
+    def test_each_row_is_shown_once_with_the_cost_of_all_its_models(self, responses_sandbox, tmp_path):
+        found = preview(tmp_path, 40, **self.given())
+        models = collections.Counter(entry.model for entry in responses_sandbox.billed)
+        large = models[self.LARGE]
+        assert models == {"openai/gpt-4o-mini": 40, self.LARGE: large, self.JUDGE: 40}
+        assert 0 < large < 20
+        assert (found["sent"], found["requests"], found["failed"]) == (40, 300, 0)
+        assert len({row["row"] for row in found["sample"]}) == len(found["sample"]) == 40
+        assert {row["status"] for row in found["sample"]} == {"ok"}
+        paid = sum(entry.cost for entry in responses_sandbox.billed)
+        assert sum(row["cost"] for row in found["sample"]) == pytest.approx(paid)
+        assert found["cost_of_preview"] == pytest.approx(paid)
+
+    def test_the_full_run_pays_for_the_rest_alone_within_the_interval(self, responses_sandbox, tmp_path):
+        found = preview(tmp_path, 60, **self.given())
+        sent = len(responses_sandbox.ledger)
+        manifest = enrich(tmp_path, key="id", **self.given()).execute(context())
+        models = collections.Counter(entry.model for entry in responses_sandbox.billed)
+        assert models == {"openai/gpt-4o-mini": 300, self.LARGE: 60, self.JUDGE: 300}
+        assert manifest["requests_sent"] == len(responses_sandbox.ledger) - sent == 660 - sent
+        paid = sum(entry.cost for entry in responses_sandbox.billed)
+        assert manifest["cost"] == pytest.approx(paid)
+        assert found["cost_low"] <= paid <= found["cost_high"]
+
+    def test_the_share_of_the_price_of_batches_is_that_of_the_small_model_alone(self, responses_sandbox, tmp_path):
+        live, batch = (preview(tmp_path / mode, 40, mode=mode, **self.given()) for mode in ("live", "batch"))
+        small = "openai/gpt-4o-mini"
+        spent = sum(entry.cost for entry in responses_sandbox.billed if entry.model == small) / 2
+        rest = spent / 40 * 260  # of the small model, which are in batches
+        assert live["cost"] - batch["cost"] == pytest.approx(rest / 2, rel=0.1)
