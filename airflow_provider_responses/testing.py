@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator
 
 from airflow_provider_responses.client.config import ClientConfig, RequestOptions
 from airflow_provider_responses.content.references import replace_references
+from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.exceptions import ResponsesError
 from airflow_provider_responses.models.fields import Dialect
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
@@ -139,3 +140,9 @@ def _prepare(arguments: dict[str, Any], config: ClientConfig) -> None:
     known = RequestOptions.parse({name: value for name, value in given.items() if not is_lazy(value)})
     task_request.prepare(config, known)
     task_request.prepare_larger(config, known)
+    if isinstance(judge := arguments.get("judge"), Judge):  # of an enrichment
+        judged = TaskRequest(fields=judge.fields(literal, AT_RUNTIME), output_type=judge.output_type)
+        try:
+            judged.prepare(config, known)
+        except ResponsesError as error:
+            raise error.about("judge") from None

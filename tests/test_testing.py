@@ -7,6 +7,7 @@ import datetime
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_responses.content import InputFile
+from airflow_provider_responses.enrich import Judge
 from airflow_provider_responses.hooks.responses import ResponsesHook
 from airflow_provider_responses.operators.enrich import ResponsesEnrichOperator
 from airflow_provider_responses.operators.escalation import Escalation
@@ -128,6 +129,29 @@ def test_requests_of_larger_models_are_validated():
     found = invalid_requests(dag)
     assert found.keys() == {"a", "b"}
     assert found["a"].startswith("escalate[1]: store must not be true")
+
+
+def test_requests_of_an_enrichment_to_larger_models_and_to_a_judge_are_validated():
+    plain = {"source": [{"a": 1}], "input": "{{ row.a }}", "output_path": "out", "model": MODEL}
+    right = {"escalate": [Escalation(model="a/b")], "judge": Judge(model="a/c", rubric="1 to 5")}
+    wrong = {"judge": Judge(model="a/c", rubric="1 to 5", request={"store": True})}
+    shards = {"shard": [(0, 2), (1, 2)]}
+    dag = dag_of(
+        lambda: ResponsesEnrichOperator(task_id="a", **plain, **right),
+        lambda: ResponsesEnrichOperator(task_id="b", **plain, **wrong),
+        lambda: ResponsesEnrichOperator.partial(task_id="c", **plain, **right).expand(**shards),
+        lambda: ResponsesEnrichOperator.partial(task_id="d", **plain, **wrong).expand(**shards),
+        lambda: ResponsesEnrichOperator(
+            task_id="e", **plain, escalate=[Escalation(model="a/b", request={"store": True})]
+        ),
+        lambda: ResponsesEnrichOperator.partial(task_id="f", **plain).expand(judge=[right["judge"], wrong["judge"]]),
+    )
+    found = invalid_requests(dag)
+    assert found.keys() == {"b", "d", "e", "f"}
+    assert found["b"].startswith("judge: store must not be true")
+    assert found["d"].startswith("judge: store must not be true")
+    assert found["e"].startswith("escalate[0]: store must not be true")
+    assert found["f"].startswith("expand(judge=...)[1]: judge: store must not be true")
 
 
 def test_requests_of_enrichments_are_validated():
