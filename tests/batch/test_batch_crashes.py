@@ -11,7 +11,8 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,14 +25,17 @@ from airflow_provider_responses.batch.context import Unfinished
 from airflow_provider_responses.batch.enrichment import BatchEnrichment
 from airflow_provider_responses.batch.options import BatchOptions
 from airflow_provider_responses.enrich.job import Environment
+from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.storage import LocalStorage, Storage
 from airflow_provider_responses.exceptions import ResponsesError
+from airflow_provider_responses.task.escalation import Escalation
 from airflow_provider_responses.task.request import TaskRequest
-from tests.enrich.crashes import LOST, Crash, CrossingDisk, CrossingIndex, CrossingShelf, Point, Stopped
+from tests.enrich.crashes import LOST, Crash, CrossingDisk, CrossingIndex, CrossingShelf, Point, Stopped, hurried_clock
 from tests.enrich.jobs import Label, job, table
 from tests.enrich.stores import Shelf
+from tests.enrich.tiers import JUDGE, LARGE, PRICES, Models
 
 from .service import PRICE, URL, BatchService, ServedBatch, prompt_of, succeed
 
@@ -43,6 +47,7 @@ HTTP: Final = ("before", "after", LOST)
 INVALID: Final = "Mood of hello 3"  # whose first output is invalid
 PAID: Final = ROWS + 1
 SEQUENCES: Final = 40
+MOST_LOST: Final = 64  # live responses that an interruption may lose: in flight, and unwritten
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +78,9 @@ class Table:
         self.now, self.tries = 1_000_000.0, 0
         self.service = BatchService(lambda: self.now, self._cross)
         self._crash = Crash()
+
+    more_job: Mapping[str, Any] = {}  # arguments
+    more_environment: Mapping[str, Any] = {}
 
     def run(self, at: Point | None = None) -> Crash:
         """Make one attempt, which may end at a point, and return what it crossed."""
@@ -121,23 +129,33 @@ class Table:
         assert self.manifest["counts"] == {"ok": ROWS}
         names = self._plain.list_names("parts")
         assert not [name for name in names if not name.startswith("part-")], f"{point}: a file is left over"
-        lines = list[dict[str, Any]]()
-        for name in names:
-            for line in (self._plain.read_file(f"parts/{name}") or b"").splitlines():
-                with suppress(ValueError):  # the end of a part that was cut off
-                    lines.append(json.loads(line))
+        lines = self.lines()
         final = sorted(line["_row"] for line in lines if line["_status"] != "failed")
         assert final == list(range(ROWS)), f"{point}: an outcome is written twice"
         assert len(lines) == PAID, point
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of all parts."""
+        lines = list[dict[str, Any]]()
+        for name in self._plain.list_names("parts"):
+            for line in (self._plain.read_file(f"parts/{name}") or b"").splitlines():
+                with suppress(ValueError):  # the end of a part that was cut off
+                    lines.append(json.loads(line))
+        return lines
+
+    def clock(self) -> float:
+        """Return the time of the attempts, as of ``time.monotonic``."""
+        return self.now
+
     def _step(self, crash: Crash, totals: Any) -> dict[str, Any] | Unfinished:
         environment = Environment(
-            clock=lambda: self.now,
+            clock=self.clock,
             now=lambda: self.now,
             tick=0.002,
             part_rows=7,
             open_output=QuietStore,
             open_index=lambda path: CrossingIndex(path, crash),
+            **self.more_environment,
         )
         return BatchEnrichment(
             job(
@@ -147,6 +165,7 @@ class Table:
                 request=TaskRequest(fields={}, output_type=Label, stream=False, output_retries=1),
                 writer=Writer(owner="task run=1", try_number=self.tries, idempotency_key="1"),
                 limits=Limits(max_batch_requests=BATCH),
+                **self.more_job,
             ),
             BatchOptions(mode="batch", batch_threshold=0),
             environment,
@@ -203,6 +222,61 @@ def stop_at_boundaries(make: Callable[[], Table], *, each: int = 1) -> int:
         else:
             table.finish(point)
     return len(points)
+
+
+class StepTable(Table):
+    """The same, with a larger model for the invalid output, and a judge of some rows; both are sent live."""
+
+    def __init__(self, open_storage: Callable[[Crash], Storage], plain: Storage) -> None:
+        super().__init__(open_storage, plain)
+        self.models = Models(
+            {
+                LARGE: lambda row: {"text": json.dumps({"mood": f"Mood of hello {row}"})},
+                JUDGE: lambda _: {"text": '{"reason": "", "score": 4}'},
+            }
+        )
+        judge = Judge(model=JUDGE, rubric="From 1 to 5.", sample=0.2, min_score=3)
+        self.more_job = {"escalate": (Escalation(model=LARGE),), "judge": judge}
+        self.more_environment = {"client": self.models.client}
+        self._interrupted = 0
+
+    def clock(self) -> float:
+        return hurried_clock()  # a write whose response is lost is repeated soon
+
+    def run(self, at: Point | None = None) -> Crash:
+        self._interrupted += at is not None
+        return super().run(at)
+
+    def check(self, point: Point | None) -> None:
+        rows = [json.loads(line) for line in (self._plain.read_file("result.jsonl") or b"").splitlines()]
+        assert [(row["_row"], row["_status"], row["mood"], row["_escalated"]) for row in rows] == [
+            (number, "ok", f"Mood of hello {number}", number == 3) for number in range(ROWS)
+        ], point
+        assert self.service.paid == {f"Mood of hello {n}": 1 for n in range(ROWS)}, f"{point}: paid twice in batches"
+        live = Counter(self.models.sends)
+        judged = {row["_row"] for row in rows if row["_score"] is not None}
+        assert set(live) == {(LARGE, 3), *((JUDGE, number) for number in judged)}
+        lost = live.total() - len(live)
+        assert lost <= self._interrupted * MOST_LOST, point
+        steps = Counter((line["_row"], line.get("_tier", 0), "_judge" in line) for line in self.lines())
+        assert set(steps.values()) == {1}, f"{point}: a response is written twice"
+        assert len(steps) == ROWS + len(live), point
+        bill = ROWS * PRICE + PRICES[LARGE] + len(judged) * PRICES[JUDGE]
+        assert self.manifest["cost"] == pytest.approx(bill, abs=1e-9), point
+        tiers, judge = self.manifest["tiers"], self.manifest["judge"]
+        assert [(tier["requests"], tier["escalated"]) for tier in tiers] == [(ROWS, 1), (1, 0)], point
+        assert (judge["scored"], judge["failed"]) == (len(judged), 0)
+
+
+@pytest.mark.timeout(300)
+def test_the_attempts_after_one_that_ends_at_a_boundary_with_a_larger_model_and_a_judge(record_property):
+    def make() -> Table:
+        files: dict[str, bytes] = {}
+        return StepTable(lambda crash: CrossingShelf(files, crash), Shelf(files))
+
+    record_property(
+        "counted", f"Batches, a larger model and a judge, ended at {stop_at_boundaries(make, each=4)} points"
+    )
 
 
 @pytest.mark.timeout(300)
