@@ -16,7 +16,17 @@ SCORE: Final = "_score"  # of the judge; only with `judge`
 SCORE_REASON: Final = "_score_reason"
 ESCALATED: Final = "_escalated"  # whether the request was sent to a larger model; only with `escalate`
 # The keys of a line in a part beside the columns.
-_PART_KEYS: Final = ("_row", "_key", "_fingerprint", "_generations", "_paid", "_prompt", "_tier", "_judge")
+_PART_KEYS: Final = (
+    "_row",
+    "_key",
+    "_fingerprint",
+    "_generations",
+    "_paid",
+    "_prompt",
+    "_tier",
+    "_judge",
+    "_escalation",
+)
 # No column of the source may have one of these names.
 RESERVED_COLUMNS: Final = frozenset({*META_COLUMNS, *_PART_KEYS})
 

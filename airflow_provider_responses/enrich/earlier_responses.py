@@ -10,7 +10,7 @@ from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_RE
 from airflow_provider_responses.enrich.index import IndexedOutcome
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.next_step import FIRST, Step
-from airflow_provider_responses.enrich.outcome_json import JUDGE, step_of
+from airflow_provider_responses.enrich.outcome_json import JUDGE, tier_of
 from airflow_provider_responses.enrich.statuses import (
     FAILED,
     INVALID,
@@ -82,7 +82,8 @@ class EarlierResponses:
 
     def _read_step(self, row: Mapping[str, Any], paid: CostTotal) -> IndexedOutcome | None:
         """Return the outcome of a step, with the next step by the present arguments; count it."""
-        step = step_of(row)
+        fingerprint = bytes.fromhex(row["_fingerprint"])
+        step = self._steps.stored_step(fingerprint, *tier_of(row), is_judge=JUDGE in row)
         self.counts.add_cost(step, paid)
         if row["_status"] == INVALID:
             return None
@@ -91,11 +92,12 @@ class EarlierResponses:
         if (usable := usable_outcome(row, self._columns, self._request, self._steps, step)) is None:
             return None
         status, read = usable
-        read = {**read, ESCALATED: step.tier > 0, SCORE: None, SCORE_REASON: None}
+        read = {**read, ESCALATED: _is_escalated(step), SCORE: None, SCORE_REASON: None}
         has_failed = status == FAILED
-        fingerprint = bytes.fromhex(row["_fingerprint"])
         following = None if has_failed else self._steps.next_of(fingerprint, step, status, read, None)
         self.counts.add_response(step, status, following)
+        if step.other and (status != OK or (following is not None and not following.is_judge)):
+            return None  # what follows is that of the tier before
         return self._outcome(fingerprint, step, status, read, following, has_failed=has_failed)
 
     def _read_judged(self, row: Mapping[str, Any], step: Step) -> IndexedOutcome | None:
@@ -103,11 +105,11 @@ class EarlierResponses:
         if usable_outcome({**row, "_status": OK}, self._columns, self._request) is None:
             return None
         fingerprint, score = bytes.fromhex(row["_fingerprint"]), row.get(SCORE)
-        read: dict[str, Any] = {**row, ESCALATED: step.tier > 0}
+        read: dict[str, Any] = {**row, ESCALATED: _is_escalated(step)}
         if not self._steps.is_same_judge(row[JUDGE]):  # as if the response had no score yet
             self.counted_generations.update(row.get("_generations") or ())
             read |= {"_error": None, SCORE: None, SCORE_REASON: None}
-            tier_step = Step(step.tier)
+            tier_step = step._replace(is_judge=False)
             following = self._steps.next_of(fingerprint, tier_step, OK, read, None)
             return self._outcome(fingerprint, tier_step, OK, read, following, has_failed=False)
         if score is None:
@@ -135,6 +137,11 @@ class EarlierResponses:
         shown = self._steps.shown_status(status, following)
         columns, rank = self._dump({**read, "_status": shown}), None if following is None else following.rank
         return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, has_failed and step != FIRST)
+
+
+def _is_escalated(step: Step) -> bool:
+    """Return whether the response of a step is a larger model's."""
+    return bool(step.tier or step.other)
 
 
 def usable_outcome(

@@ -7,7 +7,7 @@ stored: so other ``escalate`` and ``judge`` apply to the responses that are ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_responses.enrich.statuses import (
@@ -32,6 +32,7 @@ _PROBLEMS: Final = {
     INCOMPLETE: escalation.INCOMPLETE,
     LOW_SCORE: escalation.LOW_SCORE,
 }
+_MAX_OTHERS: Final = 64  # ranks of a tier
 
 
 class Step(NamedTuple):
@@ -40,20 +41,24 @@ class Step(NamedTuple):
 
     :param tier: 0 for the task's own model, k for the model of ``escalate[k - 1]``.
     :param is_judge: whether the response of this tier is sent to the judge.
+    :param other: of a stored response of a model that ``escalate`` does not have after this tier any more, its former
+        tier; 0 for a response of this tier.
     """
 
     tier: int = 0
     is_judge: bool = False
+    other: int = 0
 
     @property
     def rank(self) -> int:
         """A number that grows from step to step, for the index."""
-        return 2 * self.tier + self.is_judge
+        return 2 * (_MAX_OTHERS * self.tier + min(self.other, _MAX_OTHERS - 1)) + self.is_judge
 
     @classmethod
     def of_rank(cls, rank: int) -> Step:
         """Return the step with a rank."""
-        return cls(rank // 2, bool(rank % 2))
+        tier, other = divmod(rank // 2, _MAX_OTHERS)
+        return cls(tier, bool(rank % 2), other)
 
 
 FIRST: Final = Step()
@@ -68,6 +73,7 @@ def next_step(
     is_sampled: bool = False,
     escalations: Sequence[Escalation] = (),
     judge: Judge | None = None,
+    skipped: Container[int] = (),
 ) -> Step | None:
     """
     Return the step after one that got a response, None if it was the last.
@@ -76,13 +82,16 @@ def next_step(
     :param value: of the response of the tier, plain JSON types.
     :param score: of that response.
     :param is_sampled: whether the judge scores responses to this request.
+    :param skipped: tiers whose response to this request was rejected before.
     :raises ConfigurationError: if a function of the user's in ``escalations`` fails.
     """
     tier = next_tier(escalations, step.tier, _PROBLEMS.get(status), value)
+    while tier is not None and tier in skipped:
+        tier = next_tier(escalations, tier, _PROBLEMS.get(status), value)
     if tier is not None:
         return Step(tier)
     if judge is not None and is_sampled and status == OK and score is None:
-        return Step(step.tier, is_judge=True)
+        return step._replace(is_judge=True)
     return None
 
 

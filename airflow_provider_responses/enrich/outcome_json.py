@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
 
 TIER: Final = "_tier"  # in a line of a part, of a response of a larger model
+ESCALATION: Final = "_escalation"  # beside it: the fingerprint and the model of the `Escalation`, and the tier before
+OTHER: Final = "other"  # in place of a fingerprint, of a response of a model that `escalate` does not have any more
 JUDGE: Final = "_judge"  # in a line of the judge: its fingerprint
 
 
@@ -35,6 +37,7 @@ class OutcomeForms:
         self._columns, self._has_fields = columns, has_columns(job.request)
         self._names = (*columns, *job.meta_columns)
         self._prompt = (job.prompt or {}).get("fingerprint")
+        self._escalations = job.escalate
         self._judge, self._escalates, self._is_judged = job.judge, bool(job.escalate), job.judge is not None
 
     def columns(self, outcome: RowOutcome) -> str:
@@ -116,6 +119,11 @@ class OutcomeForms:
         """Return the request of an outcome with its next step."""
         return outcome.request._replace(step=following, earlier=self.columns(outcome))
 
+    def _escalation(self, tier: int) -> dict[str, Any]:
+        """Return which `Escalation` a tier is, for a line in a part."""
+        escalation = self._escalations[tier - 1]
+        return {"fingerprint": escalation.fingerprint, "model": escalation.model}
+
     def _add_own_keys(self, own: dict[str, Any], outcome: RowOutcome) -> None:
         request = outcome.request
         own["_fingerprint"], own["_generations"] = request.fingerprint.hex(), outcome.generations
@@ -124,8 +132,10 @@ class OutcomeForms:
             own["_paid"] = [outcome.known_cost, max(outcome.unknown_costs, int(outcome.cost is None))]
         if request.earlier is None:
             return
-        if request.step.tier:
-            own[TIER] = request.step.tier
+        if request.step.other:
+            own[TIER], own[ESCALATION] = request.step.other, {"fingerprint": OTHER, "model": None}
+        elif tier := request.step.tier:
+            own[TIER], own[ESCALATION] = tier, self._escalation(tier)
         if request.step.is_judge and self._judge is not None:
             own[JUDGE] = self._judge.fingerprint
 
@@ -142,9 +152,11 @@ def without_cost(outcome: str) -> str:
     return dump(columns)
 
 
-def step_of(line: Mapping[str, Any]) -> Step:
-    """Return the step of a line in a part."""
-    return Step(line.get(TIER, 0), JUDGE in line)
+def tier_of(line: Mapping[str, Any]) -> tuple[int, str | None]:
+    """Return the tier of a line in a part when it was written, and the fingerprint of its `Escalation`."""
+    if not (tier := line.get(TIER, 0)):
+        return 0, None
+    return tier, str((line.get(ESCALATION) or {}).get("fingerprint", OTHER))
 
 
 def _judged_columns(outcome: RowOutcome) -> str:

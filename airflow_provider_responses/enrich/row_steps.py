@@ -37,6 +37,8 @@ class RowSteps:
         self._request, self._columns = job.request, response_columns(job.request)
         self._has_fields = has_columns(job.request)
         self._reads_values = any(it.has_check for it in job.escalate)
+        self._places = {it.fingerprint: place for place, it in reversed([*enumerate(job.escalate, 1)])}
+        self._asked: dict[bytes, set[int]] = {}  # by fingerprint: tiers that precede their place in the list
         self.is_single = not job.escalate and job.judge is None  # whether each request has one step
 
     def model_of(self, request: PendingRequest) -> str:
@@ -45,6 +47,36 @@ class RowSteps:
         if step.is_judge and self.judge is not None:
             return self.judge.model
         return self.escalations[step.tier - 1].model if step.tier else model_of(request.fields)
+
+    def find_tier(self, tier: int, fingerprint: str | None) -> int | None:
+        """
+        Return the present tier of a stored response, None if `escalate` does not have its model and request any more.
+
+        :param tier: at which it was requested.
+        :param fingerprint: of the `Escalation`, None for the task's own model.
+        """
+        if not tier or fingerprint is None:
+            return 0
+        if tier <= len(self.escalations) and self.escalations[tier - 1].fingerprint == fingerprint:
+            return tier  # also if `escalate` has it twice
+        return self._places.get(fingerprint)
+
+    def stored_step(self, request: bytes, tier: int, fingerprint: str | None, *, is_judge: bool) -> Step:
+        """
+        Return the step of a stored response, by the present `escalate`.
+
+        That of a model that is not in the list any more, or comes later in it now, counts as one after the tier
+        before it: models that are new there are asked if it is rejected, and it is not requested again.
+
+        :param request: its fingerprint.
+        :param tier: see :meth:`find_tier`.
+        """
+        place = self.find_tier(tier, fingerprint)
+        if place is not None and place <= tier:
+            return Step(place, is_judge)
+        if place is not None:
+            self._asked.setdefault(request, set()).add(place)
+        return Step(min(tier - 1, len(self.escalations)), is_judge, tier)
 
     def complete(self, outcome: RowOutcome) -> RowOutcome:
         """Return an outcome with the status of its row and the next step."""
@@ -152,4 +184,5 @@ class RowSteps:
             is_sampled=self.judge is not None and self.judge.samples(fingerprint),
             escalations=self.escalations,
             judge=self.judge,
+            skipped=self._asked.get(fingerprint, ()),
         )

@@ -6,9 +6,12 @@ The models of a task are numbered: tier 0 is the task's own model, tier 1 the fi
 
 from __future__ import annotations
 
+import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final, Literal
 
 from airflow_provider_responses.exceptions import (
@@ -98,6 +101,12 @@ class Escalation:
     def has_check(self) -> bool:
         """Whether a function of the user's decides."""
         return any(callable(it) for it in self.conditions)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of the model and its request: of which of several ``Escalation`` a stored response is."""
+        parts = json.dumps([self.model, dict(self.request)], sort_keys=True, default=str)
+        return blake2b(parts.encode(), digest_size=8).hexdigest()
 
     def applies(self, problem: str | None, value: Any) -> bool:
         """
