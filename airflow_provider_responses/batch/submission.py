@@ -180,7 +180,7 @@ class Submission:
         body, group = requests.body(request.fields, request.fingerprint.hex()), requests.group_of(request.fields)
         price: float | None = None
         if self._is_price_known:
-            price = self._context.report.progress.most_expensive
+            price = self._context.report.progress.highest_prices.get(FIRST.price_kind, 0.0)
         elif self._context.job.limits.max_cost is not None:
             price = estimate(request.fields, len(body), self._prices.get(group.model))
         return Candidate(request, group, requests.size_of(body), price)

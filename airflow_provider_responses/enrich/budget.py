@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,50 +60,68 @@ class Budget:
         self._progress, self._spent, self._counted = progress, spent, counted_generations
         self._held: dict[int, float] = {}  # US dollars that requests in flight have paid for invalid responses
 
-    def allows_send(self, in_flight: int) -> bool:
+    def allows_send(self, in_flight: Mapping[int, int], kind: int = 0) -> bool:
         """
         Return whether one more response fits into the budget, beside those that are in flight.
 
-        :raises BudgetExceededError: if none ever will.
+        The price of the first response of a kind is the estimate for the others, so until it is known, only one
+        request without it is in flight.
+
+        :param in_flight: number of requests by ``Step.price_kind``, without zeros.
+        :param kind: of the request to send.
         """
         if self._limit is None:
             return True
-        if in_flight and not self._progress.has_price:
-            return False  # the price of the first response is the estimate for the others
-        if self.has_room(in_flight + 1):
-            return True
-        if not in_flight:
-            highest = dollars(self._progress.most_expensive)
-            raise BudgetExceededError(
-                f"limits.max_cost of {short_dollars(self._limit)} is spent: {dollars(self._total())} so far, and the "
-                f"most expensive response was {highest}. All responses are saved; raise the limit to continue from "
-                "there"
-            )
-        return False
+        priced = self._progress.priced_kinds
+        if kind not in priced and any(it not in priced for it in in_flight):
+            return False
+        return self.has_room(in_flight, kind)
 
-    def has_room(self, responses: int) -> bool:
-        """Return whether a number of responses fits in, each at the price of the most expensive one so far."""
-        limit, spent = self._limit, self._total()
-        return limit is None or (
-            spent < limit and spent + self._progress.most_expensive * responses <= limit * (1 + 1e-9)
+    def exceeded(self, kind: int = 0, model: str = "") -> BudgetExceededError:
+        """
+        Return the error of an attempt that can send nothing more.
+
+        :param kind: of a request that does not fit, though none is in flight.
+        :param model: of that request.
+        """
+        highest, whose = self._progress.highest_prices.get(kind, 0.0), f" of {model}" if model else ""
+        return BudgetExceededError(
+            f"limits.max_cost of {short_dollars(self._limit or 0.0)} is spent: {dollars(self._total())} so far, and "
+            f"the most expensive response{whose} was {dollars(highest)}. All responses are saved; raise the limit to "
+            "continue from there"
         )
+
+    def has_room(self, in_flight: Mapping[int, int], *more: int) -> bool:
+        """
+        Return whether responses fit in, each at the price of the most expensive one of its kind so far.
+
+        :param in_flight: number of them by kind.
+        :param more: kinds of further ones.
+        """
+        if (limit := self._limit) is None:
+            return True
+        spent, highest = self._total(), self._progress.highest_prices
+        expected = sum(highest.get(kind, 0.0) * count for kind, count in in_flight.items())
+        expected += sum(highest.get(kind, 0.0) for kind in more)
+        return spent < limit and spent + expected <= limit * (1 + 1e-9)
 
     def _total(self) -> float:
         return self._spent + self._progress.cost + self._progress.cached_cost + sum(self._held.values())
 
-    def hold(self, row: int, cost: float | None) -> None:
+    def hold(self, row: int, cost: float | None, kind: int = 0) -> None:
         """Count the price of an invalid response while the request of a row is still in flight."""
         self._held[row] = self._held.get(row, 0.0) + (cost or 0.0)
-        self._progress.most_expensive = max(self._progress.most_expensive, cost or 0.0)
+        self._progress.note_price(kind, cost or 0.0)
 
     def release(self, row: int) -> float:
         """Return the amount that was held for a row, and hold it no longer: :meth:`record` counts it at the end."""
         return self._held.pop(row, 0.0)
 
-    def record(self, request_cost: RequestCost, outcome: Outcome) -> None:
+    def record(self, request_cost: RequestCost, outcome: Outcome, kind: int = 0) -> None:
         """
         Add the cost of one send, or of several, if the first responses were invalid.
 
+        :param kind: ``Step.price_kind`` of the request.
         :raises ConfigurationError: if ``max_cost`` cannot be observed, since the server sends no prices.
         """
         progress, is_unknown = self._progress, False
@@ -123,8 +142,9 @@ class Budget:
                 progress.cost += charge.cost or 0.0
             request_cost.add(charge)
             _count(of_model, charge)
-            progress.most_expensive = max(progress.most_expensive, charge.cost or 0.0)
-            progress.has_price = progress.has_price or charge.usage.cost is not None
+            progress.note_price(kind, charge.cost or 0.0)
+            if charge.usage.cost is not None:
+                progress.priced_kinds.add(kind)
             progress.priced_responses += charge.usage.cost is not None
             progress.priced_cached += charge.usage.cost is not None and charge.is_cached
             progress.unpriced += charge.cost is None

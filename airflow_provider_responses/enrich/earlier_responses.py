@@ -47,7 +47,7 @@ class EarlierResponses:
         self._escalates = bool(job.escalate)
         self.spent = CostTotal()
         self.counts = StepCounts()
-        self.most_expensive = 0.0  # US dollars, for one request
+        self.highest_prices: dict[int, float] = {}  # US dollars for one request, by `Step.price_kind`
         self.counted_generations: set[str] = set()  # included in `spent`, though their requests are sent again
 
     def read(self, parts: Iterable[list[dict[str, Any]]], index: Index) -> None:
@@ -64,10 +64,10 @@ class EarlierResponses:
         self.spent.known += known
         self.spent.priced += priced
         self.spent.unpriced += unknown
-        self.most_expensive = max(self.most_expensive, known)
         if self._steps.is_single and "_tier" not in row and "_judge" not in row:  # as nearly all are
             usable = None if row["_status"] == INVALID else usable_outcome(row, self._columns, self._request)
             found = None if usable is None else self._indexed(row, *usable)
+            self._note_price(0, known)
         else:
             found = self._read_step(row, CostTotal(known, priced, unknown))
         if found is None or row["_status"] == FAILED:
@@ -77,6 +77,9 @@ class EarlierResponses:
     def _indexed(self, row: Mapping[str, Any], status: str, read: Mapping[str, Any]) -> IndexedOutcome:
         return IndexedOutcome(bytes.fromhex(row["_fingerprint"]), status, self._dump(read))
 
+    def _note_price(self, kind: int, price: float) -> None:
+        self.highest_prices[kind] = max(self.highest_prices.get(kind, 0.0), price)
+
     def _dump(self, read: Mapping[str, Any]) -> str:
         return dump({name: read.get(name) for name in self._names})
 
@@ -85,6 +88,8 @@ class EarlierResponses:
         fingerprint = bytes.fromhex(row["_fingerprint"])
         step = self._steps.stored_step(fingerprint, *tier_of(row), is_judge=JUDGE in row)
         self.counts.add_cost(step, paid)
+        if self._steps.is_price_of(step, row):
+            self._note_price(step.price_kind, paid.known)
         if row["_status"] == INVALID:
             return None
         if step.is_judge:

@@ -283,8 +283,9 @@ class Enrichment:
     def _begin_budget(self, earlier: EarlierResponses) -> None:
         """Begin to count the costs of this attempt, after those of earlier ones."""
         progress = self._report.progress
-        progress.most_expensive = max(progress.most_expensive, earlier.most_expensive)
-        progress.has_price = progress.has_price or progress.most_expensive > 0
+        for kind, price in earlier.highest_prices.items():
+            progress.note_price(kind, price)
+        progress.priced_kinds.update(kind for kind, price in progress.highest_prices.items() if price > 0)
         self._budget = Budget(
             self.job.limits,
             progress,

@@ -54,6 +54,11 @@ class Step(NamedTuple):
         """A number that grows from step to step, for the index."""
         return 2 * (_MAX_OTHERS * self.tier + min(self.other, _MAX_OTHERS - 1)) + self.is_judge
 
+    @property
+    def price_kind(self) -> int:
+        """The kind of the step for ``limits.max_cost``: each tier is one, and the judge of all tiers another."""
+        return 1 if self.is_judge else 2 * self.tier
+
     @classmethod
     def of_rank(cls, rank: int) -> Step:
         """Return the step with a rank."""

@@ -38,8 +38,8 @@ class Progress:
     retryable_failures: int = 0  # requests that failed, and may get a response in another attempt
     failures: Counter[str] = field(default_factory=Counter)  # by error class
     resent: Counter[str] = field(default_factory=Counter)  # by HTTP status or error class
-    most_expensive: float = 0.0
-    has_price: bool = False  # whether any response had a price
+    highest_prices: dict[int, float] = field(default_factory=dict)  # of a response, by `Step.price_kind`
+    priced_kinds: set[int] = field(default_factory=set)  # of which any response had a price
     models: dict[str, ModelCounts] = field(default_factory=dict)  # by the model that served, "" without a response
 
     def of_model(self, response: Response | None) -> ModelCounts:
@@ -50,10 +50,16 @@ class Progress:
             counts = self.models[name] = ModelCounts()
         return counts
 
+    def note_price(self, kind: int, price: float) -> None:
+        """Note the price of a response of a kind of step, if it is the highest so far."""
+        self.highest_prices[kind] = max(self.highest_prices.get(kind, 0.0), price)
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON, without those of the moment."""
         counters: dict[str, Any] = {"failures": dict(self.failures), "resent": dict(self.resent)}
         counters["models"] = {name: counts.to_json() for name, counts in self.models.items()}
+        counters["highest_prices"] = {str(kind): price for kind, price in self.highest_prices.items()}
+        counters["priced_kinds"] = sorted(self.priced_kinds)
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, **counters, "in_flight": 0, "down_since": None}
 
     @classmethod
@@ -61,4 +67,7 @@ class Progress:
         """Return the counts from :meth:`to_json`."""
         counters: dict[str, Any] = {name: Counter(data[name]) for name in ("failures", "resent")}
         counters["models"] = {name: ModelCounts.from_json(it) for name, it in data.get("models", {}).items()}
-        return cls(**{**data, **counters})
+        counters["highest_prices"] = {int(kind): price for kind, price in data.get("highest_prices", {}).items()}
+        counters["priced_kinds"] = set(data.get("priced_kinds", ()))
+        known = {f.name for f in fields(cls)}  # an earlier release of this package may have written others
+        return cls(**{name: value for name, value in {**data, **counters}.items() if name in known})

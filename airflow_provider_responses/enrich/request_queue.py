@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_responses.enrich.budget import RequestCost
 from airflow_provider_responses.enrich.index import PendingRequest
@@ -26,6 +26,13 @@ MAX_WAITING_BYTES: Final = 8_000_000  # of requests that requests to other model
 MAX_WAITING_STEPS: Final = 1000  # requests that wait for the step after a response
 _OVERHEAD: Final = 500  # bytes of a request in memory beside its text, about
 _MODEL: Final = re.compile(r'"model": ?"((?:[^"\\]|\\.)*)"')
+
+
+class Lane(NamedTuple):
+    """Requests of one model and one kind of step, which do not wait for those of another."""
+
+    model: str
+    price_kind: int
 
 
 @dataclass(slots=True)
@@ -42,10 +49,15 @@ class QueuedRequest:
     error: ResponsesError | None = None  # of the last send
     is_hung: bool = False  # its send from before an outage is being cancelled, and it is sent again
 
+    @property
+    def lane(self) -> Lane:
+        """The requests among which it keeps its place."""
+        return Lane(self.model, self.pending.step.price_kind)
+
 
 class RequestQueue:
     """
-    See the module. Requests to one model do not wait for those to another, as far as memory allows.
+    See the module. Requests of one lane do not wait for those of another, as far as memory allows.
 
     :param read: returns the next requests of the source, at most the given number; none when there are no more.
     :param get_model: returns the model of a request, by default that of its fields.
@@ -58,9 +70,9 @@ class RequestQueue:
     ) -> None:
         self._read_source, self._get_model = read, get_model
         self._is_exhausted = False
-        self._new: dict[str, deque[QueuedRequest]] = {}  # by model
+        self._new: dict[Lane, deque[QueuedRequest]] = {}
         self._size = 0  # bytes of the new ones
-        self._due: dict[str, deque[QueuedRequest]] = {}  # resends that may be sent now
+        self._due: dict[Lane, deque[QueuedRequest]] = {}  # resends that may be sent now
         self._later: list[tuple[float, int, QueuedRequest]] = []  # resends: time, tie-breaker, request
         self._number = 0
         self._steps, self._steps_size = 0, 0  # waiting requests after their first step, and their bytes
@@ -83,14 +95,19 @@ class RequestQueue:
             larger model's response is that of the small one; then its cached response costs nothing.
         """
         request = QueuedRequest(pending, self._get_model(pending), cost=RequestCost(generations=generations))
-        self._due.setdefault(request.model, deque()).append(request)
+        self._due.setdefault(request.lane, deque()).append(request)
         self._count_step(request, 1)
 
     def next_due(self) -> float:
         """Return the time of the next resend."""
         return self._later[0][0] if self._later else math.inf
 
-    def next(self, now: float, may_send: Callable[[float, str], bool]) -> QueuedRequest | None:
+    def next(
+        self,
+        now: float,
+        may_send: Callable[[float, str], bool],
+        may_pay: Callable[[Lane], bool] = lambda _: True,
+    ) -> QueuedRequest | None:
         """
         Return the next request that may be sent: a resend or a next step, otherwise the first of the source.
 
@@ -98,17 +115,22 @@ class RequestQueue:
         too busy.
 
         :param may_send: returns for a time and a model whether one more of its requests may be in flight.
+        :param may_pay: returns for a lane whether the budget has room for one more of its requests.
         """
         while self._later and self._later[0][0] <= now:
             request = heapq.heappop(self._later)[2]
-            self._due.setdefault(request.model, deque()).append(request)
-        for model, requests in self._due.items():
-            if requests and may_send(now, model):
+            self._due.setdefault(request.lane, deque()).append(request)
+        for lane, requests in self._due.items():
+            if requests and may_send(now, lane.model) and may_pay(lane):
                 request = requests.popleft()
                 self._count_step(request, -1)
                 return request
         while self._steps < MAX_WAITING_STEPS and self._steps_size < MAX_WAITING_BYTES:
-            allowed = [requests for model, requests in self._new.items() if requests and may_send(now, model)]
+            allowed = [
+                requests
+                for lane, requests in self._new.items()
+                if requests and may_send(now, lane.model) and may_pay(lane)
+            ]
             if allowed:
                 request = min(allowed, key=lambda requests: requests[0].pending.first_row).popleft()
                 self._size -= _size_of(request)
@@ -126,12 +148,12 @@ class RequestQueue:
     def _read(self) -> bool:
         """Read more of the source; return whether there was any."""
         if self._is_exhausted or self._size >= MAX_WAITING_BYTES or (len(self._new) == 1 and self._size):
-            return False  # while all requests are to one model, none can overtake another
+            return False  # while all requests are in one lane, none can overtake another
         found = self._read_source(READ_AHEAD)
         self._is_exhausted = not found
         for pending in found:
             request = QueuedRequest(pending, self._get_model(pending))
-            self._new.setdefault(request.model, deque()).append(request)
+            self._new.setdefault(request.lane, deque()).append(request)
             self._size += _size_of(request)
         return bool(found)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +28,7 @@ from airflow_provider_responses.enrich.index import PendingRequest
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.model_throttle import Ticket
 from airflow_provider_responses.enrich.progress import Progress
-from airflow_provider_responses.enrich.request_queue import QueuedRequest, RequestQueue
+from airflow_provider_responses.enrich.request_queue import Lane, QueuedRequest, RequestQueue
 from airflow_provider_responses.enrich.row_outcome import RowOutcome, count_marks, end_step, status_of
 from airflow_provider_responses.enrich.silence import SilenceTracker
 from airflow_provider_responses.enrich.statuses import FAILED
@@ -105,6 +106,7 @@ class Sender:
         self._steps, self._queue = steps, RequestQueue(read, steps.model_of)
         self._failing: list[QueuedRequest] = []  # that failed in a row because of the service
         self._flights: dict[asyncio.Task[None], tuple[QueuedRequest, Ticket]] = {}
+        self._in_flight: Counter[int] = Counter()  # number of flights by `Step.price_kind`
         self._hung = HungRequests(self.throttle, self._flights, config.max_ambiguous_retries)
         self._last_error: ResponsesError | None = None  # why the service is considered down or too busy
         self._wake = asyncio.Event()
@@ -153,19 +155,41 @@ class Sender:
         for task in self._flights:
             task.cancel()
 
-    def _is_affordable(self) -> bool:
-        try:
-            return self._budget.allows_send(len(self._flights))
-        except ResponsesError as error:
-            self.stop(error)
-            return False
-
     def _next(self, now: float) -> QueuedRequest | None:
         throttle = self.throttle
-        has_room = throttle.has_room(now) and not self._backlog.is_full()
-        if throttle.delay(now) or not has_room or not self._is_affordable():
+        if throttle.delay(now) or not throttle.has_room(now) or self._backlog.is_full():
             return None
-        return self._queue.next(now, throttle.may_send)
+        if not self._steps.is_single:
+            return self._next_of_kinds(now)
+        if self._budget.allows_send(self._in_flight):
+            return self._queue.next(now, throttle.may_send)
+        if not self._flights:
+            self.stop(self._budget.exceeded())
+        return None
+
+    def _next_of_kinds(self, now: float) -> QueuedRequest | None:
+        """Return the next request for which the budget has room; those of other kinds wait, or end the attempt."""
+        waits = False  # whether there are requests that may be sent later
+        unpayable: list[Lane] = []
+
+        def may_send(now: float, model: str) -> bool:
+            nonlocal waits
+            allowed = self.throttle.may_send(now, model)
+            waits = waits or not allowed
+            return allowed
+
+        def may_pay(lane: Lane) -> bool:
+            allowed = self._budget.allows_send(self._in_flight, lane.price_kind)
+            if not allowed:
+                unpayable.append(lane)
+            return allowed
+
+        request = self._queue.next(now, may_send, may_pay)
+        if request is None and unpayable and not (waits or self._flights) and self._queue.next_due() == math.inf:
+            prices = self.progress.highest_prices
+            highest = max(unpayable, key=lambda lane: prices.get(lane.price_kind, 0.0))
+            self.stop(self._budget.exceeded(highest.price_kind, highest.model))
+        return request
 
     def _start(self, request: QueuedRequest, now: float) -> None:
         request.sends += 1
@@ -174,11 +198,15 @@ class Sender:
         self.silence.sent(request.model, now)
         task = asyncio.create_task(self._send_and_handle(request, ticket))
         self._flights[task] = request, ticket
+        self._in_flight[request.pending.step.price_kind] += 1
         self.progress.in_flight = len(self._flights)
         task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        del self._flights[task]
+        kind = self._flights.pop(task)[0].pending.step.price_kind
+        self._in_flight[kind] -= 1
+        if not self._in_flight[kind]:
+            del self._in_flight[kind]
         self.progress.in_flight = len(self._flights)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.stop(error)
@@ -217,8 +245,8 @@ class Sender:
         """
         model = self._steps.model_of(pending)
         self.silence.responded(model, self._clock())
-        self._budget.hold(pending.first_row, cost)
-        if not self._budget.has_room(len(self._flights)):
+        self._budget.hold(pending.first_row, cost, pending.step.price_kind)
+        if not self._budget.has_room(self._in_flight):
             raise RequestCancelledError(
                 "its output was invalid, and limits.max_cost leaves no room for another response"
             )
@@ -392,6 +420,6 @@ class Sender:
         request.sends += resends
         self.progress.sent += resends
         try:
-            self._budget.record(request.cost, outcome)
+            self._budget.record(request.cost, outcome, request.pending.step.price_kind)
         except ResponsesError as error:
             self.stop(error)

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_responses.batch.context import Unfinished
 from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.enrich.limits import Limits
-from airflow_provider_responses.exceptions import ConfigurationError, ResponsesError
+from airflow_provider_responses.exceptions import BudgetExceededError, ConfigurationError, ResponsesError
 from airflow_provider_responses.task.escalation import Escalation
 from tests.enrich import jobs
 from tests.enrich.jobs import table
@@ -53,6 +53,19 @@ def test_responses_of_a_batch_are_judged_live(attempts):
     assert all(row["_score"] for row in task.result)
     assert told["cost"] == pytest.approx(task.billed(), abs=1e-9)
     assert sum(row["_cost"] for row in task.result) == pytest.approx(told["cost"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"escalate": (Escalation(model=LARGE, when=lambda _: True),)}, {"judge": Judge(model=LARGE, rubric="1-5.")}],
+)
+def test_the_price_of_a_batch_is_not_that_of_the_steps_after_it(more, attempts):
+    task = attempts(table(60), limits=Limits(max_cost=0.002, concurrency=64, initial_concurrency=64), **more)
+    with pytest.raises(BudgetExceededError, match=f"the most expensive response of {LARGE} was"):
+        task.finish()
+    highest = max(entry.cost for entry in task.sandbox.billed)
+    assert 0.002 - highest < task.billed() <= 0.002 + 1e-9
+    assert len(task.live) > 1
 
 
 def test_nothing_is_sent_live_before_all_batches_have_landed(attempts):
