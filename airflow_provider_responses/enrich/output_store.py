@@ -34,6 +34,7 @@ _MIN_RENEWAL: Final = 1.0  # seconds that a renewal may take, even if the lease 
 _RENEWAL_PAUSE: Final = 1.0  # seconds after a renewal that failed
 _MAX_RELEASE: Final = 10.0  # seconds that the end of an attempt waits for a store that hangs
 _MAX_APPENDED_LINES: Final = 1000  # in one part
+_MAX_TIERS: Final = 1000  # of an escalation
 _OWN_FILE: Final = re.compile(
     rf"{re.escape(MANIFEST)}|result\.(jsonl|parquet)|part-g\d+-t\d+-[0-9a-f]{{8}}-\d+\.jsonl|batch-g\d+-[0-9a-f-]+\.\w+\.json"
 )
@@ -439,6 +440,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_step(row: Mapping[str, Any]) -> bool:
+    """Return whether the fields of a step are those of one. Without a judge, ``_score`` may be of the source."""
+    tier, score = row.get("_tier", 0), row.get("_score")
+    if type(tier) is not int or not 0 <= tier < _MAX_TIERS:
+        return False
+    return "_judge" not in row or (isinstance(row["_judge"], str) and (score is None or _is_number(score)))
+
+
 # Checks of the fields that are read: a line may have been edited, or written by another version.
 _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "_fingerprint": _is_fingerprint,
@@ -460,6 +469,8 @@ def _rows_of(part: bytes) -> list[dict[str, Any]]:
         except ValueError:
             break
         if not isinstance(row, dict) or not all(is_valid(row.get(name)) for name, is_valid in _CHECKS.items()):
+            break
+        if not _is_step(row):
             break
         rows.append(row)
     return rows
