@@ -131,13 +131,18 @@ class Judge:
         :param value: of its response, as plain JSON types.
         """
         task = "" if fields.get("instructions") is None else f"Its instructions:\n{fields['instructions']}\n\n"
-        response = f"{task}The response to judge:\n{value if isinstance(value, str) else json.dumps(value)}"
+        response = f"{task}The response to judge:\n{value if isinstance(value, str) else _to_json(value)}"
         given = fields.get("input")
         if given is None or isinstance(given, str):
             judged: Any = f"The request:\n{given or ''}\n\n{response}"
         else:
             judged = [*given, {"type": "message", "role": "user", "content": f"The request is above. {response}"}]
         return {"model": self.model, "input": judged, "instructions": self.instructions, **self.request}
+
+
+def _to_json(value: Any) -> str:
+    """Return JSON with its characters as they are. Half a surrogate pair, which UTF-8 cannot encode, is escaped."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
 
 
 def _check_rubric(rubric: Any, scale: Any) -> None:

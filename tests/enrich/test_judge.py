@@ -112,6 +112,15 @@ def test_the_judge_gets_the_request_the_response_and_the_rubric():
     assert all(it in fields["instructions"] for it in ("from 1 to 2", "1: wrong", "2: right"))
 
 
+def test_the_judge_gets_the_characters_of_a_response_as_they_are():
+    value = {"mood": "\u3068\u3066\u3082", "why": ["caf\u00e9 \U0001f600", "half \ud83d"]}
+    judged = Judge(model="m", rubric="1 to 5").fields({"input": "Mood?"}, value)["input"]
+    text = judged.partition("The response to judge:\n")[2]
+    assert text == '{"mood": "\u3068\u3066\u3082", "why": ["caf\u00e9 \U0001f600", "half \\ud83d"]}'
+    assert json.loads(text) == value
+    assert judged.encode()
+
+
 def test_the_judge_gets_the_items_of_an_input_with_files_as_they_are():
     image = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "https://x.test/a"}]}
     fields = Judge(model="m", rubric="1 to 5").fields({"input": [image]}, "a cat")
