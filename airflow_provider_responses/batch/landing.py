@@ -238,7 +238,7 @@ class Landing:
         self._report.note_outcome(row_outcome)
         self._write(row, row_outcome)
         if row_outcome.fatal is not None:
-            raise row_outcome.fatal
+            raise row_outcome.fatal.about(f"row {row.position} (key {row.key})")
 
     def _write(self, row: FoundRow, outcome: RowOutcome) -> None:
         columns = self._forms.columns(outcome)

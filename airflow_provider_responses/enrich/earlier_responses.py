@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
@@ -21,7 +21,7 @@ from airflow_provider_responses.enrich.statuses import (
     REJECTED,
 )
 from airflow_provider_responses.enrich.step_counts import StepCounts
-from airflow_provider_responses.exceptions import OutputValidationError
+from airflow_provider_responses.exceptions import ConfigurationError, OutputValidationError
 from airflow_provider_responses.task.cost_total import CostTotal
 from airflow_provider_responses.task.texts import storable
 
@@ -45,6 +45,7 @@ class EarlierResponses:
         self._columns, self._request, self._steps = columns, job.request, steps
         self._names = (*columns, *job.meta_columns)
         self._escalates = bool(job.escalate)
+        self._name_row: Callable[[bytes], str | None] = lambda _: None
         self.spent = CostTotal()
         self.counts = StepCounts()
         self.highest_prices: dict[int, float] = {}  # US dollars for one request, by `Step.price_kind`
@@ -52,6 +53,7 @@ class EarlierResponses:
 
     def read(self, parts: Iterable[list[dict[str, Any]]], index: Index) -> None:
         """Read the rows of parts, and enter the responses into the index: those that can be used, and the others."""
+        self._name_row = index.name_row
         for rows in parts:
             found = [self._read_row(row) for row in rows]
             index.add_outcomes(it for it in found if it is not None)
@@ -99,7 +101,7 @@ class EarlierResponses:
         status, read = usable
         read = {**read, ESCALATED: _is_escalated(step), SCORE: None, SCORE_REASON: None}
         has_failed = status == FAILED
-        following = None if has_failed else self._steps.next_of(fingerprint, step, status, read, None)
+        following = None if has_failed else self._next_of(fingerprint, step, status, read, None)
         self.counts.add_response(step, status, following)
         if step.other and (status != OK or (following is not None and not following.is_judge)):
             return None  # what follows is that of the tier before
@@ -115,19 +117,32 @@ class EarlierResponses:
             self.counted_generations.update(row.get("_generations") or ())
             read |= {"_error": None, SCORE: None, SCORE_REASON: None}
             tier_step = step._replace(is_judge=False)
-            following = self._steps.next_of(fingerprint, tier_step, OK, read, None)
+            following = self._next_of(fingerprint, tier_step, OK, read, None)
             return self._outcome(fingerprint, tier_step, OK, read, following, has_failed=False)
         if score is None:
             self.counted_generations.update(row.get("_generations") or ())
             return self._outcome(fingerprint, step, self._steps.status_without_score(), read, None, has_failed=True)
         status = self._steps.status_of_score(score)
         read["_error"] = self._steps.low_score_error(score) if status == LOW_SCORE else None
-        following = self._steps.next_of(fingerprint, step, status, read, score)
+        following = self._next_of(fingerprint, step, status, read, score)
         self.counts.add_score(score, is_accepted=status == OK)
         self.counts.add_next(step, following)
         if following is not None:  # the larger model's response may be the same, and so the request to the judge
             self.counted_generations.update(row.get("_generations") or ())
         return self._outcome(fingerprint, step, status, read, following, has_failed=False)
+
+    def _next_of(
+        self, fingerprint: bytes, step: Step, status: str, read: Mapping[str, Any], score: float | None
+    ) -> Step | None:
+        """Return the next step. No function of the user's checks a response that no row of the source can use."""
+        row = self._name_row(fingerprint) if self._steps.calls_function(status) else ""
+        if row is None:
+            return None
+        try:
+            return self._steps.next_of(fingerprint, step, status, read, score)
+        except ConfigurationError as error:
+            error.about(row)
+            raise
 
     def _outcome(
         self,

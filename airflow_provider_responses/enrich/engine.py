@@ -312,7 +312,7 @@ class Enrichment:
                 send=RowClient(self._requests, client, self._report, self._invalid_before(), environment.tracing).send,
                 read=index.next_pending,
                 steps=self._steps,
-                on_outcome=lambda outcome: self._add_outcome(writer, sender, outcome),
+                on_outcome=lambda outcome: self._add_outcome(writer, sender, index, outcome),
                 limits=limits,
                 config=self.job.config.for_call(self.job.options),
                 budget=self._budget,
@@ -366,8 +366,12 @@ class Enrichment:
                     if not task.cancelled():
                         task.result()
 
-    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> PendingRequest | None:
+    def _add_outcome(
+        self, writer: PartWriter, sender: Sender, index: Index, outcome: RowOutcome
+    ) -> PendingRequest | None:
         """Add the outcome of a step, and return the request with the next step, None if it has ended."""
+        if outcome.fatal is not None and (row := index.name_row(outcome.request.fingerprint)):
+            outcome.fatal.about(row)
         writer.add(outcome)
         self._report.note_outcome(outcome)
         if outcome.next is not None:

@@ -301,6 +301,12 @@ class Index:
         row = self._db.execute(query, (fingerprint,)).fetchone()
         return None if row is None else FoundRow._make(row)
 
+    def name_row(self, fingerprint: bytes) -> str | None:
+        """Return the name of the first row with a request, for errors; None if no row has this request."""
+        query = "SELECT position, key FROM requests JOIN rows ON position = first_row WHERE requests.fingerprint = ?"
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return None if row is None else f"row {row[0]} (key {row[1]})"
+
     def status_of(self, fingerprint: bytes) -> str | None:
         """Return the status of the outcome of a request, also of one that no row has; None without an outcome."""
         row = self._db.execute("SELECT status FROM statuses WHERE fingerprint = ?", (fingerprint,)).fetchone()

@@ -79,8 +79,10 @@ class Preview(Enrichment):
         self._before, self._report.pending = self._report.pending, len(self._sample.sizes)
         return super()._process(index, earlier, lease)
 
-    def _add_outcome(self, writer: PartWriter, sender: Sender, outcome: RowOutcome) -> PendingRequest | None:
-        following = super()._add_outcome(writer, sender, outcome)
+    def _add_outcome(
+        self, writer: PartWriter, sender: Sender, index: Index, outcome: RowOutcome
+    ) -> PendingRequest | None:
+        following = super()._add_outcome(writer, sender, index, outcome)
         self._steps_of.setdefault(outcome.request.fingerprint, []).append(outcome)
         if following is None:
             self._outcomes.append(outcome)

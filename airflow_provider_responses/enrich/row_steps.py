@@ -40,7 +40,7 @@ class RowSteps:
         self.escalations, self.judge = job.escalate, job.judge
         self._request, self._columns = job.request, response_columns(job.request)
         self._has_fields = has_columns(job.request)
-        self._reads_values = any(it.has_check for it in job.escalate)
+        self._reads_values = any(it.has_check for it in job.escalate)  # of responses that are ok
         self._places = {it.fingerprint: place for place, it in reversed([*enumerate(job.escalate, 1)])}
         self._asked: dict[bytes, set[int]] = {}  # by fingerprint: tiers that precede their place in the list
         self.is_single = not job.escalate and job.judge is None  # whether each request has one step
@@ -93,12 +93,16 @@ class RowSteps:
             return self._with_next(outcome, columns, self.score_of(value))
         if self._has_fields and status == OK and not isinstance(value, Mapping):
             outcome = replace(outcome, status=INVALID_OUTPUT)  # a text, which on_invalid_output="return" accepts
-        if self.is_single or status == FAILED:
+        if self.is_single or status == FAILED or (not request.row_count and self.calls_function(outcome.status)):
             return outcome
         found = None
         if self._reads_values and outcome.status == OK:
             found = self.value_of(value if self._has_fields else {TEXT_COLUMN: value})
         return self._with_next(outcome, found, None)
+
+    def calls_function(self, status: str) -> bool:
+        """Return whether a function of the user's checks a response with a status."""
+        return self._reads_values and status == OK
 
     def next_of(
         self, fingerprint: bytes, step: Step, status: str, columns: Mapping[str, Any], score: float | None

@@ -225,8 +225,8 @@ def _is_rejected_by(check: Check, value: Any) -> bool:
         found = check(value)
     except Exception as error:
         raise ConfigurationError(
-            f"escalate: the function {name} of `when` raised {show_exception(error)}. Correct it; a response was paid "
-            "for, which the next attempt uses if it is cached or stored"
+            f"escalate: the function {name} of `when` raised {show_exception(error)}. Correct it; a response that is "
+            "cached or stored is not paid again"
         ) from error
     if type(found).__name__ in {"bool", "bool_"}:
         return bool(found)

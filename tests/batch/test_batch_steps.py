@@ -124,9 +124,23 @@ def test_auto_counts_only_requests_without_a_response_against_the_threshold(atte
     assert task.sizes == []
 
 
+def test_a_function_is_not_called_for_results_of_rows_that_left_the_source(attempts):
+    seen: list[Any] = []
+    task = attempts(table(4), escalate=(Escalation(model=LARGE, when=lambda value: bool(seen.append(value))),))
+    task.step()
+    task.wait()
+    task.rows = table(2)
+    told = task.finish()
+    assert (task.sizes, told["counts"], len(seen)) == ([4], {"ok": 2}, 2)
+    assert told["cost"] == pytest.approx(task.billed(), abs=1e-9)
+    task.rows = table(4)
+    task.clear()
+    assert (task.finish()["counts"], task.sizes, len(seen)) == ({"ok": 4}, [4], 6)
+
+
 def test_a_function_that_fails_ends_the_attempt_and_no_response_is_lost(attempts):
     task = attempts(table(3), escalate=(Escalation(model=LARGE, when=lambda _: 1 / 0),))
-    with pytest.raises(ConfigurationError, match="escalate: the function"):
+    with pytest.raises(ConfigurationError, match=r"^row 0 \(key r0\): escalate: the function"):
         task.finish()
     task.retry()
     with pytest.raises(ConfigurationError, match="escalate: the function"):
