@@ -140,7 +140,7 @@ def test_a_function_is_not_called_for_results_of_rows_that_left_the_source(attem
 
 def test_a_function_that_fails_ends_the_attempt_and_no_response_is_lost(attempts):
     task = attempts(table(3), escalate=(Escalation(model=LARGE, when=lambda _: 1 / 0),))
-    with pytest.raises(ConfigurationError, match=r"^row 0 \(key r0\): escalate: the function"):
+    with pytest.raises(ConfigurationError, match=r"^row (\d) \(key r\1\): escalate: the function"):
         task.finish()
     task.retry()
     with pytest.raises(ConfigurationError, match="escalate: the function"):
