@@ -6,6 +6,7 @@ The models of a task are numbered: tier 0 is the task's own model, tier 1 the fi
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -22,7 +23,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
 )
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
-from airflow_provider_responses.validation import check_type, either, show, show_exception, wrong_value
+from airflow_provider_responses.validation import check_type, either, show_exception, type_name, wrong_value
 
 Condition = Literal["invalid", "refused", "incomplete", "low_score"]
 Check = Callable[[Any], bool]
@@ -222,7 +223,7 @@ def _check_condition(condition: Any) -> None:
 def _is_rejected_by(check: Check, value: Any) -> bool:
     name = name_of(check)
     try:
-        found = check(value)
+        found = check(copy.deepcopy(value))  # a function that changes it would change the task's output
     except Exception as error:
         raise ConfigurationError(
             f"escalate: the function {name} of `when` raised {show_exception(error)}. Correct it; a response that is "
@@ -230,4 +231,5 @@ def _is_rejected_by(check: Check, value: Any) -> bool:
         ) from error
     if type(found).__name__ in {"bool", "bool_"}:
         return bool(found)
-    raise ConfigurationError(f"escalate: the function {name} of `when` must return True or False, got {show(found)}")
+    # Not the value, which may be the response's text.
+    raise ConfigurationError(f"escalate: the function {name} of `when` must return True or False, got {type_name(found)}")

@@ -136,6 +136,16 @@ class TestConditions:
         assert models(responses_sandbox) == [MODEL, LARGEST]
         assert ti.xcoms["usage"]["escalated"] == 1
 
+    def test_a_function_that_changes_its_value_does_not_change_the_output(self, perform, responses_sandbox):
+        def empties(value):
+            value.clear()
+            return False
+
+        responses_sandbox.script({"text": GOOD})
+        escalate = [Escalation(model=LARGE, when=[empties, empties])]
+        assert perform(ask(output_type=Label, escalate=escalate), context()) == {"topic": "good", "why": "it is"}
+        assert models(responses_sandbox) == [MODEL]
+
     def test_several_models_are_tried_one_after_another(self, perform, responses_sandbox):
         responses_sandbox.script({"text": WRONG}, {"refusal": "No."}, {"text": GOOD})
         escalate = [Escalation(model=LARGE), Escalation(model=LARGEST)]

@@ -107,7 +107,7 @@ def test_a_function_that_raises_is_named_with_its_error():
         LARGE.applies(None, {"mood": "glad"})
 
 
-@pytest.mark.parametrize("returned", [None, 1, "no"])
-def test_a_function_must_return_a_bool(returned):
-    with pytest.raises(ConfigurationError, match="must return True or False, got"):
+@pytest.mark.parametrize(("returned", "shown"), [(None, "None"), (1, "int"), ("text of a response", "str")])
+def test_a_function_must_return_a_bool_and_another_value_is_not_shown(returned, shown):
+    with pytest.raises(ConfigurationError, match=f"must return True or False, got {shown}$"):
         Escalation(model="m", when=lambda _: returned).applies(None, "text")
