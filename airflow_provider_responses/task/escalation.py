@@ -232,4 +232,5 @@ def _is_rejected_by(check: Check, value: Any) -> bool:
     if type(found).__name__ in {"bool", "bool_"}:
         return bool(found)
     # Not the value, which may be the response's text.
-    raise ConfigurationError(f"escalate: the function {name} of `when` must return True or False, got {type_name(found)}")
+    shown = type_name(found)
+    raise ConfigurationError(f"escalate: the function {name} of `when` must return True or False, got {shown}")
