@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.index import UnusedResponse
+from airflow_provider_responses.enrich.outcome_json import step_of
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID
 from airflow_provider_responses.exceptions import RequestValidationError
 
@@ -29,7 +30,10 @@ def unused_responses(rows: Iterable[tuple[Mapping[str, Any], object]]) -> Iterat
         if row["_status"] in {FAILED, INVALID} or "_key" not in row:
             continue
         fingerprint = None if usable is None else bytes.fromhex(row["_fingerprint"])
-        yield UnusedResponse(row["_key"], row.get("_prompt") or UNKNOWN, row.get("_cost"), fingerprint)
+        cost = row.get("_cost")
+        known, unknown = row.get("_paid") or (cost, cost is None)
+        paid, rank = (None if unknown else known), step_of(row).rank
+        yield UnusedResponse(row["_key"], row.get("_prompt") or UNKNOWN, cost, fingerprint, rank, paid)
 
 
 def check_changed_requests(index: Index, job: Job, rows: int) -> None:

@@ -24,7 +24,9 @@ CREATE TABLE rows (
 CREATE TABLE requests (
     fingerprint BLOB PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER NOT NULL, fields TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE unused (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL) WITHOUT ROWID;
+CREATE TABLE unused (
+    key TEXT PRIMARY KEY, prompt TEXT NOT NULL, cost REAL, rank INTEGER NOT NULL, paid REAL
+) WITHOUT ROWID;
 CREATE TABLE outcomes (
     fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL, rank INTEGER NOT NULL, next INTEGER,
     failed INTEGER NOT NULL
@@ -110,8 +112,10 @@ class UnusedResponse(NamedTuple):
 
     key: str
     prompt: str  # its fingerprint
-    cost: float | None
+    cost: float | None  # with that of the steps before
     fingerprint: bytes | None
+    rank: int = 0  # of its step
+    paid: float | None = None  # for this step
 
 
 class IndexedResult(NamedTuple):
@@ -211,21 +215,29 @@ class Index:
         """Add responses of earlier attempts, leaving out those to a request of this attempt."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO unused SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM requests WHERE fingerprint = ?) "
-            "ON CONFLICT DO UPDATE SET prompt = excluded.prompt, cost = excluded.cost",
+            "INSERT INTO unused SELECT ?1, ?2, ?3, ?5, ?6 "
+            "WHERE NOT EXISTS (SELECT 1 FROM requests WHERE fingerprint = ?4) "
+            "ON CONFLICT DO UPDATE SET prompt = excluded.prompt, cost = excluded.cost, rank = excluded.rank, "
+            "paid = excluded.paid",
             responses,
         )
         self.commit()
 
     def changed_requests(self) -> list[tuple[str, int, CostTotal]]:
-        """Return by prompt the number of rows with an unused response that will be sent again, and its cost."""
+        """
+        Return by prompt the number of rows with an unused response that will be sent again, and its cost.
+
+        Of a request with a next step, only an unused response of that step is sent again.
+        """
         if self._db.execute("SELECT 1 FROM unused LIMIT 1").fetchone() is None:
             return []
         query = (
-            "SELECT prompt, sum(requests.row_count), total(cost), count(cost), count(*) - count(cost) FROM requests "
+            "SELECT prompt, sum(row_count), total(cost), count(cost), count(*) - count(cost) FROM ("
+            "SELECT prompt, row_count, CASE WHEN next ISNULL THEN cost ELSE paid END AS cost FROM requests "
             "JOIN rows ON position = first_row JOIN unused USING (key) "
             "LEFT JOIN outcomes ON outcomes.fingerprint = requests.fingerprint "
-            "WHERE status IS NULL OR (status = 'failed' AND next ISNULL) GROUP BY prompt ORDER BY 2 DESC, 1"
+            "WHERE status IS NULL OR (status = 'failed' AND next ISNULL) OR next = unused.rank"
+            ") GROUP BY prompt ORDER BY 2 DESC, 1"
         )
         return [(prompt, rows, CostTotal(*cost)) for prompt, rows, *cost in self._db.execute(query)]
 

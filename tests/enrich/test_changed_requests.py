@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_provider_responses.enrich.job import Environment
+from airflow_provider_responses.enrich.judge import Judge
 from airflow_provider_responses.enrich.limits import Limits
 from airflow_provider_responses.enrich.output_store import OutputStore, Writer
 from airflow_provider_responses.enrich.prompt import describe
 from airflow_provider_responses.enrich.shard_merge import merge_shards
 from airflow_provider_responses.exceptions import ConfigurationError, RequestValidationError, TooManyFailuresError
-from tests.enrich.jobs import MODEL, enrich, lines, manifest, parts, result, row_fields, table
+from airflow_provider_responses.task.request import TaskRequest
+from tests.enrich.jobs import MODEL, Label, enrich, lines, manifest, parts, result, row_fields, table
+from tests.enrich.tiers import JUDGE, LARGE, NO_JSON, SMALL, Models, score, to_large
 
 OLD, NEW = describe("Mood of {{ row.text }}", model=MODEL), describe("Tone of {{ row.text }}", model=MODEL)
 
@@ -57,6 +61,44 @@ def test_a_changed_request_fails_the_task_with_on_changed_request_fail(responses
     assert not caught.value.retryable
     assert len(responses_sandbox.ledger) == 4
     assert (tmp_path / "result.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("on_changed_request", ["fail", "send"])
+def test_a_response_of_a_larger_model_that_cannot_be_used_is_a_changed_request(on_changed_request, tmp_path, caplog):
+    """The small model's response can be used, and the larger model would be paid again."""
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda row: NO_JSON if row else None})
+    given: dict[str, Any] = {"escalate": to_large(), "limits": Limits(max_failures=2), "prompt": OLD}
+    request = TaskRequest(fields={}, output_type=Label, stream=False, cache=False, result="response", output_retries=0)
+    models.enrich(tmp_path, 3, request=request, **given)
+    assert models.paid == {SMALL: 3, LARGE: 3}
+    given |= {"request": replace(request, on_invalid_output="return"), "on_changed_request": on_changed_request}
+    found = (
+        f"2 of 3 rows have a response to another request of the same prompt (fingerprint {OLD['fingerprint']}, $0.04)"
+    )
+    caplog.clear()
+    if on_changed_request == "fail":
+        with pytest.raises(RequestValidationError) as caught:
+            models.enrich(tmp_path, 3, **given)
+        assert f"on_changed_request is 'fail', and {found} and will be sent again" in str(caught.value)
+        assert models.paid == {SMALL: 3, LARGE: 3}
+        return
+    with caplog.at_level(logging.INFO):
+        models.enrich(tmp_path, 3, **given)
+    assert f"{found} and will be sent again" in caplog.messages
+    assert models.paid == {SMALL: 3, LARGE: 5}
+    given["on_changed_request"] = "fail"  # nothing more is sent
+    assert models.enrich(tmp_path, 3, **given)["requests_sent"] == 0
+
+
+@pytest.mark.parametrize("changed", ["escalate", "judge"])
+def test_a_step_that_is_new_or_was_not_sent_yet_is_no_changed_request(changed, tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: {"http": 402}, JUDGE: lambda _: score(4)})
+    with pytest.raises(Exception, match="402"):
+        models.enrich(tmp_path, 3, escalate=to_large(), prompt=OLD, limits=Limits(concurrency=1))
+    del models.rules[LARGE]
+    judge = Judge(model=JUDGE, rubric="1 to 5") if changed == "judge" else None
+    told = models.enrich(tmp_path, 3, escalate=to_large(), judge=judge, prompt=OLD, on_changed_request="fail")
+    assert (told["counts"], models.paid[SMALL]) == ({"ok": 3}, 3)
 
 
 def test_new_and_failed_rows_are_not_changed_requests(responses_sandbox, tmp_path):
