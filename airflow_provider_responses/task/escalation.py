@@ -209,8 +209,16 @@ def _check_condition(condition: Any) -> None:
         return
     if not callable(condition):
         raise wrong_value("escalate: when", _EXPECTED, condition)
-    if inspect.iscoroutinefunction(condition):
-        raise wrong_value("escalate: when", "a function that is not async", condition)
+    function = condition
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isclass(function) and function is not bool:
+        raise wrong_value("escalate: when", "a function, not a class", condition)
+    for called in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise wrong_value("escalate: when", "a function that is not async", condition)
+        if inspect.isgeneratorfunction(called):
+            raise wrong_value("escalate: when", "a function that returns True or False, without yield", condition)
     try:
         inspect.signature(condition).bind(None)
     except TypeError as error:
@@ -224,7 +232,7 @@ def _is_rejected_by(check: Check, value: Any) -> bool:
     name = name_of(check)
     try:
         found = check(copy.deepcopy(value))  # a function that changes it would change the task's output
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # in the triggerer, an exit would end all triggers
         raise ConfigurationError(
             f"escalate: the function {name} of `when` raised {show_exception(error)}. Correct it; a response that is "
             "cached or stored is not paid again"

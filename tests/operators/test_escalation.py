@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import sys
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
@@ -35,6 +36,10 @@ def is_bad(value):
 
 def fails(value):
     return value["no such field"]
+
+
+def exits(value):
+    sys.exit("bye")
 
 
 def is_unsure(value):
@@ -292,11 +297,14 @@ class TestFailures:
         assert models(responses_sandbox) == [MODEL, LARGE, LARGE]
         assert causes(ti) == ["RefusalError", "ServiceUnavailableResponseError", None]
 
-    def test_a_function_that_raises_ends_the_attempt_and_the_response_is_counted(self, perform, responses_sandbox):
+    @pytest.mark.parametrize(("function", "error"), [(fails, "KeyError"), (exits, "SystemExit")])
+    def test_a_function_that_raises_ends_the_attempt_and_the_response_is_counted(
+        self, perform, responses_sandbox, function, error
+    ):
         ti = TaskInstance()
-        escalate = [Escalation(model=LARGE, when=fails)]
+        escalate = [Escalation(model=LARGE, when=function)]
         responses_sandbox.script({"text": GOOD})
-        with pytest.raises(AirflowFailException, match="the function fails of `when` raised KeyError"):
+        with pytest.raises(AirflowFailException, match=rf"the function {function.__name__} of `when` raised {error}"):
             perform(ask(output_type=Label, escalate=escalate), context(ti))
         assert models(responses_sandbox) == [MODEL]
         usage = ti.xcoms["usage"]

@@ -1,6 +1,8 @@
 """Escalation: which response is sent to which larger model, and which arguments are refused."""
 
 import asyncio
+import functools
+import sys
 
 import pytest
 
@@ -16,6 +18,24 @@ from airflow_provider_responses.task.escalation import (
 
 def is_unsure(value):
     return value["confidence"] < 0.5
+
+
+class Checker:
+    def __call__(self, value):
+        return False
+
+
+class AsyncChecker:
+    async def __call__(self, value):
+        return True
+
+
+def yields(value):
+    yield True
+
+
+async def yields_later(value):
+    yield True
 
 
 MEDIUM = Escalation(model="medium", when="invalid")
@@ -79,6 +99,14 @@ def test_a_larger_model_gets_the_same_request_with_its_own_model_and_fields():
         ({"model": "m", "when": ["invalid", 3]}, "escalate: when must be 'invalid'"),
         ({"model": "m", "when": lambda: True}, "escalate: when must be a function that one argument suffices for"),
         ({"model": "m", "when": asyncio.sleep}, "escalate: when must be a function that is not async"),
+        ({"model": "m", "when": AsyncChecker()}, "escalate: when must be a function that is not async"),
+        (
+            {"model": "m", "when": functools.partial(yields_later)},
+            "escalate: when must be a function that is not async",
+        ),
+        ({"model": "m", "when": yields}, "escalate: when must be a function that returns True or False, without yield"),
+        ({"model": "m", "when": Checker}, "escalate: when must be a function, not a class"),
+        ({"model": "m", "when": functools.partial(Checker)}, "escalate: when must be a function, not a class"),
         ({"model": "m", "request": {"input": "x"}}, "escalate: request.input is not allowed"),
         ({"model": "m", "request": {"temprature": 0}}, "escalate: request.temprature is not a field of a request"),
         ({"model": "m", "request": "x"}, "escalate: request must be dict, got str"),
@@ -105,6 +133,17 @@ def test_one_escalation_needs_no_list():
 def test_a_function_that_raises_is_named_with_its_error():
     with pytest.raises(ConfigurationError, match=r"the function is_unsure of `when` raised KeyError: 'confidence'"):
         LARGE.applies(None, {"mood": "glad"})
+
+
+def test_a_function_that_ends_the_process_ends_only_its_task():
+    with pytest.raises(ConfigurationError, match="of `when` raised SystemExit"):
+        Escalation(model="m", when=lambda _: sys.exit("bye")).applies(None, "text")
+
+
+@pytest.mark.parametrize(("when", "expected"), [(bool, True), ("Checker()", False)])
+def test_a_callable_object_and_bool_are_functions(when, expected):
+    given = Checker() if when == "Checker()" else when
+    assert Escalation(model="m", when=given).applies(None, "text") is expected
 
 
 @pytest.mark.parametrize(("returned", "shown"), [(None, "None"), (1, "int"), ("text of a response", "str")])
