@@ -215,7 +215,8 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         check_choice("output_format", arguments.get("output_format", FORMATS[0]), FORMATS)
         check_choice("on_changed_request", arguments.get("on_changed_request", "send"), ON_CHANGED)
         check_list_of_names("columns", arguments.get("columns"), optional=True, lazy=is_lazy)
-        check_judge(arguments.get("judge"), check_escalations(arguments.get("escalate")))
+        model, request = arguments.get("model"), arguments.get("request")
+        check_judge(arguments.get("judge"), check_escalations(arguments.get("escalate"), model=model, request=request))
         if not is_lazy(arguments.get("limits")):
             Limits.parse(arguments.get("limits"))
         batch_options({name: value for name, value in arguments.items() if not is_lazy(value)})
@@ -410,7 +411,7 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if self.load_to is not None:
             check_type("load_to", self.load_to, SqlTable, expected="SqlTable(conn_id, table)", type_only=True)
             self.load_to.check(self.key)
-        check_judge(self.judge, check_escalations(self.escalate))
+        check_judge(self.judge, check_escalations(self.escalate, model=self.model, request=self.request))
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):

@@ -140,7 +140,12 @@ class ResponsesOperator(ToolLoopOperator):
     def check_mapped(cls, arguments: Mapping[str, Any]) -> None:
         super().check_mapped(arguments)
         check_limits(arguments.get("max_cost"), arguments.get("budget"))
-        check_request_escalations(arguments.get("escalate"), has_functions=has_functions(arguments.get("tools")))
+        check_request_escalations(
+            arguments.get("escalate"),
+            has_functions=has_functions(arguments.get("tools")),
+            model=arguments.get("model"),
+            request=arguments.get("request"),
+        )
         note_history(arguments.get("history"))
         if arguments.get("multiple_outputs"):
             check_multiple_outputs(cls._arguments_from(arguments))
@@ -226,7 +231,9 @@ class ResponsesOperator(ToolLoopOperator):
     def _check(self, *, rendered: bool = False) -> None:
         super()._check(rendered=rendered)
         check_limits(self.max_cost, self.budget)
-        self._escalations = check_request_escalations(self.escalate, has_functions=has_functions(self.tools))
+        self._escalations = check_request_escalations(
+            self.escalate, has_functions=has_functions(self.tools), model=self.model, request=self.request
+        )
         check_turn(self)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)
@@ -403,8 +410,7 @@ class ResponsesOperator(ToolLoopOperator):
         options = self._send_options()
         prepared, _ = request.prepare(config, options)
         larger = request.prepare_larger(config, options)
-        for each in (prepared, *(it for it, _ in larger.values())):
-            each.to_bytes()  # raises here, and not in the triggerer
+        prepared.to_bytes()  # raises here, and not in the triggerer
         if self._spending is not None:
             self._spending.read_prices(prepared, config.for_call(options), larger)
             if (refusal := self._spending.refusal(ledger)) is not None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from airflow_provider_responses.exceptions import (
@@ -23,6 +24,7 @@ from airflow_provider_responses.exceptions import (
     RequestValidationError,
 )
 from airflow_provider_responses.models.fields import NEWER, REQUEST_FIELDS, unknown_field
+from airflow_provider_responses.task.texts import unwrap_enum, unwrap_enums
 from airflow_provider_responses.validation import check_type, either, show_exception, type_name, wrong_value
 
 Condition = Literal["invalid", "refused", "incomplete", "low_score"]
@@ -34,12 +36,21 @@ INCOMPLETE: Final = "incomplete"
 LOW_SCORE: Final = "low_score"  # below the judge's min_score
 CONDITIONS: Final[tuple[Condition, ...]] = ("invalid", "refused", "incomplete", "low_score")
 
-# What all models get alike, and what is an argument of its own.
-_FIXED: Final = frozenset({"input", "model", "models", "prompt", "stream"})
-
+_ALIKE: Final = "all models get that of the task. Remove it"
+# Fields that are no field of `request`, and why.
+_FIXED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "input": _ALIKE,
+        "prompt": _ALIKE,
+        "stream": _ALIKE,
+        "model": "the larger model is the argument `model`. Remove it",
+        "models": "the larger model has no stand-ins, and `models` of the task are those of its own model. Remove it",
+    }
+)
 
 # What functions of the task's decide for its whole loop.
 _OF_TOOLS: Final = ("tools", "tool_choice")
+_OF_MODEL: Final = ("model", "models")
 _PROBLEMS: Final[tuple[tuple[type[Exception], Condition], ...]] = (
     (OutputValidationError, INVALID),
     (RefusalError, REFUSED),
@@ -67,23 +78,30 @@ class Escalation:
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        model = check_type("escalate: model", self.model, str)
-        if not model.strip() or "{{" in model or "{%" in model:
+        model = unwrap_enum(check_type("escalate: model", self.model, str)).strip()
+        if not model or "{{" in model or "{%" in model:
             raise wrong_value("escalate: model", "the name of a model, not a template", model)
+        object.__setattr__(self, "model", model)
         if not self.conditions:
             raise wrong_value("escalate: when", _EXPECTED, self.when)
         for condition in self.conditions:
             _check_condition(condition)
         check_type("escalate: request", self.request, Mapping, type_only=True)
-        for name in self.request:
+        object.__setattr__(self, "request", unwrap_enums(self.request))
+        extra = self.request.get("extra_body")
+        for name in (*self.request, *(extra if isinstance(extra, Mapping) else ())):
             if name in _FIXED:
                 raise RequestValidationError(
-                    f"escalate: request.{name} is not allowed: all models get the same {name}, or it is an argument",
-                    fields=(f"escalate.request.{name}",),
+                    f"escalate: request.{name} is not allowed: {_FIXED[name]}", fields=(f"escalate.request.{name}",)
                 )
+        for name in self.request:
             if name not in REQUEST_FIELDS and name != "extra_body":
                 wrong = unknown_field(str(name), REQUEST_FIELDS)
                 raise RequestValidationError(f"escalate: request.{name} {wrong}. {NEWER}", fields=(str(name),))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Escalation:
+        # Airflow copies tasks, and the object of a bound method in `when` may hold a lock, which cannot be copied.
+        return self
 
     def __repr__(self) -> str:
         # A mapped task's is in its serialized DAG: with the address of a function, each parse would make a new version.
@@ -127,10 +145,16 @@ class Escalation:
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the larger model's request from those of the task's."""
-        return {name: value for name, value in fields.items() if name != "models"} | {
-            **self.request,
-            "model": self.model,
-        }
+        found = {name: value for name, value in fields.items() if name != "models"}
+        if isinstance(extra := found.get("extra_body"), Mapping):  # its fields are sent in place of others
+            found["extra_body"] = {name: value for name, value in extra.items() if name not in _OF_MODEL}
+        found |= {**self.request, "model": self.model}
+        text, include = fields.get("text"), fields.get("include")
+        if isinstance(text, Mapping) and isinstance(self.request.get("text"), Mapping):
+            found["text"] = {**text, **self.request["text"]}
+        if isinstance(include, list) and isinstance(self.request.get("include"), list):
+            found["include"] = [*include, *(it for it in self.request["include"] if it not in include)]
+        return found
 
 
 _EXPECTED: Final = f"{either(map(repr, CONDITIONS))}, a function of the value, or a list of these"
@@ -163,30 +187,54 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
-def check_escalations(value: Any) -> tuple[Escalation, ...]:
+def check_escalations(value: Any, *, model: Any = None, request: Any = None) -> tuple[Escalation, ...]:
     """
     Return the argument ``escalate`` as a tuple.
 
-    :raises RequestValidationError: if it is no list of ``Escalation``.
+    :param model: of the task, as far as it is known.
+    :param request: fields of the task's request, as far as they are known.
+    :raises RequestValidationError: if it is no list of ``Escalation``, or if a model would get the same request again.
     """
     if value is None:
         return ()
-    if isinstance(value, Escalation):
-        return (value,)
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if not is_list or not all(isinstance(it, Escalation) for it in value):
+    found = (value,) if isinstance(value, Escalation) else value
+    is_list = isinstance(found, Sequence) and not isinstance(found, str)
+    if not is_list or not all(isinstance(it, Escalation) for it in found):
         raise wrong_value("escalate", "a list of Escalation(model=...)", value)
-    return tuple(value)
+    fields = request if isinstance(request, Mapping) else {}
+    check_tiers_differ(found, fields if model is None else {**fields, "model": unwrap_enum(model)})
+    return tuple(found)
 
 
-def check_request_escalations(value: Any, *, has_functions: bool = False) -> tuple[Escalation, ...]:
+def check_tiers_differ(escalations: Sequence[Escalation], fields: Mapping[str, Any]) -> None:
     """
-    Return the argument ``escalate`` of a single request as a tuple.
+    Refuse a tier with the same request as the tier before it, which would get the same response from the cache.
+
+    :param fields: of the task's request; those that are unknown are left out.
+    :raises RequestValidationError: naming the escalation.
+    """
+    before = fields
+    for index, escalation in enumerate(escalations):
+        found = escalation.fields(fields)
+        if found == before:
+            raise RequestValidationError(
+                f"escalate[{index}] must have another model or other fields than the model before it, got "
+                f"{escalation.model!r} for both: the same request has the same response",
+                fields=("escalate",),
+            )
+        before = found
+
+
+def check_request_escalations(
+    value: Any, *, has_functions: bool = False, model: Any = None, request: Any = None
+) -> tuple[Escalation, ...]:
+    """
+    Return the argument ``escalate`` of a single request as a tuple; see :func:`check_escalations`.
 
     :param has_functions: whether the model may call functions of the task's.
     :raises RequestValidationError: if it is no list of ``Escalation``, or cannot apply to a single request.
     """
-    found = check_escalations(value)
+    found = check_escalations(value, model=model, request=request)
     for index, escalation in enumerate(found):
         if set(escalation.conditions) == {LOW_SCORE}:
             raise RequestValidationError(
@@ -194,7 +242,9 @@ def check_request_escalations(value: Any, *, has_functions: bool = False) -> tup
                 "a judge. Use a function that scores the value, or another condition",
                 fields=("escalate",),
             )
-        given = next((name for name in _OF_TOOLS if name in escalation.request), None)
+        extra = escalation.request.get("extra_body")
+        names = {*escalation.request, *(extra if isinstance(extra, Mapping) else ())}
+        given = next((name for name in _OF_TOOLS if name in names), None)
         if has_functions and given:
             raise RequestValidationError(
                 f"escalate[{index}]: request.{given} is not allowed beside functions in `tools`: all models of the "

@@ -16,7 +16,7 @@ from airflow_provider_responses.exceptions import (
     ResponsesError,
 )
 from airflow_provider_responses.task.conversation import with_conversation
-from airflow_provider_responses.task.escalation import Escalation, fields_of_tier
+from airflow_provider_responses.task.escalation import Escalation, check_tiers_differ, fields_of_tier
 from airflow_provider_responses.task.idempotency import with_idempotency_key
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.texts import storable, unwrap_enums
@@ -96,8 +96,25 @@ class TaskRequest:
 
         :raises RequestValidationError: naming the escalation and the field.
         """
-        later = range(self.tier + 1, len(self.escalations) + 1)
-        return {tier: replace(self, tier=tier).prepare(config, options) for tier in later}
+        if self.tier >= len(self.escalations):
+            return {}
+        check_tiers_differ(self.escalations, {**self.fields, "model": self.fields.get("model") or config.default_model})
+        return {
+            tier: self._prepare_checked(tier, config, options)
+            for tier in range(self.tier + 1, len(self.escalations) + 1)
+        }
+
+    def _prepare_checked(
+        self, tier: int, config: ClientConfig, options: RequestOptions
+    ) -> tuple[ResponsesRequest, RequestOptions]:
+        """Return the request and the options of a later tier, whose fields have a JSON form."""
+        request, options = replace(self, tier=tier).prepare(config, options)
+        try:
+            # All tiers have the same input, which may be large, and which the first send serializes.
+            request.model_copy(update={"input": ""}).to_bytes()
+        except RequestValidationError as error:
+            raise error.about(f"escalate[{tier - 1}]") from None
+        return request, options
 
     def _prepare(
         self, given: Mapping[str, Any], config: ClientConfig, options: RequestOptions

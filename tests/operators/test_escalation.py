@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import logging
+import math
 import sys
 
 import pytest
@@ -327,6 +329,16 @@ class TestFailures:
                 {"escalate": [Escalation(model=LARGE, request={"top_p": "much"})]},
                 r"escalate\[0\]: the request is not valid: top_p must be",
             ),
+            *[
+                ({"escalate": [Escalation(model=LARGE), Escalation(model=LARGEST, request=it)]}, r"^escalate\[1\]: ")
+                for it in (
+                    {"extra_body": {"x": datetime.date(2026, 1, 1)}},
+                    {"extra_body": {"x": math.nan}},
+                    {"extra_body": {"x": {1}}},
+                    {"instructions": "a\ud800"},
+                    {"tools": [{"type": "function", "name": "f", "parameters": {"x": object()}}]},
+                )
+            ],
         ],
     )
     def test_a_wrong_request_of_a_larger_model_fails_before_anything_is_paid(

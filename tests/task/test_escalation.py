@@ -1,8 +1,11 @@
 """Escalation: which response is sent to which larger model, and which arguments are refused."""
 
 import asyncio
+import copy
+import enum
 import functools
 import sys
+import threading
 
 import pytest
 
@@ -18,6 +21,14 @@ from airflow_provider_responses.task.escalation import (
 
 def is_unsure(value):
     return value["confidence"] < 0.5
+
+
+class Locked:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def check(self, value):
+        return False
 
 
 class Checker:
@@ -108,6 +119,12 @@ def test_a_larger_model_gets_the_same_request_with_its_own_model_and_fields():
         ({"model": "m", "when": Checker}, "escalate: when must be a function, not a class"),
         ({"model": "m", "when": functools.partial(Checker)}, "escalate: when must be a function, not a class"),
         ({"model": "m", "request": {"input": "x"}}, "escalate: request.input is not allowed"),
+        ({"model": "m", "request": {"extra_body": {"input": "x"}}}, "escalate: request.input is not allowed"),
+        ({"model": "m", "request": {"extra_body": {"model": "x"}}}, "escalate: request.model is not allowed"),
+        (
+            {"model": "m", "request": {"models": ["x"]}},
+            "escalate: request.models is not allowed: the larger model has no",
+        ),
         ({"model": "m", "request": {"temprature": 0}}, "escalate: request.temprature is not a field of a request"),
         ({"model": "m", "request": "x"}, "escalate: request must be dict, got str"),
     ],
@@ -150,3 +167,50 @@ def test_a_callable_object_and_bool_are_functions(when, expected):
 def test_a_function_must_return_a_bool_and_another_value_is_not_shown(returned, shown):
     with pytest.raises(ConfigurationError, match=f"must return True or False, got {shown}$"):
         Escalation(model="m", when=lambda _: returned).applies(None, "text")
+
+
+class Model(str, enum.Enum):  # noqa: UP042  a StrEnum prints as its value
+    LARGE = "large"
+
+
+def test_models_are_compared_and_sent_by_their_names():
+    given = Escalation(model=Model.LARGE, request={"service_tier": Model.LARGE})
+    assert given == Escalation(model=" large ", request={"service_tier": "large"})
+    assert type(given.model) is type(given.request["service_tier"]) is str
+
+
+@pytest.mark.parametrize(
+    ("escalate", "known", "index"),
+    [
+        ([Escalation(model="small")], {"model": "small"}, 0),
+        ([Escalation(model="small", request={"top_p": 0.5})], {"model": "small", "request": {"top_p": 0.5}}, 0),
+        ([Escalation(model="large"), Escalation(model="large", when="refused")], {}, 1),
+    ],
+)
+def test_a_model_that_would_get_the_same_request_again_is_refused(escalate, known, index):
+    with pytest.raises(RequestValidationError, match=rf"^escalate\[{index}\] must have another model or other fields"):
+        check_escalations(escalate, **known)
+
+
+def test_the_same_model_may_get_other_fields():
+    given = [Escalation(model="small", request={"max_output_tokens": 900})]
+    assert check_escalations(given, model="small", request={"max_output_tokens": 90}) == tuple(given)
+
+
+def test_text_and_include_of_the_task_and_of_the_larger_model_are_merged():
+    fields = {"text": {"format": {"type": "json_object"}, "verbosity": "low"}, "include": ["a"]}
+    large = Escalation(model="large", request={"text": {"verbosity": "high"}, "include": ["b", "a"]})
+    assert large.fields(fields) == {
+        "model": "large",
+        "text": {"format": {"type": "json_object"}, "verbosity": "high"},
+        "include": ["a", "b"],
+    }
+
+
+def test_models_in_extra_body_of_the_task_are_those_of_its_own_model():
+    fields = {"extra_body": {"model": "a", "models": ["b"], "new_field": 1}}
+    assert Escalation(model="large").fields(fields) == {"model": "large", "extra_body": {"new_field": 1}}
+
+
+def test_a_copy_of_an_escalation_is_the_same_object():
+    assert copy.deepcopy(given := Escalation(model="m", when=Locked().check)) is given
