@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_responses.enrich.index import UnusedResponse
-from airflow_provider_responses.enrich.outcome_json import step_of
+from airflow_provider_responses.enrich.next_step import Step
+from airflow_provider_responses.enrich.outcome_json import JUDGE, tier_of
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID
 from airflow_provider_responses.exceptions import RequestValidationError
 
@@ -32,7 +33,7 @@ def unused_responses(rows: Iterable[tuple[Mapping[str, Any], object]]) -> Iterat
         fingerprint = None if usable is None else bytes.fromhex(row["_fingerprint"])
         cost = row.get("_cost")
         known, unknown = row.get("_paid") or (cost, cost is None)
-        paid, rank = (None if unknown else known), step_of(row).rank
+        paid, rank = (None if unknown else known), Step(tier_of(row)[0], JUDGE in row).rank
         yield UnusedResponse(row["_key"], row.get("_prompt") or UNKNOWN, cost, fingerprint, rank, paid)
 
 
