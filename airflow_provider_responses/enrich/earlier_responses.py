@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.changed_requests import unused_responses
 from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_REASON, TEXT_COLUMN, has_columns
-from airflow_provider_responses.enrich.index import IndexedOutcome
+from airflow_provider_responses.enrich.index import IndexedOutcome, Sums
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.next_step import FIRST, Step
 from airflow_provider_responses.enrich.outcome_json import JUDGE, tier_of
@@ -49,6 +50,7 @@ class EarlierResponses:
         self.spent = CostTotal()
         self.counts = StepCounts()
         self.highest_prices: dict[int, float] = {}  # US dollars for one request, by `Step.price_kind`
+        self._sums: list[Sums] = []  # of outcomes of a part that the result may not show
         self.counted_generations: set[str] = set()  # included in `spent`, though their requests are sent again
 
     def read(self, parts: Iterable[list[dict[str, Any]]], index: Index) -> None:
@@ -58,6 +60,11 @@ class EarlierResponses:
             found = [self._read_row(row) for row in rows]
             index.add_outcomes(it for it in found if it is not None)
             index.add_unused(unused_responses(zip(rows, found, strict=True)))
+            if self._sums:
+                index.add_sums(self._sums)
+                self._sums.clear()
+        index.apply_sums()
+        self._skip_rejected(index)
 
     def _read_row(self, row: Mapping[str, Any]) -> IndexedOutcome | None:
         cost = row.get("_cost")
@@ -72,6 +79,8 @@ class EarlierResponses:
             self._note_price(0, known)
         else:
             found = self._read_step(row, CostTotal(known, priced, unknown))
+            if "_tier" in row or "_judge" in row:
+                self._keep_sums(row, found)
         if found is None or row["_status"] == FAILED:
             self.counted_generations.update(row.get("_generations") or ())
         return found
@@ -81,6 +90,25 @@ class EarlierResponses:
 
     def _note_price(self, kind: int, price: float) -> None:
         self.highest_prices[kind] = max(self.highest_prices.get(kind, 0.0), price)
+
+    def _skip_rejected(self, index: Index) -> None:
+        """Find the next step again of outcomes that were read before a response that makes a tier unnecessary."""
+        for fingerprint, tiers in self._steps.asked.items():
+            if (found := index.waiting(fingerprint)) is None or found.following.is_judge:
+                continue
+            if found.following.tier in tiers:
+                read = json.loads(found.columns)
+                following = self._steps.next_of(fingerprint, found.step, found.response, read, read.get(SCORE))
+                index.set_next(
+                    self._outcome(fingerprint, found.step, found.response, read, following, has_failed=False)
+                )
+
+    def _keep_sums(self, row: Mapping[str, Any], found: IndexedOutcome | None) -> None:
+        """Note the sums of a later step that another outcome may stand for in the result."""
+        is_last = found is not None and not found.has_failed and found.rank % 2 and not Step.of_rank(found.rank).other
+        if not is_last or self._steps.judge is None:  # the parts are in no order
+            fingerprint = bytes.fromhex(row["_fingerprint"])
+            self._sums.append(Sums(fingerprint, row.get("_cost"), row.get("_tokens"), row.get("_sends")))
 
     def _dump(self, read: Mapping[str, Any]) -> str:
         return dump({name: read.get(name) for name in self._names})
@@ -156,7 +184,8 @@ class EarlierResponses:
     ) -> IndexedOutcome:
         shown = self._steps.shown_status(status, following)
         columns, rank = self._dump({**read, "_status": shown}), None if following is None else following.rank
-        return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, has_failed and step != FIRST)
+        is_later = has_failed and step != FIRST
+        return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, is_later, response=status)
 
 
 def _is_escalated(step: Step) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.next_step import FIRST, Step
 from airflow_provider_responses.exceptions import RequestValidationError
 from airflow_provider_responses.task.cost_total import CostTotal
@@ -29,8 +30,9 @@ CREATE TABLE unused (
 ) WITHOUT ROWID;
 CREATE TABLE outcomes (
     fingerprint BLOB PRIMARY KEY, status TEXT NOT NULL, columns TEXT NOT NULL, rank INTEGER NOT NULL, next INTEGER,
-    failed INTEGER NOT NULL
+    failed INTEGER NOT NULL, score REAL, response TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE sums (fingerprint BLOB PRIMARY KEY, cost REAL, tokens INTEGER, sends INTEGER) WITHOUT ROWID;
 CREATE TABLE held (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE VIEW pending AS
     SELECT first_row, fingerprint, row_count, fields, next, CASE WHEN next NOTNULL THEN columns END AS earlier
@@ -87,6 +89,8 @@ class IndexedOutcome(NamedTuple):
     :param rank: of the step.
     :param next: the rank of the next step, None for the last.
     :param has_failed: whether the step failed, and is the next one again.
+    :param score: of the row, if it has one.
+    :param response: the status by the response, of one with a next step.
     """
 
     fingerprint: bytes
@@ -95,6 +99,26 @@ class IndexedOutcome(NamedTuple):
     rank: int = 0
     next: int | None = None
     has_failed: bool = False
+    score: float | None = None
+    response: str = ""
+
+
+class WaitingOutcome(NamedTuple):
+    """An outcome with a next step."""
+
+    step: Step
+    following: Step
+    response: str  # the status by the response
+    columns: str  # JSON object
+
+
+class Sums(NamedTuple):
+    """The cost, tokens and sends of all steps of a request so far."""
+
+    fingerprint: bytes
+    cost: float | None
+    tokens: int | None
+    sends: int | None
 
 
 class FoundRow(NamedTuple):
@@ -198,18 +222,59 @@ class Index:
         failures: list[IndexedOutcome] = []
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?) "
+            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET status = excluded.status, columns = excluded.columns, rank = excluded.rank, "
-            "next = excluded.next, failed = 0 "
+            "next = excluded.next, failed = 0, score = excluded.score, response = excluded.response "
             "WHERE excluded.rank > rank OR (excluded.rank = rank AND "
             "((status = 'failed' AND next ISNULL) OR (excluded.status = 'ok' AND status <> 'ok')))",
             _responses(outcomes, failures),
         )
         self._db.executemany(
-            "UPDATE outcomes SET status = ?, columns = ?, failed = 1 WHERE fingerprint = ? AND next = ?",
+            "UPDATE outcomes SET status = ?, columns = ?, failed = 1, score = NULL WHERE fingerprint = ? AND next = ?",
             [(it.status, it.columns, it.fingerprint, it.rank) for it in failures],
         )
         self.commit()
+
+    def waiting(self, fingerprint: bytes) -> WaitingOutcome | None:
+        """Return the outcome of a request if it has a next step."""
+        query = "SELECT rank, next, response, columns FROM outcomes WHERE fingerprint = ? AND next NOTNULL"
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return None if row is None else WaitingOutcome(Step.of_rank(row[0]), Step.of_rank(row[1]), row[2], row[3])
+
+    def set_next(self, outcome: IndexedOutcome) -> None:
+        """Change the next step of an outcome."""
+        self._db.execute(
+            "UPDATE outcomes SET status = ?, columns = ?, next = ? WHERE fingerprint = ?",
+            (outcome.status, outcome.columns, outcome.next, outcome.fingerprint),
+        )
+
+    def add_sums(self, sums: Iterable[Sums]) -> None:
+        """Add the sums of outcomes that are not in the result, for :meth:`apply_sums`."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO sums VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "cost = coalesce(max(cost, excluded.cost), cost, excluded.cost), "
+            "tokens = coalesce(max(tokens, excluded.tokens), tokens, excluded.tokens), "
+            "sends = coalesce(max(sends, excluded.sends), sends, excluded.sends)",
+            sums,
+        )
+        self.commit()
+
+    def apply_sums(self) -> None:
+        """Raise cost, tokens and sends of outcomes to the sums, which grow from step to step."""
+        query = (
+            "SELECT fingerprint, sums.cost, tokens, sends, outcomes.columns FROM sums "
+            "JOIN outcomes USING (fingerprint) WHERE fingerprint > ? ORDER BY fingerprint LIMIT 1000"
+        )
+        last = b""
+        while found := self._db.execute(query, (last,)).fetchall():
+            last = found[-1][0]
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "UPDATE outcomes SET columns = ? WHERE fingerprint = ?",
+                [(_with_sums(columns, sums), fingerprint) for fingerprint, *sums, columns in found],
+            )
+            self.commit()
 
     def add_unused(self, responses: Iterable[UnusedResponse]) -> None:
         """Add responses of earlier attempts, leaving out those to a request of this attempt."""
@@ -380,6 +445,14 @@ class Index:
         query = "SELECT position, key, error FROM rows WHERE fingerprint IS NULL ORDER BY position LIMIT 1"
         found: tuple[int, str, str] | None = self._db.execute(query).fetchone()
         return found
+
+
+def _with_sums(columns: str, sums: Sequence[float | None]) -> str:
+    found = json.loads(columns)
+    for name, least in zip(("_cost", "_tokens", "_sends"), sums, strict=True):
+        known = [it for it in (found.get(name), least) if it is not None]
+        found[name] = max(known, default=None)
+    return dump(found)
 
 
 def _responses(outcomes: Iterable[IndexedOutcome], failures: list[IndexedOutcome]) -> Iterator[IndexedOutcome]:

@@ -42,7 +42,7 @@ class RowSteps:
         self._has_fields = has_columns(job.request)
         self._reads_values = any(it.has_check for it in job.escalate)  # of responses that are ok
         self._places = {it.fingerprint: place for place, it in reversed([*enumerate(job.escalate, 1)])}
-        self._asked: dict[bytes, set[int]] = {}  # by fingerprint: tiers that precede their place in the list
+        self.asked: dict[bytes, set[int]] = {}  # by fingerprint: tiers that precede their place in the list
         self.is_single = not job.escalate and job.judge is None  # whether each request has one step
 
     def model_of(self, request: PendingRequest) -> str:
@@ -79,7 +79,7 @@ class RowSteps:
         if place is not None and place <= tier:
             return Step(place, is_judge)
         if place is not None:
-            self._asked.setdefault(request, set()).add(place)
+            self.asked.setdefault(request, set()).add(place)
         return Step(min(tier - 1, len(self.escalations)), is_judge, tier)
 
     def complete(self, outcome: RowOutcome) -> RowOutcome:
@@ -207,5 +207,5 @@ class RowSteps:
             is_sampled=self.judge is not None and self.judge.samples(fingerprint),
             escalations=self.escalations,
             judge=self.judge,
-            skipped=self._asked.get(fingerprint, ()),
+            skipped=self.asked.get(fingerprint, ()),
         )

@@ -113,3 +113,36 @@ def test_a_request_that_failed_at_a_model_that_was_removed_goes_to_the_next(tmp_
     models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REJECTED})
     fail(models, tmp_path, escalate=to_large())
     assert sent_by(models, tmp_path, escalate=LARGEST_ONLY) == {LARGEST: 2}
+
+
+def costs(folder: Any) -> float:
+    """Return the sum of the costs of the rows."""
+    return sum(row["_cost"] for row in jobs.result(folder))
+
+
+def test_the_costs_of_rows_are_those_of_all_judges(tmp_path):
+    models = Models({JUDGE: lambda _: score(3), LARGEST: lambda _: score(2)})
+    first, second = judge(), judge(model=LARGEST)
+    for given, expected in ((first, 3), (second, 2), (first, 3), (None, None)):
+        told = models.enrich(tmp_path, 2, **({"judge": given} if given else {}))
+        assert told["cost"] == pytest.approx(models.bill)
+        assert costs(tmp_path) == pytest.approx(models.bill)
+        assert [row.get("_score") for row in jobs.result(tmp_path)] == [expected] * 2
+        assert [row["_sends"] for row in jobs.result(tmp_path)] == [2 if models.bill < 0.1 else 3] * 2
+
+
+def test_the_costs_of_rows_are_those_of_all_models_also_of_one_that_was_removed(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REFUSAL})
+    fail(models, tmp_path, escalate=to_large())
+    models.enrich(tmp_path, 2, escalate=LARGEST_ONLY)
+    assert costs(tmp_path) == pytest.approx(models.bill)
+    assert [(row["_cost"], row["_sends"], row["_tokens"]) for row in jobs.result(tmp_path)] == [
+        (pytest.approx(0.321), 3, 30)
+    ] * 2
+
+
+def test_the_costs_of_rows_have_those_of_a_judge_that_failed_and_was_removed(tmp_path):
+    models = Models({JUDGE: lambda _: NO_JSON})
+    models.enrich(tmp_path, 2, judge=judge())
+    models.enrich(tmp_path, 2)
+    assert costs(tmp_path) == pytest.approx(models.bill)

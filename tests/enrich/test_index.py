@@ -197,9 +197,9 @@ def test_a_worker_that_is_killed_leaves_no_index_on_its_disk(tmp_path: Path) -> 
         assert index.count_pending() == 1
 
 
-ESCALATING = IndexedOutcome(b"x", "escalating", '{"n": 0}', 0, 2)
-FAILED_LATER = IndexedOutcome(b"x", "failed", '{"n": 1}', 2, None, True)
-LAST = IndexedOutcome(b"x", "ok", '{"n": 2}', 2, None)
+ESCALATING = IndexedOutcome(b"x", "escalating", '{"n": 0}', 0, Step(1).rank)
+FAILED_LATER = IndexedOutcome(b"x", "failed", '{"n": 1}', Step(1).rank, None, True)
+LAST = IndexedOutcome(b"x", "ok", '{"n": 2}', Step(1).rank, None)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
