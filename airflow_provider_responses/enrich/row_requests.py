@@ -24,6 +24,7 @@ from airflow_provider_responses.enrich.output_store import output_name
 from airflow_provider_responses.enrich.row_images import FOLDER, image_writer, with_image_paths
 from airflow_provider_responses.enrich.row_steps import RowSteps
 from airflow_provider_responses.enrich.step_requests import StepRequests
+from airflow_provider_responses.exceptions import RequestValidationError
 
 if TYPE_CHECKING:
     from airflow_provider_responses.client import AsyncResponsesClient
@@ -194,7 +195,9 @@ class RowRequests:
         if request.earlier is None:
             return self.call(client, request.fields)
         prepared, options = self.prepare_step(request)
-        return client.prepare(prepared, options), options
+        call = client.prepare(prepared, options)
+        self._check_size(request, call.body if isinstance(call.body, bytes) else prepared.to_bytes())
+        return call, options
 
     def _for_one_send(self, options: RequestOptions) -> RequestOptions:
         return replace(options, max_retries=0, max_ambiguous_retries=0, timeout=self.timeout)
@@ -226,12 +229,23 @@ class RowRequests:
     def call_with_files(self, client: AsyncResponsesClient, request: PendingRequest) -> tuple[Call, RequestOptions]:
         """Like :meth:`call_step`, with the contents of the request's files. This reads them, and blocks."""
         assert self._job.files is not None  # noqa: S101  for the type checker
-        filled = self._job.files.load(self.later.fields(request))
+        fields = self.later.fields(request)
+        if request.step != FIRST:  # the first is checked when it is indexed, without the contents of its files, too
+            self._check_size(request, self.prepare(fields, self.later.task_request(request.step))[0].to_bytes())
+        filled = self._job.files.load(fields)
         task_request = self.later.task_request(request.step)
         with_files = replace(task_request, fields=filled.fields, contents=filled.contents)
         prepared, options = with_files.prepare(self._job.config, self._job.options)
         options = self._for_one_send(options)
         return client.prepare(prepared, options), options
+
+    def _check_size(self, request: PendingRequest, body: bytes) -> None:
+        """Refuse a request of a later step that is too large; see ``limits.max_request_bytes``."""
+        if len(body) > (most := self._job.limits.max_request_bytes):
+            raise RequestValidationError(
+                f"the request to {self.steps.model_of(request)} has {len(body)} bytes, and limits.max_request_bytes is "
+                f"{most}, so it is not sent"
+            )
 
     def _shared_call(self, client: AsyncResponsesClient, shape: Shape) -> tuple[Call, RequestOptions, Surroundings]:
         assert shape.fields is not None  # noqa: S101  for the type checker

@@ -36,6 +36,7 @@ from airflow_provider_responses.enrich.throttle import Throttle
 from airflow_provider_responses.exceptions import (
     APIError,
     RequestCancelledError,
+    RequestValidationError,
     ResponsesError,
     TransportError,
 )
@@ -261,6 +262,10 @@ class Sender:
         """Send a request, and act on its outcome."""
         try:
             outcome = await self._send(request.pending, self.resend_turn)
+        except RequestValidationError as raised:  # nothing was sent
+            request.sends -= 1
+            self.progress.sent -= 1
+            outcome = Outcome(error=raised)
         except ResponsesError as raised:
             outcome = Outcome(error=raised, response=raised.response)
         except asyncio.CancelledError:
