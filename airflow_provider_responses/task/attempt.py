@@ -22,7 +22,7 @@ from airflow_provider_responses.exceptions import (
 )
 from airflow_provider_responses.observability.request_span import NO_SPAN, RequestSpan
 from airflow_provider_responses.task.cost import charges_of, dollars, paid_for, total_cost
-from airflow_provider_responses.task.escalation import next_tier, problem_of
+from airflow_provider_responses.task.escalation import find_rejection, next_tier, problem_of
 from airflow_provider_responses.task.feedback import feedback_of, with_feedback
 from airflow_provider_responses.task.outcome import Outcome
 from airflow_provider_responses.task.request import TaskRequest, uses_cache
@@ -84,6 +84,7 @@ class Exchange:
         self._larger = larger
         self._tier = request.tier
         self._escalated = 0
+        self._unsent_escalation: tuple[ResponsesError, Response] | None = None  # until its send
         self._retries_left = request.output_retries
         self._earlier_errors: tuple[Exception, ...] = ()
         self._feedback = [*feedback]
@@ -117,6 +118,7 @@ class Exchange:
         :param seconds_left: the time that it may take.
         """
         self._span.begin_call()
+        self._log_escalation(is_sent=True)
         options = replace(self._options, timeout=seconds_left)
         if self._is_repeated and uses_cache(options):  # else the cached response is the invalid one
             return options.with_headers({"X-OpenRouter-Cache-Clear": "true"})
@@ -170,6 +172,7 @@ class Exchange:
 
     def refuse(self, error: ResponsesError) -> Outcome:
         """Return the outcome if the next send is refused."""
+        self._log_escalation(is_sent=False)
         if self._last_response is None:
             return self._end(Outcome(error=error))
         error.response = self._last_response
@@ -212,11 +215,10 @@ class Exchange:
             return self._escalates(outcome.accepted, response)
         if not any(it.has_check for it in escalations[self._tier :]):
             return False
-        value = self.request.checked_value(outcome)
-        tier = next_tier(escalations, self._tier, None, value)
-        if tier is None:
+        rejection = find_rejection(escalations, self._tier, None, self.request.checked_value(outcome))
+        if rejection is None:
             return False
-        name = escalations[tier - 1].rejecting_function(value) or ""
+        tier, name = rejection
         self._escalate(tier, OutputRejectedError(f"the function {name} did not accept it", function=name), response)
         return True
 
@@ -237,14 +239,24 @@ class Exchange:
         self._retries_left, self._feedback, self._is_repeated = self.request.output_retries, [], False
         error.escalated_to = self.request.escalations[tier - 1].model
         self._note_unaccepted(error, response)
+        self._unsent_escalation = (error, response)
+
+    def _log_escalation(self, *, is_sent: bool) -> None:
+        """Log why a larger model gets the request, or would have got it."""
+        if self._unsent_escalation is None:
+            return
+        (error, response), self._unsent_escalation = self._unsent_escalation, None
         log.info(
-            "Escalating to %s: the response of %s was not accepted (%s: %s). It cost %s",
+            "%s to %s: the response of %s was not accepted (%s: %s). It cost %s",
+            "Escalating" if is_sent else "The limit of cost does not allow escalation",
             error.escalated_to,
             response.model or "an unknown model",
             type(error).__name__,
             error.headline,
             "nothing, since it was cached" if response.cached else dollars(response.usage.cost),
         )
+        if not is_sent:
+            self._escalated, error.escalated_to = self._escalated - 1, None
 
     def _note_unaccepted(self, error: ResponsesError, response: Response) -> None:
         """Add a response to those that are followed by another send."""

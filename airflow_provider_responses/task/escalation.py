@@ -135,12 +135,12 @@ class Escalation:
         :param value: of the response, as plain JSON types.
         :raises ConfigurationError: if a function of the user's raises, or returns no bool.
         """
-        if problem is not None:
-            return problem in self.conditions
-        return self.rejecting_function(value) is not None
+        return self.rejecting_condition(problem, value) is not None
 
-    def rejecting_function(self, value: Any) -> str | None:
-        """Return the name of the function that does not accept a value, None if all accept it; see :meth:`applies`."""
+    def rejecting_condition(self, problem: str | None, value: Any) -> str | None:
+        """Return the condition, or the function's name, that does not accept a response; see :meth:`applies`."""
+        if problem is not None:
+            return problem if problem in self.conditions else None
         return next((name_of(it) for it in self.conditions if callable(it) and _is_rejected_by(it, value)), None)
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,9 +167,18 @@ def next_tier(escalations: Sequence[Escalation], tier: int, problem: str | None,
     :param tier: of the response.
     :param problem: see :meth:`Escalation.applies`.
     """
-    return next(
-        (number for number, it in enumerate(escalations, 1) if number > tier and it.applies(problem, value)), None
-    )
+    rejection = find_rejection(escalations, tier, problem, value)
+    return None if rejection is None else rejection[0]
+
+
+def find_rejection(
+    escalations: Sequence[Escalation], tier: int, problem: str | None, value: Any
+) -> tuple[int, str] | None:
+    """Return :func:`next_tier`, and the condition, or the function's name, that does not accept the response."""
+    for number, escalation in enumerate(escalations, 1):
+        if number > tier and (condition := escalation.rejecting_condition(problem, value)) is not None:
+            return number, condition
+    return None
 
 
 def fields_of_tier(escalations: Sequence[Escalation], tier: int, fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -44,6 +44,14 @@ def exits(value):
     sys.exit("bye")
 
 
+REJECTED: list[str] = []
+
+
+def rejects_each_once(value):
+    REJECTED.append(value)
+    return REJECTED.count(value) == 1
+
+
 def is_unsure(value):
     return "perhaps" in value
 
@@ -77,6 +85,13 @@ def causes(ti):
 
 
 class TestConditions:
+    def test_a_function_is_called_once_for_each_response(self, perform, responses_sandbox, logged):
+        REJECTED.clear()
+        responses_sandbox.script({"text": "Yes."}, {"text": "good"})
+        perform(ask(escalate=[Escalation(model=LARGE, when=rejects_each_once)]), context())
+        assert REJECTED == ["Yes."]
+        assert "OutputRejectedError: the function rejects_each_once did not accept it" in logged()
+
     @pytest.mark.parametrize(
         ("when", "step", "given", "error"),
         [
@@ -446,7 +461,7 @@ class TestLimits:
         ("step", "status"), [({"refusal": "No."}, "refused"), ({"text": "Yes."}, "invalid_output")]
     )
     def test_one_that_does_not_fit_is_refused_before_its_send(
-        self, perform_from_worker, responses_sandbox, step, status
+        self, perform_from_worker, responses_sandbox, step, status, logged
     ):
         responses_sandbox.script(step)
         ti = TaskInstance()
@@ -455,7 +470,11 @@ class TestLimits:
         assert models(responses_sandbox) == [MODEL]
         usage = ti.xcoms["usage"]
         assert (usage["status"], usage["cost"]) == (status, total(responses_sandbox))
-        assert [send.get("escalated_to") for send in usage["sends"]] == [LARGE]
+        assert (usage["escalated"], [send.get("escalated_to") for send in usage["sends"]]) == (0, [None])
+        assert f"The limit of cost does not allow escalation to {LARGE}: the response of {MODEL} was" in (
+            log := logged()
+        )
+        assert "Escalating to" not in log
 
     def test_a_budget_counts_the_larger_model_before_its_send(self, perform_from_worker, responses_sandbox):
         responses_sandbox.script({"refusal": "No."})
