@@ -118,8 +118,8 @@ class EarlierResponses:
         fingerprint = bytes.fromhex(row["_fingerprint"])
         step = self._steps.stored_step(fingerprint, *tier_of(row), is_judge=JUDGE in row)
         self.counts.add_cost(step, paid)
-        if self._steps.is_price_of(step, row):
-            self._note_price(step.price_kind, paid.known)
+        if (kind := self._steps.price_kind_of(row)) is not None:
+            self._note_price(kind, paid.known)
         if row["_status"] == INVALID:
             return None
         if step.is_judge:

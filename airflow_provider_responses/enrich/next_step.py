@@ -59,11 +59,6 @@ class Step(NamedTuple):
         """The kind of the step for ``limits.max_cost``: each tier is one, and the judge of all tiers another."""
         return 1 if self.is_judge else 2 * self.tier
 
-    @property
-    def price_kind(self) -> int:
-        """The kind of the step for ``limits.max_cost``: each tier is one, and the judge of all tiers another."""
-        return 1 if self.is_judge else 2 * self.tier
-
     @classmethod
     def of_rank(cls, rank: int) -> Step:
         """Return the step with a rank."""

@@ -7,14 +7,13 @@ See :mod:`next_step` for the rules.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_responses.enrich.columns import TEXT_COLUMN, has_columns, response_columns
 from airflow_provider_responses.enrich.next_step import Step, next_step, status_before
-from airflow_provider_responses.enrich.outcome_json import JUDGE
+from airflow_provider_responses.enrich.outcome_json import JUDGE, tier_of
 from airflow_provider_responses.enrich.request_queue import model_of
 from airflow_provider_responses.enrich.row_outcome import JUDGE_ERROR
 from airflow_provider_responses.enrich.statuses import FAILED, INVALID_OUTPUT, LOW_SCORE, OK
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_responses.enrich.index import PendingRequest
     from airflow_provider_responses.enrich.job import Job
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
-
-_RELEASE: Final = re.compile(r"(-\d[\d-]*)?")  # the date in the name of the served model
 
 
 class RowSteps:
@@ -129,20 +126,16 @@ class RowSteps:
         """Return whether a score counts: that of the present judge, or of any if there is none now."""
         return self.judge is None or self.judge.fingerprint == fingerprint
 
-    def is_price_of(self, step: Step, line: Mapping[str, Any]) -> bool:
-        """
-        Return whether the price of a line in a part is that of the present model of its step.
-
-        If a line of a larger model has a name that cannot be compared, such as that of a fallback, it is not.
-        """
-        if step.is_judge:
-            return self.judge is not None and self.judge.fingerprint == line[JUDGE]
-        if not step.tier:
-            return True
-        if step.tier > len(self.escalations):
-            return False
-        served, model = str(line.get("_model") or ""), self.escalations[step.tier - 1].model.partition(":")[0]
-        return served.startswith(model) and _RELEASE.fullmatch(served, len(model)) is not None
+    def price_kind_of(self, line: Mapping[str, Any]) -> int | None:
+        """Return the ``Step.price_kind`` of a line in a part by the present models, None if they do not include its."""
+        if JUDGE in line:
+            return (
+                Step(is_judge=True).price_kind
+                if self.judge is not None and self.judge.fingerprint == line[JUDGE]
+                else None
+            )
+        tier = self.find_tier(*tier_of(line))
+        return None if tier is None else Step(tier).price_kind
 
     def status_of_score(self, score: float) -> str:
         """Return the status of a row with a score."""

@@ -34,7 +34,7 @@ EXPENSIVE = PRICES[LARGEST]
 JUDGED = {"judge": Judge(model=LARGEST, rubric="From 1 (bad) to 5 (good).")}
 ESCALATED = {"escalate": (Escalation(model=LARGEST, when=lambda _: True),)}
 KINDS = (0, 1, 2, 4)
-PATHS = [(), (1,), (2,), (2, 4), (1, 2, 3), (2, 3), (1, 4, 5)]  # ranks of the steps after the first
+PATHS = [(), (1,), (2,), (2, 4), (1, 2, 3), (2, 3), (1, 4, 5)]  # the steps after the first: 2 * tier, of the judge + 1
 WIDE = {"concurrency": 64, "initial_concurrency": 64}
 
 
@@ -57,9 +57,9 @@ def wait_for_small(models: Models, count: int) -> None:
     models.before = before
 
 
-def kind_of(rank: int) -> int:
+def kind_of(number: int) -> int:
     """Return the kind of a step: each model is one, and the judge."""
-    return 1 if rank % 2 else rank
+    return 1 if number % 2 else number
 
 
 class Rows:
@@ -69,7 +69,7 @@ class Rows:
         self, prices: dict[int, float], paths: list[tuple[int, ...]], *, same_model: bool, busy: float, seed: int
     ) -> None:
         self.prices, self.paths, self.chance = prices, paths, random.Random(seed)  # noqa: S311
-        self.left = [(0, *path) for path in paths]  # ranks of the steps without a response
+        self.left = [(0, *path) for path in paths]  # numbers of the steps without a response
         self.busy, self.paid, self.in_flight = busy, 0.0, Counter[int]()
         self.of_unpriced = 0  # most requests at once whose kind has no price
         self.source = [PendingRequest(row, b"%d" % row, 1, f'{{"model": "{SMALL}"}}') for row in range(len(paths))][
@@ -88,10 +88,10 @@ class Rows:
         if outcome.has_failed:
             return None
         left = self.left[outcome.request.first_row] = self.left[outcome.request.first_row][1:]
-        return outcome.request._replace(step=Step.of_rank(left[0]), earlier="{}") if left else None
+        return outcome.request._replace(step=Step(left[0] // 2, left[0] % 2 == 1), earlier="{}") if left else None
 
     async def send(self, pending: PendingRequest, _: ResendTurn) -> Outcome:
-        kind = kind_of(pending.step.rank)
+        kind = kind_of(2 * pending.step.tier + pending.step.is_judge)
         self.in_flight[kind] += 1
         unpriced = sum(count for it, count in self.in_flight.items() if it not in self.progress.priced_kinds)
         self.of_unpriced = max(self.of_unpriced, unpriced)
@@ -165,7 +165,7 @@ def test_max_cost_is_exceeded_by_one_response_at_most_whose_price_was_unknown(
 ):
     """And the attempt ends only if no request fits in. It always ends: virtual time fails if everything waits."""
     rows = Rows(dict(zip(KINDS, prices, strict=True)), paths, same_model=same_model, busy=busy, seed=seed)
-    total = sum(rows.prices[kind_of(rank)] for left in rows.left for rank in left)
+    total = sum(rows.prices[kind_of(number)] for left in rows.left for number in left)
 
     stopped = rows.run(limit, known, concurrency)
 
@@ -253,19 +253,21 @@ def test_invalid_outputs_of_a_judge_are_requested_again_within_the_budget(tmp_pa
     assert models.paid[LARGEST] == 3
 
 
-@pytest.mark.parametrize(
-    ("served", "is_its_price"),
-    [
-        ("openai/gpt-4o", True),
-        ("openai/gpt-4o-2024-08-06", True),
-        ("openai/gpt-4o-mini", False),
-        ("openai/gpt-4o-mini-2024-07-18", False),
-        ("acme/gpt-4o", False),
-        (None, False),
-    ],
-)
-def test_a_stored_price_counts_for_the_model_that_it_was_paid_to(served, is_its_price):
-    job = SimpleNamespace(escalate=to_large(), judge=None, request=TaskRequest(fields={}))
-    assert RowSteps(job).is_price_of(Step(1), {"_model": served}) is is_its_price
-    assert not RowSteps(job).is_price_of(Step(2), {"_model": served})
-    assert RowSteps(job).is_price_of(Step(0), {"_model": served})
+def test_the_price_of_a_model_that_is_not_in_the_list_any_more_is_not_that_of_the_small_one(tmp_path):
+    models = service(ESCALATED)
+    models.enrich(tmp_path, 2, **ESCALATED)
+    before = models.bill
+    models.enrich(tmp_path, 100, limits=Limits(max_cost=before + 0.2), escalate=to_large())
+    assert models.bill == pytest.approx(before + 98 * PRICES[SMALL])
+
+
+def test_the_price_of_a_tier_that_has_moved_in_the_list_is_known(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: NO_JSON})
+    with pytest.raises(BudgetExceededError):
+        models.enrich(tmp_path, 50, limits=Limits(max_cost=0.9), escalate=(Escalation(model=LARGEST),))
+    before = models.bill
+    with pytest.raises(BudgetExceededError):
+        models.enrich(
+            tmp_path, 50, limits=Limits(max_cost=before + 0.25), escalate=(*to_large(), Escalation(model=LARGEST))
+        )
+    assert models.paid[LARGEST] == 2
