@@ -11,7 +11,7 @@ from airflow_provider_responses.enrich.columns import ESCALATED, SCORE, SCORE_RE
 from airflow_provider_responses.enrich.index import IndexedOutcome, Sums
 from airflow_provider_responses.enrich.json_values import dump
 from airflow_provider_responses.enrich.next_step import FIRST, Step
-from airflow_provider_responses.enrich.outcome_json import JUDGE, tier_of
+from airflow_provider_responses.enrich.outcome_json import ESCALATION, JUDGE, TIER, tier_of
 from airflow_provider_responses.enrich.statuses import (
     FAILED,
     INVALID,
@@ -78,7 +78,9 @@ class EarlierResponses:
             found = None if usable is None else self._indexed(row, *usable)
             self._note_price(0, known)
         else:
-            found = self._read_step(row, CostTotal(known, priced, unknown))
+            paid = CostTotal(known, priced, unknown)
+            found = self._read_step(row, paid)
+            self._count(row, paid, is_used=found is not None)
             if "_tier" in row or "_judge" in row:
                 self._keep_sums(row, found)
         if found is None or row["_status"] == FAILED:
@@ -117,7 +119,6 @@ class EarlierResponses:
         """Return the outcome of a step, with the next step by the present arguments; count it."""
         fingerprint = bytes.fromhex(row["_fingerprint"])
         step = self._steps.stored_step(fingerprint, *tier_of(row), is_judge=JUDGE in row)
-        self.counts.add_cost(step, paid)
         if (kind := self._steps.price_kind_of(row)) is not None:
             self._note_price(kind, paid.known)
         if row["_status"] == INVALID:
@@ -130,10 +131,31 @@ class EarlierResponses:
         read = {**read, ESCALATED: _is_escalated(step), SCORE: None, SCORE_REASON: None}
         has_failed = status == FAILED
         following = None if has_failed else self._next_of(fingerprint, step, status, read, None)
-        self.counts.add_response(step, status, following)
         if step.other and (status != OK or (following is not None and not following.is_judge)):
             return None  # what follows is that of the tier before
         return self._outcome(fingerprint, step, status, read, following, has_failed=has_failed)
+
+    def _count(self, row: Mapping[str, Any], paid: CostTotal, *, is_used: bool) -> None:
+        """Count the request of a step."""
+        if row["_status"] == INVALID:
+            return
+        if JUDGE in row:
+            self.counts.add_judge(row[JUDGE], paid)
+        elif not row.get(TIER):
+            self.counts.add_tier(0, paid)
+        else:
+            escalation = row.get(ESCALATION) or {}
+            before = escalation.get("before") if is_used and row["_status"] != FAILED else None
+            self.counts.add_tier(
+                self._tier_key(*tier_of(row)),
+                paid,
+                None if before is None else self._tier_key(*before),
+                model=escalation.get("model"),
+            )
+
+    def _tier_key(self, tier: int, fingerprint: str | None) -> int | str:
+        place = self._steps.find_tier(tier, fingerprint)
+        return str(fingerprint) if place is None else place
 
     def _read_judged(self, row: Mapping[str, Any], step: Step) -> IndexedOutcome | None:
         """Return the outcome of the judge. The status follows from the score and the present `min_score`."""
@@ -153,8 +175,6 @@ class EarlierResponses:
         status = self._steps.status_of_score(score)
         read["_error"] = self._steps.low_score_error(score) if status == LOW_SCORE else None
         following = self._next_of(fingerprint, step, status, read, score)
-        self.counts.add_score(score, is_accepted=status == OK)
-        self.counts.add_next(step, following)
         if following is not None:  # the larger model's response may be the same, and so the request to the judge
             self.counted_generations.update(row.get("_generations") or ())
         return self._outcome(fingerprint, step, status, read, following, has_failed=False)
@@ -185,7 +205,7 @@ class EarlierResponses:
         shown = self._steps.shown_status(status, following)
         columns, rank = self._dump({**read, "_status": shown}), None if following is None else following.rank
         is_later = has_failed and step != FIRST
-        return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, is_later, response=status)
+        return IndexedOutcome(fingerprint, shown, columns, step.rank, rank, is_later, read.get(SCORE), status)
 
 
 def _is_escalated(step: Step) -> bool:

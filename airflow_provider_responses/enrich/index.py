@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,7 +36,7 @@ CREATE TABLE outcomes (
 CREATE TABLE sums (fingerprint BLOB PRIMARY KEY, cost REAL, tokens INTEGER, sends INTEGER) WITHOUT ROWID;
 CREATE TABLE held (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE VIEW pending AS
-    SELECT first_row, fingerprint, row_count, fields, next, CASE WHEN next NOTNULL THEN columns END AS earlier
+    SELECT first_row, fingerprint, row_count, fields, next, CASE WHEN next NOTNULL THEN columns END AS earlier, rank
     FROM requests LEFT JOIN outcomes USING (fingerprint)
     WHERE (status IS NULL OR status = 'failed' OR next NOTNULL)
     AND NOT EXISTS (SELECT 1 FROM held WHERE held.fingerprint = requests.fingerprint);
@@ -62,6 +63,7 @@ class PendingRequest(NamedTuple):
 
     :param fields: of the task's own model, as JSON.
     :param step: that is next.
+    :param before: the step before it.
     :param earlier: the columns by the steps before it, as JSON; None before the first.
     """
 
@@ -71,13 +73,14 @@ class PendingRequest(NamedTuple):
     fields: str
     step: Step = FIRST
     earlier: str | None = None
+    before: Step = FIRST
 
     @classmethod
     def from_index(cls, row: Any) -> PendingRequest:
         """Return the request of a row with the rank of the step."""
         if row[4] is None:
             return cls(row[0], row[1], row[2], row[3])
-        return cls(row[0], row[1], row[2], row[3], Step.of_rank(row[4]), row[5])
+        return cls(row[0], row[1], row[2], row[3], Step.of_rank(row[4]), row[5], Step.of_rank(row[6]))
 
 
 class IndexedOutcome(NamedTuple):
@@ -101,6 +104,19 @@ class IndexedOutcome(NamedTuple):
     has_failed: bool = False
     score: float | None = None
     response: str = ""
+
+
+class Scores(NamedTuple):
+    """
+    The scores of the rows.
+
+    :param failed: number of rows whose judge has failed.
+    """
+
+    scored: int
+    failed: int
+    below_min_score: int
+    mean: float | None
 
 
 class WaitingOutcome(NamedTuple):
@@ -423,13 +439,27 @@ class Index:
         """Return the number of pending requests that have no response yet."""
         return int(self._db.execute("SELECT count(*) FROM pending WHERE next ISNULL").fetchone()[0])
 
-    def count_unscored(self) -> int:
-        """Return the number of requests whose response has no score, since the judge has failed."""
+    def scores(self, min_score: float | None) -> Scores:
+        """Return the number and the mean of the scores of the rows."""
         query = (
-            "SELECT count(*) FROM requests JOIN outcomes USING (fingerprint) "
-            "WHERE outcomes.failed AND outcomes.next % 2 = 1"
+            "SELECT total((score NOTNULL) * row_count), total((failed AND next % 2 = 1) * row_count), "
+            "total((score < ?) * row_count), total(score * row_count) "
+            "FROM requests JOIN outcomes USING (fingerprint) WHERE score NOTNULL OR failed"
         )
-        return int(self._db.execute(query).fetchone()[0])
+        scored, failed, below, total = self._db.execute(query, (min_score,)).fetchone()
+        return Scores(int(scored), int(failed), int(below), total / scored if scored else None)
+
+    def count_waiting(self) -> dict[int, int]:
+        """Return by tier the number of requests that will be sent on to a larger model."""
+        found: Counter[int] = Counter()
+        query = (
+            "SELECT rank, count(*) FROM requests JOIN outcomes USING (fingerprint) "
+            "WHERE next NOTNULL AND next % 2 = 0 GROUP BY rank"
+        )
+        for rank, count in self._db.execute(query):
+            step = Step.of_rank(rank)
+            found[step.tier] += 0 if step.other else count
+        return dict(found)
 
     def failed_requests(self) -> set[bytes]:
         """Return the fingerprints of the requests whose first step has failed, and that are not held."""

@@ -110,19 +110,29 @@ class OutcomeForms:
             return IndexedOutcome(request.fingerprint, outcome.status, columns)
         rank = request.step.rank
         has_failed = outcome.has_failed and request.earlier is not None
+        score = outcome.value["score"] if request.step.is_judge and outcome.value is not None else None
         if following is None:
-            return IndexedOutcome(request.fingerprint, outcome.status, columns, rank, None, has_failed)
+            return IndexedOutcome(request.fingerprint, outcome.status, columns, rank, None, has_failed, score)
         status = status_before(following, outcome.status, self._judge)
-        return IndexedOutcome(request.fingerprint, status, with_status(columns, status), rank, following.rank)
+        shown = with_status(columns, status)
+        return IndexedOutcome(
+            request.fingerprint, status, shown, rank, following.rank, score=score, response=outcome.status
+        )
 
     def pending(self, outcome: RowOutcome, following: Step) -> PendingRequest:
         """Return the request of an outcome with its next step."""
-        return outcome.request._replace(step=following, earlier=self.columns(outcome))
+        return outcome.request._replace(step=following, earlier=self.columns(outcome), before=outcome.request.step)
 
     def _escalation(self, tier: int) -> dict[str, Any]:
         """Return which `Escalation` a tier is, for a line in a part."""
         escalation = self._escalations[tier - 1]
         return {"fingerprint": escalation.fingerprint, "model": escalation.model}
+
+    def _before(self, step: Step) -> list[Any] | None:
+        """Return the tier and the `Escalation` of the response that was sent on, for a line in a part."""
+        if step.other:
+            return None
+        return [step.tier, self._escalations[step.tier - 1].fingerprint if step.tier else None]
 
     def _add_own_keys(self, own: dict[str, Any], outcome: RowOutcome) -> None:
         request = outcome.request
@@ -136,6 +146,8 @@ class OutcomeForms:
             own[TIER], own[ESCALATION] = request.step.other, {"fingerprint": OTHER, "model": None}
         elif tier := request.step.tier:
             own[TIER], own[ESCALATION] = tier, self._escalation(tier)
+            if not request.step.is_judge:
+                own[ESCALATION]["before"] = self._before(request.before)
         if request.step.is_judge and self._judge is not None:
             own[JUDGE] = self._judge.fingerprint
 
@@ -150,6 +162,11 @@ def without_cost(outcome: str) -> str:
     columns = json.loads(outcome)
     columns["_cost"] = 0.0 if columns["_cost"] is not None else None
     return dump(columns)
+
+
+def step_of(line: Mapping[str, Any]) -> Step:
+    """Return the step of a line in a part when it was written."""
+    return Step(line.get(TIER, 0), JUDGE in line)
 
 
 def tier_of(line: Mapping[str, Any]) -> tuple[int, str | None]:

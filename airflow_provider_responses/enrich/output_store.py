@@ -440,10 +440,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_escalation(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("fingerprint"), str):
+        return value is None
+    model, before = value.get("model"), value.get("before")
+    is_tier = isinstance(before, list) and len(before) == 2 and type(before[0]) is int
+    return (model is None or isinstance(model, str)) and (before is None or is_tier)
+
+
 def _is_step(row: Mapping[str, Any]) -> bool:
     """Return whether the fields of a step are those of one. Without a judge, ``_score`` may be of the source."""
     tier, score = row.get("_tier", 0), row.get("_score")
     if type(tier) is not int or not 0 <= tier < _MAX_TIERS:
+        return False
+    if tier and not _is_escalation(row.get("_escalation")):
         return False
     return "_judge" not in row or (isinstance(row["_judge"], str) and (score is None or _is_number(score)))
 

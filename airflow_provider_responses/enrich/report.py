@@ -238,9 +238,9 @@ class Report:
         """
         job, found = self._job, dict[str, Any]()
         if job.escalate:
-            found["tiers"] = self.steps.tiers_to_json(model, job.escalate)
+            found["tiers"] = self.steps.tiers_to_json(model, job.escalate, index.count_waiting(), job.judge)
         if job.judge is not None:
-            found["judge"] = self.steps.judge_to_json(job.judge, index.count_unscored())
+            found["judge"] = self.steps.judge_to_json(job.judge, index.scores(job.judge.min_score))
         return found
 
     def manifest(

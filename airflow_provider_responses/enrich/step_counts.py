@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_responses.enrich.statuses import FAILED
 from airflow_provider_responses.task.cost_total import CostTotal
 
 if TYPE_CHECKING:
+    from airflow_provider_responses.enrich.index import Scores
     from airflow_provider_responses.enrich.judge import Judge
-    from airflow_provider_responses.enrich.next_step import Step
     from airflow_provider_responses.enrich.row_outcome import RowOutcome
     from airflow_provider_responses.task.escalation import Escalation
 
@@ -20,93 +20,107 @@ if TYPE_CHECKING:
 class TierCounts:
     """The counts of one model."""
 
-    requests: int = 0  # that got a response
-    escalated: int = 0  # that were sent on to a larger model
+    model: str | None = None  # of one that `escalate` does not have any more
+    requests: int = 0  # also those that failed
+    escalated: int = 0  # whose response was sent on to a larger model
     cost: CostTotal = field(default_factory=CostTotal)
+
+    def add(self, paid: CostTotal) -> None:
+        """Add a request."""
+        self.requests += 1
+        self.cost += paid
+
+    def to_json(self, model: str | None, escalated: int) -> dict[str, Any]:
+        """
+        Return the counts as JSON.
+
+        :param escalated: number of requests that wait to be sent on.
+        """
+        counts = {"requests": self.requests, "escalated": self.escalated + escalated, "cost": self.cost.total}
+        return {"model": model, **counts}
 
 
 @dataclass(slots=True)
 class StepCounts:
     """See the module. All attempts are counted, also those before this one."""
 
-    tiers: list[TierCounts] = field(default_factory=list)
-    judge_cost: CostTotal = field(default_factory=CostTotal)
-    scored: int = 0
-    below_min_score: int = 0
-    scores: float = 0.0  # their sum
+    tiers: dict[int | str, TierCounts] = field(default_factory=dict)  # by tier, or the fingerprint of its `Escalation`
+    judges: dict[str, TierCounts] = field(default_factory=dict)  # by fingerprint
 
     def add(self, outcome: RowOutcome, judge: Judge | None) -> None:
         """Add the outcome of a step in this attempt."""
-        step = outcome.request.step
-        self.add_cost(step, outcome.paid)
-        if outcome.has_failed:
-            return
-        if not step.is_judge:
-            self.add_response(step, outcome.status, outcome.next)
+        request = outcome.request
+        if not request.step.is_judge:
+            before = None if outcome.has_failed or request.before.other else request.before.tier
+            self.add_tier(request.step.tier, outcome.paid, before)
         elif judge is not None:
-            score = float(outcome.value["score"])
-            self.add_score(score, is_accepted=judge.accepts(score))
-            self.add_next(step, outcome.next)
+            self.add_judge(judge.fingerprint, outcome.paid)
 
-    def add_cost(self, step: Step, paid: CostTotal) -> None:
-        """Add the cost of a step, which may have failed."""
-        if step.is_judge:
-            self.judge_cost += paid
-        else:
-            self._tier(step.tier).cost += paid
-
-    def add_response(self, step: Step, status: str, following: Step | None) -> None:
-        """Add a response to a request, not that of the judge."""
-        if status == FAILED:
-            return
-        counts = self._tier(step.tier)
-        counts.requests += 1
-        self.add_next(step, following)
-
-    def add_next(self, step: Step, following: Step | None) -> None:
-        """Count a request that is sent on to a larger model, or will be."""
-        self._tier(step.tier).escalated += following is not None and not following.is_judge
-
-    def add_score(self, score: float, *, is_accepted: bool) -> None:
-        """Add a score."""
-        self.scored += 1
-        self.scores += score
-        self.below_min_score += not is_accepted
-
-    def tiers_to_json(self, model: str | None, escalations: tuple[Escalation, ...]) -> list[dict[str, Any]]:
+    def add_tier(
+        self, tier: int | str, paid: CostTotal, before: int | str | None = None, *, model: str | None = None
+    ) -> None:
         """
-        Return the counts by tier as JSON.
+        Add a request to a model.
+
+        :param before: whose response was sent on to this one; None if this has no response.
+        """
+        counts = self.tiers.setdefault(tier, TierCounts(model))
+        counts.model = model
+        counts.add(paid)
+        if tier and before is not None:
+            self.tiers.setdefault(before, TierCounts()).escalated += 1
+
+    def add_judge(self, fingerprint: str, paid: CostTotal) -> None:
+        """Add a request to a judge."""
+        self.judges.setdefault(fingerprint, TierCounts()).add(paid)
+
+    def tiers_to_json(
+        self,
+        model: str | None,
+        escalations: tuple[Escalation, ...],
+        waiting: Mapping[int, int],
+        judge: Judge | None,
+    ) -> list[dict[str, Any]]:
+        """
+        Return the counts by tier as JSON: of the present tiers, and of earlier models.
 
         :param model: of the task's requests, None if they have several.
+        :param waiting: by tier, the number of requests that were not sent on yet.
         """
         models = [model, *(it.model for it in escalations)]
-        self._tier(len(models) - 1)
-        models += [None] * (len(self.tiers) - len(models))  # of an `escalate` that had more
-        return [
-            {"model": name, "requests": it.requests, "escalated": it.escalated, "cost": it.cost.total}
-            for name, it in zip(models, self.tiers, strict=True)
+        found = [
+            self.tiers.get(tier, TierCounts()).to_json(name, waiting.get(tier, 0)) for tier, name in enumerate(models)
         ]
+        found += [it.to_json(it.model, 0) for tier, it in self.tiers.items() if tier not in range(len(models))]
+        if judge is None and self.judges:
+            found.append(self._other_judges(None).to_json(None, 0))
+        return found
 
-    def judge_to_json(self, judge: Judge, failed: int) -> dict[str, Any]:
+    def judge_to_json(self, judge: Judge, scores: Scores) -> dict[str, Any]:
         """
         Return the counts of the judge as JSON.
 
-        :param failed: number of requests that it could not score.
+        :param scores: of the rows.
         """
-        return {
+        counts, others = self.judges.get(judge.fingerprint, TierCounts()), self._other_judges(judge)
+        found = {
             "model": judge.model,
-            "requests": self.scored + failed,
-            "scored": self.scored,
-            "failed": failed,
-            "below_min_score": self.below_min_score,
-            "mean_score": round(self.scores / self.scored, 6) if self.scored else None,
-            "cost": self.judge_cost.total,
+            "requests": counts.requests,
+            "scored": scores.scored,
+            "failed": scores.failed,
+            "below_min_score": scores.below_min_score,
+            "mean_score": None if scores.mean is None else round(scores.mean, 6),
+            "cost": counts.cost.total,
         }
+        return found | {"cost_of_other_judges": others.cost.total} if others.requests else found
 
-    def _tier(self, number: int) -> TierCounts:
-        while len(self.tiers) <= number:
-            self.tiers.append(TierCounts())
-        return self.tiers[number]
+    def _other_judges(self, judge: Judge | None) -> TierCounts:
+        found = TierCounts()
+        for fingerprint, counts in self.judges.items():
+            if judge is None or fingerprint != judge.fingerprint:
+                found.requests += counts.requests
+                found.cost += counts.cost
+        return found
 
 
 _TIER_COUNTS: Final = ("requests", "escalated")
@@ -118,10 +132,7 @@ def merge_steps(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     tiers = [it["tiers"] for it in manifests if it.get("tiers")]
     if tiers:
-        merged["tiers"] = [
-            _merge([them[number] for them in tiers if number < len(them)], _TIER_COUNTS)
-            for number in range(max(map(len, tiers)))
-        ]
+        merged["tiers"] = [_merge(them, _TIER_COUNTS) for them in _by_model(tiers)]
     judges = [it["judge"] for it in manifests if it.get("judge")]
     if judges:
         found = _merge(judges, _JUDGE_COUNTS)
@@ -129,6 +140,9 @@ def merge_steps(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         sum_ = sum((it["mean_score"] or 0.0) * it["scored"] for it in judges)
         mean = round(sum_ / found["scored"], 6) if found["scored"] else None
         merged["judge"] = {**found, "mean_score": mean, "cost": cost}
+        others = [it["cost_of_other_judges"] for it in judges if it.get("cost_of_other_judges") is not None]
+        if others:
+            merged["judge"]["cost_of_other_judges"] = round(sum(others), 9)
     return merged
 
 
@@ -138,7 +152,20 @@ def are_steps_valid(name: str, entry: Any) -> bool:
         return True
     if name == "tiers":
         return isinstance(entry, list) and all(_has_counts(it, _TIER_COUNTS) for it in entry)
-    return _has_counts(entry, _JUDGE_COUNTS) and _is_amount(entry.get("mean_score", False))
+    is_valid = _has_counts(entry, _JUDGE_COUNTS) and _is_amount(entry.get("mean_score", False))
+    return is_valid and _is_amount(entry.get("cost_of_other_judges"))
+
+
+def _by_model(tiers: Sequence[Sequence[Mapping[str, Any]]]) -> Iterable[list[Mapping[str, Any]]]:
+    """Return the entries of several manifests by model, the task's own first; a model may be twice in one of them."""
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for entries in tiers:
+        seen: Counter[Any] = Counter()
+        for number, entry in enumerate(entries):
+            model = entry["model"] if number else "own"
+            found.setdefault((number == 0, model, seen[model, number == 0]), []).append(entry)
+            seen[model, number == 0] += 1
+    return found.values()
 
 
 def _merge(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:

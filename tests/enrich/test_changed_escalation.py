@@ -146,3 +146,101 @@ def test_the_costs_of_rows_have_those_of_a_judge_that_failed_and_was_removed(tmp
     models.enrich(tmp_path, 2, judge=judge())
     models.enrich(tmp_path, 2)
     assert costs(tmp_path) == pytest.approx(models.bill)
+
+
+def test_the_manifest_counts_by_model_and_request_also_those_that_were_removed(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REFUSAL})
+    fail(models, tmp_path, escalate=to_large())
+    told = models.enrich(tmp_path, 2, escalate=LARGEST_ONLY)
+    assert told["tiers"] == [
+        {"model": SMALL, "requests": 2, "escalated": 2, "cost": pytest.approx(0.002)},
+        {"model": LARGEST, "requests": 2, "escalated": 0, "cost": pytest.approx(0.6)},
+        {"model": LARGE, "requests": 2, "escalated": 0, "cost": pytest.approx(0.04)},
+    ]
+    assert sum(tier["cost"] for tier in told["tiers"]) == pytest.approx(told["cost"])
+
+
+def test_the_manifest_counts_by_model_if_their_order_changes(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REFUSAL})
+    fail(models, tmp_path, escalate=to_large())
+    told = models.enrich(tmp_path, 2, escalate=(*LARGEST_ONLY, *to_large()))
+    found = [(tier["model"], tier["requests"], tier["cost"]) for tier in told["tiers"]]
+    assert found == [
+        (SMALL, 2, pytest.approx(0.002)),
+        (LARGEST, 2, pytest.approx(0.6)),
+        (LARGE, 2, pytest.approx(0.04)),
+    ]
+
+
+def test_responses_to_an_old_prompt_that_were_not_sent_on_do_not_count_as_escalated(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON})
+    fail(models, tmp_path, 3)
+    models.rules.clear()
+    other = {"row_fields": lambda row: {"model": SMALL, "input": f"Better {row['text']}"}}
+    told = models.enrich(tmp_path, 3, escalate=to_large(), **other)
+    assert [(tier["requests"], tier["escalated"]) for tier in told["tiers"]] == [(6, 0), (0, 0)]
+
+
+def test_requests_that_wait_for_a_larger_model_count_as_escalated_once(tmp_path):
+    models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REJECTED})
+    for attempt in (1, 2):
+        fail(models, tmp_path, escalate=to_large())
+        told = jobs.manifest(tmp_path)
+        assert [(it["requests"], it["escalated"]) for it in told["tiers"]] == [(2, 2), (2 * attempt, 0)]
+    del models.rules[LARGE]
+    told = models.enrich(tmp_path, 2, escalate=to_large())
+    assert [(it["requests"], it["escalated"]) for it in told["tiers"]] == [(2, 2), (6, 0)]
+
+
+def test_the_costs_of_another_judge_are_apart_in_the_manifest(tmp_path):
+    models = Models({JUDGE: lambda _: score(3), LARGEST: lambda _: score(2)})
+    models.enrich(tmp_path, 2, judge=judge())
+    told = models.enrich(tmp_path, 2, judge=judge(model=LARGEST), escalate=to_large())
+    found = {name: told["judge"][name] for name in ("model", "requests", "scored", "mean_score")}
+    assert found == {"model": LARGEST, "requests": 2, "scored": 2, "mean_score": 2}
+    assert told["judge"]["cost"] == pytest.approx(0.6)
+    assert told["judge"]["cost_of_other_judges"] == pytest.approx(0.008)
+    without = models.enrich(tmp_path, 2, escalate=to_large())
+    assert without["tiers"][2] == {"model": None, "requests": 4, "escalated": 0, "cost": pytest.approx(0.608)}
+    assert sum(tier["cost"] for tier in without["tiers"]) == pytest.approx(without["cost"])
+
+
+def test_failed_requests_to_the_judge_are_requests_of_all_attempts(tmp_path):
+    models = Models({JUDGE: lambda _: REJECTED})
+    told = models.enrich(tmp_path, 2, judge=judge())
+    assert (told["judge"]["requests"], told["judge"]["scored"], told["judge"]["failed"]) == (2, 0, 2)
+    models.rules[JUDGE] = lambda _: score(4)
+    told = models.enrich(tmp_path, 2, judge=judge())
+    assert (told["judge"]["requests"], told["judge"]["scored"], told["judge"]["failed"]) == (4, 2, 0)
+
+
+def test_scores_are_those_of_the_rows_not_of_an_old_prompt(tmp_path):
+    models = Models({JUDGE: lambda _: score(1)})
+    models.enrich(tmp_path, 4, judge=judge(min_score=1))
+    models.rules[JUDGE] = lambda _: score(5)
+    other = {"row_fields": lambda row: {"model": SMALL, "input": f"Better {row['text']}"}}
+    for _ in range(2):
+        told = models.enrich(tmp_path, 4, judge=judge(min_score=1), **other)["judge"]
+        assert (told["requests"], told["scored"], told["mean_score"]) == (8, 4, 5)
+        assert told["cost"] == pytest.approx(8 * PRICES[JUDGE])
+
+
+def test_scores_are_those_of_the_last_responses(tmp_path):
+    models = Models()
+    models.rules[JUDGE] = lambda row: score(1 if models.sent_to(JUDGE).count(row) == 1 else 5)
+    for _ in range(2):
+        told = models.enrich(tmp_path, 4, judge=judge(min_score=3), escalate=to_large())["judge"]
+        found = [told[name] for name in ("requests", "scored", "below_min_score", "mean_score")]
+        assert found == [8, 4, 0, 5]
+
+
+def test_shards_with_other_models_are_merged_by_model(tmp_path):
+    from airflow_provider_responses.enrich import merge_shards
+
+    models = Models({SMALL: lambda _: NO_JSON})
+    for number, escalate in enumerate((to_large(), LARGEST_ONLY)):
+        models.enrich(tmp_path / f"shard-{number:04d}-of-0002", 10, shard=(number, 2), escalate=escalate)
+    told = merge_shards(tmp_path)
+    found = {tier["model"]: tier["requests"] for tier in told["tiers"]}
+    assert found == {SMALL: 10, LARGE: len(models.sent_to(LARGE)), LARGEST: len(models.sent_to(LARGEST))}
+    assert sum(tier["cost"] for tier in told["tiers"]) == pytest.approx(told["cost"])

@@ -276,7 +276,7 @@ def test_the_next_attempt_continues_at_the_larger_model_that_failed(tmp_path):
     assert (models.paid, told["counts"]) == ({SMALL: 10, LARGE: 2}, {"ok": 10})
     assert (told["requests_sent"], told["requests_reused"], told["cost"]) == (2, 8, pytest.approx(models.bill))
     assert jobs.result(tmp_path)[5]["_cost"] == pytest.approx(0.021)
-    assert [tier["requests"] for tier in told["tiers"]] == [10, 2]
+    assert [(tier["requests"], tier["escalated"]) for tier in told["tiers"]] == [(10, 2), (4, 0)]
 
 
 def test_escalate_that_is_added_later_sends_only_the_responses_that_fail_its_check(tmp_path):

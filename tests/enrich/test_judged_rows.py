@@ -151,7 +151,8 @@ def test_a_low_score_is_sent_on_and_the_larger_model_is_judged_again(tmp_path):
     assert models.paid == {SMALL: 9, JUDGE: 12, LARGE: 3}
     assert told["counts"] == {"ok": 8, "low_score": 1}
     assert [(tier["requests"], tier["escalated"]) for tier in told["tiers"]] == [(9, 3), (3, 0)]
-    assert (told["judge"]["scored"], told["judge"]["below_min_score"]) == (12, 4)
+    assert (told["judge"]["scored"], told["judge"]["below_min_score"]) == (9, 1)
+    assert told["judge"]["requests"] == 12
     assert [tier["cost"] for tier in told["tiers"]] == [pytest.approx(0.009), pytest.approx(0.06)]
     assert told["judge"]["cost"] == pytest.approx(0.048)
     rows = jobs.result(tmp_path)
