@@ -50,6 +50,7 @@ class EarlierResponses:
         self.spent = CostTotal()
         self.counts = StepCounts()
         self.highest_prices: dict[int, float] = {}  # US dollars for one request, by `Step.price_kind`
+        self._replaced: set[int] = set()  # lines of a part after which another model is asked, by `id`
         self._sums: list[Sums] = []  # of outcomes of a part that the result may not show
         self.counted_generations: set[str] = set()  # included in `spent`, though their requests are sent again
 
@@ -59,7 +60,9 @@ class EarlierResponses:
         for rows in parts:
             found = [self._read_row(row) for row in rows]
             index.add_outcomes(it for it in found if it is not None)
-            index.add_unused(unused_responses(zip(rows, found, strict=True)))
+            usable = (it or (True if id(row) in self._replaced else None) for row, it in zip(rows, found, strict=True))
+            index.add_unused(unused_responses(zip(rows, usable, strict=True)))
+            self._replaced.clear()
             if self._sums:
                 index.add_sums(self._sums)
                 self._sums.clear()
@@ -132,6 +135,7 @@ class EarlierResponses:
         has_failed = status == FAILED
         following = None if has_failed else self._next_of(fingerprint, step, status, read, None)
         if step.other and (status != OK or (following is not None and not following.is_judge)):
+            self._replaced.add(id(row))
             return None  # what follows is that of the tier before
         return self._outcome(fingerprint, step, status, read, following, has_failed=has_failed)
 

@@ -70,7 +70,7 @@ def test_a_low_score_of_a_response_of_a_model_that_was_removed_goes_to_the_next(
 def test_another_model_is_asked_if_that_of_before_was_rejected(tmp_path):
     models = Models({SMALL: lambda _: NO_JSON, LARGE: lambda _: REFUSAL})
     fail(models, tmp_path, escalate=to_large())
-    assert sent_by(models, tmp_path, escalate=LARGEST_ONLY) == {LARGEST: 2}
+    assert sent_by(models, tmp_path, escalate=LARGEST_ONLY, on_changed_request="fail") == {LARGEST: 2}
     assert [row["_model"] for row in jobs.result(tmp_path)] == [LARGEST] * 2
 
 
@@ -244,3 +244,13 @@ def test_shards_with_other_models_are_merged_by_model(tmp_path):
     found = {tier["model"]: tier["requests"] for tier in told["tiers"]}
     assert found == {SMALL: 10, LARGE: len(models.sent_to(LARGE)), LARGEST: len(models.sent_to(LARGEST))}
     assert sum(tier["cost"] for tier in told["tiers"]) == pytest.approx(told["cost"])
+
+
+def test_a_smaller_sample_keeps_the_scores_that_are_there(tmp_path):
+    models = Models({JUDGE: lambda _: score(2)})
+    fail(models, tmp_path, 20, judge=judge(min_score=3))
+    fail(models, tmp_path, 20, judge=judge(min_score=3, sample=0.1))
+    assert models.paid == {SMALL: 20, JUDGE: 20}
+    assert jobs.manifest(tmp_path)["counts"] == {"ok": 0, "low_score": 20}
+    told = models.enrich(tmp_path, 20, judge=judge(min_score=2, sample=0.1))
+    assert (told["counts"], told["judge"]["scored"]) == ({"ok": 20}, 20)
