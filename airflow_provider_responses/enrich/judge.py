@@ -132,6 +132,8 @@ class Judge:
         """
         task = "" if fields.get("instructions") is None else f"Its instructions:\n{fields['instructions']}\n\n"
         response = f"{task}The response to judge:\n{value if isinstance(value, str) else _to_json(value)}"
+        if (prompt := fields.get("prompt")) is not None:
+            response = f"Its stored prompt:\n{_describe_prompt(prompt)}\n\n{response}"
         given = fields.get("input")
         if given is None or isinstance(given, str):
             judged: Any = f"The request:\n{given or ''}\n\n{response}"
@@ -143,6 +145,17 @@ class Judge:
 def _to_json(value: Any) -> str:
     """Return JSON with its characters as they are. Half a surrogate pair, which UTF-8 cannot encode, is escaped."""
     return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+
+
+def _describe_prompt(prompt: Any) -> str:
+    """Return a stored prompt as JSON: its id and variables, of which files are shown by their type."""
+    if not isinstance(prompt, Mapping):
+        return str(prompt)
+    variables = {
+        name: f"({value.get('type')})" if isinstance(value, Mapping) else value
+        for name, value in (prompt.get("variables") or {}).items()
+    }
+    return _to_json({**prompt, "variables": variables})
 
 
 def _check_rubric(rubric: Any, scale: Any) -> None:

@@ -121,6 +121,18 @@ def test_the_judge_gets_the_characters_of_a_response_as_they_are():
     assert judged.encode()
 
 
+@pytest.mark.parametrize("given", [{}, {"input": "Be quick."}, {"input": [{"role": "user", "content": "Be quick."}]}])
+def test_the_judge_gets_the_id_and_the_variables_of_a_stored_prompt(given):
+    file = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    prompt = {"id": "pmpt_1", "variables": {"text": "gr\u00fcn", "picture": file}}
+    fields = Judge(model="m", rubric="1 to 5").fields({**given, "prompt": prompt}, "glad")
+    judged = json.dumps(fields["input"], ensure_ascii=False).replace('\\"', '"')
+    assert '{"id": "pmpt_1", "variables": {"text": "gr\u00fcn", "picture": "(input_image)"}}' in judged
+    assert ("Be quick." in judged) is bool(given)
+    assert "prompt" not in fields
+    assert "AAAA" not in judged
+
+
 def test_the_judge_gets_the_items_of_an_input_with_files_as_they_are():
     image = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "https://x.test/a"}]}
     fields = Judge(model="m", rubric="1 to 5").fields({"input": [image]}, "a cat")
