@@ -40,7 +40,7 @@ from airflow_provider_responses.operators.prompt_argument import check_input
 from airflow_provider_responses.operators.source_argument import check_source, read_shard
 from airflow_provider_responses.operators.sql import SqlQuery, SqlTable
 from airflow_provider_responses.task.arguments import is_lazy, read_boolean
-from airflow_provider_responses.task.escalation import check_escalations
+from airflow_provider_responses.task.escalation import check_escalations, check_output_type_is_set
 from airflow_provider_responses.task.texts import parse_number
 from airflow_provider_responses.validation import check_choice, check_list_of_names, check_type
 
@@ -411,7 +411,9 @@ class ResponsesEnrichOperator(BaseResponsesOperator):
         if self.load_to is not None:
             check_type("load_to", self.load_to, SqlTable, expected="SqlTable(conn_id, table)", type_only=True)
             self.load_to.check(self.key)
-        check_judge(self.judge, check_escalations(self.escalate, model=self.model, request=self.request))
+        escalations = check_escalations(self.escalate, model=self.model, request=self.request)
+        check_judge(self.judge, escalations)
+        check_output_type_is_set(escalations, self.output_type, has_judge=True)
         if not is_lazy(self.limits):
             Limits.parse(self.limits)
         if not is_lazy(self.shard):

@@ -24,7 +24,7 @@ from airflow_provider_responses.task.arguments import RESULTS, TEMPLATE_FIELDS, 
 from airflow_provider_responses.task.attempt import Exchange, call_timeout, log_line
 from airflow_provider_responses.task.conversation import continue_conversation, make_session_id
 from airflow_provider_responses.task.cost import CostLedger
-from airflow_provider_responses.task.escalation import Escalation, check_request_escalations
+from airflow_provider_responses.task.escalation import Escalation, check_output_type_is_set, check_request_escalations
 from airflow_provider_responses.task.fingerprint import prompt_fingerprint
 from airflow_provider_responses.task.idempotency import clearing_id, idempotency_key_of
 from airflow_provider_responses.task.outcome import Outcome
@@ -234,6 +234,7 @@ class ResponsesOperator(ToolLoopOperator):
         self._escalations = check_request_escalations(
             self.escalate, has_functions=has_functions(self.tools), model=self.model, request=self.request
         )
+        check_output_type_is_set(self._escalations, self.output_type, has_judge=False)
         check_turn(self)
         if self.multiple_outputs:
             check_multiple_outputs(self._arguments(), rendered=rendered)

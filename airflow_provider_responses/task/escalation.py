@@ -263,6 +263,24 @@ def check_request_escalations(
     return found
 
 
+def check_output_type_is_set(escalations: Sequence[Escalation], output_type: Any, *, has_judge: bool) -> None:
+    """
+    Refuse an escalation that is for invalid outputs alone, if no output can be invalid.
+
+    :param output_type: the task's.
+    :param has_judge: whether a response may have a low score.
+    :raises RequestValidationError: naming the escalation.
+    """
+    possible = {*CONDITIONS} if has_judge else {*CONDITIONS} - {LOW_SCORE}
+    for index, escalation in enumerate(escalations if output_type is None else ()):
+        if {it for it in escalation.conditions if callable(it) or it in possible} == {INVALID}:
+            raise RequestValidationError(
+                f"escalate[{index}]: when='invalid' never applies, since the task has no output_type: set one, or use "
+                "another condition",
+                fields=("escalate", "output_type"),
+            )
+
+
 def _check_condition(condition: Any) -> None:
     if isinstance(condition, str) and condition in CONDITIONS:
         return

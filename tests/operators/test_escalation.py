@@ -152,7 +152,7 @@ class TestConditions:
 
     def test_the_first_model_with_the_condition_gets_the_request(self, perform, responses_sandbox):
         responses_sandbox.script({"refusal": "No."}, {"text": "good"})
-        escalate = [Escalation(model=LARGE, when="invalid"), Escalation(model=LARGEST, when="refused")]
+        escalate = [Escalation(model=LARGE, when=["invalid", "incomplete"]), Escalation(model=LARGEST, when="refused")]
         ti = TaskInstance()
         assert perform(ask(escalate=escalate), context(ti)) == "good"
         assert models(responses_sandbox) == [MODEL, LARGEST]
@@ -649,6 +649,20 @@ class TestArguments:
     def test_those_of_mapped_tasks_are_too(self, given, error):
         with DAG("mapped", schedule=None), pytest.raises(RequestValidationError, match=error):
             ResponsesOperator.partial(task_id="ask", model=MODEL, **given).expand(input=["a"])
+
+    @pytest.mark.parametrize("when", ["invalid", ["invalid", "low_score"]])
+    def test_a_model_for_invalid_outputs_needs_an_output_type(self, when):
+        escalate = [Escalation(model=LARGE, when=when)]
+        with pytest.raises(
+            RequestValidationError, match=r"^escalate\[0\]: when='invalid' never applies, since the task"
+        ):
+            ask(escalate=escalate)
+        ask(escalate=escalate, output_type=Label)
+        ask(escalate=[Escalation(model=LARGE), Escalation(model=LARGE, when=["invalid", "refused"])])
+        with DAG("mapped", schedule=None):  # the type may be expanded
+            ResponsesOperator.partial(task_id="ask", model=MODEL, input="a", escalate=escalate).expand(
+                output_type=[Label]
+            )
 
     def test_tools_of_a_larger_model_beside_functions_are_refused(self):
         given, error = WRONG_ARGUMENTS[2]

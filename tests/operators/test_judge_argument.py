@@ -46,9 +46,26 @@ FINE = [
     {"escalate": Escalation(model=LARGE)},  # by default also for low scores, of which there are none
     {"escalate": [Escalation(model=LARGE)], "judge": JUDGE},
     {"escalate": [low_score()], "judge": STRICT},
-    {"escalate": [Escalation(model=LARGE, when="invalid")], "judge": STRICT},  # a low score fails
+    {"escalate": [Escalation(model=LARGE, when="invalid")], "judge": STRICT, "output_type": Label},  # a low score fails
     {"judge": STRICT},
 ]
+
+
+NEVER = {"escalate": [Escalation(model=LARGE), Escalation(model=LARGE, when="invalid")], "output_type": None}
+
+
+def test_a_model_for_invalid_outputs_needs_an_output_type(tmp_path):
+    with pytest.raises(RequestValidationError) as caught:
+        enrich(tmp_path, **NEVER)
+    assert str(caught.value).startswith(
+        "escalate[1]: when='invalid' never applies, since the task has no output_type: set one, or use"
+    )
+    with DAG("d", schedule=None, start_date=START), pytest.raises(RequestValidationError, match="'invalid' never"):
+        task.responses_enrich(source=ROWS, output_path=str(tmp_path), **NEVER)(prompt)()
+    enrich(tmp_path, output_type=None, escalate=[Escalation(model=LARGE, when=["invalid", "refused"])])
+    with DAG("d", schedule=None, start_date=START):  # the type may be expanded
+        given = {name: it for name, it in NEVER.items() if name != "output_type"}
+        mapped(tmp_path, **given).expand(output_type=[Label])
 
 
 def mapped(folder, **given):
