@@ -658,7 +658,7 @@ class TestArguments:
         ):
             ask(escalate=escalate)
         ask(escalate=escalate, output_type=Label)
-        ask(escalate=[Escalation(model=LARGE), Escalation(model=LARGE, when=["invalid", "refused"])])
+        ask(escalate=[Escalation(model=LARGE), Escalation(model=LARGEST, when=["invalid", "refused"])])
         with DAG("mapped", schedule=None):  # the type may be expanded
             ResponsesOperator.partial(task_id="ask", model=MODEL, input="a", escalate=escalate).expand(
                 output_type=[Label]

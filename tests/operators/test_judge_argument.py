@@ -16,6 +16,7 @@ from tests.conftest import load_dag
 from tests.operators.enrichments import MODEL, ROWS, Label, enrich
 
 LARGE = "openai/gpt-4o"
+MEDIUM = "openai/gpt-4.1-mini"
 SCALE = "Is the mood right? From 1 (wrong) to 5 (right)."
 JUDGE = Judge(model=LARGE, rubric=SCALE)
 STRICT = Judge(model=LARGE, rubric=SCALE, min_score=4)
@@ -36,7 +37,7 @@ WRONG = [
         "escalate[0]: when has 'low_score', which needs a judge: set judge=Judge(..., min_score=...)",
     ),
     (
-        {"escalate": [Escalation(model=LARGE), low_score("invalid")], "judge": JUDGE},
+        {"escalate": [Escalation(model=MEDIUM), low_score("invalid")], "judge": JUDGE},
         "escalate[1]: when has 'low_score', which needs the judge's min_score: set judge=Judge(..., min_score=...)",
     ),
 ]
@@ -51,7 +52,7 @@ FINE = [
 ]
 
 
-NEVER = {"escalate": [Escalation(model=LARGE), Escalation(model=LARGE, when="invalid")], "output_type": None}
+NEVER = {"escalate": [Escalation(model=MEDIUM), Escalation(model=LARGE, when="invalid")], "output_type": None}
 
 
 def test_a_model_for_invalid_outputs_needs_an_output_type(tmp_path):
