@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
@@ -50,17 +50,21 @@ def request_metrics(
     if error is not None:
         name = type(error).__name__
         yield from count(f"failures.{name}", 1, cause=name)
+    cost = usage["cost_this_attempt"]
+    smaller = _costs_of_smaller(sends)
+    for (model, name), number in smaller.items():
+        yield from count(name, round(number * MICRO) if name == "cost_microdollars" else int(number), model=model)
     if usage["cached"]:
         yield from count("cache_hits", 1)
     else:
         yield from count("input_tokens", usage["input_tokens"])
         yield from count("output_tokens", usage["output_tokens"])
-    cost = usage["cost_this_attempt"]
     # A whole number: not every StatsD server reads 1.2e-05, which small prices are written as.
     if cost is None:
         yield from count("unpriced", 1)
     elif abs(cost) < MAX_COUNT / MICRO:
-        yield from count("cost_microdollars", round(cost * MICRO))
+        rest = cost - sum(number for (_, name), number in smaller.items() if name == "cost_microdollars")
+        yield from count("cost_microdollars", round(rest * MICRO))
     if seconds is not None:
         yield Metric(f"{PREFIX}.duration", timedelta(seconds=seconds), tags)
 
@@ -70,6 +74,19 @@ def queue_metrics(seconds: float, tags: Mapping[str, str]) -> Iterator[Metric]:
     seconds = max(seconds, 0.0)  # the clocks of two machines may differ
     if seconds <= MAX_QUEUE_SECONDS:
         yield Metric(f"{PREFIX}.queue_time", timedelta(seconds=seconds), dict(tags))
+
+
+def _costs_of_smaller(sends: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], float]:
+    """Return the tokens and US dollars of responses that were not accepted, by model and metric."""
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for send in sends:
+        if "escalated_to" not in send or "cost" not in send or send["cached"]:
+            continue
+        model = send["model"] or "unknown"
+        found[model, "cost_microdollars"] += send["cost"] or 0.0
+        for name in ("input_tokens", "output_tokens"):
+            found[model, name] += send[name] or 0
+    return found
 
 
 def _is_followed(send: Mapping[str, Any]) -> bool:

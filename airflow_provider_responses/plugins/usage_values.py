@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_provider_responses.task.xcom import VERSION
@@ -64,7 +65,7 @@ def is_usage(value: Any) -> bool:
 def parts_of(usage: Mapping[str, Any]) -> list[Part]:
     """Return the requests in a ``usage``, by model."""
     if usage.get("kind") != "enrichment":
-        return [_request(usage)]
+        return _requests(usage)
     models = usage.get("models")
     given = [it for it in models if isinstance(it, Mapping)] if isinstance(models, list) else []
     status, provider = text(usage.get("status")), text(usage.get("provider"))
@@ -185,6 +186,80 @@ def _request(usage: Mapping[str, Any]) -> Part:
     )
 
 
+def _requests(usage: Mapping[str, Any]) -> list[Part]:
+    """Return a request by model: the responses that were not accepted are those of smaller models."""
+    whole, shares = _request(usage), _Shares()
+    steps, sends = usage.get("steps"), usage.get("sends")
+    if not isinstance(steps, list) or not steps:
+        shares.add_sends(sends)
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, Mapping):
+            shares.add_step(step)
+    smaller = {model: it for model, it in shares.by_model.items() if model != whole.model}
+    if not shares.has_escalated or not smaller:
+        return [whole]
+    last = replace(
+        whole,
+        cost=None if whole.cost is None else max(whole.cost - sum(it["cost"] for it in smaller.values()), 0.0),
+        input_tokens=_less(whole.input_tokens, sum(it["step_input_tokens"] for it in smaller.values())),
+        output_tokens=_less(whole.output_tokens, sum(it["step_output_tokens"] for it in smaller.values())),
+    )
+    return [*(_smaller(model, it) for model, it in smaller.items()), last]
+
+
+class _Shares:
+    """The responses of each model in a request that went to a larger one."""
+
+    def __init__(self) -> None:
+        self.has_escalated = False
+        self.by_model: dict[str | None, defaultdict[str, float]] = {}
+
+    def add_sends(self, sends: Any) -> float:
+        """Add the responses that were not accepted; return their cost in US dollars."""
+        total = 0.0
+        for send in sends if isinstance(sends, list) else ():
+            if isinstance(send, Mapping) and text(send.get("escalated_to")) is not None:
+                self.has_escalated = True
+                total += self._add(send)
+        return total
+
+    def add_step(self, step: Mapping[str, Any]) -> None:
+        """Add the responses of a step of a tool loop, whose tokens are those of its last response."""
+        earlier, cost = self.add_sends(step.get("sends")), cost_of(step.get("cost"))
+        self._add({**step, "cost": None if cost is None else max(cost - earlier, 0.0)}, prefix="step_")
+
+    def _add(self, given: Mapping[str, Any], prefix: str = "") -> float:
+        cost, found = cost_of(given.get("cost")), self.by_model.setdefault(text(given.get("model")), defaultdict(float))
+        found["requests"] += not prefix
+        found["cached"] += not prefix and given.get("cached") is True
+        found["unpriced"] += cost is None
+        found["cost"] += cost or 0.0
+        for name in ("input_tokens", "output_tokens"):
+            number = count(given.get(name)) or 0
+            found[name] += number
+            found[f"step_{name}"] += number if prefix else 0
+        return cost or 0.0
+
+
+def _smaller(model: str | None, share: Mapping[str, Any]) -> Part:
+    return Part(
+        model,
+        None,
+        None,
+        max(int(share["requests"]), 1),
+        int(share["cached"]),
+        0,
+        int(share["unpriced"]),
+        None if share["unpriced"] else share["cost"],
+        int(share["input_tokens"]),
+        int(share["output_tokens"]),
+    )
+
+
+def _less(number: int | None, part: float) -> int | None:
+    return None if number is None else max(number - int(part), 0)
+
+
 def _is_unsent(usage: Mapping[str, Any]) -> bool:
     """Return whether a request was refused before it was sent, such as by a budget."""
     return not any(usage.get(name) for name in ("sends", "model", "response_id", "cached", "steps"))
@@ -218,4 +293,7 @@ def _send(send: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"cause": cause, "ambiguous": send.get("ambiguous") is True, "wait": wait}
     if (larger := text(send.get("escalated_to"))) is not None:
         found |= {"model": text(send.get("model")), "escalated_to": larger}
+        if "cost" in send:
+            found |= {"cost": cost_of(send["cost"]), "cached": send.get("cached") is True}
+            found |= {name: count(send.get(name)) for name in ("input_tokens", "output_tokens")}
     return found

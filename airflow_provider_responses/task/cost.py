@@ -156,6 +156,7 @@ class CostLedger:
             repaired=outcome.repaired,
             prompt_fingerprint=prompt_fingerprint,
             escalated=self.escalated,
+            price_of=lambda it: _price_of(_charge(it, outcome.generations)),
         )
         return dict(storable(usage))
 
@@ -179,6 +180,10 @@ class CostLedger:
             generation = f"{_NO_ID}{sum(name.startswith(_NO_ID) for name in self.spent) + 1}"
         if self.spent.get(generation) is None:
             self.spent[generation] = charge.cost
+
+
+def _price_of(charge: Charge) -> tuple[float | None, Usage]:
+    return charge.cost, charge.usage
 
 
 def _charge(response: Response, records: Records) -> Charge:

@@ -6,7 +6,7 @@ No I/O and no Airflow. ``docs/responses.md`` describes each field, and has the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -43,9 +43,9 @@ class Send(TypedDict):
     """
     One request over HTTP.
 
-    ``cause`` is null for the send that brought the response, and ``wait`` for the last one. ``model`` and
-    ``escalated_to`` are there if the response was not accepted: the model that has made it, and the larger one that got
-    the request.
+    ``cause`` is null for the send that brought the response, and ``wait`` for the last one. The others are there if the
+    response was not accepted: the model that has made it, the larger one that got the request, and the response's cost
+    in US dollars and tokens; of a cached one, those of the response that it repeats.
     """
 
     cause: Cause | None
@@ -53,6 +53,10 @@ class Send(TypedDict):
     wait: float | None
     model: NotRequired[str | None]
     escalated_to: NotRequired[str]
+    cost: NotRequired[float | None]
+    cached: NotRequired[bool]
+    input_tokens: NotRequired[int | None]
+    output_tokens: NotRequired[int | None]
 
 
 class StepCall(TypedDict):
@@ -156,6 +160,7 @@ def usage_of(
     repaired: bool = False,
     prompt_fingerprint: str | None = None,
     escalated: int | None = None,
+    price_of: Callable[[Response], tuple[float | None, Usage]] | None = None,
 ) -> UsageXCom:
     """
     Return the ``usage`` of an attempt.
@@ -170,8 +175,9 @@ def usage_of(
     :param repaired: whether its JSON had to be repaired.
     :param prompt_fingerprint: of the request.
     :param escalated: number of times that a larger model got the request, since the task was cleared.
+    :param price_of: returns the US dollars and the tokens of an earlier response.
     """
-    sends = sends_of(response, error)
+    sends = sends_of(response, error, price_of)
     generation_id = None if response is None else response.generation_id
     return {
         "version": VERSION,
@@ -200,14 +206,23 @@ def usage_of(
     }
 
 
-def sends_of(response: Response | None, error: ResponsesError | None) -> list[Send]:
-    """Return the sends of an attempt, oldest first."""
+def sends_of(
+    response: Response | None,
+    error: ResponsesError | None,
+    price_of: Callable[[Response], tuple[float | None, Usage]] | None = None,
+) -> list[Send]:
+    """
+    Return the sends of an attempt, oldest first.
+
+    :param price_of: see :func:`usage_of`.
+    """
     if error is not None:
         failed: Sequence[Exception] = (*error.previous, error) if _was_sent(error) else error.previous
-        return [_failed_send(earlier) for earlier in failed]
+        return [_failed_send(earlier, price_of) for earlier in failed]
     if response is None:
         return []
-    return [*map(_failed_send, response.previous), {"cause": None, "ambiguous": False, "wait": None}]
+    earlier = [_failed_send(it, price_of) for it in response.previous]
+    return [*earlier, {"cause": None, "ambiguous": False, "wait": None}]
 
 
 def provider_of(response: Response, generation: Mapping[str, Any] | None = None) -> str | None:
@@ -265,7 +280,7 @@ def _was_sent(error: ResponsesError) -> bool:
     return not isinstance(error, unsent)
 
 
-def _failed_send(error: Exception) -> Send:
+def _failed_send(error: Exception, price_of: Callable[[Response], tuple[float | None, Usage]] | None) -> Send:
     known = error if isinstance(error, ResponsesError) else None
     send: Send = {
         "cause": {"error": type(error).__name__, "status": known.status_code if known else None},
@@ -275,6 +290,10 @@ def _failed_send(error: Exception) -> Send:
     if known is not None and known.escalated_to is not None:
         send["model"] = None if known.response is None else known.response.model
         send["escalated_to"] = known.escalated_to
+        if known.response is not None and price_of is not None:
+            cost, tokens = price_of(known.response)
+            send |= {"cost": cost, "cached": known.response.cached}
+            send |= {"input_tokens": tokens.input_tokens, "output_tokens": tokens.output_tokens}
     return send
 
 

@@ -14,9 +14,11 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_responses.content import InputFile
 from airflow_provider_responses.exceptions import RequestValidationError, ResponsesError
+from airflow_provider_responses.observability.metrics import request_metrics
 from airflow_provider_responses.operators.budget import Budget
 from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
+from airflow_provider_responses.plugins.usage_values import parts_of
 from tests.airflow_fakes import TaskInstance, TaskStateStore, context
 from tests.execution_modes import MODES, first_event, performer, revive, through_the_database
 from tests.operators.one_request import MODEL, Label, ask, sent
@@ -82,6 +84,26 @@ def total(sandbox):
 
 def causes(ti):
     return [(send["cause"] or {}).get("error") for send in ti.xcoms["usage"]["sends"]]
+
+
+def test_each_model_has_its_own_cost_and_tokens(perform, responses_sandbox):
+    responses_sandbox.script({"text": "perhaps " * 300}, {"text": "good"})
+    ti = TaskInstance()
+    perform(ask(escalate=[Escalation(model=LARGE, when=is_unsure)]), context(ti))
+    usage, (small, large) = ti.xcoms["usage"], responses_sandbox.billed
+    parts = [(it.model, it.requests, it.cost, it.output_tokens) for it in parts_of(usage)]
+    assert parts == [
+        (MODEL, 1, pytest.approx(small.cost), usage["sends"][0]["output_tokens"]),
+        (LARGE, 1, pytest.approx(large.cost), usage["output_tokens"]),
+    ]
+    assert usage["sends"][0]["output_tokens"] > 10 * usage["output_tokens"] > 0
+    metrics = list(request_metrics(usage, error=None, seconds=1.0, tags={}))
+    for name, values in (
+        ("cost_microdollars", [round(it.cost * 1_000_000) for it in (small, large)]),
+        ("output_tokens", [it[3] for it in parts]),
+    ):
+        found = [(it.tags["model"], it.value) for it in metrics if it.name == f"responses.{name}"]
+        assert found == [(MODEL, values[0]), (LARGE, pytest.approx(values[1], abs=1))]
 
 
 class TestConditions:
@@ -597,6 +619,11 @@ class TestTools:
         assert usage["cost"] == total(responses_sandbox)
         assert (usage["escalated"], len(usage["steps"]), len(usage["sends"])) == (1, 3, 4)
         assert [step["model"] for step in usage["steps"]] == [MODEL, LARGE, LARGE]
+        costs = [entry.cost for entry in responses_sandbox.billed]
+        assert [(it.model, it.cost) for it in parts_of(usage)] == [
+            (MODEL, pytest.approx(sum(costs[:2]))),
+            (LARGE, pytest.approx(sum(costs[2:]))),
+        ]
 
     def test_a_response_with_calls_is_not_checked(self, perform, responses_sandbox):
         responses_sandbox.script(self.calling(1), {"text": "Done, all of it."})
