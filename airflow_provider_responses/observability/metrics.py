@@ -22,7 +22,7 @@ class Metric(NamedTuple):
     tags: dict[str, str]
 
 
-def request_metrics(
+def request_metrics(  # noqa: C901  each metric has a line and a condition
     usage: Mapping[str, Any], *, error: Exception | None, seconds: float | None, tags: Mapping[str, str]
 ) -> Iterator[Metric]:
     """
@@ -52,8 +52,8 @@ def request_metrics(
         yield from count(f"failures.{name}", 1, cause=name)
     cost = usage["cost_this_attempt"]
     smaller = _costs_of_smaller(sends)
-    for (model, name), number in smaller.items():
-        yield from count(name, round(number * MICRO) if name == "cost_microdollars" else int(number), model=model)
+    for (model, name), amount in smaller.items():
+        yield from count(name, round(amount), model=model)
     if usage["cached"]:
         yield from count("cache_hits", 1)
     else:
@@ -63,8 +63,8 @@ def request_metrics(
     if cost is None:
         yield from count("unpriced", 1)
     elif abs(cost) < MAX_COUNT / MICRO:
-        rest = cost - sum(number for (_, name), number in smaller.items() if name == "cost_microdollars")
-        yield from count("cost_microdollars", round(rest * MICRO))
+        earlier = sum(amount for (_, name), amount in smaller.items() if name == "cost_microdollars")
+        yield from count("cost_microdollars", round(cost * MICRO - earlier))
     if seconds is not None:
         yield Metric(f"{PREFIX}.duration", timedelta(seconds=seconds), tags)
 
@@ -77,13 +77,13 @@ def queue_metrics(seconds: float, tags: Mapping[str, str]) -> Iterator[Metric]:
 
 
 def _costs_of_smaller(sends: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], float]:
-    """Return the tokens and US dollars of responses that were not accepted, by model and metric."""
+    """Return the tokens and millionths of a US dollar of responses that were not accepted, by model and metric."""
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for send in sends:
         if "escalated_to" not in send or "cost" not in send or send["cached"]:
             continue
         model = send["model"] or "unknown"
-        found[model, "cost_microdollars"] += send["cost"] or 0.0
+        found[model, "cost_microdollars"] += (send["cost"] or 0.0) * MICRO
         for name in ("input_tokens", "output_tokens"):
             found[model, name] += send[name] or 0
     return found
