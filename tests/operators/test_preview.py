@@ -10,7 +10,7 @@ import typing
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_responses.enrich import Judge
+from airflow_provider_responses.enrich import Judge, Limits
 from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.sandbox import Sandbox
 from tests.airflow_fakes import TaskInstance, context
@@ -40,6 +40,23 @@ def test_a_preview_sends_its_rows_and_the_full_run_reuses_their_responses(respon
     assert found["cost_low"] <= paid <= found["cost_high"]
     assert found["cost"] == pytest.approx(paid, rel=0.2)
     assert found["cost_of_preview"] == pytest.approx(sum(entry.cost for entry in responses_sandbox.ledger[:20]))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"escalate": [Escalation(model="openai/gpt-4o", when=lambda _: True)]},
+        {"judge": Judge(model="openai/gpt-4o", rubric="1-5.")},
+    ],
+)
+def test_a_preview_keeps_to_max_cost_with_larger_models_and_a_judge(more, responses_sandbox, tmp_path):
+    equal = [{"id": f"r{n}", "text": f"review {n:03}"} for n in range(100)]
+    with pytest.raises(AirflowFailException, match="the most expensive response of openai/gpt-4o was"):
+        preview(
+            tmp_path, 60, source=equal, limits=Limits(max_cost=0.002, concurrency=64, initial_concurrency=64), **more
+        )
+    highest = max(entry.cost for entry in responses_sandbox.billed)
+    assert 0.002 - highest < sum(entry.cost for entry in responses_sandbox.billed) <= 0.002 + highest
 
 
 def test_the_rows_are_spread_over_the_table_and_the_sizes(responses_sandbox, tmp_path):
