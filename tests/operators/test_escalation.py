@@ -150,7 +150,12 @@ class TestConditions:
             "wait": 0.0,
             "model": MODEL,
             "escalated_to": LARGE,
+            "cost": responses_sandbox.ledger[0].cost,
+            "cached": False,
+            "input_tokens": first["input_tokens"],
+            "output_tokens": first["output_tokens"],
         }
+        assert min(first["input_tokens"], first["output_tokens"]) > 0
         assert last == {"cause": None, "ambiguous": False, "wait": None}
         line = f"Escalating to {LARGE}: the response of {MODEL} was not accepted ({error}: "
         shown = logged()

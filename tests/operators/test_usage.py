@@ -335,7 +335,8 @@ def test_the_documented_schema_has_the_fields_that_are_pushed():
     assert list(of_model["properties"]) == of_model["required"] == list(xcom.ModelUsage.__annotations__)
     send = schema["properties"]["sends"]["items"]
     assert list(send["properties"]) == list(xcom.Send.__annotations__)
-    assert list(send["properties"]) == [*send["required"], "model", "escalated_to"]
+    of_escalated = ["model", "escalated_to", "cost", "cached", "input_tokens", "output_tokens"]
+    assert list(send["properties"]) == [*send["required"], *of_escalated]
     assert list(send["properties"]["cause"]["properties"]) == list(xcom.Cause.__annotations__)
     assert schema["properties"]["version"] == {"const": xcom.VERSION}
     assert "additionalProperties" not in schema  # fields will be added
