@@ -723,7 +723,7 @@ from airflow_provider_responses.operators.escalation import Escalation
 from airflow_provider_responses.operators.responses import ResponsesOperator
 from tests.operators.one_request import Label
 
-with DAG("mapped", schedule=None):
+with DAG("mapped_escalation", schedule=None):
     ResponsesOperator.partial(
         task_id="ask",
         model="openai/gpt-4o-mini",
@@ -740,7 +740,7 @@ def test_the_bill_of_mapped_tasks_is_small_for_each_and_large_for_each_that_fail
 ):
     good = {"text": GOOD}
     responses_sandbox.script(good, good, {"text": WRONG}, good, good, good, good, {"refusal": "No."}, *[good] * 4)
-    result = run_dag(MAPPED.format(deferrable=deferrable), "mapped")
+    result = run_dag(MAPPED.format(deferrable=deferrable), "mapped_escalation")
     assert result.state == "success"
     ledger = responses_sandbox.billed
     assert [entry.model for entry in ledger].count(MODEL) == 10

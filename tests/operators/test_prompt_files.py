@@ -30,7 +30,7 @@ from airflow_provider_responses.operators.responses import ResponsesOperator
 KNOWN = dict(model="vendor/m", retries=0)
 
 with DAG(
-    "files",
+    "prompt_files",
     schedule=None,
     start_date=datetime.datetime(2026, 1, 1),
     params=dict(word="tides"),
@@ -84,7 +84,7 @@ def in_dag(folder, cls=ResponsesOperator, **kwargs):
 @pytest.mark.parametrize("native", [False, True])
 def test_prompts_in_files_are_rendered_and_sent_in_every_execution_mode(run_dag, responses_sandbox, prompts, native):
     source = DAG_FILE.replace("FOLDER", repr(str(prompts))).replace("NATIVE", str(native))
-    result = run_dag(source, "files")
+    result = run_dag(source, "prompt_files")
     assert set(result.states.values()) == {"success"}
     question = "About tides.\nIn one line.\nSee notes.md"
     sent = sorted((entry.body["input"], entry.body.get("instructions") or "") for entry in responses_sandbox.billed)

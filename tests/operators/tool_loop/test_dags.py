@@ -104,14 +104,14 @@ def charge(order: int) -> str:
     return f"charged {order}"
 
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1), catchup=False)
-def mapped():
+def mapped_tools():
     arguments = {"task_id": "ask", "model": "sandbox/calls-1", "tools": [charge], "max_steps": 3}
     ResponsesOperator.partial(**arguments).expand(input=["charge 1", "charge 2"])
 
-mapped()
+mapped_tools()
 """
 
-    result = run_dag(source, "mapped")
+    result = run_dag(source, "mapped_tools")
 
     assert result.state == "success"
     assert [len(result.xcom("ask", "usage", index)["steps"]) for index in (0, 1)] == [2, 2]
